@@ -1,0 +1,1 @@
+"""One module per experiment: checked parameters, then a table, then findings."""
