@@ -1,0 +1,277 @@
+"""Trains MiniCLIP from nothing on the procedural world and reports what it can and cannot do.
+
+``python -m lib.prompts.pretrain --help`` lists the options; ``make pretrain`` runs it with the defaults.
+Training is CLIP's symmetric contrastive loss (Radford et al. 2021) with two helps that make a two-core
+budget enough: a curriculum from easy scenes to the full world, and batches half of which are *groups*, six
+scenes that agree in everything but one attribute, so that the attribute cannot be ignored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib import checks, runtime
+from lib.checks import ParameterError
+from lib.prompts import tasks, world
+from lib.prompts.backbone import MINICLIP, RECORD, WEIGHTS, Backbone, WordTokenizer, build_miniclip, load, save_weights
+from lib.results import provenance
+
+GROUP = 6
+VARIED = (("shape", 0.34), ("texture", 0.26), ("count", 0.16), ("position", 0.10), ("colour", 0.09),
+          ("ground_colour", 0.05))
+"""Attributes that a group varies, and how often."""
+KIND_OF = {"texture": 0, "position": 0, "count": 1}
+"""Scene kind that shows an attribute at all."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that the training depends on.
+
+    steps, batch        optimiser steps, picture and caption pairs per step
+    groups              groups of :data:`GROUP` scenes in a batch; the rest of it is independent scenes
+    rate, weight_decay  AdamW; ``warmup`` steps of linear warm-up, then cosine to zero
+    easy, full          share of the steps with easy scenes only, and from which on all are of the full world
+    pool, fresh         how many recent batches are kept, and the share of steps that draw a new one
+    seed                of initial weights, scenes, pictures and captions
+    """
+
+    steps: int = 6500
+    batch: int = 128
+    groups: int = 12
+    rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup: int = 200
+    easy: float = 0.25
+    full: float = 0.6
+    pool: int = 48
+    fresh: float = 0.4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.integer("steps", self.steps, 1)
+        checks.integer("batch", self.batch, 2)
+        checks.integer("groups", self.groups, 0, self.batch // GROUP)
+        checks.number("rate", self.rate, above=0)
+        checks.number("weight_decay", self.weight_decay, 0)
+        checks.integer("warmup", self.warmup, 0)
+        checks.number("easy", self.easy, 0, 1)
+        checks.number("full", self.full, 0, 1)
+        if self.full <= self.easy:
+            raise ParameterError(f"full must be above easy ({self.easy:g}), but {self.full:g} was given.")
+        checks.integer("pool", self.pool, 1)
+        checks.number("fresh", self.fresh, 0, 1)
+        checks.integer("seed", self.seed, 0)
+
+    def difficulty(self, step: int) -> float:
+        """Share of scenes from the full world: 0 for the first ``easy`` of the steps, 1 from ``full`` on."""
+        return min(1.0, max(0.0, (step / self.steps - self.easy) / (self.full - self.easy)))
+
+    def rate_at(self, step: int) -> float:
+        """Linear warm-up, then cosine to zero."""
+        if step < self.warmup:
+            return self.rate * (step + 1) / self.warmup
+        return self.rate * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup)))
+
+
+def grouped(groups: int, difficulty: float, generator: torch.Generator) -> tuple[world.Scenes, dict[str, Tensor]]:
+    """Groups of :data:`GROUP` scenes that differ in one attribute, and which attribute each must name.
+
+    Returns scenes of length groups * GROUP and ``named`` as :func:`lib.prompts.world.captions` takes it.
+    """
+    base = world.sample(groups, generator, difficulty=difficulty)
+    names, weights = zip(*VARIED, strict=True)
+    which = torch.multinomial(torch.tensor(weights), groups, replacement=True, generator=generator)
+    kind = base.kind.clone()
+    for attribute, needed in KIND_OF.items():
+        kind[which == names.index(attribute)] = needed
+    base = base.with_(kind=kind)
+    scenes = base[torch.arange(groups).repeat_interleave(GROUP)]
+    # What an attribute does not mean for a kind of scene stays off, as in world.sample.
+    single = scenes.kind == 0
+    scenes = scenes.with_(texture=torch.where(single, scenes.texture, 0),
+                          position=torch.where(single, scenes.position, 0))
+    named = {}
+    options = dict(shape=len(world.SHAPES), texture=len(world.TEXTURES), count=len(world.COUNTS),
+                   position=len(world.POSITIONS), colour=len(world.COLOURS), ground_colour=len(world.COLOURS))
+    for index, attribute in enumerate(names):
+        rows = (which == index).nonzero()[:, 0]
+        mask = torch.zeros(groups, dtype=torch.bool)
+        mask[rows] = True
+        named[attribute] = mask.repeat_interleave(GROUP)
+        if len(rows):
+            n = options[attribute]
+            orders = torch.rand(len(rows), n, generator=generator).argsort(1)
+            drawn = orders[:, torch.arange(GROUP) % n].reshape(-1)
+            values = getattr(scenes, attribute).clone()
+            values[named[attribute]] = drawn
+            scenes = scenes.with_(**{attribute: values})
+    return world.allow(scenes, generator), named
+
+
+class Batches:
+    """Training batches; pictures are drawn once and used a few times, each time with new captions.
+
+    Drawing costs about as much as a quarter of a training step on a CPU, so a share ``1 - recipe.fresh`` of
+    the batches comes from a ring of recent ones.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.generator = runtime.stream(recipe.seed, "pretrain")
+        self.grouped: deque[tuple] = deque(maxlen=recipe.pool)
+        self.single: deque[tuple] = deque(maxlen=recipe.pool)
+
+    def _draw(self, difficulty: float) -> None:
+        recipe, generator = self.recipe, self.generator
+        scenes, named = grouped(recipe.groups, difficulty, generator)
+        self.grouped.append((scenes, named, world.render(scenes, generator)))
+        scenes = world.sample(recipe.batch - recipe.groups * GROUP, generator, difficulty=difficulty)
+        self.single.append((scenes, None, world.render(scenes, generator)))
+
+    def __call__(self, step: int) -> tuple[Tensor, list[str]]:
+        """Pictures [batch, 3, 32, 32] and their captions."""
+        generator = self.generator
+        fresh = not self.single or torch.rand((), generator=generator) < self.recipe.fresh
+        if fresh:
+            self._draw(self.recipe.difficulty(step))
+        images, words = [], []
+        for ring in (self.grouped, self.single):
+            index = -1 if fresh else int(torch.randint(len(ring), (), generator=generator))
+            scenes, named, pictures = ring[index]
+            images.append(pictures)
+            words += world.captions(scenes, generator, named)
+        return torch.cat(images), words
+
+
+def text_features(model: torch.nn.Module, tokens: Tensor) -> Tensor:
+    """Text features [N, embed]; text is cut after the last end-of-text token, exact under the causal mask."""
+    last = int(tokens.argmax(1).max()) + 1
+    tokens = tokens[:, :last]
+    x = model.token_embedding(tokens) + model.positional_embedding[:last]
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:last, :last]))
+    return x[torch.arange(len(x), device=x.device), tokens.argmax(1)] @ model.text_projection
+
+
+def train(recipe: Recipe, device: torch.device, report: Callable[[dict], None],
+          every: int = 250) -> tuple[torch.nn.Module, list[dict]]:
+    """Trains a new MiniCLIP. Returns the model and the training curve (one row per ``every`` steps).
+
+    ``report`` is called with every row of the curve as it comes.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        # open_clip initialises from torch's global generator; the fork leaves the caller's untouched.
+        torch.manual_seed(recipe.seed)
+        model = build_miniclip().to(device).train()
+    tokenise, batches = WordTokenizer(), Batches(recipe)
+    decay = [p for p in model.parameters() if p.ndim >= 2]
+    rest = [p for p in model.parameters() if p.ndim < 2]
+    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": recipe.weight_decay},
+                                   {"params": rest, "weight_decay": 0.0}], lr=recipe.rate, betas=(0.9, 0.98))
+    curve, start, losses = [], time.perf_counter(), []
+    with runtime.progress(recipe.steps, "pre-training") as tick:
+        for step in range(recipe.steps):
+            images, words = batches(step)
+            tokens = tokenise(words).to(device)
+            image = F.normalize(model.visual((images.to(device) - 0.5) / 0.25), dim=-1)
+            text = F.normalize(text_features(model, tokens), dim=-1)
+            logits = model.logit_scale.exp() * image @ text.T
+            # Equal captions are not each other's negatives.
+            target = (tokens[:, None] == tokens[None, :]).all(-1).float()
+            target = target / target.sum(1, keepdim=True)
+            loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate_at(step)
+            optimiser.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, math.log(100))
+            losses.append(loss.detach())
+            tick(1)
+            if (step + 1) % every == 0 or step + 1 == recipe.steps:
+                row = dict(step=step + 1, loss=float(torch.stack(losses).mean()),
+                           seconds=round(time.perf_counter() - start, 1),
+                           difficulty=round(recipe.difficulty(step), 3))
+                losses.clear()
+                report(row)
+                curve.append(row)
+    return model.eval(), curve
+
+
+ZERO_SHOT = tuple(name for name in tasks.TASKS if name != "conflict")
+GOALS = {"background": 97, "shape": 62, "texture": 55, "counting": 75, "position": 90, "held_out": 85}
+"""Zero-shot accuracies in per cent that the shipped weights must reach; a test holds them to it."""
+
+
+def zero_shot(backbone: Backbone, pictures: int = 1500) -> list[dict]:
+    """Zero-shot accuracy in per cent on ``pictures`` test pictures of every task, with chance and class count."""
+    rows = []
+    for name in ZERO_SHOT:
+        task = tasks.get(name)
+        labels = torch.arange(pictures) % len(task.names)
+        images, _ = task.draw(labels, runtime.stream(0, "zero-shot", name))
+        right = backbone.zero_shot(images, task.prompts).cpu() == labels
+        rows.append({"task": name, "classes": len(task.names), "chance": round(100 / len(task.names), 1),
+                     "accuracy": round(100 * float(right.float().mean()), 1)})
+    return rows
+
+
+def write(model: torch.nn.Module, curve: list[dict], recipe: Recipe, device: torch.device, seconds: float,
+          folder: Path) -> list[dict]:
+    """Writes weights and training record into ``folder`` and returns the zero-shot table of what was written."""
+    weights = folder / WEIGHTS.name
+    sha256 = save_weights(model, weights)
+    table = zero_shot(load("miniclip", str(weights), device))
+    record = {"sha256": sha256, "parameters": sum(p.numel() for p in model.parameters()),
+              "configuration": MINICLIP, "recipe": asdict(recipe), "zero_shot": table, "curve": curve,
+              "provenance": provenance(device, [recipe.seed], seconds)}
+    (folder / RECORD.name).write_text(json.dumps(record, indent=1) + "\n")
+    return table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: trains, writes weights and record, prints the zero-shot table."""
+    parser = argparse.ArgumentParser(description="Train MiniCLIP from nothing (about 45 minutes on two CPU cores).")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--out", type=Path, default=WEIGHTS.parent, help="folder for weights and training record")
+    for entry in fields(Recipe):
+        parser.add_argument(f"--{entry.name.replace('_', '-')}", type=type(entry.default), default=entry.default,
+                            help=f"(default: {entry.default})")
+    given = vars(parser.parse_args(arguments))
+    try:
+        recipe = Recipe(**{entry.name: given[entry.name] for entry in fields(Recipe)})
+        device = runtime.resolve_device(given["device"])
+        folder = checks.writable("out", given["out"])
+    except ParameterError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+
+    def report(row: dict) -> None:
+        print(f"step {row['step']:6d}  loss {row['loss']:.3f}  {row['seconds']:.0f} s", flush=True)
+
+    start = time.perf_counter()
+    model, curve = train(recipe, device, report)
+    table = write(model, curve, recipe, device, time.perf_counter() - start, folder)
+    for row in table:
+        goal = f"  (goal {GOALS[row['task']]})" if row["task"] in GOALS else ""
+        print(f"{row['task']:14s} {row['classes']:3d} classes  {row['accuracy']:5.1f} %  chance {row['chance']} %{goal}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
