@@ -1,0 +1,71 @@
+# make help lists the commands.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PROFILE ?= quick
+JOBS ?= all
+WORKERS ?= 2
+TESTS ?= notebooks tests
+
+ENV := .venv
+STAMP := $(ENV)/.installed
+UV := $(shell sed -n 's/^\(uv==[^ ;]*\).*/\1/p' requirements.lock)
+
+# The environment's programs come first; a Jupyter kernel installed for the user does not stand in for this one.
+export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
+export JUPYTER_PREFER_ENV_PATH := 1
+export PYTHONNOUSERSITE := 1
+
+.PHONY: help book test lint notebooks check pretrain bench env lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16
+	@echo "PROFILE=quick (two CPU cores) or full (one GPU); JOBS=n runs n notebooks at once (default: one a core)"
+
+# Some machines answer to the name of a Python that is not there (pyenv's shims), so each candidate must prove itself.
+$(STAMP): requirements.lock pyproject.toml
+	@python=; for name in python3.13 python3.12 python3.11 python3 python; do \
+	  if $$name -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then echo "make needs Python 3.11 or newer (with venv), and found none on PATH." >&2; exit 1; fi; \
+	[ -x $(ENV)/bin/python ] || $$python -m venv $(ENV)
+	@echo "installing $$(grep -c == requirements.lock) locked packages into $(ENV) (about a minute on a fast line)"
+	@$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check '$(UV)'
+	@$(ENV)/bin/uv pip install --quiet --python $(ENV)/bin/python -r requirements.lock
+	@$(ENV)/bin/uv pip install --quiet --python $(ENV)/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+env: $(STAMP) ## make the environment in .venv from requirements.lock
+
+book: $(STAMP) ## run the notebooks of PROFILE and build the book into _build/html
+	@snakemake --cores $(JOBS) --config profile=$(PROFILE) --rerun-incomplete --nolock --keep-going \
+	  --scheduler greedy --quiet rules host
+	@echo "The book: open _build/html/index.html"
+
+test: $(STAMP) ## run all tests, and every notebook against its stored outputs
+	@OMP_NUM_THREADS=1 python -m pytest $(TESTS) -n $(WORKERS) --no-loadscope-reorder \
+	  --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1200
+
+lint: $(STAMP) ## ruff over the Python code
+	@ruff check .
+
+notebooks: $(STAMP) ## execute notebooks/ (or PAGES="a b") in place with their defaults, and README's picture
+	@python -m lib.pages refresh $(PAGES)
+	@python -m lib.pages export gate_value bars.png book/static/answer.png
+
+check: $(STAMP) ## say what is wrong with the committed notebooks and the profiles
+	@python -m lib.pages check
+
+pretrain: $(STAMP) ## train MiniCLIP again from nothing and report its zero-shot table
+	@python -m lib.prompts.pretrain
+
+bench: $(STAMP) ## the benchmarks, each a ratio against a peer or a limit measured in the same run
+	@python -m benchmarks
+
+lock: $(STAMP) ## resolve requirements.in anew into requirements.lock
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links requirements.in -o requirements.lock
+
+clean: ## remove the environment, the built book, the executed notebooks and the stored results
+	rm -rf $(ENV) _build book/runs results/store .snakemake .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,143 @@
+"""The book's configuration, its vendored scripts, and the built book if there is one."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lib import pages
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILT = ROOT / "_build" / "html"
+VENDORED = ROOT / "book" / "static" / "jsvendor"
+
+
+def settings() -> dict:
+    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+
+
+def test_book_executes_nothing_and_fetches_nothing():
+    config = settings()
+    assert config["execute"] == {"execute_notebooks": "off", "stderr_output": "remove-warn"}
+    assert config["only_build_toc_files"] is True
+    addresses = [config["sphinx"]["config"]["mathjax_path"], *config["sphinx"]["config"]["nb_ipywidgets_js"]]
+    for address in addresses:
+        assert (ROOT / "book" / "static" / address).is_file()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
+def test_contents_and_profile_name_the_same_pages(name, contents):
+    runs = {chapter.removeprefix("book/runs/") for chapter in contents if chapter.startswith("book/runs/")}
+    entries = yaml.safe_load((ROOT / "profiles" / f"{name}.yaml").read_text(encoding="utf-8"))["pages"]
+    assert set(entries) == runs
+    titles = [entry["title"] for entry in entries.values() if "title" in entry]
+    assert len(set(titles)) == len(titles)
+    shared = [entry["notebook"] for entry in entries.values()]
+    # Pages from one notebook would all carry its heading.
+    assert all("title" in entry for entry in entries.values() if shared.count(entry["notebook"]) > 1)
+
+
+def test_contents_name_pages_that_exist(chapter):
+    assert chapter.startswith("book/runs/") or (ROOT / f"{chapter}.md").is_file()
+
+
+def test_glossary_has_the_words_of_the_book():
+    text = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"(?m)^([a-z][\w -]*)$", text))
+    assert words >= {
+        *("learner", "gate", "backbone", "task", "perturbation", "severity", "chip", "read", "backward rule"),
+        *("recovery", "replica", "finding", "reference"),
+    }
+
+
+def test_library_page_names_every_public_module():
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("api*.md"))
+    named = set(re.findall(r"automodule:: (\S+)", text))
+    public = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "lib").rglob("*.py")
+        if not path.name.startswith("_")
+    }
+    packages = {module for module in named if (ROOT.joinpath(*module.split(".")) / "__init__.py").is_file()}
+    assert named - packages == public
+
+
+def test_vendored_scripts_are_the_ones_declared():
+    declared = {}
+    for line in (VENDORED / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        digest, name = line.split(maxsplit=1)
+        declared[name] = digest
+    found = {
+        str(path.relative_to(VENDORED)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in VENDORED.rglob("*")
+        if path.is_file() and path.name not in {"README.md", "SHA256SUMS"}
+    }
+    assert found == declared
+    assert {"mathjax/LICENSE", "html-manager/LICENSE"} <= set(found)
+
+
+def test_wings_never_import_each_other():
+    """The ground floor knows no wing, no wing the other, and figures train nothing."""
+    forbidden = {
+        "lib.prompts": ("lib.hardware", "lib.studies", "lib.figures", "lib.whatif"),
+        "lib.hardware": ("lib.prompts", "lib.studies", "lib.figures", "lib.whatif"),
+        "lib.figures": ("lib.replicas",),
+        **{
+            f"lib.{name}": ("lib.prompts", "lib.hardware", "lib.studies", "lib.figures", "lib.whatif")
+            for name in ("checks", "runtime", "gradients", "verdicts", "replicas", "results")
+        },
+    }
+    for path in (ROOT / "lib").rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        kept_from = next(
+            (refused for start, refused in forbidden.items() if f"{module}.".startswith(f"{start}.")), ()
+        )
+        code = ast.parse(path.read_text(encoding="utf-8"))
+        imported = {
+            alias.name for node in ast.walk(code) if isinstance(node, ast.Import) for alias in node.names
+        }
+        for node in ast.walk(code):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        for refused in kept_from:
+            assert not [name for name in imported if f"{name}.".startswith(f"{refused}.")], (module, refused)
+
+
+@pytest.mark.parametrize("wing, other", [("gradient_imbalance", "hardware"), ("perturbation", "prompts")])
+def test_page_does_not_depend_on_the_other_wing(wing, other):
+    notebook = ROOT / "notebooks" / f"{wing}.ipynb"
+    if not notebook.is_file():
+        pytest.skip(f"{notebook.name} is not there")
+    parts = {part for path in pages.sources(notebook) for part in path.relative_to(ROOT).parts}
+    assert other not in parts
+
+
+def test_offline_check_sees_what_it_must(tmp_path, outside):
+    (tmp_path / "page.html").write_text(
+        '<link rel="stylesheet" href="https://a.example/x.css"><a href="https://fine.example">fine</a>'
+        '<script src="//b.example/x.js"></script><img src="x.png" srcset="https://c.example/x.png 2x">'
+        '<div style="background:url(http://d.example/x.png)"></div><link rel="canonical" href="https://fine.example">'
+    )
+    (tmp_path / "page.css").write_text(
+        "@import 'https://e.example/x.css'; a {src: url('//f.example/x.woff')}"
+    )
+    hosts = sorted(re.search(r"//(\w)\.", found)[1] for found in outside(tmp_path))
+    assert hosts == ["a", "b", "c", "d", "e", "f"]
+
+
+@pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="no book is built here: `make book`")
+def test_built_book_is_whole_and_asks_nothing_outside(outside, contents):
+    assert outside(BUILT) == []
+    titles = {}
+    for chapter in contents:
+        text = (BUILT / f"{chapter}.html").read_text(encoding="utf-8")
+        titles[chapter] = re.search(r"<title>(.*?)</title>", text, re.DOTALL)[1].strip()
+        if "math notranslate" in text:
+            assert "_static/jsvendor/mathjax/es5/tex-chtml-full.js" in text, chapter
+    assert len(set(titles.values())) == len(titles), titles
+    assert not list(BUILT.rglob("_sources"))

@@ -1,0 +1,77 @@
+"""The committed notebooks: complete, clean, short, and known to both profiles. nbval re-executes them."""
+
+from __future__ import annotations
+
+import re
+import statistics
+
+import nbformat
+import pytest
+
+from lib import pages
+
+NOTEBOOKS = sorted(pages.NOTEBOOKS.glob("*.ipynb"))
+PROFILES = sorted((pages.ROOT / "profiles").glob("*.yaml"))
+
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@each
+def test_nothing_unwanted_is_stored(path):
+    assert pages.problems(nbformat.read(path, as_version=4)) == []
+
+
+@each
+def test_stored_form_is_the_tidy_one(path):
+    stored = nbformat.read(path, as_version=4)
+    assert pages.tidy(nbformat.read(path, as_version=4)) == stored
+    nbformat.validate(stored)
+
+
+@each
+def test_code_is_short_and_prose_carries_the_page(path):
+    cells = nbformat.read(path, as_version=4).cells
+    lengths = [
+        len([line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")])
+        for cell in cells
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
+    ]
+    assert statistics.median(lengths) <= 6
+    words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    assert words >= 5 * sum(lengths)
+    assert re.match(r"# \S", cells[0].source), "a page begins with its heading"
+
+
+@each
+def test_cells_ran_in_order(path):
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+
+
+def test_readme_shows_the_picture_of_the_committed_notebook():
+    picture = pages.ROOT / "book" / "static" / "answer.png"
+    found = pages.exports(nbformat.read(pages.NOTEBOOKS / "gate_value.ipynb", as_version=4))
+    assert picture.read_bytes() == found["bars.png"], "`make notebooks` writes it"
+    assert "book/static/answer.png" in (pages.ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_profiles_name_known_notebooks_and_parameters(path):
+    book = pages.profile(path)
+    assert {page.notebook for page in book.values()} == {notebook.stem for notebook in NOTEBOOKS}
+
+
+@each
+def test_shared_notebook_defines_no_labels(path):
+    (quick,) = [profile for profile in PROFILES if profile.stem == "quick"]
+    users = [page for page in pages.profile(quick).values() if page.notebook == path.stem]
+    text = "\n".join(
+        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"
+    )
+    if len(users) > 1:
+        # A label of one notebook would be defined once on each of its pages.
+        assert not re.search(r"(?m)^\([\w-]+\)=$|\$\$ *\([\w-]+\)|:name:|:label:", text)
