@@ -131,6 +131,7 @@ class _Code:
         return (open, ("executed", "w"))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
 def test_pickle_with_code_is_never_executed(tmp_path, monkeypatch, save):
     monkeypatch.chdir(tmp_path)

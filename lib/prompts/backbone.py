@@ -32,8 +32,11 @@ RECORD = WEIGHTS.with_suffix(".json")
 CONTEXT = 22
 MINICLIP = {
     "embed_dim": 128,
-    "vision_cfg": dict(image_size=world.SIZE, patch_size=8, width=128, layers=3, head_width=32, mlp_ratio=4.0),
-    "text_cfg": dict(context_length=CONTEXT, vocab_size=len(world.WORDS), width=128, heads=4, layers=3)}
+    "vision_cfg": dict(
+        image_size=world.SIZE, patch_size=8, width=128, layers=3, head_width=32, mlp_ratio=4.0
+    ),
+    "text_cfg": dict(context_length=CONTEXT, vocab_size=len(world.WORDS), width=128, heads=4, layers=3),
+}
 """open_clip configuration of MiniCLIP; the patch embedding is replaced by a small convolutional stem."""
 
 Insert = Callable[[int, Tensor], Tensor]
@@ -54,11 +57,15 @@ class WordTokenizer:
             words = [world.START, *text.split(), world.END]
             unknown = [word for word in words if word not in self.ids]
             if unknown:
-                raise ParameterError(f"text must use MiniCLIP's {len(self.ids)} words, but {unknown[0]!r} in {text!r}"
-                                     " was given.")
+                raise ParameterError(
+                    f"text must use MiniCLIP's {len(self.ids)} words, but {unknown[0]!r} in {text!r}"
+                    " was given."
+                )
             if len(words) > self.context_length:
-                raise ParameterError(f"text must have at most {self.context_length - 2} words, but {text!r} was given.")
-            row[:len(words)] = torch.tensor([self.ids[word] for word in words])
+                raise ParameterError(
+                    f"text must have at most {self.context_length - 2} words, but {text!r} was given."
+                )
+            row[: len(words)] = torch.tensor([self.ids[word] for word in words])
         return tokens
 
 
@@ -74,8 +81,9 @@ def _stem(width: int) -> nn.Sequential:
 
 def build_miniclip() -> nn.Module:
     """An ``open_clip.CLIP`` of MiniCLIP's size with fresh weights (from torch's global generator)."""
-    model = open_clip.CLIP(MINICLIP["embed_dim"], CLIPVisionCfg(**MINICLIP["vision_cfg"]),
-                           CLIPTextCfg(**MINICLIP["text_cfg"]))
+    model = open_clip.CLIP(
+        MINICLIP["embed_dim"], CLIPVisionCfg(**MINICLIP["vision_cfg"]), CLIPTextCfg(**MINICLIP["text_cfg"])
+    )
     model.visual.conv1 = _stem(MINICLIP["vision_cfg"]["width"])
     return model
 
@@ -88,8 +96,10 @@ def checksum(path: Path) -> str:
 
 def save_weights(model: nn.Module, path: Path) -> str:
     """Writes the weights as fp16 safetensors (through a temporary name) and returns their checksum."""
-    state = {name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else None).contiguous()
-             for name, value in model.state_dict().items()}
+    state = {
+        name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else None).contiguous()
+        for name, value in model.state_dict().items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     save_file(state, temporary)
@@ -110,15 +120,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise ParameterError(f"pretrained must be a file of plain tensors, but {path.name!r} is a pickle with other"
-                             " objects or code in it (or is damaged), which is never loaded.") from None
+        raise ParameterError(
+            f"pretrained must be a file of plain tensors, but {path.name!r} is a pickle with other"
+            " objects or code in it (or is damaged), which is never loaded."
+        ) from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as problem:
-        reason = str(problem).splitlines()[0]
-        raise ParameterError(f"pretrained must be a complete checkpoint, but {path.name!r} cannot be read"
-                             f" ({reason}).") from None
+        reason = next(iter(str(problem).splitlines()), "it is empty")
+        raise ParameterError(
+            f"pretrained must be a complete checkpoint, but {path.name!r} cannot be read ({reason})."
+        ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ParameterError(f"pretrained must hold a dictionary of tensors, but {path.name!r} holds something else.")
+        raise ParameterError(
+            f"pretrained must hold a dictionary of tensors, but {path.name!r} holds something else."
+        )
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
@@ -129,8 +144,10 @@ def load_state(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     needed = dict(model.named_parameters())
     for name, value in state.items():
         if name in wanted and wanted[name].shape != value.shape:
-            raise ParameterError(f"pretrained must fit the backbone, but in {source!r} {name} has shape"
-                                 f" {tuple(value.shape)} instead of {tuple(wanted[name].shape)}.")
+            raise ParameterError(
+                f"pretrained must fit the backbone, but in {source!r} {name} has shape"
+                f" {tuple(value.shape)} instead of {tuple(wanted[name].shape)}."
+            )
     missing = [name for name in needed if name not in state]
     extra = [name for name in state if name not in wanted]
     if missing or (extra and not set(extra) <= {"input_resolution", "context_length", "vocab_size"}):
@@ -148,15 +165,29 @@ class Backbone:
     ``embed_dim``, ``image_size``, ``scale`` (the logit scale, exp of the learned parameter).
     """
 
-    def __init__(self, name: str, model: nn.Module, tokenizer: Callable[[Sequence[str]], Tensor],
-                 device: torch.device, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        tokenizer: Callable[[Sequence[str]], Tensor],
+        device: torch.device,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
         visual = getattr(model, "visual", None)
-        supported = (isinstance(model, open_clip.CLIP) and hasattr(visual, "class_embedding")
-                     and getattr(visual, "pool_type", None) == "tok" and getattr(visual, "attn_pool", None) is None
-                     and model.text_pool_type == "argmax" and model.attn_mask is not None)
+        supported = (
+            isinstance(model, open_clip.CLIP)
+            and hasattr(visual, "class_embedding")
+            and getattr(visual, "pool_type", None) == "tok"
+            and getattr(visual, "attn_pool", None) is None
+            and model.text_pool_type == "argmax"
+            and model.attn_mask is not None
+        )
         if not supported:
-            raise ParameterError("backbone must be an open_clip CLIP with a class-token ViT and a causal text tower,"
-                                 f" but {name!r} was given.")
+            raise ParameterError(
+                "backbone must be an open_clip CLIP with a class-token ViT and a causal text tower,"
+                f" but {name!r} was given."
+            )
         self.name, self.tokenizer, self.device = name, tokenizer, device
         self.model = model.to(device).float().eval().requires_grad_(False)
         self._mean = torch.tensor(mean, device=device)[:, None, None]
@@ -178,7 +209,7 @@ class Backbone:
         """
         ids = self.tokenizer(list(texts)).to(self.device)
         end = ids.argmax(1)
-        return ids[:, :int(end.max()) + 1], end
+        return ids[:, : int(end.max()) + 1], end
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token embeddings without positions, [K, T] -> [K, T, text width]."""
@@ -191,8 +222,10 @@ class Backbone:
         """
         length = x.shape[-2]
         if length > self.context_length:
-            raise ParameterError(f"tokens must leave room in a context of {self.context_length}, but prompt and class"
-                                 f" name take {length}.")
+            raise ParameterError(
+                f"tokens must leave room in a context of {self.context_length}, but prompt and class"
+                f" name take {length}."
+            )
         x = x + self.model.positional_embedding[:length]
         mask = self.model.attn_mask[:length, :length]
         for layer, block in enumerate(self.model.transformer.resblocks):
@@ -215,8 +248,13 @@ class Backbone:
         for part in images.split(batch):
             part = part.to(self.device)
             if part.shape[-1] != self.image_size:
-                part = F.interpolate(part, size=(self.image_size, self.image_size), mode="bicubic",
-                                     align_corners=False, antialias=True).clamp(0, 1)
+                part = F.interpolate(
+                    part,
+                    size=(self.image_size, self.image_size),
+                    mode="bicubic",
+                    align_corners=False,
+                    antialias=True,
+                ).clamp(0, 1)
             x = visual.conv1((part - self._mean) / self._std).flatten(2).transpose(1, 2)
             x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
             out.append(visual.ln_pre(x + visual.positional_embedding))
@@ -266,25 +304,31 @@ def _block(block: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
 def check(backbone: str, pretrained: str) -> None:
     """Refuses a backbone or checkpoint that cannot be loaded, without loading it (cheap)."""
     if backbone != NAME and backbone not in open_clip.list_models():
-        raise ParameterError(f"backbone must be '{NAME}' or a name from open_clip.list_models(), but {backbone!r}"
-                             " was given.")
+        raise ParameterError(
+            f"backbone must be '{NAME}' or a name from open_clip.list_models(), but {backbone!r} was given."
+        )
     if pretrained in ("random", "default"):
         return
     tags = open_clip.list_pretrained_tags_by_model(backbone) if backbone != NAME else []
     if pretrained in tags:
         quick = f"{backbone}-quickgelu"
         if pretrained == "openai" and quick in open_clip.list_models():
-            raise ParameterError(f"backbone must be '{quick}' with pretrained 'openai' (those weights were trained with"
-                                 f" QuickGELU), but {backbone!r} was given.")
+            raise ParameterError(
+                f"backbone must be '{quick}' with pretrained 'openai' (those weights were trained with"
+                f" QuickGELU), but {backbone!r} was given."
+            )
         return
     if not Path(pretrained).is_file():
         allowed = ["default", "random", *tags]
-        raise ParameterError(f"pretrained must be one of {', '.join(allowed)} or an existing checkpoint file, but"
-                             f" {pretrained!r} was given.")
+        raise ParameterError(
+            f"pretrained must be one of {', '.join(allowed)} or an existing checkpoint file, but"
+            f" {pretrained!r} was given."
+        )
 
 
-def load(backbone: str = NAME, pretrained: str = "default", device: torch.device | str = "cpu",
-         seed: int = 0) -> Backbone:
+def load(
+    backbone: str = NAME, pretrained: str = "default", device: torch.device | str = "cpu", seed: int = 0
+) -> Backbone:
     """Loads a frozen backbone.
 
     backbone    "miniclip" or any open_clip model with a class-token ViT, e.g. "ViT-B-16-quickgelu"
@@ -308,8 +352,10 @@ def load(backbone: str = NAME, pretrained: str = "default", device: torch.device
         return Backbone(backbone, model, WordTokenizer(), device, (0.5,) * 3, (0.25,) * 3)
     tags = open_clip.list_pretrained_tags_by_model(backbone)
     if pretrained == "default" and not tags:
-        raise ParameterError(f"pretrained must be 'random' or a checkpoint file, because open_clip publishes no weights"
-                             f" for {backbone!r}, but 'default' was given.")
+        raise ParameterError(
+            f"pretrained must be 'random' or a checkpoint file, because open_clip publishes no weights"
+            f" for {backbone!r}, but 'default' was given."
+        )
     tag = tags[0] if pretrained == "default" else pretrained
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -319,27 +365,38 @@ def load(backbone: str = NAME, pretrained: str = "default", device: torch.device
             raise ParameterError(_download_help(backbone, tag, problem)) from None
     if tag not in tags and tag != "random":
         load_state(model, read_state(Path(tag)), Path(tag).name)
-    return Backbone(backbone, model, open_clip.get_tokenizer(backbone), device,
-                    model.visual.image_mean or open_clip.OPENAI_DATASET_MEAN,
-                    model.visual.image_std or open_clip.OPENAI_DATASET_STD)
+    return Backbone(
+        backbone,
+        model,
+        open_clip.get_tokenizer(backbone),
+        device,
+        model.visual.image_mean or open_clip.OPENAI_DATASET_MEAN,
+        model.visual.image_std or open_clip.OPENAI_DATASET_STD,
+    )
 
 
 def _download_help(backbone: str, tag: str, problem: Exception) -> str:
     source = open_clip.get_pretrained_cfg(backbone, tag)
     where = source.get("url") or source.get("hf_hub") or "its publisher"
     reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-    return (f"pretrained must be reachable or a local file, but {tag!r} for {backbone!r} could not be downloaded"
-            f" ({reason[:120]}); fetch it from {where} on another machine and give its path as pretrained.")
+    return (
+        f"pretrained must be reachable or a local file, but {tag!r} for {backbone!r} could not be downloaded"
+        f" ({reason[:120]}); fetch it from {where} on another machine and give its path as pretrained."
+    )
 
 
 def _verify_shipped() -> None:
     if not WEIGHTS.is_file() or not RECORD.is_file():
-        raise ParameterError("pretrained must be 'random' or a checkpoint file, because MiniCLIP's own weights are not"
-                             " installed (run `make pretrain`), but 'default' was given.")
+        raise ParameterError(
+            "pretrained must be 'random' or a checkpoint file, because MiniCLIP's own weights are not"
+            " installed (run `make pretrain`), but 'default' was given."
+        )
     expected = record()["sha256"]
     if checksum(WEIGHTS) != expected:
-        raise ParameterError(f"MiniCLIP's weights must have the SHA-256 {expected[:12]}…, but {WEIGHTS.name} has"
-                             f" {checksum(WEIGHTS)[:12]}….")
+        raise ParameterError(
+            f"MiniCLIP's weights must have the SHA-256 {expected[:12]}…, but {WEIGHTS.name} has"
+            f" {checksum(WEIGHTS)[:12]}…."
+        )
 
 
 def identity(backbone: str, pretrained: str) -> str:

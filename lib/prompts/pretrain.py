@@ -25,12 +25,27 @@ from torch import Tensor
 from lib import checks, runtime
 from lib.checks import ParameterError
 from lib.prompts import tasks, world
-from lib.prompts.backbone import MINICLIP, RECORD, WEIGHTS, Backbone, WordTokenizer, build_miniclip, load, save_weights
+from lib.prompts.backbone import (
+    MINICLIP,
+    RECORD,
+    WEIGHTS,
+    Backbone,
+    WordTokenizer,
+    build_miniclip,
+    load,
+    save_weights,
+)
 from lib.results import provenance
 
 GROUP = 6
-VARIED = (("shape", 0.34), ("texture", 0.26), ("count", 0.16), ("position", 0.10), ("colour", 0.09),
-          ("ground_colour", 0.05))
+VARIED = (
+    ("shape", 0.34),
+    ("texture", 0.26),
+    ("count", 0.16),
+    ("position", 0.10),
+    ("colour", 0.09),
+    ("ground_colour", 0.05),
+)
 """Attributes that a group varies, and how often."""
 KIND_OF = {"texture": 0, "position": 0, "count": 1}
 """Scene kind that shows an attribute at all."""
@@ -86,7 +101,9 @@ class Recipe:
         return self.rate * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup)))
 
 
-def grouped(groups: int, difficulty: float, generator: torch.Generator) -> tuple[world.Scenes, dict[str, Tensor]]:
+def grouped(
+    groups: int, difficulty: float, generator: torch.Generator
+) -> tuple[world.Scenes, dict[str, Tensor]]:
     """Groups of :data:`GROUP` scenes that differ in one attribute, and which attribute each must name.
 
     Returns scenes of length groups * GROUP and ``named`` as :func:`lib.prompts.world.captions` takes it.
@@ -101,11 +118,18 @@ def grouped(groups: int, difficulty: float, generator: torch.Generator) -> tuple
     scenes = base[torch.arange(groups).repeat_interleave(GROUP)]
     # What an attribute does not mean for a kind of scene stays off, as in world.sample.
     single = scenes.kind == 0
-    scenes = scenes.with_(texture=torch.where(single, scenes.texture, 0),
-                          position=torch.where(single, scenes.position, 0))
+    scenes = scenes.with_(
+        texture=torch.where(single, scenes.texture, 0), position=torch.where(single, scenes.position, 0)
+    )
     named = {}
-    options = dict(shape=len(world.SHAPES), texture=len(world.TEXTURES), count=len(world.COUNTS),
-                   position=len(world.POSITIONS), colour=len(world.COLOURS), ground_colour=len(world.COLOURS))
+    options = dict(
+        shape=len(world.SHAPES),
+        texture=len(world.TEXTURES),
+        count=len(world.COUNTS),
+        position=len(world.POSITIONS),
+        colour=len(world.COLOURS),
+        ground_colour=len(world.COLOURS),
+    )
     for index, attribute in enumerate(names):
         rows = (which == index).nonzero()[:, 0]
         mask = torch.zeros(groups, dtype=torch.bool)
@@ -165,8 +189,9 @@ def text_features(model: torch.nn.Module, tokens: Tensor) -> Tensor:
     return x[torch.arange(len(x), device=x.device), tokens.argmax(1)] @ model.text_projection
 
 
-def train(recipe: Recipe, device: torch.device, report: Callable[[dict], None],
-          every: int = 250) -> tuple[torch.nn.Module, list[dict]]:
+def train(
+    recipe: Recipe, device: torch.device, report: Callable[[dict], None], every: int = 250
+) -> tuple[torch.nn.Module, list[dict]]:
     """Trains a new MiniCLIP. Returns the model and the training curve (one row per ``every`` steps).
 
     ``report`` is called with every row of the curve as it comes.
@@ -179,8 +204,11 @@ def train(recipe: Recipe, device: torch.device, report: Callable[[dict], None],
     tokenise, batches = WordTokenizer(), Batches(recipe)
     decay = [p for p in model.parameters() if p.ndim >= 2]
     rest = [p for p in model.parameters() if p.ndim < 2]
-    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": recipe.weight_decay},
-                                   {"params": rest, "weight_decay": 0.0}], lr=recipe.rate, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+        lr=recipe.rate,
+        betas=(0.9, 0.98),
+    )
     curve, start, losses = [], time.perf_counter(), []
     with runtime.progress(recipe.steps, "pre-training") as tick:
         for step in range(recipe.steps):
@@ -204,9 +232,12 @@ def train(recipe: Recipe, device: torch.device, report: Callable[[dict], None],
             losses.append(loss.detach())
             tick(1)
             if (step + 1) % every == 0 or step + 1 == recipe.steps:
-                row = dict(step=step + 1, loss=float(torch.stack(losses).mean()),
-                           seconds=round(time.perf_counter() - start, 1),
-                           difficulty=round(recipe.difficulty(step), 3))
+                row = dict(
+                    step=step + 1,
+                    loss=float(torch.stack(losses).mean()),
+                    seconds=round(time.perf_counter() - start, 1),
+                    difficulty=round(recipe.difficulty(step), 3),
+                )
                 losses.clear()
                 report(row)
                 curve.append(row)
@@ -226,36 +257,65 @@ def zero_shot(backbone: Backbone, pictures: int = 1500) -> list[dict]:
         labels = torch.arange(pictures) % len(task.names)
         images, _ = task.draw(labels, runtime.stream(0, "zero-shot", name))
         right = backbone.zero_shot(images, task.prompts).cpu() == labels
-        rows.append({"task": name, "classes": len(task.names), "chance": round(100 / len(task.names), 1),
-                     "accuracy": round(100 * float(right.float().mean()), 1)})
+        rows.append(
+            {
+                "task": name,
+                "classes": len(task.names),
+                "chance": round(100 / len(task.names), 1),
+                "accuracy": round(100 * float(right.float().mean()), 1),
+            }
+        )
     return rows
 
 
-def write(model: torch.nn.Module, curve: list[dict], recipe: Recipe, device: torch.device, seconds: float,
-          folder: Path) -> list[dict]:
+def write(
+    model: torch.nn.Module,
+    curve: list[dict],
+    recipe: Recipe,
+    device: torch.device,
+    seconds: float,
+    folder: Path,
+    pictures: int = 1500,
+) -> list[dict]:
     """Writes weights and training record into ``folder`` and returns the zero-shot table of what was written."""
     weights = folder / WEIGHTS.name
     sha256 = save_weights(model, weights)
-    table = zero_shot(load("miniclip", str(weights), device))
-    record = {"sha256": sha256, "parameters": sum(p.numel() for p in model.parameters()),
-              "configuration": MINICLIP, "recipe": asdict(recipe), "zero_shot": table, "curve": curve,
-              "provenance": provenance(device, [recipe.seed], seconds)}
+    table = zero_shot(load("miniclip", str(weights), device), pictures)
+    record = {
+        "sha256": sha256,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "configuration": MINICLIP,
+        "recipe": asdict(recipe),
+        "zero_shot": table,
+        "curve": curve,
+        "provenance": provenance(device, [recipe.seed], seconds),
+    }
     (folder / RECORD.name).write_text(json.dumps(record, indent=1) + "\n")
     return table
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: trains, writes weights and record, prints the zero-shot table."""
-    parser = argparse.ArgumentParser(description="Train MiniCLIP from nothing (about 45 minutes on two CPU cores).")
+    parser = argparse.ArgumentParser(
+        description="Train MiniCLIP from nothing (about 45 minutes on two CPU cores)."
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--out", type=Path, default=WEIGHTS.parent, help="folder for weights and training record")
+    parser.add_argument(
+        "--out", type=Path, default=WEIGHTS.parent, help="folder for weights and training record"
+    )
+    parser.add_argument("--pictures", type=int, default=1500, help="test pictures per task (default: 1500)")
     for entry in fields(Recipe):
-        parser.add_argument(f"--{entry.name.replace('_', '-')}", type=type(entry.default), default=entry.default,
-                            help=f"(default: {entry.default})")
+        parser.add_argument(
+            f"--{entry.name.replace('_', '-')}",
+            type=type(entry.default),
+            default=entry.default,
+            help=f"(default: {entry.default})",
+        )
     given = vars(parser.parse_args(arguments))
     try:
         recipe = Recipe(**{entry.name: given[entry.name] for entry in fields(Recipe)})
         device = runtime.resolve_device(given["device"])
+        checks.integer("pictures", given["pictures"], 1)
         folder = checks.writable("out", given["out"])
     except ParameterError as problem:
         print(problem, file=sys.stderr)
@@ -266,10 +326,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     start = time.perf_counter()
     model, curve = train(recipe, device, report)
-    table = write(model, curve, recipe, device, time.perf_counter() - start, folder)
+    table = write(model, curve, recipe, device, time.perf_counter() - start, folder, given["pictures"])
     for row in table:
         goal = f"  (goal {GOALS[row['task']]})" if row["task"] in GOALS else ""
-        print(f"{row['task']:14s} {row['classes']:3d} classes  {row['accuracy']:5.1f} %  chance {row['chance']} %{goal}")
+        print(
+            f"{row['task']:14s} {row['classes']:3d} classes  {row['accuracy']:5.1f} %  chance {row['chance']} %{goal}"
+        )
     return 0
 
 

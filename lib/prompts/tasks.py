@@ -59,7 +59,9 @@ class Task:
 
 def _fog(strength: float) -> Callable[[Tensor, torch.Generator], Tensor]:
     """Pixel noise of that standard deviation; the style "noisy" of pre-training has 0.16."""
-    return lambda images, generator: (images + strength * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+    return lambda images, generator: (
+        images + strength * torch.randn(images.shape, generator=generator)
+    ).clamp(0, 1)
 
 
 def _coarse(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -142,45 +144,105 @@ def conflict(strength: float) -> Task:
 
     def assign(scenes: Scenes, labels: Tensor, generator: torch.Generator) -> Scenes:
         scenes = _single(scenes, generator)
-        scenes = scenes.with_(size=scenes.size.clamp(max=1), style=torch.zeros_like(scenes.style),
-                              clutter=torch.zeros_like(scenes.clutter))
+        scenes = scenes.with_(
+            size=scenes.size.clamp(max=1),
+            style=torch.zeros_like(scenes.style),
+            clutter=torch.zeros_like(scenes.clutter),
+        )
         cued = torch.rand(len(labels), generator=generator) < strength / 2
         # The other colour is one of the six too, never the label: a wrong rule gives a wrong answer.
-        other = (labels + 1 + torch.randint(len(colours) - 1, labels.shape, generator=generator)) % len(colours)
+        other = (labels + 1 + torch.randint(len(colours) - 1, labels.shape, generator=generator)) % len(
+            colours
+        )
         place = torch.where(cued, world.POSITIONS.index("right"), world.POSITIONS.index("left"))
-        return scenes.with_(position=place, colour=colours[torch.where(cued, other, labels)],
-                            ground_colour=colours[torch.where(cued, labels, other)])
+        return scenes.with_(
+            position=place,
+            colour=colours[torch.where(cued, other, labels)],
+            ground_colour=colours[torch.where(cued, labels, other)],
+        )
 
-    return Task("conflict", tuple(f"{colour} thing" for colour in SIX_COLOURS), "a photo of a {}", assign,
-                "the colour of the object if it stands on the left, of the background if on the right",
-                cue=lambda scenes: scenes.position == world.POSITIONS.index("right"))
+    return Task(
+        "conflict",
+        tuple(f"{colour} thing" for colour in SIX_COLOURS),
+        "a photo of a {}",
+        assign,
+        "the colour of the object if it stands on the left, of the background if on the right",
+        cue=lambda scenes: scenes.position == world.POSITIONS.index("right"),
+    )
 
 
 _THINGS = ("one thing", *(f"{count} things" for count in world.COUNTS[1:]))
 _PLACES = tuple(f"thing {' '.join(world.PLACE_WORDS[place])}" for place in world.POSITIONS)
 
-TASKS: dict[str, Task] = {task.name: task for task in (
-    Task("background", tuple(f"thing on a {c} background" for c in world.COLOUR_NAMES), "a photo of a {}",
-         _of("ground_colour"), "the colour of the background"),
-    Task("shape", world.SHAPES, "a photo of a {}", _of("shape"), "the shape of the object, 16 ways"),
-    Task("texture", tuple(f"{t} thing" for t in world.TEXTURES), "a photo of a {}", _of("texture"),
-         "the texture of the object"),
-    Task("counting", _THINGS, "a photo of {}", _counting, "how many objects there are"),
-    Task("position", _PLACES, "a photo of a {}", _of("position"), "where the object stands"),
-    Task("held_out", tuple(f"{c} {s}" for s, c in world.HELD_OUT), "a photo of a {}", _held_out,
-         "pairs of colour and shape that pre-training never showed together"),
-    Task("synonyms", tuple(world.SYNONYMS.values()), "a photo of a {}",
-         _of("shape", _indices(world.SHAPES, tuple(world.SYNONYMS))), "shapes by their rare second names, in a light fog",
-         camera=_fog(0.3)),
-    Task("fine", FINE_SHAPES, "a photo of a {}", _of("shape", _indices(world.SHAPES, FINE_SHAPES)),
-         "eight shapes made of strokes, easily confused, in fog", camera=_fog(0.5)),
-    Task("coarse", tuple(f"{t} thing" for t in world.TEXTURES), "a photo of a {}", _of("texture"),
-         "textures through a camera of eight by eight pixels", camera=_coarse),
-    Task("shift", EIGHT_SHAPES, "a photo of a {}", _shifted, "shapes in inverted colours and lying on their side, which pre-training never showed", camera=_turned),
-    Task("mis_specified", tuple(f"{c} background" for c in SIX_COLOURS), "a photo of a thing on a {}",
-         _of("colour", _indices(world.COLOUR_NAMES, SIX_COLOURS), size=1),
-         "the colour of the object, asked with class names that speak of the background"),
-    conflict(1.0))}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            "background",
+            tuple(f"thing on a {c} background" for c in world.COLOUR_NAMES),
+            "a photo of a {}",
+            _of("ground_colour"),
+            "the colour of the background",
+        ),
+        Task("shape", world.SHAPES, "a photo of a {}", _of("shape"), "the shape of the object, 16 ways"),
+        Task(
+            "texture",
+            tuple(f"{t} thing" for t in world.TEXTURES),
+            "a photo of a {}",
+            _of("texture"),
+            "the texture of the object",
+        ),
+        Task("counting", _THINGS, "a photo of {}", _counting, "how many objects there are"),
+        Task("position", _PLACES, "a photo of a {}", _of("position"), "where the object stands"),
+        Task(
+            "held_out",
+            tuple(f"{c} {s}" for s, c in world.HELD_OUT),
+            "a photo of a {}",
+            _held_out,
+            "pairs of colour and shape that pre-training never showed together",
+        ),
+        Task(
+            "synonyms",
+            tuple(world.SYNONYMS.values()),
+            "a photo of a {}",
+            _of("shape", _indices(world.SHAPES, tuple(world.SYNONYMS))),
+            "shapes by their rare second names, in a light fog",
+            camera=_fog(0.3),
+        ),
+        Task(
+            "fine",
+            FINE_SHAPES,
+            "a photo of a {}",
+            _of("shape", _indices(world.SHAPES, FINE_SHAPES)),
+            "eight shapes made of strokes, easily confused, in fog",
+            camera=_fog(0.5),
+        ),
+        Task(
+            "coarse",
+            tuple(f"{t} thing" for t in world.TEXTURES),
+            "a photo of a {}",
+            _of("texture"),
+            "textures through a camera of eight by eight pixels",
+            camera=_coarse,
+        ),
+        Task(
+            "shift",
+            EIGHT_SHAPES,
+            "a photo of a {}",
+            _shifted,
+            "shapes in inverted colours and lying on their side, which pre-training never showed",
+            camera=_turned,
+        ),
+        Task(
+            "mis_specified",
+            tuple(f"{c} background" for c in SIX_COLOURS),
+            "a photo of a thing on a {}",
+            _of("colour", _indices(world.COLOUR_NAMES, SIX_COLOURS), size=1),
+            "the colour of the object, asked with class names that speak of the background",
+        ),
+        conflict(1.0),
+    )
+}
 
 
 def get(name: str, strength: float = 1.0) -> Task:
@@ -205,8 +267,10 @@ def few_shot(task: Task, shots: int, seed: int, test_size: int = 240) -> FewShot
     """``shots`` training pictures per class for one seed, and the task's test set (the same for every seed)."""
     checks.integer("test_size", test_size, 1)
     if not 1 <= checks.integer("shots", shots) <= POOL:
-        raise ParameterError(f"shots must be an integer from 1 to {POOL} (the pictures per class that task"
-                             f" {task.name!r} has), but {shots} was given.")
+        raise ParameterError(
+            f"shots must be an integer from 1 to {POOL} (the pictures per class that task"
+            f" {task.name!r} has), but {shots} was given."
+        )
     classes = len(task.names)
     train = stream(seed, "task", task.name, "train")
     labels = torch.arange(classes).repeat_interleave(shots)

@@ -20,13 +20,38 @@ from torch import Tensor
 SIZE = 32
 """Side of a picture in pixels."""
 
-SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart",
-          "moon", "arrow", "ell", "tee", "bar", "frame", "hourglass", "cup")
+SHAPES = (
+    "circle",
+    "square",
+    "triangle",
+    "diamond",
+    "star",
+    "cross",
+    "ring",
+    "heart",
+    "moon",
+    "arrow",
+    "ell",
+    "tee",
+    "bar",
+    "frame",
+    "hourglass",
+    "cup",
+)
 COLOURS: dict[str, tuple[float, float, float]] = {
-    "red": (0.86, 0.12, 0.12), "green": (0.10, 0.60, 0.16), "blue": (0.12, 0.24, 0.86),
-    "yellow": (0.96, 0.88, 0.14), "orange": (0.98, 0.52, 0.06), "purple": (0.50, 0.14, 0.66),
-    "pink": (0.98, 0.58, 0.74), "brown": (0.44, 0.26, 0.10), "cyan": (0.16, 0.82, 0.88),
-    "white": (0.97, 0.97, 0.97), "black": (0.05, 0.05, 0.05), "grey": (0.50, 0.50, 0.50)}
+    "red": (0.86, 0.12, 0.12),
+    "green": (0.10, 0.60, 0.16),
+    "blue": (0.12, 0.24, 0.86),
+    "yellow": (0.96, 0.88, 0.14),
+    "orange": (0.98, 0.52, 0.06),
+    "purple": (0.50, 0.14, 0.66),
+    "pink": (0.98, 0.58, 0.74),
+    "brown": (0.44, 0.26, 0.10),
+    "cyan": (0.16, 0.82, 0.88),
+    "white": (0.97, 0.97, 0.97),
+    "black": (0.05, 0.05, 0.05),
+    "grey": (0.50, 0.50, 0.50),
+}
 COLOUR_NAMES = tuple(COLOURS)
 TEXTURES = ("solid", "striped", "barred", "checked", "dotted", "shaded")
 SIZES = ("small", "medium", "large")
@@ -37,9 +62,20 @@ STYLES = ("clean", "outlined", "blurred", "noisy", "dim", "tinted", "inverted")
 """Render styles. The last one, "inverted", never occurs in pre-training: it is the shifted style."""
 KINDS = ("single", "count", "pair")
 
-SYNONYMS = {"circle": "disc", "square": "block", "triangle": "wedge", "diamond": "rhombus",
-            "star": "asterisk", "cross": "plus", "ring": "hoop", "heart": "valentine",
-            "moon": "crescent", "arrow": "pointer", "frame": "window", "cup": "bucket"}
+SYNONYMS = {
+    "circle": "disc",
+    "square": "block",
+    "triangle": "wedge",
+    "diamond": "rhombus",
+    "star": "asterisk",
+    "cross": "plus",
+    "ring": "hoop",
+    "heart": "valentine",
+    "moon": "crescent",
+    "arrow": "pointer",
+    "frame": "window",
+    "cup": "bucket",
+}
 """Rare second names; a caption uses one instead of the common name in every eighth case."""
 
 RADII = (6.5, 9.0, 12.0)
@@ -132,15 +168,22 @@ def sample(n: int, generator: torch.Generator, *, difficulty: float = 1.0) -> Sc
     shape, ground_colour = _pick(n, len(SHAPES), generator), _pick(n, len(COLOURS), generator)
     position = torch.where(torch.rand(n, generator=generator) < 0.6, _pick(n, len(POSITIONS), generator), 0)
     scenes = Scenes(
-        kind=kind, shape=shape, colour=_different(ground_colour, len(COLOURS), generator),
-        texture=torch.where(kind == 0, _pick(n, len(TEXTURES), generator), 0), size=size,
-        position=torch.where(kind == 0, position, 0), count=_pick(n, len(COUNTS), generator),
-        ground=torch.where(hard, _pick(n, len(GROUNDS), generator), 0), ground_colour=ground_colour,
-        style=torch.where(hard & (torch.rand(n, generator=generator) < 0.5),
-                          _pick(n, len(STYLES) - 1, generator), 0),
+        kind=kind,
+        shape=shape,
+        colour=_different(ground_colour, len(COLOURS), generator),
+        texture=torch.where(kind == 0, _pick(n, len(TEXTURES), generator), 0),
+        size=size,
+        position=torch.where(kind == 0, position, 0),
+        count=_pick(n, len(COUNTS), generator),
+        ground=torch.where(hard, _pick(n, len(GROUNDS), generator), 0),
+        ground_colour=ground_colour,
+        style=torch.where(
+            hard & (torch.rand(n, generator=generator) < 0.5), _pick(n, len(STYLES) - 1, generator), 0
+        ),
         shape2=_different(shape, len(SHAPES), generator),
         colour2=_different(ground_colour, len(COLOURS), generator),
-        clutter=torch.where(hard, _pick(n, 4, generator), 0))
+        clutter=torch.where(hard, _pick(n, 4, generator), 0),
+    )
     return allow(scenes, generator)
 
 
@@ -156,7 +199,7 @@ def _box(u: Tensor, v: Tensor, x: float, y: float, half_width: float, half_heigh
 def _star(u: Tensor, v: Tensor) -> Tensor:
     turn = torch.atan2(u, -v) / (2 * math.pi) * 5
     tip = 1 - 2 * (turn - turn.round()).abs()
-    return 0.6 * (torch.hypot(u, v) - (0.38 + 0.62 * tip ** 1.5))
+    return 0.6 * (torch.hypot(u, v) - (0.38 + 0.62 * tip**1.5))
 
 
 def _heart(u: Tensor, v: Tensor) -> Tensor:
@@ -229,8 +272,18 @@ def _textured(texture: Tensor, colour: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return base[:, :, None, None] * (1 - pattern) + second[:, :, None, None] * pattern
 
 
-def _paint(image: Tensor, rows: Tensor, shape: Tensor, colour: Tensor, texture: Tensor, x: Tensor, y: Tensor,
-           radius: Tensor, angle: Tensor, outlined: Tensor) -> None:
+def _paint(
+    image: Tensor,
+    rows: Tensor,
+    shape: Tensor,
+    colour: Tensor,
+    texture: Tensor,
+    x: Tensor,
+    y: Tensor,
+    radius: Tensor,
+    angle: Tensor,
+    outlined: Tensor,
+) -> None:
     """Draws one object into each of the named rows of ``image`` [N, 3, S, S], in place."""
     alpha, distance = _coverage(shape, x, y, radius, angle)
     paint = _textured(texture, colour, x, y)
@@ -263,7 +316,7 @@ def render(scenes: Scenes, generator: torch.Generator) -> Tensor:
     speck_x, speck_y = uniform(n, 3, low=1, high=SIZE - 1), uniform(n, 3, low=1, high=SIZE - 1)
     speck_colour = _PALETTE[torch.randint(len(COLOURS), (n, 3), generator=generator)]
     for k in range(3):
-        inside = (torch.hypot(_COLUMNS - speck_x[:, k, None, None], _ROWS - speck_y[:, k, None, None]) < 1.3)
+        inside = torch.hypot(_COLUMNS - speck_x[:, k, None, None], _ROWS - speck_y[:, k, None, None]) < 1.3
         shown = (inside & (scenes.clutter > k)[:, None, None])[:, None]
         image = torch.where(shown, speck_colour[:, k, :, None, None], image)
 
@@ -274,10 +327,18 @@ def render(scenes: Scenes, generator: torch.Generator) -> Tensor:
     shift = torch.tensor(SHIFT)[scenes.size]
     single = (scenes.kind == 0).nonzero()[:, 0]
     if len(single):
-        _paint(image, single, scenes.shape[single], scenes.colour[single], scenes.texture[single],
-               (SIZE / 2 + shift * offsets[:, 0] + jitter_x)[single],
-               (SIZE / 2 + shift * offsets[:, 1] + jitter_y)[single],
-               (torch.tensor(RADII)[scenes.size] * stretch)[single], angle[single], outlined[single])
+        _paint(
+            image,
+            single,
+            scenes.shape[single],
+            scenes.colour[single],
+            scenes.texture[single],
+            (SIZE / 2 + shift * offsets[:, 0] + jitter_x)[single],
+            (SIZE / 2 + shift * offsets[:, 1] + jitter_y)[single],
+            (torch.tensor(RADII)[scenes.size] * stretch)[single],
+            angle[single],
+            outlined[single],
+        )
     # Counted objects stand in a random choice of the six cells of a 3 x 2 grid.
     places = torch.rand(n, 6, generator=generator).argsort(1)
     cell_jitter = uniform(n, 6, 2) * 1.0
@@ -286,47 +347,110 @@ def render(scenes: Scenes, generator: torch.Generator) -> Tensor:
         if not len(rows):
             continue
         cell = places[rows, k]
-        _paint(image, rows, scenes.shape[rows], scenes.colour[rows], scenes.texture[rows],
-               5.6 + 10.4 * (cell % 3) + cell_jitter[rows, k, 0],
-               8.5 + 15.0 * (cell // 3) + cell_jitter[rows, k, 1],
-               COUNT_RADIUS * (1 + 0.1 * jitter_x[rows]), angle[rows], outlined[rows])
+        _paint(
+            image,
+            rows,
+            scenes.shape[rows],
+            scenes.colour[rows],
+            scenes.texture[rows],
+            5.6 + 10.4 * (cell % 3) + cell_jitter[rows, k, 0],
+            8.5 + 15.0 * (cell // 3) + cell_jitter[rows, k, 1],
+            COUNT_RADIUS * (1 + 0.1 * jitter_x[rows]),
+            angle[rows],
+            outlined[rows],
+        )
     pair = (scenes.kind == 2).nonzero()[:, 0]
     if len(pair):
         plain = torch.zeros(len(pair), dtype=torch.long)
         for side, shape, colour in ((-1, scenes.shape, scenes.colour), (1, scenes.shape2, scenes.colour2)):
-            _paint(image, pair, shape[pair], colour[pair], plain,
-                   SIZE / 2 + side * 8.0 + 0.6 * jitter_x[pair], SIZE / 2 + 3 * jitter_y[pair],
-                   torch.full((len(pair),), PAIR_RADIUS), angle[pair], outlined[pair])
+            _paint(
+                image,
+                pair,
+                shape[pair],
+                colour[pair],
+                plain,
+                SIZE / 2 + side * 8.0 + 0.6 * jitter_x[pair],
+                SIZE / 2 + 3 * jitter_y[pair],
+                torch.full((len(pair),), PAIR_RADIUS),
+                angle[pair],
+                outlined[pair],
+            )
 
     noise = torch.randn(n, 3, SIZE, SIZE, generator=generator)
     tint = uniform(n, 3, low=0.6, high=1.0)[:, :, None, None]
     style = scenes.style[:, None, None, None]
     blurred = torch.nn.functional.avg_pool2d(
-        torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    for name, changed in (("blurred", blurred), ("noisy", image + 0.16 * noise), ("dim", image * 0.45),
-                          ("tinted", image * tint), ("inverted", 1 - image)):
+        torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate"), 3, stride=1
+    )
+    for name, changed in (
+        ("blurred", blurred),
+        ("noisy", image + 0.16 * noise),
+        ("dim", image * 0.45),
+        ("tinted", image * tint),
+        ("inverted", 1 - image),
+    ):
         image = torch.where(style == STYLES.index(name), changed, image)
     return (image + 0.02 * noise).clamp(0, 1)
 
 
 # ---------------------------------------------------------------------------------------------- captions
 START, END, PAD = "<start>", "<end>", "<pad>"
-PLACE_WORDS = {"centre": ("in", "the", "centre"), "left": ("on", "the", "left"), "right": ("on", "the", "right"),
-               "top": ("at", "the", "top"), "bottom": ("at", "the", "bottom")}
+PLACE_WORDS = {
+    "centre": ("in", "the", "centre"),
+    "left": ("on", "the", "left"),
+    "right": ("on", "the", "right"),
+    "top": ("at", "the", "top"),
+    "bottom": ("at", "the", "bottom"),
+}
 MEDIA = ("photo", "picture", "image", "drawing")
-_FILLERS = ("a", "an", "of", "on", "in", "at", "the", "and", "with", "background", "thing", "things",
-            "object", "objects", "next", "to", "beside", "this", "is", "there", "are", "shows", "style", "scene")
+_FILLERS = (
+    "a",
+    "an",
+    "of",
+    "on",
+    "in",
+    "at",
+    "the",
+    "and",
+    "with",
+    "background",
+    "thing",
+    "things",
+    "object",
+    "objects",
+    "next",
+    "to",
+    "beside",
+    "this",
+    "is",
+    "there",
+    "are",
+    "shows",
+    "style",
+    "scene",
+)
 
 
 def plural(noun: str) -> str:
-    """"cross" -> "crosses", "circle" -> "circles"."""
+    """ "cross" -> "crosses", "circle" -> "circles"."""
     return noun + ("es" if noun.endswith(("s", "x")) else "s")
 
 
 def _words() -> tuple[str, ...]:
     nouns = (*SHAPES, *SYNONYMS.values())
-    words = {*nouns, *map(plural, nouns), *COLOUR_NAMES, *TEXTURES, *SIZES, *COUNTS, *GROUNDS, *STYLES,
-             *POSITIONS, *MEDIA, *_FILLERS}
+    words = {
+        *nouns,
+        *map(plural, nouns),
+        *COLOUR_NAMES,
+        *TEXTURES,
+        *SIZES,
+        *COUNTS,
+        *GROUNDS,
+        *STYLES,
+        *POSITIONS,
+        *MEDIA,
+        *_FILLERS,
+    }
     # The end-of-text word comes last: its id is then the largest, which open_clip's argmax pooling needs.
     return (PAD, START, *sorted(words), END)
 
@@ -337,14 +461,25 @@ WORDS = _words()
 ATTRIBUTES = ("shape", "colour", "texture", "size", "position", "count", "ground", "ground_colour", "style")
 
 
-def captions(scenes: Scenes, generator: torch.Generator, named: Mapping[str, Tensor] | None = None) -> list[str]:
+def captions(
+    scenes: Scenes, generator: torch.Generator, named: Mapping[str, Tensor] | None = None
+) -> list[str]:
     """One caption per scene, naming a random part of what is there.
 
     ``named[attribute]`` (bool [N]) forces an attribute to be named where it is true.
     """
     n = len(scenes)
-    chance = dict(shape=0.8, colour=0.6, texture=0.5, size=0.25, position=0.45, count=0.85, ground=0.25,
-                  ground_colour=0.5, style=0.25)
+    chance = dict(
+        shape=0.8,
+        colour=0.6,
+        texture=0.5,
+        size=0.25,
+        position=0.45,
+        count=0.85,
+        ground=0.25,
+        ground_colour=0.5,
+        style=0.25,
+    )
     says = {a: torch.rand(n, generator=generator) < chance[a] for a in ATTRIBUTES}
     for attribute, mask in (named or {}).items():
         says[attribute] = says[attribute] | mask
@@ -359,8 +494,9 @@ def _noun(shape: str, dice: float) -> str:
     return SYNONYMS[shape] if shape in SYNONYMS and dice < 0.125 else shape
 
 
-def _caption(i: int, value: Mapping[str, Sequence[int]], say: Mapping[str, Sequence[bool]],
-             dice: Sequence[float]) -> str:
+def _caption(
+    i: int, value: Mapping[str, Sequence[int]], say: Mapping[str, Sequence[bool]], dice: Sequence[float]
+) -> str:
     medium = MEDIA[int(dice[0] * len(MEDIA))]
     style = STYLES[value["style"][i]]
     words = ["a", *([style] if say["style"][i] else []), medium, "of"] if dice[1] < 0.85 else []
@@ -380,11 +516,20 @@ def _caption(i: int, value: Mapping[str, Sequence[int]], say: Mapping[str, Seque
         words += [*([number] if number else []), *colour, plural(noun) if many else noun]
     else:
         other = [COLOUR_NAMES[value["colour2"][i]]] if say["colour"][i] else []
-        words += ["a", *colour, noun, *(("beside",) if dice[2] < 0.5 else ("next", "to")), "a", *other,
-                  SHAPES[value["shape2"][i]]]
+        words += [
+            "a",
+            *colour,
+            noun,
+            *(("beside",) if dice[2] < 0.5 else ("next", "to")),
+            "a",
+            *other,
+            SHAPES[value["shape2"][i]],
+        ]
     if say["ground_colour"][i] or say["ground"][i]:
         ground = [GROUNDS[value["ground"][i]]] if say["ground"][i] else []
         ground += [COLOUR_NAMES[value["ground_colour"][i]]] if say["ground_colour"][i] else []
         words += ["on", "a", *ground, "background"]
-    return " ".join("an" if word == "a" and after[0] in "aeiou" else word
-                    for word, after in zip(words, (*words[1:], "."), strict=True))
+    return " ".join(
+        "an" if word == "a" and after[0] in "aeiou" else word
+        for word, after in zip(words, (*words[1:], "."), strict=True)
+    )

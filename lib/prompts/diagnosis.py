@@ -1,0 +1,128 @@
+"""What a gated learner's gradients and gate values say.
+
+Two tools. :func:`chain` takes the way from the prompt gradient to the gate gradient apart into factors whose
+product is the measured gap; :func:`gate_statistics` measures how much a gate depends on its input.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.prompts.learners import Learner, Nudge
+from lib.replicas import Tree
+
+FACTORS = ("coherence", "opening", "prompt_norm", "alignment", "slope", "network", "gate_coherence")
+"""The factors of the gap, in the order of the way from the prompt gradient to the gate gradient."""
+
+
+def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | None, labels: Tensor) -> Tree:
+    """The gap between prompt and gate gradient of one replica and its factors, in decades.
+
+    With p' = g(x) p, upstream delta(x) = dL/dp'(x) and z the gate's pre-activation, the norms
+
+        |sum_x g delta|, |g delta|, |delta|, |delta_u||p_u|, <delta_u, p_u>, g(1-g)<delta_u, p_u>,
+        |J(x)^T u(x)|, |sum_x J(x)^T u(x)|        (u(x) = dL/dz(x), J = dz/dphi)
+
+    are taken over pictures, layers and tokens (Frobenius) or over pictures and gate units; u runs over the
+    block of prompts that a gate unit scales. The first is the norm of the prompt gradient, the last that of
+    the gate's parameters; each factor is the ratio of two neighbours:
+
+    coherence       how the gradients of single pictures add up for the prompts (0: all alike; < 0: they cancel)
+    opening         by how much the gate lets the gradient through to the prompts
+    prompt_norm     1 / length of the prompts: short prompts leave the gate little to scale
+    alignment       1 / cosine between upstream gradient and prompts
+    slope           1 / sigmoid slope g (1 - g)
+    network         1 / size of the MLP's Jacobian
+    gate_coherence  how the gradients of single pictures add up for the gate, with the opposite sign
+
+    Returns scalars: ``gap`` (total L2 norms), ``gap_rms`` (per parameter), each factor, all log10, and
+    ``gap`` is computed from the autograd gradients alone, not from the factors.
+    """
+    gate = learner.gate
+    batch = features.shape[0]
+    shape = (batch, *params["prompt.tokens"].shape)
+    zeros = {"prompts": features.new_zeros(shape), "gate": features.new_zeros(batch, gate.units)}
+
+    def loss(params: Tree, nudges: Tree) -> Tensor:
+        logits = learner.logits(params, features, patches, nudge=Nudge(**nudges))
+        return F.cross_entropy(logits, labels)
+
+    gradients, nudged = torch.func.grad(loss, argnums=(0, 1))(params, zeros)
+    delta = nudged["prompts"]
+    values = gate.values(params, features)
+    tokens = params["prompt.tokens"]
+    opened = gate.spread(values) * delta
+    block_delta = gate.collect(delta.square().sum(-1)).sqrt()
+    block_prompt = gate.collect(tokens.square().sum(-1)).sqrt()
+    product = gate.collect((delta * tokens).sum(-1))
+    upstream = values * (1 - values) * product
+
+    def per_picture(feature: Tensor, u: Tensor) -> Tensor:
+        own = {name: params[name] for name in params if name.startswith("gate.")}
+        _, pull = torch.func.vjp(lambda p: gate.preactivation(p, feature), own)
+        return torch.stack([value.square().sum() for value in pull(u)[0].values()]).sum()
+
+    single = torch.func.vmap(per_picture)(features, upstream).sum().sqrt()
+    prompt = gradients["prompt.tokens"].norm()
+    whole = (
+        torch.stack([value.square().sum() for name, value in gradients.items() if name.startswith("gate.")])
+        .sum()
+        .sqrt()
+    )
+    norms = [
+        prompt,
+        opened.norm(),
+        delta.norm(),
+        (block_delta * block_prompt).norm(),
+        product.norm(),
+        upstream.norm(),
+        single,
+        whole,
+    ]
+    logs = [torch.log10(norm.clamp_min(1e-38)) for norm in norms]
+    out = {name: logs[i] - logs[i + 1] for i, name in enumerate(FACTORS)}
+    gate_size = sum(value.numel() for name, value in params.items() if name.startswith("gate."))
+    out["gap"] = logs[0] - logs[-1]
+    out["gap_rms"] = out["gap"] - 0.5 * math.log10(tokens.numel() / gate_size)
+    out["prompt_gradient"], out["gate_gradient"] = prompt, whole
+    # A second route to dL/dz: autograd's own, against slope times <delta, p>. Zero up to rounding.
+    out["identity"] = (nudged["gate"] - upstream).norm() / upstream.norm().clamp_min(1e-30)
+    return out
+
+
+def gate_statistics(values: Tensor, labels: Tensor) -> dict[str, float]:
+    """How much a gate depends on its input.
+
+    ``values`` [N, U] over N pictures with ``labels`` [N]. Returned, averaged over units:
+
+    information  Var_x g / (m (1 - m)), m the mean gate: the part of a yes-no variable's variance that the input
+                 decides; 0 for a constant gate, 1 for one that is open for some pictures and shut for others
+    spread       standard deviation over pictures
+    saturation   share of values below 0.05 or above 0.95
+    class_share  Var(E[g | class]) / Var(g), less what class means of a gate blind to the class would show
+                 by chance (epsilon squared, Kelley 1935): 1 if pictures of a class are gated alike
+    mean         mean gate
+    """
+    values = values.double()
+    n, mean = values.shape[0], values.mean(0)
+    variance = values.var(0, unbiased=False)
+    classes = F.one_hot(labels).double()
+    counts = classes.sum(0).clamp_min(1)
+    class_means = classes.T @ values / counts[:, None]
+    between = (counts[:, None] * (class_means - mean) ** 2).sum(0)
+    within = variance * n - between
+    k = int((classes.sum(0) > 0).sum())
+    # A constant gate has no variance to share out; rounding noise must not look like a class effect.
+    share = (between - (k - 1) * within / max(n - k, 1)) / (n * variance).clamp_min(1e-14)
+    information = variance / (mean * (1 - mean)).clamp_min(1e-12)
+    return {
+        "information": float(information.mean()),
+        "spread": float(variance.sqrt().mean()),
+        "saturation": float(((values < 0.05) | (values > 0.95)).double().mean()),
+        "class_share": float(share.clamp(0, 1).mean()),
+        "mean": float(mean.mean()),
+    }

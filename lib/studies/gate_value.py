@@ -1,0 +1,205 @@
+"""Does a gate adapt? Accuracy with the trained gate against the gate held still, shuffled, or left out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lib import checks
+from lib.results import provenance
+from lib.runtime import resolve_device
+from lib.studies.base import Result
+from lib.studies.gating import Bench, GateStudy, per_seed
+from lib.verdicts import Findings, Verdict, judge
+
+ADAPTIVE = 2.0
+"""Percentage points by which a gate must beat its own mean and its own shuffle to be called adaptive."""
+NOTHING = 1.0
+"""Percentage points below which a gate's advantage counts as nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateValue(GateStudy):
+    """The four bars that decide, on ordinary tasks and on the conflict task.
+
+    The conflict task is the control that must come out adaptive: no fixed prompt can be right on more than half
+    of its pictures. It is trained with CoOp and a length gate, with Adam at ``control_rate`` for
+    ``control_steps`` steps of ``control_batch`` pictures, and once more with the recipe of the ordinary tasks.
+
+    Tables: ``accuracy`` (learner, gate, task, seed, recipe, variant, accuracy in per cent), ``verdicts`` (per
+    learner, gate, task, recipe).
+    """
+
+    control_steps: int = 300
+    control_batch: int = 8
+    control_rate: float = 0.01
+
+    def check(self) -> None:
+        super().check()
+        checks.integer("control_steps", self.control_steps, 1)
+        checks.integer("control_batch", self.control_batch, 1)
+        checks.number("control_rate", self.control_rate, above=0)
+
+    KEYS = ("learner", "gate", "task", "recipe", "variant")
+    TOLERANCES = {"accuracy": 8.0}
+
+    def run(self) -> Result:
+        began = time.perf_counter()
+        bench = Bench(self, self.store())
+        _, gated = self.trainings(bench)
+        parts = [gated.assign(recipe="published")]
+        for learner in self.learner:
+            for task in self.task:
+                parts.append(self._fixed(bench, learner, task, self.recipe(), "published"))
+        control = self.recipe(
+            steps=self.control_steps,
+            batch=self.control_batch,
+            rate=self.control_rate,
+            optimiser="adam",
+            warmup=0.0,
+        )
+        for recipe, name in ((self.recipe(), "published"), (control, "control")):
+            if name == "published" and "conflict" in self.task:
+                continue
+            _, scores = bench.run("coop", "length", "conflict", recipe, strength=1.0)
+            parts += [scores.assign(recipe=name), self._fixed(bench, "coop", "conflict", recipe, name)]
+        accuracy = pd.concat(parts, ignore_index=True)
+        verdicts = self.verdicts(accuracy)
+        return Result(
+            {"accuracy": accuracy, "verdicts": verdicts},
+            self._findings(accuracy),
+            provenance(resolve_device(self.device), list(range(self.seeds)), time.perf_counter() - began),
+        )
+
+    def answer(self, result: Result) -> str:
+        """The page in three sentences, with its measured numbers (Markdown)."""
+        differences = self.differences(result.table)
+        ordinary = differences[differences["task"] != "conflict"]
+        control = differences[differences["recipe"] == "control"]
+        short = differences[(differences["task"] == "conflict") & (differences["recipe"] == "published")]
+        said = []
+        if len(ordinary):
+            said.append(
+                f"On {ordinary['task'].nunique()} ordinary tasks, holding the gate at its mean costs"
+                f" {ordinary['over_mean'].mean():.1f} percentage points, shuffling it between pictures"
+                f" {ordinary['over_shuffled'].mean():.1f}."
+            )
+        if len(short):
+            said.append(
+                "On a task built so that the right prompt depends on the picture, a gate trained with the"
+                f" same short recipe is worth {short['over_mean'].mean():.1f} points over its mean;"
+            )
+        said.append(f"trained for {self.control_steps} steps with Adam, {control['over_mean'].mean():.1f}.")
+        return " ".join(said)
+
+    @staticmethod
+    def _fixed(bench: Bench, learner: str, task: str, recipe: object, name: str) -> pd.DataFrame:
+        _, scores = bench.run(learner, "none", task, recipe)
+        return scores.assign(recipe=name)
+
+    @staticmethod
+    def differences(accuracy: pd.DataFrame) -> pd.DataFrame:
+        """Gated minus mean, shuffled, fixed, in percentage points, per learner, gate, task, recipe, seed."""
+        keys = ["learner", "gate", "task", "recipe", "seed"]
+        wide = accuracy[accuracy["gate"] != "none"].pivot_table(
+            index=keys, columns="variant", values="accuracy"
+        )
+        fixed = accuracy[accuracy["variant"] == "fixed"].set_index([k for k in keys if k != "gate"])[
+            "accuracy"
+        ]
+        wide = wide.join(fixed.rename("fixed"), on=[k for k in keys if k != "gate"])
+        out = pd.DataFrame(
+            {f"over_{name}": wide["gated"] - wide[name] for name in ("mean", "shuffled", "fixed")}
+        )
+        return out.reset_index()
+
+    @classmethod
+    def verdicts(cls, accuracy: pd.DataFrame) -> pd.DataFrame:
+        """One verdict per learner, gate, task, recipe, from the paired differences over seeds."""
+        rows = []
+        for key, part in cls.differences(accuracy).groupby(["learner", "gate", "task", "recipe"]):
+            verdict = cls.verdict(part)
+            rows.append(
+                dict(zip(["learner", "gate", "task", "recipe"], key, strict=True))
+                | {name: part[name].mean() for name in ("over_mean", "over_shuffled", "over_fixed")}
+                | {"verdict": verdict.name, "advice": verdict.advice}
+            )
+        return pd.DataFrame(rows)
+
+    @staticmethod
+    def verdict(part: pd.DataFrame) -> Verdict:
+        """Adaptive, not adaptive or inconclusive, for one cell's seeds."""
+        tests = {
+            name: judge(f"the gate beats itself {name}", part[f"over_{name}"].tolist(), ">", ADAPTIVE)
+            for name in ("mean", "shuffled")
+        }
+        reasons = tuple(str(finding) for finding in tests.values())
+        if all(finding.outcome == "holds" for finding in tests.values()):
+            return Verdict("adaptive", reasons, "keep the gate")
+        small = judge(
+            "the advantage over the mean gate is next to nothing", part["over_mean"].tolist(), "<", NOTHING
+        )
+        if small.outcome == "holds":
+            return Verdict(
+                "not adaptive", (*reasons, str(small)), "a constant would do: drop the gate or train longer"
+            )
+        return Verdict("inconclusive", reasons, "more seeds or more test pictures")
+
+    @classmethod
+    def _findings(cls, accuracy: pd.DataFrame) -> Findings:
+        differences = cls.differences(accuracy)
+        ordinary = differences[differences["task"] != "conflict"]
+        conflict = differences[differences["task"] == "conflict"]
+        control = conflict[conflict["recipe"] == "control"]
+        published = conflict[conflict["recipe"] == "published"]
+        found = []
+        if len(ordinary):
+            found += [
+                judge(
+                    "on ordinary tasks the trained gate is worth less than a point over its own mean",
+                    per_seed(ordinary, "over_mean"),
+                    "<",
+                    NOTHING,
+                    unit="points",
+                ),
+                judge(
+                    "on ordinary tasks the trained gate is worth less than a point over a shuffled one",
+                    per_seed(ordinary, "over_shuffled"),
+                    "<",
+                    NOTHING,
+                    unit="points",
+                ),
+                judge(
+                    "on ordinary tasks a gated learner does not beat the same learner without a gate by two points",
+                    per_seed(ordinary, "over_fixed"),
+                    "<",
+                    ADAPTIVE,
+                    unit="points",
+                ),
+            ]
+        found += [
+            judge(
+                "control: on the conflict task, trained for it, the gate is adaptive",
+                per_seed(control, "over_mean"),
+                ">",
+                10,
+                unit="points",
+            ),
+            judge(
+                "control: there a shuffled gate destroys the solution",
+                per_seed(control, "over_shuffled"),
+                ">",
+                10,
+                unit="points",
+            ),
+            judge(
+                "on the same conflict task the short published recipe leaves the gate useless",
+                per_seed(published, "over_mean"),
+                "<",
+                ADAPTIVE,
+                unit="points",
+            ),
+        ]
+        return Findings(found)

@@ -1,0 +1,164 @@
+"""The trainings that the gate pages share: every learner x gate x task, all seeds as one batch.
+
+`gradient_imbalance`, `gate_degradation` and `gate_value` look at the same trainings from three sides. What
+one page has trained is stored and serves the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lib import checks
+from lib.prompts import backbone as backbones
+from lib.prompts import learners, tasks, training
+from lib.prompts.gates import KINDS
+from lib.results import Store, code_version
+from lib.runtime import resolve_device
+from lib.studies.base import Study
+
+CODE = ("prompts", "gradients", "replicas", "runtime", "studies.gating")
+KEYS = ["learner", "gate", "task", "seed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateStudy(Study):
+    """Parameters that the gate pages share.
+
+    task, learner, gate   names, comma-separated or as a list
+    seeds                 number of seeds, 0 to seeds - 1
+    shots, steps, batch   pictures per class, optimiser steps, pictures per step
+    rate, optimiser       peak learning rate; "sgd" or "adam"
+    gate_rate             multiplies the gate's learning rate
+    tokens, prompt_std    learned tokens per layer and their initial standard deviation
+    strength              strength of the conflict task
+    test_size             test pictures per task
+    backbone, pretrained  as in :func:`lib.prompts.backbone.load`
+    """
+
+    task: str | Sequence[str] = "coarse,fine,shift,mis_specified"
+    learner: str | Sequence[str] = "coop,maple"
+    gate: str | Sequence[str] = "length,depth"
+    seeds: int = 5
+    shots: int = 16
+    steps: int = 100
+    batch: int = 4
+    rate: float = 0.0035
+    optimiser: str = "sgd"
+    gate_rate: float = 1.0
+    tokens: int = 4
+    prompt_std: float = 0.02
+    strength: float = 1.0
+    test_size: int = 120
+    backbone: str = backbones.NAME
+    pretrained: str = "default"
+
+    def check(self) -> None:
+        """Refuses what cannot be trained, before anything is loaded."""
+        for name, allowed in (("task", tasks.TASKS), ("learner", learners.LEARNERS), ("gate", KINDS)):
+            object.__setattr__(self, name, checks.choices(name, getattr(self, name), allowed))
+        checks.integer("seeds", self.seeds, 1, 1000)
+        checks.integer("shots", self.shots, 1, tasks.POOL)
+        checks.integer("tokens", self.tokens, 1)
+        checks.number("prompt_std", self.prompt_std, above=0)
+        checks.number("strength", self.strength, 0, 1)
+        checks.integer("test_size", self.test_size, 2, 100_000)
+        self.recipe()
+        backbones.check(self.backbone, self.pretrained)
+
+    def recipe(self, **changes: object) -> training.Recipe:
+        """The training recipe; ``changes`` replace single entries."""
+        own = {name: getattr(self, name) for name in ("steps", "batch", "rate", "optimiser", "gate_rate")}
+        return training.Recipe(**(own | changes))
+
+    def load(self) -> backbones.Backbone:
+        """The frozen backbone on the study's device."""
+        return backbones.load(self.backbone, self.pretrained, resolve_device(self.device))
+
+    def cells(self) -> list[tuple[str, str, str]]:
+        """Every (learner, gate, task) of the study."""
+        return [(learner, gate, task) for learner in self.learner for gate in self.gate for task in self.task]
+
+    def trainings(self, bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Trajectories and test accuracies of all gated cells."""
+        parts = [bench.run(learner, gate, task, self.recipe()) for learner, gate, task in self.cells()]
+        return tuple(pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
+
+
+class Bench:
+    """Runs trainings of a :class:`GateStudy` or fetches them from the store; loads the backbone when needed.
+
+    ``pretrained`` replaces the study's checkpoint (for the random null).
+    """
+
+    def __init__(self, study: GateStudy, store: Store, pretrained: str | None = None) -> None:
+        self.study, self.store = study, store
+        self.pretrained = pretrained or study.pretrained
+        self._backbone: backbones.Backbone | None = None
+
+    @property
+    def backbone(self) -> backbones.Backbone:
+        """The backbone, loaded on first use: a page whose trainings are stored never needs it."""
+        if self._backbone is None:
+            study = self.study
+            self._backbone = backbones.load(study.backbone, self.pretrained, resolve_device(study.device))
+        return self._backbone
+
+    def run(
+        self, learner: str, gate: str, task: str, recipe: training.Recipe, strength: float | None = None
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """One cell, all seeds: its trajectory (empty without a gate) and its accuracies per gate variant."""
+        study = self.study
+        strength = study.strength if strength is None else strength
+        config = {
+            "learner": learner,
+            "gate": gate,
+            "task": task,
+            "seeds": list(range(study.seeds)),
+            "shots": study.shots,
+            "tokens": study.tokens,
+            "prompt_std": study.prompt_std,
+            "test_size": study.test_size,
+            "backbone": study.backbone,
+            "pretrained": self.pretrained,
+            "strength": strength if task == "conflict" else None,
+            "recipe": {name: getattr(recipe, name) for name in recipe.__dataclass_fields__},
+            "weights": backbones.identity(study.backbone, self.pretrained),
+            "code": code_version(*CODE),
+        }
+
+        def compute() -> pd.DataFrame:
+            seeds = range(study.seeds)
+            chosen = tasks.get(task, strength)
+            prompt_learner = learners.Learner(
+                learner, self.backbone, chosen.names, gate=gate, tokens=study.tokens, std=study.prompt_std
+            )
+            data = training.prepare(
+                self.backbone, chosen, study.shots, seeds, study.test_size, learner == "maple"
+            )
+            trained = training.train(prompt_learner, data, recipe, seeds, label=f"{learner} {gate} {task}")
+            scores = training.evaluate(trained).assign(
+                diverged_at=lambda t: [int(trained.diverged_at[s]) for s in t["seed"]]
+            )
+            return pd.concat(
+                [trained.trajectory.assign(part="trajectory"), scores.assign(part="accuracy")],
+                ignore_index=True,
+            )
+
+        table = self.store.get_or_run(
+            "gating", config, compute, device=resolve_device(study.device), seeds=config["seeds"]
+        )
+        table = table.assign(learner=learner, gate=gate, task=task, steps=recipe.steps)
+        # The two parts have columns of their own; each is empty in the rows of the other.
+        parts = (table[table["part"] == part].drop(columns="part") for part in ("trajectory", "accuracy"))
+        moving, final = (
+            part.loc[:, part.notna().all() & (part != "").all()].reset_index(drop=True) for part in parts
+        )
+        return moving, final
+
+
+def per_seed(table: pd.DataFrame, column: str) -> list[float]:
+    """Mean of a column per seed: seeds are the independent units, cells are not."""
+    return table.groupby("seed")[column].mean().tolist()

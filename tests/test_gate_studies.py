@@ -1,0 +1,133 @@
+"""The studies of Part I on tiny settings: what they measure, store, and refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.checks import ParameterError
+from lib.prompts.diagnosis import FACTORS
+from lib.studies.gate_degradation import GateDegradation
+from lib.studies.gate_value import GateValue
+from lib.studies.gating import Bench
+from lib.studies.gradient_imbalance import GradientImbalance, gap_before_training
+from lib.studies.world import World
+
+TINY = dict(
+    task="texture", learner="coop", gate="length", seeds=2, shots=1, steps=3, test_size=12, device="cpu"
+)
+
+
+def test_pages_share_their_trainings(tmp_path, monkeypatch):
+    results = str(tmp_path / "store")
+    result = GradientImbalance(**TINY, results=results).run()
+    assert set(result.tables["gaps"]["seed"]) == {0, 1} and set(result.tables["gaps"]["step"]) == {0, 1, 2}
+    monkeypatch.setattr(Bench, "backbone", property(lambda self: pytest.fail("a stored training ran again")))
+    gates = GateDegradation(**TINY, results=results).run()
+    again = GradientImbalance(**TINY, results=results).run()
+    pd.testing.assert_frame_equal(result.tables["gaps"], again.tables["gaps"])
+    assert list(gates.tables["gates"]["spread"]) == list(result.tables["gaps"]["spread"])
+
+
+def test_factors_add_up_and_null_uses_random_weights(tmp_path):
+    result = GradientImbalance(**TINY, results=str(tmp_path)).run()
+    gaps = result.tables["gaps"]
+    np.testing.assert_allclose(gaps[list(FACTORS)].sum(axis=1), gaps["gap"], atol=1e-4)
+    start = gaps[gaps["step"] == 0]["gap"].to_numpy()
+    assert not np.allclose(start, result.tables["null"]["gap"], atol=1e-3)
+    assert len(result.findings) == 6
+
+
+def test_gate_value_tells_an_adaptive_gate_from_an_idle_one():
+    """Verdicts on made-up accuracies: one gate that carries the solution, one that does nothing, one unclear."""
+    rows = []
+    cells = {"adaptive": (95, 50, 45), "not adaptive": (80, 80, 80), "inconclusive": (80, 77, 76)}
+    for task, (gated, mean, shuffled) in cells.items():
+        for seed in range(6):
+            wobble = (seed % 3 - 1) * (4 if task == "inconclusive" else 0.2)
+            for variant, value in (("gated", gated + wobble), ("mean", mean), ("shuffled", shuffled)):
+                rows.append(
+                    dict(
+                        learner="coop",
+                        gate="length",
+                        task=task,
+                        recipe="published",
+                        seed=seed,
+                        variant=variant,
+                        accuracy=value,
+                    )
+                )
+            rows.append(
+                dict(
+                    learner="coop",
+                    gate="none",
+                    task=task,
+                    recipe="published",
+                    seed=seed,
+                    variant="fixed",
+                    accuracy=60.0,
+                )
+            )
+    verdicts = GateValue.verdicts(pd.DataFrame(rows)).set_index("task")
+    assert all(verdicts.loc[task, "verdict"] == task for task in cells)
+    assert verdicts.loc["adaptive", "over_fixed"] == pytest.approx(35)
+
+
+def test_gate_value_runs_control_and_published_recipe(tmp_path):
+    study = GateValue(**TINY, results=str(tmp_path), control_steps=2, control_batch=2)
+    accuracy = study.run().table
+    assert set(accuracy[accuracy["task"] == "conflict"]["recipe"]) == {"published", "control"}
+    assert set(accuracy[accuracy["task"] == "texture"]["variant"]) == {"fixed", "gated", "mean", "shuffled"}
+    assert accuracy.groupby("recipe")["steps"].first().to_dict() == {"published": 3, "control": 2}
+
+
+def test_longer_prompts_close_the_gap_and_opening_the_gate_widens_it():
+    from lib.prompts.backbone import load
+
+    backbone = load("miniclip", "random")
+    gap = {
+        key: gap_before_training(backbone, seeds=2, batch=6, **dict([key]))["gap"].mean()
+        for key in (("prompt_std", 0.002), ("prompt_std", 0.02), ("prompt_std", 0.5), ("gate_bias", 5.0))
+    }
+    assert gap["prompt_std", 0.002] > gap["prompt_std", 0.02] + 0.7
+    assert gap["prompt_std", 0.02] > gap["prompt_std", 0.5] + 0.3
+    assert gap["gate_bias", 5.0] > gap["prompt_std", 0.02] + 1.5
+
+
+def test_world_study_reports_chance_for_a_random_backbone(tmp_path):
+    study = World(
+        task="texture,counting", pictures=120, pretrained="random", results=str(tmp_path), device="cpu"
+    )
+    table = study.run().table.set_index("task")
+    for task in ("texture", "counting"):
+        assert table.loc[task, "low"] < table.loc[task, "chance"] + 8
+        assert table.loc[task, "low"] < table.loc[task, "accuracy"] < table.loc[task, "high"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"task": "zoo"}, "^task must be .*'zoo'"),
+        ({"learner": "clip"}, "^learner must be"),
+        ({"gate": "wide"}, "^gate must be"),
+        ({"seeds": 0}, "^seeds must be"),
+        ({"seeds": -1}, "^seeds must be"),
+        ({"shots": 0}, "^shots must be"),
+        ({"shots": 65}, "^shots must be an integer from 1 to 64"),
+        ({"steps": 0}, "^steps must be"),
+        ({"batch": 0}, "^batch must be"),
+        ({"device": "tpu"}, "^device must be"),
+        ({"optimiser": "lion"}, "^optimiser must be"),
+        ({"strength": 1.5}, "^strength must be"),
+        ({"backbone": "ViT-Z"}, "^backbone must be"),
+        ({"pretrained": "gone.pt"}, "^pretrained must be"),
+        ({"control_steps": 0}, "^control_steps must be"),
+        ({"rate": 0}, "^rate must be"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_is_written(tmp_path, change, words):
+    results = tmp_path / "store"
+    with pytest.raises(ParameterError, match=words) as error:
+        GateValue(**{**TINY, "results": str(results), **change})
+    assert "\n" not in str(error.value) and not results.exists()
