@@ -32,9 +32,7 @@ RECORD = WEIGHTS.with_suffix(".json")
 CONTEXT = 22
 MINICLIP = {
     "embed_dim": 128,
-    "vision_cfg": dict(
-        image_size=world.SIZE, patch_size=8, width=128, layers=3, head_width=32, mlp_ratio=4.0
-    ),
+    "vision_cfg": dict(image_size=world.SIZE, patch_size=8, width=128, layers=3, head_width=32, mlp_ratio=4.0),
     "text_cfg": dict(context_length=CONTEXT, vocab_size=len(world.WORDS), width=128, heads=4, layers=3),
 }
 """open_clip configuration of MiniCLIP; the patch embedding is replaced by a small convolutional stem."""
@@ -58,13 +56,10 @@ class WordTokenizer:
             unknown = [word for word in words if word not in self.ids]
             if unknown:
                 raise ParameterError(
-                    f"text must use MiniCLIP's {len(self.ids)} words, but {unknown[0]!r} in {text!r}"
-                    " was given."
+                    f"text must use MiniCLIP's {len(self.ids)} words, but {unknown[0]!r} in {text!r} was given."
                 )
             if len(words) > self.context_length:
-                raise ParameterError(
-                    f"text must have at most {self.context_length - 2} words, but {text!r} was given."
-                )
+                raise ParameterError(f"text must have at most {self.context_length - 2} words, but {text!r} was given.")
             row[: len(words)] = torch.tensor([self.ids[word] for word in words])
         return tokens
 
@@ -131,9 +126,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ParameterError(
-            f"pretrained must hold a dictionary of tensors, but {path.name!r} holds something else."
-        )
+        raise ParameterError(f"pretrained must hold a dictionary of tensors, but {path.name!r} holds something else.")
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
@@ -329,12 +322,12 @@ def check(backbone: str, pretrained: str) -> None:
 def load(
     backbone: str = NAME, pretrained: str = "default", device: torch.device | str = "cpu", seed: int = 0
 ) -> Backbone:
-    """Loads a frozen backbone.
+    """Loads a frozen backbone::
 
-    backbone    "miniclip" or any open_clip model with a class-token ViT, e.g. "ViT-B-16-quickgelu"
-    pretrained  "default" (MiniCLIP's shipped weights; for an open_clip name its first published tag), "random"
-                (fresh weights from ``seed``: the null), an open_clip tag such as "openai" (downloaded by
-                open_clip), or the path of a local checkpoint (.safetensors, or a torch file of plain tensors)
+        backbone    "miniclip" or any open_clip model with a class-token ViT, e.g. "ViT-B-16-quickgelu"
+        pretrained  "default" (MiniCLIP's shipped weights; for an open_clip name its first published tag), "random"
+                    (fresh weights from ``seed``: the null), an open_clip tag such as "openai" (downloaded by
+                    open_clip), or the path of a local checkpoint (.safetensors, or a torch file of plain tensors)
 
     Raises :class:`ParameterError` with one sentence for anything that does not fit.
     """

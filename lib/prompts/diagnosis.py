@@ -22,22 +22,22 @@ FACTORS = ("coherence", "opening", "prompt_norm", "alignment", "slope", "network
 def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | None, labels: Tensor) -> Tree:
     """The gap between prompt and gate gradient of one replica and its factors, in decades.
 
-    With p' = g(x) p, upstream delta(x) = dL/dp'(x) and z the gate's pre-activation, the norms
+    With ``p' = g(x) p``, upstream ``delta(x) = dL/dp'(x)`` and ``z`` the gate's pre-activation, the norms ::
 
         |sum_x g delta|, |g delta|, |delta|, |delta_u||p_u|, <delta_u, p_u>, g(1-g)<delta_u, p_u>,
         |J(x)^T u(x)|, |sum_x J(x)^T u(x)|        (u(x) = dL/dz(x), J = dz/dphi)
 
     are taken over pictures, layers and tokens (Frobenius) or over pictures and gate units; u runs over the
     block of prompts that a gate unit scales. The first is the norm of the prompt gradient, the last that of
-    the gate's parameters; each factor is the ratio of two neighbours:
+    the gate's parameters; each factor is the ratio of two neighbours::
 
-    coherence       how the gradients of single pictures add up for the prompts (0: all alike; < 0: they cancel)
-    opening         by how much the gate lets the gradient through to the prompts
-    prompt_norm     1 / length of the prompts: short prompts leave the gate little to scale
-    alignment       1 / cosine between upstream gradient and prompts
-    slope           1 / sigmoid slope g (1 - g)
-    network         1 / size of the MLP's Jacobian
-    gate_coherence  how the gradients of single pictures add up for the gate, with the opposite sign
+        coherence       how the gradients of single pictures add up for the prompts (> 0: alike, < 0: they cancel)
+        opening         by how much the gate lets the gradient through to the prompts
+        prompt_norm     1 / length of the prompts: short prompts leave the gate little to scale
+        alignment       1 / cosine between upstream gradient and prompts
+        slope           1 / sigmoid slope g (1 - g)
+        network         1 / size of the MLP's Jacobian
+        gate_coherence  how the gradients of single pictures add up for the gate, with the opposite sign
 
     Returns scalars: ``gap`` (total L2 norms), ``gap_rms`` (per parameter), each factor, all log10, and
     ``gap`` is computed from the autograd gradients alone, not from the factors.
@@ -97,15 +97,15 @@ def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | No
 def gate_statistics(values: Tensor, labels: Tensor) -> dict[str, float]:
     """How much a gate depends on its input.
 
-    ``values`` [N, U] over N pictures with ``labels`` [N]. Returned, averaged over units:
+    ``values`` [N, U] over N pictures with ``labels`` [N]. Returned, averaged over units::
 
-    information  Var_x g / (m (1 - m)), m the mean gate: the part of a yes-no variable's variance that the input
-                 decides; 0 for a constant gate, 1 for one that is open for some pictures and shut for others
-    spread       standard deviation over pictures
-    saturation   share of values below 0.05 or above 0.95
-    class_share  Var(E[g | class]) / Var(g), less what class means of a gate blind to the class would show
-                 by chance (epsilon squared, Kelley 1935): 1 if pictures of a class are gated alike
-    mean         mean gate
+        information  Var_x g / (m (1 - m)), m the mean gate: the part of a yes-no variable's variance that the input
+                     decides; 0 for a constant gate, 1 for one that is open for some pictures and shut for others
+        spread       standard deviation over pictures
+        saturation   share of values below 0.05 or above 0.95
+        class_share  Var(E[g | class]) / Var(g), less what class means of a gate blind to the class would show
+                     by chance (epsilon squared, Kelley 1935): 1 if pictures of a class are gated alike
+        mean         mean gate
     """
     values = values.double()
     n, mean = values.shape[0], values.mean(0)

@@ -2,7 +2,7 @@
 
 CoOp (Zhou et al. 2022) learns context tokens in front of the class name. MaPLe (Khattak et al. 2023) learns
 context tokens for several layers of the text tower and maps them, layer by layer, to prompt tokens of the
-vision tower. A gate g(x) scales the learned tokens, p' = g(x) p, before they are used anywhere. A depth gate
+vision tower. A gate g(x) scales the learned tokens, ``p' = g(x) p``, before they are used anywhere. A depth gate
 needs several layers to choose from, so CoOp with a depth gate has contexts of its own in every text layer.
 
 A learner is stateless: its parameters are a tree, written for one replica and batched by
@@ -92,9 +92,7 @@ class Learner:
     def initial(self, generator: torch.Generator) -> Tree:
         """Fresh parameters of one replica: "prompt.tokens" [L, M, d], the coupling of MaPLe, the gate's."""
         width = self.backbone.text_width
-        params = {
-            "prompt.tokens": torch.randn(self.layers, self.tokens, width, generator=generator) * self.std
-        }
+        params = {"prompt.tokens": torch.randn(self.layers, self.tokens, width, generator=generator) * self.std}
         if self.name == "maple":
             drawn = [linear_init(self.backbone.vision_width, width, generator) for _ in range(self.layers)]
             params["coupling.weight"] = torch.stack([weight for weight, _ in drawn])
@@ -161,9 +159,7 @@ class Learner:
         def insert(layer: int, x: Tensor) -> Tensor:
             if layer >= self.layers:
                 return x
-            return torch.cat(
-                [x[..., :1, :], rows(prompts[..., layer, :, :]), x[..., 1 + self.tokens :, :]], dim=-2
-            )
+            return torch.cat([x[..., :1, :], rows(prompts[..., layer, :, :]), x[..., 1 + self.tokens :, :]], dim=-2)
 
         return self.backbone.text_tower(x, self._end, insert)
 

@@ -53,11 +53,11 @@ KIND_OF = {"texture": 0, "position": 0, "count": 1}
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that the training depends on.
+    """Everything that the training depends on::
 
     steps, batch        optimiser steps, picture and caption pairs per step
-    groups              groups of :data:`GROUP` scenes in a batch; the rest of it is independent scenes
-    rate, weight_decay  AdamW; ``warmup`` steps of linear warm-up, then cosine to zero
+    groups              groups of GROUP scenes in a batch; the rest of it is independent scenes
+    rate, weight_decay  AdamW; warmup steps of linear warm-up, then cosine to zero
     easy, full          share of the steps with easy scenes only, and from which on all are of the full world
     pool, fresh         how many recent batches are kept, and the share of steps that draw a new one
     seed                of initial weights, scenes, pictures and captions
@@ -101,9 +101,7 @@ class Recipe:
         return self.rate * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup)))
 
 
-def grouped(
-    groups: int, difficulty: float, generator: torch.Generator
-) -> tuple[world.Scenes, dict[str, Tensor]]:
+def grouped(groups: int, difficulty: float, generator: torch.Generator) -> tuple[world.Scenes, dict[str, Tensor]]:
     """Groups of :data:`GROUP` scenes that differ in one attribute, and which attribute each must name.
 
     Returns scenes of length groups * GROUP and ``named`` as :func:`lib.prompts.world.captions` takes it.
@@ -296,13 +294,9 @@ def write(
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: trains, writes weights and record, prints the zero-shot table."""
-    parser = argparse.ArgumentParser(
-        description="Train MiniCLIP from nothing (about 45 minutes on two CPU cores)."
-    )
+    parser = argparse.ArgumentParser(description="Train MiniCLIP from nothing (about 45 minutes on two CPU cores).")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument(
-        "--out", type=Path, default=WEIGHTS.parent, help="folder for weights and training record"
-    )
+    parser.add_argument("--out", type=Path, default=WEIGHTS.parent, help="folder for weights and training record")
     parser.add_argument("--pictures", type=int, default=1500, help="test pictures per task (default: 1500)")
     for entry in fields(Recipe):
         parser.add_argument(

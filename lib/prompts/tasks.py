@@ -59,9 +59,7 @@ class Task:
 
 def _fog(strength: float) -> Callable[[Tensor, torch.Generator], Tensor]:
     """Pixel noise of that standard deviation; the style "noisy" of pre-training has 0.16."""
-    return lambda images, generator: (
-        images + strength * torch.randn(images.shape, generator=generator)
-    ).clamp(0, 1)
+    return lambda images, generator: (images + strength * torch.randn(images.shape, generator=generator)).clamp(0, 1)
 
 
 def _coarse(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -151,9 +149,7 @@ def conflict(strength: float) -> Task:
         )
         cued = torch.rand(len(labels), generator=generator) < strength / 2
         # The other colour is one of the six too, never the label: a wrong rule gives a wrong answer.
-        other = (labels + 1 + torch.randint(len(colours) - 1, labels.shape, generator=generator)) % len(
-            colours
-        )
+        other = (labels + 1 + torch.randint(len(colours) - 1, labels.shape, generator=generator)) % len(colours)
         place = torch.where(cued, world.POSITIONS.index("right"), world.POSITIONS.index("left"))
         return scenes.with_(
             position=place,

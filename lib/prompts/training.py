@@ -117,9 +117,7 @@ class Trained:
     trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def train(
-    learner: Learner, data: Data, recipe: Recipe, seeds: Sequence[int], label: str = "prompts"
-) -> Trained:
+def train(learner: Learner, data: Data, recipe: Recipe, seeds: Sequence[int], label: str = "prompts") -> Trained:
     """Trains one learner on one task for all seeds at once.
 
     Every seed has its own few-shot set, initial parameters and order of batches. For a gated learner the
@@ -133,26 +131,20 @@ def train(
     rows = torch.arange(len(seeds), device=device)[:, None]
 
     def draw(step: int) -> Tree:
-        index = torch.stack([torch.randint(count, (recipe.batch,), generator=order) for order in orders]).to(
-            device
-        )
+        index = torch.stack([torch.randint(count, (recipe.batch,), generator=order) for order in orders]).to(device)
         batch = {"features": data.features[rows, index], "labels": data.labels[index]}
         if data.patches is not None:
             batch["patches"] = data.patches[rows, index]
         return batch
 
     def loss(params: Tree, batch: Tree) -> Tensor:
-        return F.cross_entropy(
-            learner.logits(params, batch["features"], batch.get("patches")), batch["labels"]
-        )
+        return F.cross_entropy(learner.logits(params, batch["features"], batch.get("patches")), batch["labels"])
 
     table: list[dict] = []
 
     def record(step: Step) -> None:
         measured = torch.func.vmap(
-            lambda params, batch: chain(
-                learner, params, batch["features"], batch.get("patches"), batch["labels"]
-            ),
+            lambda params, batch: chain(learner, params, batch["features"], batch.get("patches"), batch["labels"]),
             chunk_size=8,
         )(step.params, step.inputs)
         for replica, seed in enumerate(seeds):
@@ -175,9 +167,7 @@ def train(
         record=record if learner.gate is not None else None,
         record_at=recipe.recorded(),
     )
-    return Trained(
-        learner, data, tuple(seeds), done.params, done.losses, done.diverged_at, pd.DataFrame(table)
-    )
+    return Trained(learner, data, tuple(seeds), done.params, done.losses, done.diverged_at, pd.DataFrame(table))
 
 
 VARIANTS = ("gated", "mean", "shuffled")
@@ -208,9 +198,7 @@ def evaluate(trained: Trained, batch: int = 60) -> pd.DataFrame:
                         None if data.test_patches is None else data.test_patches[part],
                         gate=gate if gate is None or gate.ndim == 1 else gate[part],
                     )
-                    for part in torch.arange(len(data.test_labels), device=learner.backbone.device).split(
-                        batch
-                    )
+                    for part in torch.arange(len(data.test_labels), device=learner.backbone.device).split(batch)
                 ]
             )
             correct = logits.argmax(1) == data.test_labels

@@ -177,9 +177,7 @@ def sample(n: int, generator: torch.Generator, *, difficulty: float = 1.0) -> Sc
         count=_pick(n, len(COUNTS), generator),
         ground=torch.where(hard, _pick(n, len(GROUNDS), generator), 0),
         ground_colour=ground_colour,
-        style=torch.where(
-            hard & (torch.rand(n, generator=generator) < 0.5), _pick(n, len(STYLES) - 1, generator), 0
-        ),
+        style=torch.where(hard & (torch.rand(n, generator=generator) < 0.5), _pick(n, len(STYLES) - 1, generator), 0),
         shape2=_different(shape, len(SHAPES), generator),
         colour2=_different(ground_colour, len(COLOURS), generator),
         clutter=torch.where(hard, _pick(n, 4, generator), 0),
@@ -461,9 +459,7 @@ WORDS = _words()
 ATTRIBUTES = ("shape", "colour", "texture", "size", "position", "count", "ground", "ground_colour", "style")
 
 
-def captions(
-    scenes: Scenes, generator: torch.Generator, named: Mapping[str, Tensor] | None = None
-) -> list[str]:
+def captions(scenes: Scenes, generator: torch.Generator, named: Mapping[str, Tensor] | None = None) -> list[str]:
     """One caption per scene, naming a random part of what is there.
 
     ``named[attribute]`` (bool [N]) forces an attribute to be named where it is true.

@@ -103,16 +103,10 @@ class GateValue(GateStudy):
     def differences(accuracy: pd.DataFrame) -> pd.DataFrame:
         """Gated minus mean, shuffled, fixed, in percentage points, per learner, gate, task, recipe, seed."""
         keys = ["learner", "gate", "task", "recipe", "seed"]
-        wide = accuracy[accuracy["gate"] != "none"].pivot_table(
-            index=keys, columns="variant", values="accuracy"
-        )
-        fixed = accuracy[accuracy["variant"] == "fixed"].set_index([k for k in keys if k != "gate"])[
-            "accuracy"
-        ]
+        wide = accuracy[accuracy["gate"] != "none"].pivot_table(index=keys, columns="variant", values="accuracy")
+        fixed = accuracy[accuracy["variant"] == "fixed"].set_index([k for k in keys if k != "gate"])["accuracy"]
         wide = wide.join(fixed.rename("fixed"), on=[k for k in keys if k != "gate"])
-        out = pd.DataFrame(
-            {f"over_{name}": wide["gated"] - wide[name] for name in ("mean", "shuffled", "fixed")}
-        )
+        out = pd.DataFrame({f"over_{name}": wide["gated"] - wide[name] for name in ("mean", "shuffled", "fixed")})
         return out.reset_index()
 
     @classmethod
@@ -138,13 +132,9 @@ class GateValue(GateStudy):
         reasons = tuple(str(finding) for finding in tests.values())
         if all(finding.outcome == "holds" for finding in tests.values()):
             return Verdict("adaptive", reasons, "keep the gate")
-        small = judge(
-            "the advantage over the mean gate is next to nothing", part["over_mean"].tolist(), "<", NOTHING
-        )
+        small = judge("the advantage over the mean gate is next to nothing", part["over_mean"].tolist(), "<", NOTHING)
         if small.outcome == "holds":
-            return Verdict(
-                "not adaptive", (*reasons, str(small)), "a constant would do: drop the gate or train longer"
-            )
+            return Verdict("not adaptive", (*reasons, str(small)), "a constant would do: drop the gate or train longer")
         return Verdict("inconclusive", reasons, "more seeds or more test pictures")
 
     @classmethod

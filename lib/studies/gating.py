@@ -25,7 +25,7 @@ KEYS = ["learner", "gate", "task", "seed"]
 
 @dataclass(frozen=True, kw_only=True)
 class GateStudy(Study):
-    """Parameters that the gate pages share.
+    """Parameters that the gate pages share::
 
     task, learner, gate   names, comma-separated or as a list
     seeds                 number of seeds, 0 to seeds - 1
@@ -35,7 +35,7 @@ class GateStudy(Study):
     tokens, prompt_std    learned tokens per layer and their initial standard deviation
     strength              strength of the conflict task
     test_size             test pictures per task
-    backbone, pretrained  as in :func:`lib.prompts.backbone.load`
+    backbone, pretrained  as in lib.prompts.backbone.load
     """
 
     task: str | Sequence[str] = "coarse,fine,shift,mis_specified"
@@ -135,9 +135,7 @@ class Bench:
             prompt_learner = learners.Learner(
                 learner, self.backbone, chosen.names, gate=gate, tokens=study.tokens, std=study.prompt_std
             )
-            data = training.prepare(
-                self.backbone, chosen, study.shots, seeds, study.test_size, learner == "maple"
-            )
+            data = training.prepare(self.backbone, chosen, study.shots, seeds, study.test_size, learner == "maple")
             trained = training.train(prompt_learner, data, recipe, seeds, label=f"{learner} {gate} {task}")
             scores = training.evaluate(trained).assign(
                 diverged_at=lambda t: [int(trained.diverged_at[s]) for s in t["seed"]]
@@ -153,9 +151,7 @@ class Bench:
         table = table.assign(learner=learner, gate=gate, task=task, steps=recipe.steps)
         # The two parts have columns of their own; each is empty in the rows of the other.
         parts = (table[table["part"] == part].drop(columns="part") for part in ("trajectory", "accuracy"))
-        moving, final = (
-            part.loc[:, part.notna().all() & (part != "").all()].reset_index(drop=True) for part in parts
-        )
+        moving, final = (part.loc[:, part.notna().all() & (part != "").all()].reset_index(drop=True) for part in parts)
         return moving, final
 
 

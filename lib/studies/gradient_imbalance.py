@@ -73,8 +73,7 @@ class GradientImbalance(GateStudy):
         config = {
             name: value
             for name, value in self.config().items()
-            if name
-            in ("task", "learner", "gate", "seeds", "prompt_std", "tokens", "batch", "strength", "backbone")
+            if name in ("task", "learner", "gate", "seeds", "prompt_std", "tokens", "batch", "strength", "backbone")
         }
         config["code"] = code_version(*CODE, "studies.gradient_imbalance")
         return store.get_or_run(
@@ -119,10 +118,7 @@ class GradientImbalance(GateStudy):
                 ),
                 judge(
                     "short prompts and their poor alignment with the upstream gradient make most of the gap",
-                    [
-                        weak / gap
-                        for weak, gap in zip(per_seed(lost, "weak"), per_seed(lost, "gap"), strict=True)
-                    ],
+                    [weak / gap for weak, gap in zip(per_seed(lost, "weak"), per_seed(lost, "gap"), strict=True)],
                     ">",
                     0.5,
                     name="share of the gap",

@@ -22,11 +22,11 @@ from lib.verdicts import Findings, judge_value
 
 @dataclass(frozen=True, kw_only=True)
 class World(Study):
-    """Zero-shot accuracy on every task of the procedural world.
+    """Zero-shot accuracy on every task of the procedural world::
 
-    task                  task names, comma-separated or as a list
-    pictures              test pictures per task
-    backbone, pretrained  as in :func:`lib.prompts.backbone.load`
+        task                  task names, comma-separated or as a list
+        pictures              test pictures per task
+        backbone, pretrained  as in lib.prompts.backbone.load
 
     Table ``zero_shot``: task, classes, chance, accuracy, low, high (per cent; 95 % Wilson interval).
     """
@@ -69,9 +69,7 @@ class World(Study):
             for name, row in table.set_index("task").iterrows()
             if name in GOALS
         ]
-        return Result(
-            {"zero_shot": table}, Findings(shown), provenance(device, [0], time.perf_counter() - began)
-        )
+        return Result({"zero_shot": table}, Findings(shown), provenance(device, [0], time.perf_counter() - began))
 
     def _measure(self) -> pd.DataFrame:
         backbone = backbones.load(self.backbone, self.pretrained, resolve_device(self.device))

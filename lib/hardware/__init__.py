@@ -1,0 +1,1 @@
+"""Networks on non-ideal hardware: perturbations of the forward operator, and training through them."""

@@ -1,0 +1,159 @@
+"""What a few gradients say about a perturbation before any training through it.
+
+Everything is measured at one point, the fork: a network after a short clean training, from which the clean
+run and all hardware-aware runs continue. At the very beginning the gradient says little about the task; at
+the end of a clean run the clean gradient is almost zero and its direction is noise. At the fork it still
+points somewhere, and it is where the decision to train through the hardware has to be made.
+
+The images are one fixed training batch, so that only the hardware varies between sampled gradients. They
+are taken with respect to the weights, which live in the arrays; biases are digital.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lib import gradients, runtime
+from lib.hardware.networks import Crossbars, mlp
+from lib.hardware.perturbations import Perturbation
+from lib.hardware.training import draw, images, objective, spread
+from lib.replicas import Tree, unstack
+
+PROBES = 4
+GROUPS = 8
+# The slope of the objective is measured over this share of the weights' norm, about the length of an
+# optimiser's step: a staircase (ADC) has a slope on that scale and none below it.
+STRIDE = 0.003
+
+
+def _split(params: Tree) -> tuple[Tree, Tree]:
+    weights = {name: value for name, value in params.items() if name.startswith("weight.")}
+    return weights, {name: value for name, value in params.items() if name not in weights}
+
+
+def _rows(tree: Tree) -> Tensor:
+    """[R, P]: the flattened parameters of every replica."""
+    return torch.cat([value.flatten(1) for value in tree.values()], 1)
+
+
+def _loss(weights: Tree, biases: Tree, inputs: Tree, perturbation: Perturbation | None, rule: str) -> Tensor:
+    return objective({**weights, **biases}, inputs, perturbation, rule)
+
+
+def _projected(weights: Tree, biases: Tree, inputs: Tree, perturbation: Perturbation | None, rule: str) -> Tensor:
+    logits = mlp({**weights, **biases}, inputs["x"], Crossbars(perturbation, inputs["severity"], rule, inputs))
+    return (logits * inputs["probe"]).sum()
+
+
+def _part(inputs: Tree, group: int) -> Tree:
+    """One of GROUPS parts of the images, together with their reads; the chip stays."""
+    batched = ("x", "y", "read")
+    return {
+        name: value.chunk(GROUPS, 1)[group] if name.partition(".")[0] in batched else value
+        for name, value in inputs.items()
+    }
+
+
+def diagnose(
+    start: Tree,
+    perturbation: Perturbation,
+    rule: str,
+    severities: Sequence[float],
+    seeds: Sequence[int],
+    count: int,
+) -> pd.DataFrame:
+    """The three diagnostics at ``start`` [seeds, ...], one row for each seed and severity.
+
+    ``count`` gradients are sampled, each with its own chip and read (one where nothing is random). Columns:
+
+    - consistency: ``cosine`` of E g and the clean gradient with its interval, relative ``bias``, and
+    ``truth``, the
+      slope of the mean loss on the hardware along E g over ‖E g‖ (same chips and reads as the gradients);
+    - variance: ``variance`` = tr Cov g / ‖E g‖² with its interval, and ``signal`` = 1 / (1 + variance), 0
+    where no
+      gradient is left;
+    - sensitivity, each relative to the clean network: ``live`` parameters, Jacobian ``gain``, effective
+    ``rank`` of the
+      gradients of image groups.
+    """
+    device = next(iter(start.values())).device
+    repeat = len(severities)
+    params = {name: value.repeat_interleave(repeat, 0) for name, value in start.items()}
+    weights, biases = _split(params)
+    severity = torch.tensor(severities, device=device).repeat(len(seeds))
+    batch = [images(seed, "diagnosis") for seed in seeds]
+    count = count if perturbation.random else 1
+
+    def inputs(sample: int) -> Tree:
+        per_seed = []
+        for seed, picked in zip(seeds, batch, strict=True):
+            source = runtime.stream(seed, perturbation.name, "diagnosis chip", sample)
+            probes = runtime.stream(seed, "probe", sample)
+            signs = torch.randint(
+                0, 2, (len(picked["y"]), start[f"bias.{len(start) // 2 - 1}"].shape[-1]), generator=probes
+            )
+            drawn = draw(perturbation, start, len(picked["y"]), source)
+            per_seed.append({**picked, **drawn, "probe": 2.0 * signs - 1})
+        return {**spread(per_seed, repeat, device), "severity": severity}
+
+    def gradient(given: Tree, function=_loss, hardware: Perturbation | None = perturbation) -> Tensor:
+        def one(weights: Tree, biases: Tree, given: Tree) -> Tensor:
+            return function(weights, biases, given, hardware, rule)
+
+        return _rows(torch.func.vmap(torch.func.grad(one))(weights, biases, given))
+
+    drawn = [inputs(sample) for sample in range(max(count, PROBES))]
+    clean = gradient(drawn[0], hardware=None)
+    unaware = rule == "unaware"
+    sampled = torch.stack([clean] if unaware else [gradient(given) for given in drawn[:count]], 1)
+    sampled = sampled.expand(-1, max(sampled.shape[1], 2), -1)
+    gains = [
+        torch.stack([gradient(given, _projected, hardware).square().sum(1) for given in drawn[:PROBES]]).mean(0).sqrt()
+        for hardware in ((None,) if unaware else (None, perturbation))
+    ]
+    grouped = [
+        torch.stack([gradient(_part(drawn[0], group), hardware=hardware) for group in range(GROUPS)], 1)
+        for hardware in ((None,) if unaware else (None, perturbation))
+    ]
+    names = [(seed, value) for seed in seeds for value in severities]
+    rows = []
+    for replica, (seed, value) in enumerate(names):
+        samples, reference = sampled[replica], clean[replica]
+        own_weights, own_biases = unstack(weights, replica), unstack(biases, replica)
+        seen = {name: torch.stack([given[name][replica] for given in drawn[:count]]) for name in drawn[0]}
+        at = gradients.flatten(own_weights)
+
+        def mean_loss(vector: Tensor, own=own_weights, fixed=own_biases, seen=seen) -> Tensor:
+            moved = gradients.unflatten(vector, own)
+            losses = torch.func.vmap(_loss, in_dims=(None, None, 0, None, None))
+            return losses(moved, fixed, seen, perturbation, "autograd").mean()
+
+        moments = gradients.statistics(samples)
+        cosine, cosine_interval = gradients.expected_cosine(samples, reference)
+        dead = [gradients.dead_fraction(group[replica]) for group in grouped]
+        ranks = [gradients.effective_rank(group[replica]) for group in grouped]
+        ratio = moments.variance_ratio
+        low, high = gradients.variance_interval(samples)
+        rows.append(
+            {
+                "seed": seed,
+                "severity": float(value),
+                "cosine": cosine,
+                "cosine_low": cosine_interval[0],
+                "cosine_high": cosine_interval[1],
+                "bias": gradients.relative_bias(samples, reference),
+                "truth": gradients.truth(mean_loss, at, moments.mean, STRIDE * float(at.norm())),
+                "variance": ratio,
+                "variance_low": low,
+                "variance_high": high,
+                "signal": 0.0 if ratio != ratio else 1 / (1 + ratio),
+                "live": (1 - dead[-1]) / (1 - dead[0]),
+                "gain": float(gains[-1][replica] / gains[0][replica]),
+                "rank": ranks[-1] / ranks[0],
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,491 @@
+"""One perturbation: what it costs, what training through it wins back, and what a few gradients say
+beforehand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lib import checks, gradients, results, runtime
+from lib.hardware import training
+from lib.hardware.diagnostics import diagnose
+from lib.hardware.networks import RULES, Crossbars, ideal
+from lib.hardware.perturbations import PERTURBATIONS
+from lib.hardware.perturbations import Perturbation as Physics
+from lib.replicas import Optimiser, Tree, unstack
+from lib.studies.base import Result, Study
+from lib.verdicts import Findings, Verdict, bootstrap, judge
+
+# #: Steps of clean training before the fork, and after it where ``steps`` is "auto". Solving six circuits
+# in every
+#: step of every replica is slow, and training through them settles early.
+WARM_UP = 60
+STEPS = 300
+STEPS_OF = {"ir_drop": 120}
+
+# ------------------------------------------------------------------------------ thresholds, all in one
+# place
+
+#: Losing less than this (share of test images) is "no damage", and recovery is not defined.
+DAMAGE = 0.01
+#: A severity that costs at least this much hurts beyond doubt; findings speak of the mildest such severity.
+CLEAR_DAMAGE = 0.05
+#: Recovery from which on a perturbation counts as compensated, and below which as broken.
+COMPENSATED = 0.5
+BROKEN = 0.2
+# #: What a usable gradient has: this cosine with the clean gradient, this share of signal, this share of
+# live weights.
+COSINE = 0.5
+SIGNAL = 0.1
+LIVE = 0.5
+
+NAMES = {"autograd": "vanilla training", "straight_through": "straight-through training", "unaware": "no training"}
+_MODULES = ("gradients", "replicas", "runtime", "hardware", "studies.perturbation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbation(Study):
+    """The sweep of one perturbation over severity, seed and backward rule.
+
+    ``severities`` is a list in the unit of the perturbation, or "auto" for its own grid; ``seeds``,
+    ``chips`` and ``gradients`` are numbers of them; ``steps`` are optimiser steps after the fork, for the
+    clean run and the hardware-aware runs alike ("auto": 300, for IR-drop 120). The unaware baseline is
+    always there.
+    """
+
+    perturbation: str = "read_noise"
+    severities: object = "auto"
+    rules: object = ("autograd", "straight_through")
+    seeds: int = 5
+    chips: int = 25
+    steps: object = "auto"
+    gradients: int = 32
+    network: str = "mlp"
+
+    KEYS = ("perturbation", "rule", "severity")
+    TOLERANCES = {"clean": 0.02, "accuracy": 0.05}
+
+    def check(self) -> None:
+        checks.choice("perturbation", self.perturbation, PERTURBATIONS)
+        physics = self.physics
+        if self.severities == "auto":
+            severities: tuple[float, ...] = physics.grid
+        else:
+            severities = tuple(
+                physics.check(value, "severities") for value in checks.numbers("severities", self.severities)
+            )
+            if len(set(severities)) < len(severities):
+                raise checks.ParameterError(f"severities must be different numbers, but {self.severities!r} was given.")
+        # From mild to harsh, which for an ADC is from many bits to few.
+        object.__setattr__(self, "severities", tuple(sorted(severities, reverse=physics.off > physics.high)))
+        chosen = checks.choices("rules", self.rules, RULES)
+        object.__setattr__(self, "rules", tuple(rule for rule in RULES if rule in chosen or rule == "unaware"))
+        checks.integer("seeds", self.seeds, low=1)
+        checks.integer("chips", self.chips, low=1)
+        if self.steps == "auto":
+            object.__setattr__(self, "steps", STEPS_OF.get(self.perturbation, STEPS))
+        checks.integer("steps", self.steps, low=1)
+        checks.integer("gradients", self.gradients, low=2)
+        checks.choice("network", self.network, ("mlp",))
+
+    def reference_name(self) -> str:
+        return f"perturbation_{self.perturbation}"
+
+    @property
+    def physics(self) -> Physics:
+        """The perturbation itself."""
+        return PERTURBATIONS[self.perturbation]
+
+    def run(self) -> Result:
+        """Tables ``accuracy`` and ``diagnostics`` (one row for each rule, severity, seed) and ``summary``
+        (seeds joined).
+        """
+        began, store = time.perf_counter(), self.store()
+        device = runtime.resolve_device(self.device)
+        runs = _Runs(self, device)
+        tables: dict[str, list[pd.DataFrame]] = {"accuracy": [], "diagnostics": []}
+        for rule in self.rules:
+            for kind, compute, of_kind in (
+                ("accuracy", runs.accuracy, {"chips": self.chips, "steps": self.steps}),
+                ("diagnostics", runs.diagnostics, {"gradients": self.gradients}),
+            ):
+                config = {
+                    "code": results.code_version(*_MODULES),
+                    **{name: getattr(self, name) for name in ("perturbation", "severities", "seeds", "network")},
+                    **of_kind,
+                    "rule": rule,
+                }
+                name = f"perturbation_{kind}"
+                table = store.get_or_run(
+                    name, config, lambda compute=compute, rule=rule: compute(rule), device=device, seeds=self.seeds
+                )
+                tables[kind].append(table)
+        joined = {kind: pd.concat(parts, ignore_index=True) for kind, parts in tables.items()}
+        joined["summary"] = summarise(joined["accuracy"], joined["diagnostics"])
+        record = results.provenance(device, self.seeds, time.perf_counter() - began)
+        return Result(joined, findings(self.physics, joined), record)
+
+
+def crest(params: Tree) -> Tensor:
+    """Largest weight over root mean square [replicas], mean over layers: how much the largest one stands
+    out.
+
+    The largest weight sets the scale between weights and conductances, and with it what a device's error
+    means.
+    """
+    ratios = [
+        (value.abs().amax((1, 2)) / value.square().mean((1, 2)).sqrt()).cpu()
+        for name, value in params.items()
+        if name.startswith("weight.")
+    ]
+    return torch.stack(ratios).mean(0)
+
+
+class _Runs:
+    """The computation behind the tables; the networks that all rules share are trained when first needed."""
+
+    def __init__(self, study: Perturbation, device: torch.device) -> None:
+        self.study, self.device = study, device
+        self.seeds, self.severities = range(study.seeds), list(study.severities)
+        self.optimiser = Optimiser("adam", training.RATE, study.steps)
+        self._start: Tree | None = None
+        self._clean: Tree | None = None
+
+    @property
+    def start(self) -> Tree:
+        if self._start is None:
+            self._start = training.fork(self.seeds, WARM_UP, self.device)
+        return self._start
+
+    @property
+    def clean(self) -> Tree:
+        if self._clean is None:
+            self._clean = training.train_clean(self.start, self.seeds, self.optimiser, WARM_UP)
+        return self._clean
+
+    def _repeat(self, values: Tensor) -> Tensor:
+        return values.repeat_interleave(len(self.severities), 0)
+
+    def accuracy(self, rule: str) -> pd.DataFrame:
+        study, physics = self.study, self.study.physics
+        diverged = torch.full((len(self.seeds) * len(self.severities),), -1)
+        if rule == "unaware":
+            params = {name: self._repeat(value) for name, value in self.clean.items()}
+        else:
+            trained = training.train_aware(
+                self.start, physics, rule, self.severities, self.seeds, self.optimiser, WARM_UP
+            )
+            params, diverged = trained.params, trained.diverged_at
+        seen = training.accuracy_on_chips(params, physics, self.severities, self.seeds, study.chips).numpy()
+        clean = self._repeat(training.accuracy(self.clean)).numpy()
+        names = [(seed, float(severity)) for seed in self.seeds for severity in self.severities]
+        return pd.DataFrame(
+            {
+                "perturbation": physics.name,
+                "rule": rule,
+                "severity": [severity for _, severity in names],
+                "seed": [seed for seed, _ in names],
+                "steps": WARM_UP + study.steps,
+                "chips": seen.shape[1],
+                "clean": clean,
+                "accuracy": seen.mean(1),
+                "low": np.percentile(seen, 5, axis=1),
+                "spread": seen.std(1),
+                "crest": crest(params).numpy(),
+                "diverged_at": diverged.numpy(),
+            }
+        )
+
+    def diagnostics(self, rule: str) -> pd.DataFrame:
+        physics = self.study.physics
+        table = diagnose(self.start, physics, rule, self.severities, self.seeds, self.study.gradients)
+        table.insert(0, "perturbation", physics.name)
+        table.insert(1, "rule", rule)
+        return table
+
+
+# --------------------------------------------------------------------------------------------- reading
+# tables
+
+
+def paired(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Rows of trained rules with the unaware accuracy of the same seed and severity beside them.
+
+    Adds ``unaware``, ``damage`` = clean - unaware and ``gain`` = accuracy - unaware.
+    """
+    keys = ["perturbation", "severity", "seed"]
+    base = accuracy[accuracy.rule == "unaware"][[*keys, "accuracy"]].rename(columns={"accuracy": "unaware"})
+    table = accuracy[accuracy.rule != "unaware"].merge(base, on=keys)
+    return table.assign(damage=table.clean - table.unaware, gain=table.accuracy - table.unaware)
+
+
+def recovery(damage: Sequence[float], gain: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Recovery over seeds, sum of gains over sum of damages, with a bootstrap interval over seeds.
+
+    A ratio of means: with the seed's own small damage as a denominator, single ratios run off to infinity.
+    NaN ("no damage") where the mean damage is below DAMAGE.
+    """
+    pairs = np.stack([np.asarray(damage, dtype=float), np.asarray(gain, dtype=float)])
+    if pairs[0].mean() < DAMAGE:
+        return float("nan"), (float("nan"), float("nan"))
+    seeds = np.arange(pairs.shape[1])
+
+    def ratio(picked: np.ndarray, axis: int | None = None) -> np.ndarray:
+        lost, won = pairs[:, np.asarray(picked, dtype=int)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return won.mean(axis) / lost.mean(axis)
+
+    return float(ratio(seeds)), bootstrap(seeds, ratio)
+
+
+def verdict(damage: float, won_back: float) -> Verdict:
+    """What the runs say about one severity and backward rule."""
+    if damage < DAMAGE:
+        reason = f"the unaware network loses {100 * damage:.1f} points"
+        return Verdict("no damage", (reason,), "Nothing to do.")
+    reason = f"training wins back {100 * won_back:.0f} % of {100 * damage:.1f} points"
+    if won_back >= COMPENSATED:
+        return Verdict("compensated", (reason,), "Train through it.")
+    if won_back >= BROKEN:
+        return Verdict("in part", (reason,), "Train through it, and reduce it by calibration or in the circuit.")
+    return Verdict("broken", (reason,), "Change the backward rule, the calibration or the circuit.")
+
+
+def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
+    """One row for each perturbation, rule and severity: seeds joined, recovery, verdict, median
+    diagnostics.
+    """
+    measured = ["cosine", "bias", "truth", "variance", "signal", "live", "gain", "rank"]
+    rows = []
+    for (name, rule, severity), group in paired(accuracy).groupby(["perturbation", "rule", "severity"], sort=False):
+        won_back, interval = recovery(group.damage, group.gain)
+        same = (diagnostics.perturbation == name) & (diagnostics.rule == rule) & (diagnostics.severity == severity)
+        rows.append(
+            {
+                "perturbation": name,
+                "rule": rule,
+                "severity": severity,
+                **{
+                    column: group[column].mean()
+                    for column in ("clean", "unaware", "accuracy", "low", "damage", "crest")
+                },
+                "recovery": won_back,
+                "recovery_low": interval[0],
+                "recovery_high": interval[1],
+                "verdict": verdict(group.damage.mean(), won_back).name,
+                # The median: a variance ratio may be infinite in one seed.
+                **diagnostics.loc[same, measured].rename(columns={"gain": "sensitivity"}).median().to_dict(),
+                "steps": int(group.steps.iloc[0]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# ---------------------------------------------------------------------------------------------------
+# findings
+
+
+def _at(table: pd.DataFrame, severity: float | None, rule: str, column: str) -> np.ndarray:
+    """The seeds' values at one severity; none where the severity does not exist."""
+    return table[(table.severity == severity) & (table.rule == rule)][column].to_numpy()
+
+
+def findings(physics: Physics, tables: dict[str, pd.DataFrame]) -> Findings:
+    """The claims of a perturbation page. Criteria are fixed here, before any number is known."""
+    runs = paired(tables["accuracy"])
+    # In percentage points: what was won back beyond the share that counts as compensated.
+    runs = runs.assign(beyond=100 * (runs.gain - COMPENSATED * runs.damage), points=100 * runs.gain)
+    diagnostics = tables["diagnostics"]
+    damage = tables["accuracy"][tables["accuracy"].rule == "unaware"]
+    damage = damage.assign(points=100 * (damage.clean - damage.accuracy))
+    mean = damage.groupby("severity", sort=False).points.mean()
+    clear = mean[mean >= 100 * CLEAR_DAMAGE]
+    mildest = clear.index[0] if len(clear) else None
+    harshest = mean.index[-1]
+    found = Findings()
+    name = physics.title
+    found.append(
+        judge(
+            f"{name} hurts: at the harshest severity an unaware network loses at least {100 * CLEAR_DAMAGE:g} points",
+            _at(damage, harshest, "unaware", "points"),
+            ">=",
+            100 * CLEAR_DAMAGE,
+            unit="points",
+            name="mean loss",
+        )
+    )
+    rules = [rule for rule in NAMES if rule in set(runs.rule)]
+    half = f"won back minus {COMPENSATED:g} of the loss"
+    where = {f"the mildest severity that costs {100 * CLEAR_DAMAGE:g} points": mildest}
+    if mildest != harshest:
+        where["the harshest severity"] = harshest
+    for rule in rules:
+        for words, severity in where.items():
+            claim = f"{NAMES[rule].capitalize()} wins back at least half of the loss at {words}"
+            found.append(judge(claim, _at(runs, severity, rule, "beyond"), ">=", 0, unit="points", name=half))
+    if len(rules) == 2:
+        hurt = runs[runs.severity.isin(clear.index)]
+        table = hurt.pivot_table(index="seed", columns="rule", values="points")
+        found.append(
+            judge(
+                "Straight-through wins back more than vanilla training, over all severities that cost as much",
+                (table[rules[1]] - table[rules[0]]).to_numpy() if len(table) else [],
+                ">",
+                0,
+                unit="points",
+                name="mean difference",
+            )
+        )
+    if "autograd" in rules:
+        for claim, column, threshold in (
+            (f"Consistent: the vanilla gradient keeps a cosine of {COSINE:g} with the clean one", "cosine", COSINE),
+            (f"Bounded: at least {SIGNAL:g} of the vanilla gradient's second moment is signal", "signal", SIGNAL),
+            (f"Sensitive: at least {LIVE:g} of the clean network's live weights get a vanilla gradient", "live", LIVE),
+        ):
+            values = _at(diagnostics, harshest, "autograd", column)
+            found.append(judge(f"{claim}, at the harshest severity", values, ">=", threshold, name="mean"))
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- prose
+
+
+def about(physics: Physics) -> str:
+    """The paragraphs of a page on its perturbation: the physics, the law, and what severity means
+    (Markdown).
+    """
+    span = f"from {physics.low:g} to {physics.high:g} {physics.unit}"
+    off = "not converting at all" if physics.off > physics.high else f"{physics.off:g}"
+    chips = {
+        (True, False): "The random numbers belong to the *chip*: drawn once, then frozen.",
+        (False, True): "The random numbers belong to the *read*: every operation draws new ones.",
+        (False, False): "Nothing is random: all chips with the same weights are alike, and one chip stands for all.",
+    }[physics.chip is not None, physics.read is not None]
+    return (
+        f"### {physics.title}\n\n{physics.physics}\n\n$$ {physics.formula} $$\n\n"
+        f"**Severity** is the {physics.measures}, {span}; off is {off}. {chips}\n\n"
+        f"**What to look for.** {physics.lesson}"
+    )
+
+
+def story(result: Result, physics: Physics) -> str:
+    """What came out, in sentences with the measured numbers (Markdown)."""
+    table = result.tables["summary"]
+    clear = table[table.damage >= CLEAR_DAMAGE]
+    unit = f" {physics.unit}"
+    if not len(clear):
+        return f"No severity costs {100 * CLEAR_DAMAGE:g} points: an unaware network does not mind {physics.title}."
+    first, last = clear.severity.iloc[0], table.severity.iloc[-1]
+    lines = []
+    for severity in dict.fromkeys((first, last)):
+        here = table[table.severity == severity]
+        parts = [
+            f"{NAMES[row.rule]} brings it to {100 * row.accuracy:.0f} %, a recovery of {row.recovery:.2f} "
+            f"([{row.recovery_low:.2f}, {row.recovery_high:.2f}])"
+            for row in here.itertuples()
+        ]
+        lines.append(
+            f"- At **{severity:g}{unit}** an unaware network is right on {100 * here.unaware.iloc[0]:.0f} % "
+            f"instead of {100 * here.clean.iloc[0]:.0f} %; {'; '.join(parts)}."
+        )
+    runs = result.tables["accuracy"]
+    at_first = runs[runs.severity == first].groupby("rule", sort=False).crest.mean()
+    stand = ", ".join(f"{value:.1f} times after {NAMES[rule]}" for rule, value in at_first.items() if rule != "unaware")
+    lines.append(
+        "- The largest weight of a layer, which sets the scale of its conductances, is "
+        f"{at_first['unaware']:.1f} times the root mean square in the clean network, and at {first:g}{unit} {stand}."
+    )
+    return "\n".join(lines)
+
+
+def verdicts(result: Result) -> pd.DataFrame:
+    """The verdict table of a page, rounded for reading."""
+    table = result.tables["summary"]
+    percent = 100 * table[["unaware", "accuracy", "low"]]
+    shown = table[["severity", "rule"]].join(percent.round(1)).join(table[["recovery"]].round(2))
+    return shown.assign(verdict=table.verdict, steps=table.steps)
+
+
+# ------------------------------------------------------------------------------------------- looking and
+# trying
+
+
+@dataclass(frozen=True)
+class Look:
+    """One layer and one gradient, through one chip: flat samples of ideal and real values, in pairs.
+
+    ``currents`` [2, n] are the first layer's outputs on one batch, ``gradient`` [2, n] one sampled gradient
+    of the loss with respect to the weights, with the clean gradient first in both.
+    """
+
+    currents: np.ndarray
+    gradient: np.ndarray
+    cosine: float
+
+
+def look(study: Perturbation, severity: float, rule: str, points: int = 500) -> Look:
+    """What the perturbation does to the forward and to the backward pass at the fork, for the first seed."""
+    return _bench(study.perturbation).at(severity, rule, points)
+
+
+class _Bench:
+    """The fork of the first seed, a batch and a chip, kept between the panels of a what-if."""
+
+    def __init__(self, name: str) -> None:
+        self.physics = PERTURBATIONS[name]
+        self.params = unstack(training.fork([0], WARM_UP, torch.device("cpu")), 0)
+        self.batch = training.images(0, "diagnosis")
+        source = runtime.stream(0, name, "diagnosis chip", 0)
+        self.drawn = training.draw(self.physics, self.params, len(self.batch["y"]), source)
+
+    def at(self, severity: float, rule: str, points: int) -> Look:
+        inputs = {**self.batch, **self.drawn, "severity": torch.tensor(float(severity))}
+        weight, x = self.params["weight.0"], self.batch["x"]
+        real = Crossbars(self.physics, inputs["severity"], "autograd", inputs)("0", x, weight)
+        pairs = torch.stack([ideal("0", x, weight), real]).flatten(1)
+        rows = []
+        for hardware in (None, self.physics):
+            tree = torch.func.grad(training.objective)(self.params, inputs, hardware, rule)
+            rows.append(torch.cat([value.flatten() for name, value in tree.items() if name.startswith("weight.")]))
+        picked = runtime.stream(0, "points")
+        columns = [torch.randperm(part.shape[-1], generator=picked)[:points] for part in (pairs, rows[0])]
+        return Look(
+            pairs[:, columns[0]].detach().numpy(),
+            torch.stack(rows)[:, columns[1]].numpy(),
+            gradients.cosine(*rows),
+        )
+
+
+@cache
+def _bench(name: str) -> _Bench:
+    return _Bench(name)
+
+
+def attempt(study: Perturbation, severity: float, rule: str, steps: int = 40, chips: int = 10) -> pd.DataFrame:
+    """A small experiment of one seed, about a second: accuracy of the clean, unaware and hardware-aware
+    network.
+
+    ``steps`` after the fork. Columns ``network``, ``accuracy``, ``low`` (5th percentile over chips).
+    """
+    physics = study.physics
+    severity = physics.check(severity)
+    checks.choice("rule", rule, RULES)
+    optimiser = Optimiser("adam", training.RATE, checks.integer("steps", steps, low=1))
+    start = training.fork([0], WARM_UP, torch.device("cpu"))
+    clean = training.train_clean(start, [0], optimiser, WARM_UP)
+    rows = [("clean, no hardware", float(training.accuracy(clean)[0]), float(training.accuracy(clean)[0]))]
+    networks = {"unaware": clean}
+    if rule != "unaware":
+        networks[NAMES[rule]] = training.train_aware(start, physics, rule, [severity], [0], optimiser, WARM_UP).params
+    for name, params in networks.items():
+        seen = training.accuracy_on_chips(params, physics, [severity], [0], chips)[0].numpy()
+        rows.append((name, float(seen.mean()), float(np.percentile(seen, 5))))
+    return pd.DataFrame(rows, columns=["network", "accuracy", "low"])
