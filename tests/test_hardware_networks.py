@@ -77,14 +77,16 @@ def test_autograd_is_the_slope_of_what_was_computed(name):
     for layer in layers(params):
         key = f"weight.{layer}"
         direction = torch.randn(params[key].shape, generator=runtime.stream(1, key)).double()
-        step = 1e-6
+        # The circuit is solved to some 1e-7, so its differences need a wider step.
+        step = 1e-3 if name == "ir_drop" else 1e-6
 
         def moved(sign, key=key, along=step * direction):
             return loss({**params, key: params[key] + sign * along}).item()
 
         slope = (moved(1) - moved(-1)) / (2 * step)
-        # The circuit's gradient is computed in single precision.
-        assert (slopes[key] * direction).sum().item() == pytest.approx(slope, rel=1e-4, abs=1e-7)
+        assert (slopes[key] * direction).sum().item() == pytest.approx(
+            slope, rel=1e-3 if name == "ir_drop" else 1e-6, abs=1e-7
+        )
 
 
 def test_straight_through_takes_the_clean_products_gradient():
@@ -99,7 +101,7 @@ def test_straight_through_takes_the_clean_products_gradient():
     (real,) = torch.autograd.grad(crossbars("0", x, weight), weight, sent)
     stuck = (crossbars.drawn["chip.0"] < MIDDLE["stuck_at"]).all(0)
     assert not torch.allclose(real, sent.T @ x)
-    assert stuck.sum() == 0 or not real[stuck].any()
+    assert stuck.any() and real[stuck].abs().max() < 1e-12
 
 
 def test_an_adc_kills_every_weights_gradient_and_straight_through_revives_it():

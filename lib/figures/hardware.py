@@ -167,12 +167,12 @@ def recovery(table: pd.DataFrame, physics: Perturbation) -> Figure:
     caption(
         drawn,
         f"The share of the loss that training wins back. From {COMPENSATED:g} on a severity counts as compensated, "
-        f"below {BROKEN:g} as broken. Bars: 95 % bootstrap over seeds; below one point of loss recovery is not defined.",
+        f"below {BROKEN:g} as broken. Bars: 95 % bootstrap over seeds; below one point of loss it is undefined.",
     )
     return drawn
 
 
-def through_the_chip(look: Look, table: pd.DataFrame, physics: Perturbation, severity: float, rule: str) -> Figure:
+def through_the_chip(look: Look, table: pd.DataFrame, severity: float, rule: str) -> Figure:
     """One panel of the what-if: currents forward, gradients backward, and what became of the accuracy."""
     drawn, axes = figure(8.6, 3.1, columns=3)
     for axis, (ideal, real), name in (

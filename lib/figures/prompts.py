@@ -240,19 +240,6 @@ def value_bars(accuracy: pd.DataFrame) -> Figure:
     return drawn
 
 
-def gate_histograms(values: dict[str, torch.Tensor], cue: torch.Tensor) -> Figure:
-    """Distribution of gate values over test pictures, with and without the cue of the conflict task."""
-    drawn, axes = figure(7.2, 2.8, columns=len(values), squeeze=False, sharey=True)
-    bins = np.linspace(0, 1, 41)
-    for axis, (title, gate) in zip(axes[0], values.items(), strict=True):
-        for mask, colour, label in ((~cue, "blue", "object on the left"), (cue, "orange", "on the right")):
-            axis.hist(gate[mask].flatten().numpy(), bins, color=COLOURS[colour], alpha=0.7, label=label)
-        axis.set(title=title, xlabel="gate value g(x)")
-    axes[0, 0].set_ylabel("pictures x units")
-    axes[0, -1].legend(frameon=False, fontsize=8)
-    return drawn
-
-
 def gallery(names: Sequence[str], columns: int = 6) -> Figure:
     """One row of test pictures per task, each with its label."""
     drawn, axes = figure(7.4, 1.32 * len(names), columns=columns, rows=len(names), squeeze=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from types import MappingProxyType
 from typing import Any
@@ -46,6 +47,15 @@ _STYLE = {
 }
 
 
+class Drawing(Figure):
+    """A figure that shows itself as the value of a cell, whatever backend the kernel has chosen."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", dpi=self.dpi, facecolor="white", metadata={"Software": None})
+        return picture.getvalue()
+
+
 def figure(
     width: float = 6.4, height: float = 3.6, columns: int = 1, rows: int = 1, **subplots: Any
 ) -> tuple[Figure, Any]:
@@ -56,8 +66,11 @@ def figure(
     The style is applied while the axes are made and nothing global changes.
     """
     with plt.rc_context(_STYLE):
-        drawn = plt.figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+        drawn = plt.figure(FigureClass=Drawing, figsize=(width, height), dpi=DPI, layout="constrained",
+                           facecolor="white")
         axes = drawn.subplots(rows, columns, **subplots)
+    # The cell shows what it returns; pyplot is not to show it a second time.
+    plt.close(drawn)
     return drawn, axes
 
 

@@ -86,8 +86,7 @@ def _leading(size: int, tensors: Sequence[Tensor], dims: Sequence[int | None]) -
 
 
 class _Network(torch.autograd.Function):
-    """Effective conductance [N, m, n] of arrays g [N, m, n] in siemens with resistances [N] (which get no
-    gradient).
+    """Effective conductance [N, m, n] of arrays g [N, m, n] in siemens; the resistances [N] get no gradient.
 
     Also returns F of every row, for the adjoint. Under ``vmap`` the replicas join the N arrays of one call,
     so that the computation sees plain numbers: it counts its terms by them, and works in place.
@@ -132,8 +131,7 @@ class _Network(torch.autograd.Function):
 
 
 class _Adjoint(torch.autograd.Function):
-    """The gradient [N, m, n] in g of what :class:`_Network` computes, for a gradient ``received`` in its
-    result.
+    """The gradient [N, m, n] in g of what :class:`_Network` computes, given that in its result, ``received``.
 
     The elimination run backwards. A change of g changes Y by X' dg X, where X = I - r_word H g is the share
     of a cell's voltage that a change in another cell of its word line leaves it.
@@ -184,8 +182,7 @@ class _Adjoint(torch.autograd.Function):
 
 
 def _counts(loads: Tensor) -> list[int]:
-    """For each row, how many pairs of the series leave a remainder below ``_SERIES_ERROR``; all 0: an
-    inverse.
+    """How many pairs of the series leave a remainder below ``_SERIES_ERROR``, row by row; all 0: an inverse.
 
     ``loads`` [N, m, n] are r_bit times the conductances. Two bounds on E: it is at most the sum of the
     loads of the rows so far; and however many they are, it stays below the solution of E = x + E / (1 + E)

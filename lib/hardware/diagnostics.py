@@ -25,9 +25,12 @@ from lib.replicas import Tree, unstack
 
 PROBES = 4
 GROUPS = 8
-# The slope of the objective is measured over this share of the weights' norm, about the length of an
-# optimiser's step: a staircase (ADC) has a slope on that scale and none below it.
-STRIDE = 0.003
+# The slope of the objective is measured over this share of the weights' norm: well inside one optimiser step. A
+# converter's staircase has a slope only on a scale that is wider than its steps.
+STRIDE = 0.0003
+STRIDE_ON_STAIRS = 0.003
+# Below this share of the largest clean gradient a weight counts as dead: stuck devices leave rounding, not zero.
+DEAD = 1e-6
 
 
 def _split(params: Tree) -> tuple[Tree, Tree]:
@@ -120,6 +123,7 @@ def diagnose(
         for hardware in ((None,) if unaware else (None, perturbation))
     ]
     names = [(seed, value) for seed in seeds for value in severities]
+    stride = STRIDE_ON_STAIRS if perturbation.ranged else STRIDE
     rows = []
     for replica, (seed, value) in enumerate(names):
         samples, reference = sampled[replica], clean[replica]
@@ -134,7 +138,9 @@ def diagnose(
 
         moments = gradients.statistics(samples)
         cosine, cosine_interval = gradients.expected_cosine(samples, reference)
-        dead = [gradients.dead_fraction(group[replica]) for group in grouped]
+        # Relative to the clean gradient: on the chip a single weight, the one that sets the scale, may tower.
+        floor = DEAD * float(grouped[0][replica].abs().max())
+        dead = [gradients.dead_fraction(group[replica], floor) for group in grouped]
         ranks = [gradients.effective_rank(group[replica]) for group in grouped]
         ratio = moments.variance_ratio
         low, high = gradients.variance_interval(samples)
@@ -146,7 +152,7 @@ def diagnose(
                 "cosine_low": cosine_interval[0],
                 "cosine_high": cosine_interval[1],
                 "bias": gradients.relative_bias(samples, reference),
-                "truth": gradients.truth(mean_loss, at, moments.mean, STRIDE * float(at.norm())),
+                "truth": gradients.truth(mean_loss, at, moments.mean, stride * float(at.norm())),
                 "variance": ratio,
                 "variance_low": low,
                 "variance_high": high,

@@ -54,9 +54,7 @@ def digits() -> Digits:
 
 
 def initial(generator: torch.Generator, sizes: Sequence[int] = SIZES) -> Tree:
-    """Weights [out, in] with variance 2/in (He et al. 2015) and zero biases, named ``weight.0``, ``bias.0``
-    and so on.
-    """
+    """``weight.0`` [out, in] and so on with variance 2/in (He et al. 2015), ``bias.0`` [out] and so on zero."""
     params: Tree = {}
     for layer, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
         params[f"weight.{layer}"] = torch.randn(outputs, inputs, generator=generator) * math.sqrt(2 / inputs)

@@ -33,9 +33,7 @@ ADC_QUANTILE = 0.99
 
 @dataclass(frozen=True)
 class Pair:
-    """A weight matrix as two arrays: ``g`` [2, out, in] in microsiemens (G+ first), ``scale`` per unit of
-    weight.
-    """
+    """A weight as two arrays: ``g`` [2, out, in] in microsiemens (G+ first), ``scale`` per unit of weight."""
 
     weight: Tensor
     g: Tensor
@@ -43,9 +41,7 @@ class Pair:
 
 
 def to_pair(weight: Tensor) -> Pair:
-    """The differential pair of ``weight`` [out, in]: G± = relu(±s W) + G_MIN, with s = (G_MAX - G_MIN) /
-    max|W|.
-    """
+    """The pair of ``weight`` [out, in]: G± = relu(±s W) + G_MIN, with s = (G_MAX - G_MIN) / max|W|."""
     scale = (G_MAX - G_MIN) / weight.abs().amax().clamp_min(torch.finfo(weight.dtype).tiny ** 0.5)
     scaled = scale * weight
     return Pair(weight, torch.stack([scaled.relu(), (-scaled).relu()]) + G_MIN, scale)

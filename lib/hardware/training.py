@@ -23,9 +23,7 @@ RATE = 5e-3
 
 
 def draw(perturbation: Perturbation, params: Tree, batch: int, generator: torch.Generator) -> Tree:
-    """The random numbers of one chip and one read of ``batch`` inputs, for a network with the weights of
-    ``params``.
-    """
+    """The random numbers of one chip and one read of ``batch`` inputs, for the weights of ``params``."""
     drawn: Tree = {}
     for name, weight in params.items():
         kind, _, layer = name.partition(".")
@@ -42,9 +40,7 @@ def draw(perturbation: Perturbation, params: Tree, batch: int, generator: torch.
 
 
 def spread(per_seed: Sequence[Tree], count: int, device: torch.device) -> Tree:
-    """Stack one tree per seed and repeat each for ``count`` severities: replicas ordered seed by seed, on
-    ``device``.
-    """
+    """One tree per seed, stacked on ``device``, each repeated for ``count`` severities: replicas seed by seed."""
     return (
         {name: value.to(device).repeat_interleave(count, 0) for name, value in replicas.stack(per_seed).items()}
         if per_seed[0]
@@ -68,9 +64,7 @@ def objective(params: Tree, inputs: Tree, perturbation: Perturbation | None, rul
 
 
 def train_clean(params: Tree, seeds: Sequence[int], optimiser: Optimiser, first: int = 0) -> Tree:
-    """Ordinary training of one network per seed, from ``params`` [seeds, ...]; steps are counted from
-    ``first``.
-    """
+    """Ordinary training of one network per seed, from ``params`` [seeds, ...]; steps count from ``first``."""
     device = next(iter(params.values())).device
 
     def inputs(step: int) -> Tree:

@@ -135,8 +135,7 @@ class Perturbation(Study):
 
 
 def crest(params: Tree) -> Tensor:
-    """Largest weight over root mean square [replicas], mean over layers: how much the largest one stands
-    out.
+    """How far the largest weight stands out [replicas]: its size over the root mean square, mean over layers.
 
     The largest weight sets the scale between weights and conductances, and with it what a device's error
     means.
@@ -260,9 +259,7 @@ def verdict(damage: float, won_back: float) -> Verdict:
 
 
 def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
-    """One row for each perturbation, rule and severity: seeds joined, recovery, verdict, median
-    diagnostics.
-    """
+    """One row per perturbation, rule and severity: seeds joined, recovery, verdict, median diagnostics."""
     measured = ["cosine", "bias", "truth", "variance", "signal", "live", "gain", "rank"]
     rows = []
     for (name, rule, severity), group in paired(accuracy).groupby(["perturbation", "rule", "severity"], sort=False):
@@ -359,9 +356,7 @@ def findings(physics: Physics, tables: dict[str, pd.DataFrame]) -> Findings:
 
 
 def about(physics: Physics) -> str:
-    """The paragraphs of a page on its perturbation: the physics, the law, and what severity means
-    (Markdown).
-    """
+    """The paragraphs of a page on its perturbation (Markdown): physics, law, what severity means."""
     span = f"from {physics.low:g} to {physics.high:g} {physics.unit}"
     off = "not converting at all" if physics.off > physics.high else f"{physics.off:g}"
     chips = {
@@ -470,8 +465,7 @@ def _bench(name: str) -> _Bench:
 
 
 def attempt(study: Perturbation, severity: float, rule: str, steps: int = 40, chips: int = 10) -> pd.DataFrame:
-    """A small experiment of one seed, about a second: accuracy of the clean, unaware and hardware-aware
-    network.
+    """A small experiment of one seed, about a second: a clean, an unaware and a hardware-aware network.
 
     ``steps`` after the fork. Columns ``network``, ``accuracy``, ``low`` (5th percentile over chips).
     """

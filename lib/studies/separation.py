@@ -12,7 +12,17 @@ import pandas as pd
 from lib import checks, results, runtime
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.studies.base import Result, Study
-from lib.studies.perturbation import BROKEN, CLEAR_DAMAGE, COMPENSATED, DAMAGE, Perturbation, paired, recovery, verdict
+from lib.studies.perturbation import (
+    BROKEN,
+    CLEAR_DAMAGE,
+    COMPENSATED,
+    DAMAGE,
+    NAMES,
+    Perturbation,
+    paired,
+    recovery,
+    verdict,
+)
 from lib.verdicts import Findings, bootstrap, judge, judge_value
 
 #: Classes are compared where they cost about as much: up to this loss it is "moderate", above it "severe".
@@ -87,18 +97,27 @@ class Separation(Study):
 
     def answer(self, result: Result) -> str:
         """The page in a few sentences, with its measured numbers (Markdown)."""
-        table = result.tables["regimes"]
-        table = table[(table.regime == "moderate") & (table.rule == table.rule.iloc[0])]
-        parts = [
-            f"{PERTURBATIONS[row.perturbation].title} {row.recovery:.2f}"
-            for row in table.sort_values("recovery", ascending=False).itertuples()
-        ]
-        best = tell(result.tables["scores"]).sort_values("area", ascending=False).iloc[0]
+        summary, regimes_, told = result.tables["summary"], result.tables["regimes"], tell(result.tables["scores"])
+        parts = []
+        for rule in dict.fromkeys(summary.rule):
+            hurt = summary[(summary.rule == rule) & (summary.damage >= DAMAGE)]
+            won = int((hurt.recovery >= COMPENSATED).sum())
+            parts.append(f"{NAMES[rule]} wins back at least half of the loss in {won} of {len(hurt)}")
+        moderate = regimes_[(regimes_.regime == "moderate") & (regimes_.rule == "autograd")]
+        ranked = moderate.sort_values("recovery", ascending=False).itertuples()
+        shares = [f"{PERTURBATIONS[row.perturbation].title} {row.recovery:.2f}" for row in ranked]
+        best, cosine = told.iloc[0], told[told.diagnostic == "cosine"].iloc[0]
         return (
-            f"Where a distortion costs {100 * CLEAR_DAMAGE:g} to {100 * SEVERE:g} points, vanilla training through it wins "
-            f"back this share of the loss: {', '.join(parts)}. Of the gradient's properties, measured before training, "
-            f"*{best.diagnostic}* tells compensated cases from the others best, with an area under the ROC curve of "
-            f"{best.area:.2f} (0.5 is a coin) and a balanced accuracy of {best.held_out:.2f} on classes it has not seen."
+            f"Among all classes and severities that do damage, {', '.join(parts)} cases. "
+            + (
+                f"Where a distortion costs {100 * CLEAR_DAMAGE:g} to {100 * SEVERE:g} points, the share that vanilla "
+                f"training wins back is: {', '.join(shares)}. "
+                if shares
+                else ""
+            )
+            + f"Of the gradient's properties before training, *{best.diagnostic}* tells best which cases will be "
+            f"compensated, with an area under the ROC curve of {best.area:.2f}; the cosine with the clean gradient "
+            f"reaches {cosine.area:.2f}, and 0.5 is a coin."
         )
 
     def summary(self, result: Result) -> pd.DataFrame:
@@ -136,9 +155,7 @@ def regimes(accuracy: pd.DataFrame) -> pd.DataFrame:
 
 
 def cells(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
-    """Damaging combinations, seed by seed: did training compensate, and what did the gradients say
-    beforehand?
-    """
+    """Damaging cells, seed by seed: did training compensate, and what did the gradients say before?"""
     runs = damaging(accuracy)
     keys = ["perturbation", "rule", "severity", "seed"]
     measured = diagnostics.rename(columns={"gain": "sensitivity"})
@@ -206,6 +223,20 @@ def tell(table: pd.DataFrame) -> pd.DataFrame:
             row |= {column: group[column].mean(), f"{column}_low": low, f"{column}_high": high}
         rows.append(row)
     return pd.DataFrame(rows).sort_values("area", ascending=False, ignore_index=True)
+
+
+def sides(result: Result) -> pd.DataFrame:
+    """The verdicts of all classes, with recovery, where they cost moderately and where severely."""
+    table = result.tables["regimes"]
+    table = table[table.regime != "slight"]
+    shown = [
+        "–" if value != value else f"{verdict} ({value:.2f})"
+        for value, verdict in zip(table.recovery, table.verdict, strict=True)
+    ]
+    wide = table.assign(shown=shown).pivot(index=["perturbation", "rule"], columns="regime", values="shown")
+    order = [name for name in ("moderate", "severe") if name in wide]
+    names = [(name, rule) for name in dict.fromkeys(table.perturbation) for rule in dict.fromkeys(table.rule)]
+    return wide.loc[[pair for pair in names if pair in wide.index], order].fillna("not reached").reset_index()
 
 
 def _beyond(accuracy: pd.DataFrame, name: str, rule: str, regime: str, share: float) -> np.ndarray:

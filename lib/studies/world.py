@@ -58,7 +58,7 @@ class World(Study):
         table = self.store().get_or_run("zero_shot", config, self._measure, device=device, seeds=[0])
         shown = [
             judge_value(
-                f"MiniCLIP tells {name.replace('_', ' ')} apart far better than chance",
+                f"the backbone tells {name.replace('_', ' ')} apart far better than chance",
                 row.accuracy,
                 (row.low, row.high),
                 ">",
