@@ -74,17 +74,17 @@ def test_chips_differ_between_steps_and_seeds_but_not_between_severities(start):
             seen.append(training.draw(Spy(), start, 3, source)["chip.0"])
     assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
     spread = training.spread([{"a": torch.tensor([0.0])}, {"a": torch.tensor([1.0])}], 3, CPU)
-    assert spread["a"].flatten().tolist() == [0, 0, 0, 1, 1, 1]
+    assert spread["a"].flatten().tolist() == [0, 1, 0, 1, 0, 1]
     assert training.spread([{}, {}], 3, CPU) == {}
 
 
 def test_unseen_chips_by_a_plain_loop(start):
     physics, severities, chips = PERTURBATIONS["stuck_at"], (0.02, 0.1), 3
-    params = {name: value.repeat_interleave(2, 0) for name, value in start.items()}
+    params = training.tiled(start, 2)
     seen = training.accuracy_on_chips(params, physics, severities, SEEDS, chips)
     assert seen.shape == (4, chips)
     x, y = digits().test_x, digits().test_y
-    for row, (i, severity) in enumerate((i, severity) for i in range(2) for severity in severities):
+    for row, (severity, i) in enumerate((severity, i) for severity in severities for i in range(2)):
         for chip in range(chips):
             source = runtime.stream(SEEDS[i], "stuck_at", "unseen chip", chip)
             drawn = training.draw(physics, unstack(start, i), len(y), source)

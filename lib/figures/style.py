@@ -47,7 +47,7 @@ _STYLE = {
 }
 
 
-class Drawing(Figure):
+class _Drawing(Figure):
     """A figure that shows itself as the value of a cell, whatever backend the kernel has chosen."""
 
     def _repr_png_(self) -> bytes:
@@ -66,7 +66,7 @@ def figure(
     The style is applied while the axes are made and nothing global changes.
     """
     with plt.rc_context(_STYLE):
-        drawn = plt.figure(FigureClass=Drawing, figsize=(width, height), dpi=DPI, layout="constrained",
+        drawn = plt.figure(FigureClass=_Drawing, figsize=(width, height), dpi=DPI, layout="constrained",
                            facecolor="white")
         axes = drawn.subplots(rows, columns, **subplots)
     # The cell shows what it returns; pyplot is not to show it a second time.

@@ -23,7 +23,6 @@ where asked for, everything is in double precision and F comes from an inverse.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -34,6 +33,8 @@ MICRO = 1e-6
 # Above this bound on E the series E - E^2 + E^3 - ... is longer than an inverse is slow.
 _SERIES_LIMIT = 0.25
 _SERIES_ERROR = 1e-9
+# Arrays that are worked on at a time.
+_PART = 20
 
 
 def _line(load: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,107 +64,118 @@ def _upper(g: Tensor) -> Tensor:
     return torch.ones(g.shape[-1], g.shape[-1], dtype=torch.bool, device=g.device).triu()
 
 
-def _lost(pull: Tensor, terms: int) -> Tensor:
+def _lost(pull: Tensor, terms: int, out: Tensor) -> None:
     """F = I - (I + E)^-1 by ``terms`` pairs of the series E - E^2 + E^3 - ..., or by an inverse for 0."""
     if terms == 0:
         unit = torch.eye(pull.shape[-1], dtype=pull.dtype, device=pull.device)
-        return unit - torch.linalg.inv(unit + pull)
+        torch.sub(unit, torch.linalg.inv(unit + pull), out=out)
+        return
     if terms == 1:
-        return torch.baddbmm(pull, pull, pull, alpha=-1)
+        torch.baddbmm(pull, pull, pull, alpha=-1, out=out)
+        return
     square = pull @ pull
     pair = lost = pull - square
-    for _ in range(terms - 1):
+    for _ in range(terms - 2):
         lost = torch.baddbmm(pair, square, lost)
-    return lost
+    torch.baddbmm(pair, square, lost, out=out)
 
 
-def _leading(size: int, tensors: Sequence[Tensor], dims: Sequence[int | None]) -> list[Tensor]:
-    """Mapped tensors as [size, ...], ready for one call on all of them."""
-    return [
-        tensor.expand(size, *tensor.shape) if where is None else tensor.movedim(where, 0)
-        for tensor, where in zip(tensors, dims, strict=True)
+def _mapped(info, in_dims, g: Tensor, r_word: Tensor, r_bit: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+    """The replicas of ``vmap`` as further arrays of one call, and how to part them again."""
+    tensors = [
+        value.expand(info.batch_size, *value.shape) if where is None else value.movedim(where, 0)
+        for value, where in zip((g, r_word, r_bit), in_dims, strict=True)
     ]
+    return [value.flatten(0, 1) for value in tensors], tuple(tensors[0].shape[:2])
 
 
 class _Network(torch.autograd.Function):
     """Effective conductance [N, m, n] of arrays g [N, m, n] in siemens; the resistances [N] get no gradient.
 
-    Also returns F of every row, for the adjoint. Under ``vmap`` the replicas join the N arrays of one call,
-    so that the computation sees plain numbers: it counts its terms by them, and works in place.
+    Also returns F of every row, [m, N, n, n], for the adjoint. Under ``vmap`` the replicas join the N arrays of
+    one call: then the computation sees numbers, counts its terms by them, and works in place.
     """
 
     @staticmethod
-    def forward(g: Tensor, r_word: Tensor, r_bit: Tensor, exact: bool) -> tuple[Tensor, ...]:
+    def forward(g: Tensor, r_word: Tensor, r_bit: Tensor, exact: bool) -> tuple[Tensor, Tensor]:
         word, bit = r_word[:, None, None], r_bit[:, None, None]
-        counts = [0] * g.shape[-2] if exact else _counts(bit * g)
-        fine = torch.float32 if all(counts) else torch.float64
+        count, m, n = g.shape
+        parts = [slice(start, start + _PART) for start in range(0, count, _PART)]
+        terms = [[0] * m if exact else _counts((bit * g)[part]) for part in parts]
+        fast = all(map(all, terms))
+        fine = torch.float32 if fast else torch.float64
         u, v = _line(word * g)
         left, right = g * u, word * g * v
         above = _collected(g, left, right)
-        own, near, far = ((bit * g).to(fine), (bit * left).to(fine), right.to(fine))
+        own, near, far = (bit * g).to(fine), (bit * left).to(fine), right.to(fine)
         upper = _upper(g)
-        lost: list[Tensor] = []
-        # One row at a time: matrices of all rows at once would not stay in the processor's cache.
-        for i, terms in enumerate(counts):
-            product = near[:, i, :, None] * far[:, i, None, :]
-            taken = torch.where(upper, product, product.mT)
-            pull = lost[-1] - taken if lost else taken.neg_()
-            pull.diagonal(dim1=-2, dim2=-1).add_(own[:, i])
-            lost.append(_lost(pull, terms if all(counts) else 0))
-            rows = above[:, : i + 1]
-            rows -= rows.to(fine) @ lost[-1]
-        return above, *lost
+        lost = torch.empty(m, count, n, n, dtype=fine, device=g.device)
+        # A few arrays and one row at a time: more would not stay in the processor's cache.
+        for part, counts in zip(parts, terms, strict=True):
+            for i in range(m):
+                product = near[part, i, :, None] * far[part, i, None, :]
+                taken = torch.where(upper, product, product.mT)
+                pull = lost[i - 1, part] - taken if i else taken.neg_()
+                pull.diagonal(dim1=-2, dim2=-1).add_(own[part, i])
+                _lost(pull, counts[i] if fast else 0, lost[i, part])
+                rows = above[part, : i + 1]
+                rows -= rows.to(fine) @ lost[i, part]
+        return above, lost
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*inputs[:3], *output[1:])
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs[:3], output[1])
 
     @staticmethod
-    def backward(ctx, received: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx, received: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         return _Adjoint.apply(received, *ctx.saved_tensors), None, None, None
 
     @staticmethod
     def vmap(info, in_dims, g, r_word, r_bit, exact: bool):
-        mapped = _leading(info.batch_size, (g, r_word, r_bit), in_dims[:3])
-        outputs = _Network.apply(*(tensor.flatten(0, 1) for tensor in mapped), exact)
-        return tuple(value.unflatten(0, mapped[0].shape[:2]) for value in outputs), (0,) * len(outputs)
+        flat, shape = _mapped(info, in_dims[:3], g, r_word, r_bit)
+        above, lost = _Network.apply(*flat, exact)
+        return (above.unflatten(0, shape), lost.unflatten(1, shape)), (0, 1)
 
 
 class _Adjoint(torch.autograd.Function):
     """The gradient [N, m, n] in g of what :class:`_Network` computes, given that in its result, ``received``.
 
-    The elimination run backwards. A change of g changes Y by X' dg X, where X = I - r_word H g is the share
-    of a cell's voltage that a change in another cell of its word line leaves it.
+    The elimination run backwards. A change of g changes Y by X' dg X, where X = I - r_word H g is the share of
+    a cell's voltage that a change in another cell of its word line leaves it.
     """
 
     @staticmethod
-    def forward(received: Tensor, g: Tensor, r_word: Tensor, r_bit: Tensor, *lost: Tensor) -> Tensor:
+    def forward(received: Tensor, g: Tensor, r_word: Tensor, r_bit: Tensor, lost: Tensor) -> Tensor:
         word, bit = r_word[:, None, None], r_bit[:, None, None]
-        fine = lost[0].dtype
+        fine = lost.dtype
         u, v = _line(word * g)
         collected = _collected(g, g * u, word * g * v).to(fine)
-        states = [collected[:, :0]]
-        # The states S_i once more, in single precision: they only meet the incoming gradient.
-        for i, loss in enumerate(lost):
-            rows = torch.cat([states[-1], collected[:, i : i + 1]], -2)
-            states.append(torch.baddbmm(rows, rows, loss, alpha=-1))
-        u, v, gu, gv = (factor.to(fine) for factor in (word * u, word * v, g * u, g * v))
+        factors = [factor.to(fine) for factor in (word * u, g * v, word * v, g * u)]
         upper = _upper(g)
-        carried, passed = received.to(fine), torch.zeros_like(lost[0])
         gradient = torch.empty_like(received, dtype=fine)
-        for i in reversed(range(len(lost))):
-            carried = torch.baddbmm(carried, carried, lost[i], alpha=-1)
-            half = torch.baddbmm(passed, lost[i], passed, alpha=-1)
-            passed = torch.baddbmm(half, half, lost[i], alpha=-1).baddbmm_(states[i + 1].mT, carried, alpha=-1)
-            # I - X, and with it X P X' on the diagonal and the two sums of the part that goes straight
-            # down.
-            taken = torch.where(upper, u[:, i, :, None] * gv[:, i, None, :], v[:, i, :, None] * gu[:, i, None, :])
-            through = torch.baddbmm(passed, taken, passed, alpha=-1)
-            diagonal = through.diagonal(dim1=-2, dim2=-1) - (through * taken).sum(-1)
-            straight = carried[:, i] - (taken @ carried[:, i, :, None]).squeeze(-1)
-            gradient[:, i] = bit[:, 0].to(fine) * diagonal + straight * (1 - taken.sum(-1))
-            carried = carried[:, :i]
+        for start in range(0, len(g), _PART):
+            part = slice(start, start + _PART)
+            # The states S_i once more, in single precision: they only meet the incoming gradient.
+            states = [collected[part, :0]]
+            for i in range(g.shape[1]):
+                rows = torch.cat([states[-1], collected[part, i : i + 1]], -2)
+                states.append(torch.baddbmm(rows, rows, lost[i, part], alpha=-1))
+            carried, passed = received[part].to(fine), torch.zeros_like(lost[0, part])
+            for i in reversed(range(g.shape[1])):
+                loss = lost[i, part]
+                carried = torch.baddbmm(carried, carried, loss, alpha=-1)
+                half = torch.baddbmm(passed, loss, passed, alpha=-1)
+                passed = torch.baddbmm(half, half, loss, alpha=-1)
+                passed.baddbmm_(states[i + 1].mT, carried, alpha=-1)
+                # I - X, and with it the diagonal of X P X' and the part that goes straight down.
+                a, b, c, d = (factor[part, i] for factor in factors)
+                taken = torch.where(upper, a[:, :, None] * b[:, None, :], c[:, :, None] * d[:, None, :])
+                through = torch.baddbmm(passed, taken, passed, alpha=-1)
+                diagonal = through.diagonal(dim1=-2, dim2=-1) - (through * taken).sum(-1)
+                straight = carried[:, i] - (taken @ carried[:, i, :, None]).squeeze(-1)
+                gradient[part, i] = bit[part, 0].to(fine) * diagonal + straight * (1 - taken.sum(-1))
+                carried = carried[:, :i]
         return gradient.to(g.dtype)
 
     @staticmethod
@@ -175,10 +187,12 @@ class _Adjoint(torch.autograd.Function):
         raise RuntimeError("The effective conductance has no second derivative.")
 
     @staticmethod
-    def vmap(info, in_dims, *tensors: Tensor):
-        mapped = _leading(info.batch_size, tensors, in_dims)
-        shape = mapped[1].shape[:2]
-        return _Adjoint.apply(*(tensor.flatten(0, 1) for tensor in mapped)).unflatten(0, shape), 0
+    def vmap(info, in_dims, received, g, r_word, r_bit, lost):
+        flat, shape = _mapped(info, in_dims[1:4], g, r_word, r_bit)
+        size = info.batch_size
+        sent = received.expand(size, *received.shape) if in_dims[0] is None else received.movedim(in_dims[0], 0)
+        rows = lost.unsqueeze(1).expand(-1, size, -1, -1, -1) if in_dims[4] is None else lost.movedim(in_dims[4], 1)
+        return _Adjoint.apply(sent.flatten(0, 1), *flat, rows.flatten(1, 2)).unflatten(0, shape), 0
 
 
 def _counts(loads: Tensor) -> list[int]:

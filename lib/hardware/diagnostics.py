@@ -20,7 +20,7 @@ from torch import Tensor
 from lib import gradients, runtime
 from lib.hardware.networks import Crossbars, mlp
 from lib.hardware.perturbations import Perturbation
-from lib.hardware.training import draw, images, objective, spread
+from lib.hardware.training import draw, images, objective, spread, tiled
 from lib.replicas import Tree, unstack
 
 PROBES = 4
@@ -73,21 +73,18 @@ def diagnose(
 
     ``count`` gradients are sampled, each with its own chip and read (one where nothing is random). Columns:
 
-    - consistency: ``cosine`` of E g and the clean gradient with its interval, relative ``bias``, and
-    ``truth``, the
-      slope of the mean loss on the hardware along E g over ‖E g‖ (same chips and reads as the gradients);
-    - variance: ``variance`` = tr Cov g / ‖E g‖² with its interval, and ``signal`` = 1 / (1 + variance), 0
-    where no
-      gradient is left;
-    - sensitivity, each relative to the clean network: ``live`` parameters, Jacobian ``gain``, effective
-    ``rank`` of the
-      gradients of image groups.
+    - consistency: ``cosine`` of E g and the clean gradient with its interval, relative ``bias``, and ``truth``,
+      the slope of the mean loss on the hardware along E g over ‖E g‖ (same chips and reads as the gradients);
+    - variance: ``variance`` = tr Cov g / ‖E g‖² with its interval, and ``signal`` = 1 / (1 + variance), 0 where
+      no gradient is left;
+    - sensitivity, each relative to the clean network: ``live`` parameters, Jacobian ``gain``, effective ``rank``
+      of the gradients of image groups.
     """
     device = next(iter(start.values())).device
     repeat = len(severities)
-    params = {name: value.repeat_interleave(repeat, 0) for name, value in start.items()}
+    params = tiled(start, repeat)
     weights, biases = _split(params)
-    severity = torch.tensor(severities, device=device).repeat(len(seeds))
+    severity = torch.tensor(severities, device=device).repeat_interleave(len(seeds))
     batch = [images(seed, "diagnosis") for seed in seeds]
     count = count if perturbation.random else 1
 
@@ -122,7 +119,7 @@ def diagnose(
         torch.stack([gradient(_part(drawn[0], group), hardware=hardware) for group in range(GROUPS)], 1)
         for hardware in ((None,) if unaware else (None, perturbation))
     ]
-    names = [(seed, value) for seed in seeds for value in severities]
+    names = [(seed, value) for value in severities for seed in seeds]
     stride = STRIDE_ON_STAIRS if perturbation.ranged else STRIDE
     rows = []
     for replica, (seed, value) in enumerate(names):

@@ -236,7 +236,8 @@ class IRDrop(Perturbation):
         "The relative loss grows as resistance times the square of the array's side: 100 Ω on 64 × 64 weigh as much "
         "as 1.6 Ω on 512 × 512, and a real segment has a few tenths to a few ohm. Nothing varies, so the variance of "
         "the gradient is zero; what counts is whether the gradient knows the circuit: compare its truth under the "
-        "two rules."
+        "two rules. And watch the largest weight: what loads the wires is current, so it helps to keep all other "
+        "conductances small, the opposite of what noise asks for."
     )
 
     def conductance(self, g, severity, chip):

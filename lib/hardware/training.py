@@ -39,13 +39,19 @@ def draw(perturbation: Perturbation, params: Tree, batch: int, generator: torch.
     return drawn
 
 
+def tiled(tree: Tree, count: int) -> Tree:
+    """One entry per seed [seeds, ...], repeated for ``count`` severities: [severities x seeds, ...].
+
+    Severity by severity, so that neighbours in a batch cost the same to compute.
+    """
+    return {name: value.repeat(count, *(1,) * (value.dim() - 1)) for name, value in tree.items()}
+
+
 def spread(per_seed: Sequence[Tree], count: int, device: torch.device) -> Tree:
-    """One tree per seed, stacked on ``device``, each repeated for ``count`` severities: replicas seed by seed."""
-    return (
-        {name: value.to(device).repeat_interleave(count, 0) for name, value in replicas.stack(per_seed).items()}
-        if per_seed[0]
-        else {}
-    )
+    """One tree per seed as a batch [severities x seeds, ...] on ``device`` (an empty tree stays empty)."""
+    if not per_seed[0]:
+        return {}
+    return tiled({name: value.to(device) for name, value in replicas.stack(per_seed).items()}, count)
 
 
 def images(seed: int, step: int | str) -> Tree:
@@ -92,12 +98,12 @@ def train_aware(
     optimiser: Optimiser,
     first: int = 0,
 ) -> replicas.Training:
-    """Hardware-aware training from ``start`` [seeds, ...]: replicas [seeds x severities], a fresh chip and
+    """Hardware-aware training from ``start`` [seeds, ...]: replicas [severities x seeds], a fresh chip and
     read each step.
     """
     device = next(iter(start.values())).device
-    params = {name: value.repeat_interleave(len(severities), 0) for name, value in start.items()}
-    severity = torch.tensor(severities, device=device).repeat(len(seeds))
+    params = tiled(start, len(severities))
+    severity = torch.tensor(severities, device=device).repeat_interleave(len(seeds))
 
     def inputs(step: int) -> Tree:
         names = (perturbation.name, "training chip", first + step)
@@ -125,7 +131,7 @@ def accuracy(params: Tree) -> Tensor:
 def accuracy_on_chips(
     params: Tree, perturbation: Perturbation, severities: Sequence[float], seeds: Sequence[int], chips: int
 ) -> Tensor:
-    """Test accuracy [seeds x severities, chips] of networks [seeds x severities, ...] on chips never seen
+    """Test accuracy [severities x seeds, chips] of networks [severities x seeds, ...] on chips never seen
     in training.
 
     Where nothing is random all chips are the same one, and there is one column. Converters are calibrated
@@ -133,7 +139,7 @@ def accuracy_on_chips(
     """
     data = digits()
     device = next(iter(params.values())).device
-    severity = torch.tensor(severities, device=device).repeat(len(seeds))
+    severity = torch.tensor(severities, device=device).repeat_interleave(len(seeds))
     x, y = data.test_x.to(device), data.test_y.to(device)
 
     def calibrate(one: Tree, severity: Tensor) -> Tree:

@@ -55,12 +55,14 @@ KIND_OF = {"texture": 0, "position": 0, "count": 1}
 class Recipe:
     """Everything that the training depends on::
 
-    steps, batch        optimiser steps, picture and caption pairs per step
-    groups              groups of GROUP scenes in a batch; the rest of it is independent scenes
-    rate, weight_decay  AdamW; warmup steps of linear warm-up, then cosine to zero
-    easy, full          share of the steps with easy scenes only, and from which on all are of the full world
-    pool, fresh         how many recent batches are kept, and the share of steps that draw a new one
-    seed                of initial weights, scenes, pictures and captions
+        steps, batch        optimiser steps, picture and caption pairs per step
+        groups              groups of GROUP scenes in a batch; the rest of it is independent scenes
+        rate, weight_decay  AdamW; warmup steps of linear warm-up, then cosine to zero
+        easy, full          share of the steps with easy scenes only, and from which on all are of the full world
+        pool, fresh         how many recent batches are kept, and the share of steps that draw a new one
+        seed                of initial weights, scenes, pictures and captions
+
+    The same recipe on the same machine gives the same weights.
     """
 
     steps: int = 6500

@@ -27,15 +27,17 @@ KEYS = ["learner", "gate", "task", "seed"]
 class GateStudy(Study):
     """Parameters that the gate pages share::
 
-    task, learner, gate   names, comma-separated or as a list
-    seeds                 number of seeds, 0 to seeds - 1
-    shots, steps, batch   pictures per class, optimiser steps, pictures per step
-    rate, optimiser       peak learning rate; "sgd" or "adam"
-    gate_rate             multiplies the gate's learning rate
-    tokens, prompt_std    learned tokens per layer and their initial standard deviation
-    strength              strength of the conflict task
-    test_size             test pictures per task
-    backbone, pretrained  as in lib.prompts.backbone.load
+        task, learner, gate   names, comma-separated or as a list
+        seeds                 number of seeds, 0 to seeds - 1
+        shots, steps, batch   pictures per class, optimiser steps, pictures per step
+        rate, optimiser       peak learning rate; "sgd" or "adam"
+        gate_rate             multiplies the gate's learning rate
+        tokens, prompt_std    learned tokens per layer and their initial standard deviation
+        strength              strength of the conflict task
+        test_size             test pictures per task
+        backbone, pretrained  as in lib.prompts.backbone.load
+
+    Words and numbers are checked when the study is made, before anything is loaded.
     """
 
     task: str | Sequence[str] = "coarse,fine,shift,mis_specified"

@@ -1,38 +1,33 @@
-"""One perturbation: what it costs, what training through it wins back, and what a few gradients say
-beforehand.
-"""
+"""One perturbation: its cost, what training through it wins back, and what a few gradients say beforehand."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from lib import checks, gradients, results, runtime
 from lib.hardware import training
-from lib.hardware.diagnostics import diagnose
 from lib.hardware.networks import RULES, Crossbars, ideal
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.perturbations import Perturbation as Physics
-from lib.replicas import Optimiser, Tree, unstack
+from lib.hardware.sweep import Sweep
+from lib.replicas import Optimiser, unstack
 from lib.studies.base import Result, Study
 from lib.verdicts import Findings, Verdict, bootstrap, judge
 
-# #: Steps of clean training before the fork, and after it where ``steps`` is "auto". Solving six circuits
-# in every
-#: step of every replica is slow, and training through them settles early.
+#: Steps of clean training before the fork, and after it where ``steps`` is "auto". Solving six circuits in
+#: every step of every replica is slow, and training through them settles early.
 WARM_UP = 60
 STEPS = 300
-STEPS_OF = {"ir_drop": 120}
+STEPS_OF = {"ir_drop": 100}
 
-# ------------------------------------------------------------------------------ thresholds, all in one
-# place
+# ---------------------------------------------------------------------------- thresholds, all in one place
 
 #: Losing less than this (share of test images) is "no damage", and recovery is not defined.
 DAMAGE = 0.01
@@ -41,14 +36,13 @@ CLEAR_DAMAGE = 0.05
 #: Recovery from which on a perturbation counts as compensated, and below which as broken.
 COMPENSATED = 0.5
 BROKEN = 0.2
-# #: What a usable gradient has: this cosine with the clean gradient, this share of signal, this share of
-# live weights.
+#: A usable gradient has this cosine with the clean one, this share of signal, this share of live weights.
 COSINE = 0.5
 SIGNAL = 0.1
 LIVE = 0.5
 
 NAMES = {"autograd": "vanilla training", "straight_through": "straight-through training", "unaware": "no training"}
-_MODULES = ("gradients", "replicas", "runtime", "hardware", "studies.perturbation")
+_MODULES = ("gradients", "replicas", "runtime", "hardware")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +51,7 @@ class Perturbation(Study):
 
     ``severities`` is a list in the unit of the perturbation, or "auto" for its own grid; ``seeds``,
     ``chips`` and ``gradients`` are numbers of them; ``steps`` are optimiser steps after the fork, for the
-    clean run and the hardware-aware runs alike ("auto": 300, for IR-drop 120). The unaware baseline is
+    clean run and the hardware-aware runs alike ("auto": 300, for IR-drop 100). The unaware baseline is
     always there.
     """
 
@@ -95,6 +89,10 @@ class Perturbation(Study):
         checks.integer("steps", self.steps, low=1)
         checks.integer("gradients", self.gradients, low=2)
         checks.choice("network", self.network, ("mlp",))
+        if self.perturbation == "ir_drop" and runtime.resolve_device(self.device).type == "mps":
+            raise checks.ParameterError(
+                f"device must be one with double precision for ir_drop (cpu, cuda), but {self.device!r} was given."
+            )
 
     def reference_name(self) -> str:
         return f"perturbation_{self.perturbation}"
@@ -110,109 +108,33 @@ class Perturbation(Study):
         """
         began, store = time.perf_counter(), self.store()
         device = runtime.resolve_device(self.device)
-        runs = _Runs(self, device)
+        sweep = Sweep(
+            self.physics, self.severities, range(self.seeds), self.chips, WARM_UP, self.steps, self.gradients, device
+        )
         tables: dict[str, list[pd.DataFrame]] = {"accuracy": [], "diagnostics": []}
         for rule in self.rules:
             for kind, compute, of_kind in (
-                ("accuracy", runs.accuracy, {"chips": self.chips, "steps": self.steps}),
-                ("diagnostics", runs.diagnostics, {"gradients": self.gradients}),
+                ("accuracy", sweep.accuracy, {"chips": self.chips, "steps": self.steps}),
+                ("diagnostics", sweep.diagnostics, {"gradients": self.gradients}),
             ):
                 config = {
                     "code": results.code_version(*_MODULES),
                     **{name: getattr(self, name) for name in ("perturbation", "severities", "seeds", "network")},
                     **of_kind,
+                    "warm_up": WARM_UP,
                     "rule": rule,
                 }
-                name = f"perturbation_{kind}"
-                table = store.get_or_run(
-                    name, config, lambda compute=compute, rule=rule: compute(rule), device=device, seeds=self.seeds
+                run = partial(compute, rule)
+                tables[kind].append(
+                    store.get_or_run(f"perturbation_{kind}", config, run, device=device, seeds=self.seeds)
                 )
-                tables[kind].append(table)
         joined = {kind: pd.concat(parts, ignore_index=True) for kind, parts in tables.items()}
         joined["summary"] = summarise(joined["accuracy"], joined["diagnostics"])
         record = results.provenance(device, self.seeds, time.perf_counter() - began)
         return Result(joined, findings(self.physics, joined), record)
 
 
-def crest(params: Tree) -> Tensor:
-    """How far the largest weight stands out [replicas]: its size over the root mean square, mean over layers.
-
-    The largest weight sets the scale between weights and conductances, and with it what a device's error
-    means.
-    """
-    ratios = [
-        (value.abs().amax((1, 2)) / value.square().mean((1, 2)).sqrt()).cpu()
-        for name, value in params.items()
-        if name.startswith("weight.")
-    ]
-    return torch.stack(ratios).mean(0)
-
-
-class _Runs:
-    """The computation behind the tables; the networks that all rules share are trained when first needed."""
-
-    def __init__(self, study: Perturbation, device: torch.device) -> None:
-        self.study, self.device = study, device
-        self.seeds, self.severities = range(study.seeds), list(study.severities)
-        self.optimiser = Optimiser("adam", training.RATE, study.steps)
-        self._start: Tree | None = None
-        self._clean: Tree | None = None
-
-    @property
-    def start(self) -> Tree:
-        if self._start is None:
-            self._start = training.fork(self.seeds, WARM_UP, self.device)
-        return self._start
-
-    @property
-    def clean(self) -> Tree:
-        if self._clean is None:
-            self._clean = training.train_clean(self.start, self.seeds, self.optimiser, WARM_UP)
-        return self._clean
-
-    def _repeat(self, values: Tensor) -> Tensor:
-        return values.repeat_interleave(len(self.severities), 0)
-
-    def accuracy(self, rule: str) -> pd.DataFrame:
-        study, physics = self.study, self.study.physics
-        diverged = torch.full((len(self.seeds) * len(self.severities),), -1)
-        if rule == "unaware":
-            params = {name: self._repeat(value) for name, value in self.clean.items()}
-        else:
-            trained = training.train_aware(
-                self.start, physics, rule, self.severities, self.seeds, self.optimiser, WARM_UP
-            )
-            params, diverged = trained.params, trained.diverged_at
-        seen = training.accuracy_on_chips(params, physics, self.severities, self.seeds, study.chips).numpy()
-        clean = self._repeat(training.accuracy(self.clean)).numpy()
-        names = [(seed, float(severity)) for seed in self.seeds for severity in self.severities]
-        return pd.DataFrame(
-            {
-                "perturbation": physics.name,
-                "rule": rule,
-                "severity": [severity for _, severity in names],
-                "seed": [seed for seed, _ in names],
-                "steps": WARM_UP + study.steps,
-                "chips": seen.shape[1],
-                "clean": clean,
-                "accuracy": seen.mean(1),
-                "low": np.percentile(seen, 5, axis=1),
-                "spread": seen.std(1),
-                "crest": crest(params).numpy(),
-                "diverged_at": diverged.numpy(),
-            }
-        )
-
-    def diagnostics(self, rule: str) -> pd.DataFrame:
-        physics = self.study.physics
-        table = diagnose(self.start, physics, rule, self.severities, self.seeds, self.study.gradients)
-        table.insert(0, "perturbation", physics.name)
-        table.insert(1, "rule", rule)
-        return table
-
-
-# --------------------------------------------------------------------------------------------- reading
-# tables
+# -------------------------------------------------------------------------------------------- reading tables
 
 
 def paired(accuracy: pd.DataFrame) -> pd.DataFrame:
@@ -239,8 +161,8 @@ def recovery(damage: Sequence[float], gain: Sequence[float]) -> tuple[float, tup
 
     def ratio(picked: np.ndarray, axis: int | None = None) -> np.ndarray:
         lost, won = pairs[:, np.asarray(picked, dtype=int)]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return won.mean(axis) / lost.mean(axis)
+        # A resample may hold only seeds that lost nothing.
+        return won.mean(axis) / np.maximum(lost.mean(axis), DAMAGE / 10)
 
     return float(ratio(seeds)), bootstrap(seeds, ratio)
 
@@ -286,8 +208,7 @@ def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-# ---------------------------------------------------------------------------------------------------
-# findings
+# -------------------------------------------------------------------------------------------------- findings
 
 
 def _at(table: pd.DataFrame, severity: float | None, rule: str, column: str) -> np.ndarray:
@@ -311,7 +232,7 @@ def findings(physics: Physics, tables: dict[str, pd.DataFrame]) -> Findings:
     name = physics.title
     found.append(
         judge(
-            f"{name} hurts: at the harshest severity an unaware network loses at least {100 * CLEAR_DAMAGE:g} points",
+            f"{name}: an unaware network loses at least {100 * CLEAR_DAMAGE:g} points at the harshest severity",
             _at(damage, harshest, "unaware", "points"),
             ">=",
             100 * CLEAR_DAMAGE,
@@ -371,6 +292,10 @@ def about(physics: Physics) -> str:
     )
 
 
+def _number(value: float) -> str:
+    return f"{value + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
+
+
 def story(result: Result, physics: Physics) -> str:
     """What came out, in sentences with the measured numbers (Markdown)."""
     table = result.tables["summary"]
@@ -383,8 +308,8 @@ def story(result: Result, physics: Physics) -> str:
     for severity in dict.fromkeys((first, last)):
         here = table[table.severity == severity]
         parts = [
-            f"{NAMES[row.rule]} brings it to {100 * row.accuracy:.0f} %, a recovery of {row.recovery:.2f} "
-            f"([{row.recovery_low:.2f}, {row.recovery_high:.2f}])"
+            f"{NAMES[row.rule]} brings it to {100 * row.accuracy:.0f} %, a recovery of {_number(row.recovery)} "
+            f"([{_number(row.recovery_low)}, {_number(row.recovery_high)}])"
             for row in here.itertuples()
         ]
         lines.append(
@@ -409,8 +334,7 @@ def verdicts(result: Result) -> pd.DataFrame:
     return shown.assign(verdict=table.verdict, steps=table.steps)
 
 
-# ------------------------------------------------------------------------------------------- looking and
-# trying
+# ----------------------------------------------------------------------------------------- looking and trying
 
 
 @dataclass(frozen=True)
