@@ -145,7 +145,7 @@ def test_caption_is_inside_the_figure_and_below_the_axes():
     style.caption(
         drawn, "The gap stays open over the whole of training and closes only with another rule. " * 2
     )
-    drawn.canvas.draw()
+    drawn.draw_without_rendering()
     text = drawn._supxlabel.get_window_extent()
     assert text.x0 >= 0 and text.y0 >= 0 and text.x1 <= drawn.bbox.x1 + 1
     assert text.y1 <= axes.xaxis.label.get_window_extent().y0 + 1

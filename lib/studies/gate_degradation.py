@@ -32,7 +32,7 @@ class GateDegradation(GateStudy):
         first = gates.loc[gates.groupby(KEYS)["step"].idxmin()].set_index(KEYS)
         last = gates.loc[gates.groupby(KEYS)["step"].idxmax()].set_index(KEYS)
         names = ["information", "spread", "saturation", "class_share", "mean"]
-        ends = first[names].join(last[names], lsuffix="_first", rsuffix="_last").reset_index()
+        ends = first[names].add_suffix("_first").join(last[names].add_suffix("_last")).reset_index()
         return Result(
             {"gates": gates, "ends": ends},
             self._findings(ends),
