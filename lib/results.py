@@ -166,6 +166,8 @@ class Store:
         """
         chosen = repository() / "results" / "store" if root is None or root == "auto" else root
         self.root = checks.writable("results", chosen)
+        #: What computing all the tables took that :meth:`get_or_run` has returned, now or when they were stored.
+        self.seconds = 0.0
 
     def _locate(self, kind: str, config: Mapping[str, object]) -> tuple[Path, Path, dict[str, Any]]:
         complete = _plain({"code": code_version(), **config} if "code" not in config else config)
@@ -245,14 +247,16 @@ class Store:
         """
         replaced: dict[str, str] = {}
         try:
-            stored = self.get(kind, config)
+            loaded = self._load(kind, config)
         except DamagedResult as error:
-            stored, replaced = None, {"replaced": str(error)}
-        if stored is not None:
-            return stored
+            loaded, replaced = None, {"replaced": str(error)}
+        if loaded is not None:
+            self.seconds += loaded[1].get("seconds", 0.0)
+            return loaded[0]
         began = time.perf_counter()
         table = run()
         seconds = time.perf_counter() - began
+        self.seconds += seconds
         self.put(kind, config, table, provenance={**provenance(device, seeds, seconds), **replaced})
         tidy, types = _tidy(table)
         return _from_csv(_to_csv(tidy), types)

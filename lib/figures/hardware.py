@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lib.figures.style import COLOURS, caption, figure
+from lib.figures.style import COLOURS, RINGS, caption, figure, known, rings
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
 from lib.studies.perturbation import BROKEN, COMPENSATED, DAMAGE, Look
 from lib.studies.separation import SCORES
@@ -67,28 +67,32 @@ def _severities(table: pd.DataFrame) -> list[float]:
     return list(dict.fromkeys(table.severity))
 
 
-def accuracy(table: pd.DataFrame, physics: Perturbation) -> Figure:
+def accuracy(table: pd.DataFrame, physics: Perturbation, reference: pd.DataFrame | None = None) -> Figure:
     """Accuracy over severity: clean, unaware, and trained under each backward rule; mean and 5th
     percentile.
     """
     drawn, axis = figure(6.8, 3.9)
     severities = _severities(table)
     places = _severity_axis(axis, severities, physics)
+    kept = known(reference, table, ("perturbation", "rule", "severity"))
     axis.axhline(100 * table.clean.mean(), color=COLOURS["black"], ls="--", lw=1.2, label="clean, no hardware")
     for rule, group in table.groupby("rule", sort=False):
         means = group.groupby("severity")[["accuracy", "low"]].mean().loc[severities] * 100
         colour = COLOURS[RULE_COLOURS[rule]]
         axis.plot(places, means.accuracy, RULE_MARKS[rule] + "-", color=colour, label=RULE_LABELS[rule], ms=5)
         axis.fill_between(places, means.low, means.accuracy, color=colour, alpha=0.16, lw=0)
+        there = kept[kept.rule == rule].set_index("severity").accuracy
+        rings(axis, [severities.index(severity) for severity in there.index], 100 * there, RULE_COLOURS[rule])
     axis.axhline(10, color=COLOURS["grey"], ls=":", lw=1, label="chance")
     axis.set(ylabel="test accuracy (%)", ylim=(0, 102))
-    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    axis.legend(fontsize=8, loc="lower left", edgecolor="none", framealpha=0.9)
     chips = int(table.chips.iloc[0])
     shown = f"{chips} unseen chips" if physics.random else "one chip (all are alike)"
     caption(
         drawn,
         f"What {physics.title} costs and what training wins back. Lines: mean over {table.seed.nunique()} seeds and "
-        f"{shown}; bands: down to the 5th percentile of chips; {int(table.steps.iloc[0])} optimiser steps in all.",
+        f"{shown}; bands: down to the 5th percentile of chips; {int(table.steps.iloc[0])} optimiser steps in all."
+        + (RINGS if len(kept) else ""),
     )
     return drawn
 
@@ -117,6 +121,8 @@ def diagnostics(table: pd.DataFrame, physics: Perturbation) -> Figure:
     axes[0].set_ylabel("solid: cosine, dotted: truth")
     axes[1].set_ylabel("share of signal")
     axes[2].set_ylabel("solid: live, dotted: gain")
+    # The slope of a flat loss over a tiny length may be anything: what runs out of the frame is cut off.
+    axes[0].set_ylim(-1.1, 2.1)
     axes[1].set_ylim(-0.05, 1.08)
     handles = [
         Line2D([], [], color=COLOURS[colour], marker=RULE_MARKS[rule], label=RULE_LABELS[rule])
@@ -127,8 +133,8 @@ def diagnostics(table: pd.DataFrame, physics: Perturbation) -> Figure:
     caption(
         drawn,
         "What the gradients say at the fork, before any training through the hardware (1 is as good as clean). "
-        f"Lines: median over {table.seed.nunique()} seeds; bands: their range. The share of signal is "
-        "1 / (1 + tr Cov g / ‖E g‖²); the unaware gradient is the clean one, so only its truth is drawn.",
+        f"Lines: median over {table.seed.nunique()} seeds; bands: their range, cut off at the frame. The share of "
+        "signal is 1 / (1 + tr Cov g / ‖E g‖²); the unaware gradient is the clean one, so only its truth is drawn.",
     )
     return drawn
 
@@ -377,7 +383,7 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame) -> Figure:
     right.set_yticks(places, [DIAGNOSTIC_LABELS[name] for name in told.diagnostic])
     right.invert_yaxis()
     right.set(xlim=(0.2, 1.02), xlabel="score (0.5: a coin)")
-    right.legend(frameon=False, fontsize=8, loc="lower left")
+    right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
     caption(
         drawn,
         'Left: each diagnostic as a test for "training will compensate". Right: the area under its curve, and '

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from lib.figures.style import COLOURS, caption, figure
+from lib.figures.style import COLOURS, RINGS, caption, figure, known, rings
 from lib.prompts import tasks, world
 from lib.prompts.diagnosis import FACTORS
 from lib.runtime import stream
@@ -17,13 +17,13 @@ from lib.verdicts import bootstrap
 
 CELL_COLOURS = ("blue", "vermillion", "green", "purple")
 FACTOR_LABELS = {
-    "coherence": "pictures add up\n(prompts)",
+    "coherence": "pictures\nadd up\n(prompts)",
     "opening": "gate lets\nthrough",
     "prompt_norm": "1 / prompt\nlength",
-    "alignment": "1 / cosine\n(gradient, prompt)",
+    "alignment": "1 / cosine\nof gradient\nand prompt",
     "slope": "1 / sigmoid\nslope",
     "network": "1 / MLP\nJacobian",
-    "gate_coherence": "pictures add up\n(gate)",
+    "gate_coherence": "pictures\nadd up\n(gate)",
 }
 VARIANT_COLOURS = {"fixed": "grey", "gated": "blue", "mean": "orange", "shuffled": "vermillion"}
 VARIANT_LABELS = {
@@ -49,24 +49,35 @@ def _band(axis, steps: np.ndarray, rows: np.ndarray, colour: str, label: str, st
         axis.fill_between(steps, ends[:, 0], ends[:, 1], color=colour, alpha=0.18, lw=0)
 
 
-def gap_over_training(gaps: pd.DataFrame, reported: float) -> Figure:
+def _ends(table: pd.DataFrame, column: str) -> tuple[float, float]:
+    """Mean of a column at the first and at the last recorded step."""
+    means = table.groupby("step")[column].mean()
+    return means.iloc[0], means.iloc[-1]
+
+
+def gap_over_training(gaps: pd.DataFrame, reported: float, reference: pd.DataFrame | None = None) -> Figure:
     """Gap over optimiser steps, a panel per learner, a line per gate, mean over tasks with 95 % intervals."""
     learners = list(dict.fromkeys(gaps["learner"]))
+    kept = known(reference, gaps, ("learner", "gate", "task", "step"))
     drawn, axes = figure(7.2, 3.5, columns=len(learners), sharey=True, squeeze=False)
     for axis, learner in zip(axes[0], learners, strict=True):
         part = gaps[gaps["learner"] == learner]
         for gate, colour in zip(dict.fromkeys(gaps["gate"]), CELL_COLOURS, strict=False):
             rows = part[part["gate"] == gate].pivot_table(index="step", columns="seed", values="gap")
             _band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], f"{gate} gate")
+            there = kept[(kept["learner"] == learner) & (kept["gate"] == gate)].groupby("step")["gap"].mean()
+            rings(axis, there.index, there, colour)
         axis.axhline(reported, color=COLOURS["black"], ls=":", lw=1.2, label="reported for gated MaPLe")
         axis.axhspan(2, 3, color=COLOURS["grey"], alpha=0.12, lw=0)
         axis.set(title=words(learner), xlabel="optimiser step")
     axes[0, 0].set_ylabel("magnitude gap (decades)")
     axes[0, -1].legend(frameon=False, fontsize=8)
+    first, last = _ends(gaps, "gap")
     caption(
         drawn,
-        "The gate's gradient is far smaller than the prompts' from the first step on. Lines: mean over tasks; "
-        "bands: 95 % over seeds; grey: the reported two to three orders of magnitude.",
+        f"The gate's gradient is {10**first:.0f} times smaller than the prompts' at the first step and {10**last:.0f} "
+        "times at the last. Lines: mean over tasks; bands: 95 % over seeds; grey: the reported two to three orders of "
+        "magnitude." + (RINGS if len(kept) else ""),
     )
     return drawn
 
@@ -111,7 +122,7 @@ def waterfall(gaps: pd.DataFrame, title: str = "before training", floor: float |
     )
     axis.set(ylabel="decades below the prompt gradient", title=title)
     low, high = axis.get_ylim()
-    axis.set_ylim(low - 0.25 if floor is None else floor, max(high, 0.15) if floor is None else 1.5)
+    axis.set_ylim(low - 0.25 if floor is None else floor, high + 0.1 if floor is None else 1.5)
     meeting = means["prompt_norm"] + means["alignment"]
     caption(
         drawn,
@@ -148,12 +159,13 @@ def gap_by_task(start: pd.DataFrame, null: pd.DataFrame) -> Figure:
                 lw=2.4,
             )
     axis.set_xticks(range(len(names)), [words(name) for name in names])
-    axis.set(ylabel="magnitude gap before training (decades)", xlabel="task")
+    axis.set(ylabel="gap before training (decades)", xlabel="task")
     axis.legend(frameon=False, fontsize=8)
     caption(
         drawn,
-        "The gap hardly depends on the task, and a backbone that has learned nothing shows it as well: it is "
-        "a property of how prompts and gate are wired, not of what there is to learn. Bars: means.",
+        f"With a trained backbone the gap is {start['gap'].mean():.2f} decades, with one that has learned nothing "
+        f"{null['gap'].mean():.2f}; what both share comes from how prompts and gate are wired, not from what there is "
+        "to learn. Points: seeds, learners and gates; bars: their mean.",
     )
     return drawn
 
@@ -161,10 +173,10 @@ def gap_by_task(start: pd.DataFrame, null: pd.DataFrame) -> Figure:
 def gates_over_training(gates: pd.DataFrame) -> Figure:
     """Information, spread, class share and saturation over optimiser steps."""
     columns = (
-        ("information", "input information"),
-        ("spread", "standard deviation"),
-        ("class_share", "class share"),
-        ("saturation", "saturated share"),
+        ("information", "input information (0 to 1)"),
+        ("spread", "deviation over pictures"),
+        ("class_share", "class share (0 to 1)"),
+        ("saturation", "saturated share (0 to 1)"),
     )
     drawn, axes = figure(7.2, 5.2, columns=2, rows=2, sharex=True)
     pairs = list(dict.fromkeys(zip(gates["learner"], gates["gate"], strict=True)))
@@ -173,7 +185,7 @@ def gates_over_training(gates: pd.DataFrame) -> Figure:
             part = gates[(gates["learner"] == learner) & (gates["gate"] == gate)]
             rows = part.pivot_table(index="step", columns="seed", values=column)
             _band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], f"{words(learner)}, {gate}")
-        axis.set_ylabel(label + (" (0 to 1)" if column != "spread" else " of g over pictures"))
+        axis.set_ylabel(label, fontsize=9)
         if column in ("information", "spread"):
             axis.set_yscale("log")
         else:
@@ -185,15 +197,22 @@ def gates_over_training(gates: pd.DataFrame) -> Figure:
         "a gate that switches", (0, 1), xytext=(2, -10), textcoords="offset points", fontsize=8
     )
     axes[0, 1].legend(frameon=False, fontsize=8)
+    first, last = _ends(gates, "information")
     caption(
         drawn,
-        "Gates do not become constant: they are constant from the start, and training leaves them so. "
-        "Mean over tasks; bands: 95 % over seeds.",
+        f"Where a gate that switches has an input information of 1, these have {first:.1g} before training and "
+        f"{last:.1g} after it. Mean over tasks; bands: 95 % over seeds.",
     )
     return drawn
 
 
-def value_bars(accuracy: pd.DataFrame) -> Figure:
+def _cost(accuracy: pd.DataFrame, variant: str) -> str:
+    """Points of accuracy that ``variant`` costs the gate as trained, in the mean; never "-0.0"."""
+    means = accuracy.groupby("variant")["accuracy"].mean()
+    return f"{round(means['gated'] - means[variant], 1) + 0.0:.1f}"
+
+
+def value_bars(accuracy: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
     """Four bars per task: no gate, gate as trained, at its mean, shuffled; conflict task on the right."""
     ordinary = list(dict.fromkeys(accuracy[accuracy["task"] != "conflict"]["task"]))
     groups = [(task, "published", words(task)) for task in ordinary]
@@ -203,8 +222,10 @@ def value_bars(accuracy: pd.DataFrame) -> Figure:
         for recipe, label in (("published", "published recipe"), ("control", "trained for it"))
         if recipe in set(conflict["recipe"])
     ]
+    kept = known(reference, accuracy, ("learner", "gate", "task", "recipe", "variant"))
     drawn, axis = figure(7.6, 3.8)
     for place, (task, recipe, _) in enumerate(groups):
+        there = kept[(kept["task"] == task) & (kept["recipe"] == recipe)].groupby("variant")["accuracy"].mean()
         part = accuracy[(accuracy["task"] == task) & (accuracy["recipe"] == recipe)]
         for offset, (variant, colour) in zip((-0.3, -0.1, 0.1, 0.3), VARIANT_COLOURS.items(), strict=True):
             values = part[part["variant"] == variant].groupby("seed")["accuracy"].mean().to_numpy()
@@ -226,16 +247,28 @@ def value_bars(accuracy: pd.DataFrame) -> Figure:
                 lw=1,
                 capsize=2,
             )
+            if variant in there:
+                rings(axis, place + offset, there[variant], "black")
     if ordinary and len(groups) > len(ordinary):
         axis.axvline(len(ordinary) - 0.5, color=COLOURS["grey"], lw=1, ls="--")
     axis.set_xticks(range(len(groups)), [label for *_, label in groups], fontsize=8)
     axis.set(ylabel="test accuracy (%)", ylim=(0, 112))
+    told = [
+        f"{where}, holding the gate at its mean costs {_cost(part, 'mean')} points, shuffling it "
+        f"{_cost(part, 'shuffled')}."
+        for where, part in (
+            ("Left: on ordinary tasks", accuracy[accuracy["task"] != "conflict"]),
+            (
+                "Right: where the right prompt depends on the picture and the gate is trained for it",
+                conflict[conflict["recipe"] == "control"],
+            ),
+        )
+        if len(part)
+    ]
     axis.legend(frameon=False, fontsize=8, ncols=4, loc="upper left")
     caption(
         drawn,
-        "Left: on ordinary tasks nothing is lost when the gate is held at its mean or shuffled, so it does not "
-        "adapt. Right: where the right prompt depends on the picture and the gate is trained for it, both "
-        "destroy the solution. Whiskers: 95 % over seeds.",
+        " ".join(told) + " Whiskers: 95 % over seeds." + (RINGS if len(kept) else ""),
     )
     return drawn
 
@@ -287,13 +320,15 @@ def curve(record: dict) -> Figure:
     twin.grid(False)
     caption(
         drawn,
-        "Pre-training: the loss falls on easy scenes, rises as the full world is mixed in, and falls again.",
+        f"Pre-training: the loss falls to {table['loss'].iloc[-1]:.2f} nats while scenes grow from easy ones to the "
+        f"full world (dashed); guessing would cost {np.log(record['recipe']['batch']):.2f}.",
     )
     return drawn
 
 
-def zero_shot_bars(table: pd.DataFrame) -> Figure:
+def zero_shot_bars(table: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
     """Zero-shot accuracy per task beside chance."""
+    kept = known(reference, table, ("task",))
     drawn, axis = figure(6.8, 3.6)
     places = np.arange(len(table))
     axis.barh(
@@ -303,9 +338,11 @@ def zero_shot_bars(table: pd.DataFrame) -> Figure:
         height=0.62,
         xerr=[table["accuracy"] - table["low"], table["high"] - table["accuracy"]],
         error_kw={"lw": 1, "ecolor": COLOURS["black"]},
-        label="MiniCLIP, zero-shot (95 % interval)",
+        label="zero-shot (95 % interval)",
     )
     axis.plot(table["chance"], places, "|", color=COLOURS["vermillion"], ms=14, mew=2.2, label="chance")
+    if len(kept):
+        rings(axis, kept.set_index("task")["accuracy"].loc[table["task"]], places, "black")
     axis.set_yticks(
         places,
         [f"{words(name)} ({k})" for name, k in zip(table["task"], table["classes"], strict=True)],
@@ -316,7 +353,8 @@ def zero_shot_bars(table: pd.DataFrame) -> Figure:
     axis.legend(frameon=False, fontsize=8, loc="lower right")
     caption(
         drawn,
-        "What MiniCLIP can do without any training on a task (number of classes in brackets): most tasks lie "
-        "well between chance and 100 %, so there is something left to learn.",
+        "What the backbone can do without any training on a task (number of classes in brackets). On "
+        f"{int((table['accuracy'] < 90).sum())} of {len(table)} tasks it is wrong more than once in ten: there is "
+        "something left to learn." + (RINGS if len(kept) else ""),
     )
     return drawn

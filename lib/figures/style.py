@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 #: The palette of Okabe and Ito (2008).
@@ -72,6 +75,24 @@ def figure(
     # The cell shows what it returns; pyplot is not to show it a second time.
     plt.close(drawn)
     return drawn, axes
+
+
+def known(reference: pd.DataFrame | None, run: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """The rows of a reference for the cells of a run; none unless it has every cell, so that means compare."""
+    wanted = run[list(keys)].drop_duplicates()
+    if reference is None:
+        return wanted.iloc[:0]
+    found = wanted.merge(reference, on=list(keys))
+    return found if len(found) == len(wanted) else found.iloc[:0]
+
+
+#: What a caption says of :func:`rings`.
+RINGS = " Open circles: the committed reference."
+
+
+def rings(axis: Axes, places: Any, values: Any, colour: str) -> None:
+    """The committed reference as open circles around where this run's points should be."""
+    axis.plot(places, values, "o", mfc="none", mec=COLOURS[colour], ms=9, mew=0.9, zorder=4)
 
 
 def caption(drawn: Figure, text: str) -> None:

@@ -119,12 +119,17 @@ class Study:
         quantities = list(self.TOLERANCES)
         return result.table.groupby(list(self.KEYS))[quantities].mean().reset_index()
 
+    def reference(self) -> pd.DataFrame | None:
+        """The committed reference of this study, or None where there is none yet."""
+        found = reference(self.reference_name(), [*self.KEYS, *self.TOLERANCES])
+        return None if found is None else found[0]
+
     def agreement(self, result: Result) -> Agreement | str:
         """How this run compares with the committed reference, wherever both measured the same cells."""
-        found = reference(self.reference_name(), [*self.KEYS, *self.TOLERANCES])
-        if found is None:
+        table = self.reference()
+        if table is None:
             return "there is no reference for this study yet"
-        return agreement(self.summary(result), found[0], self.KEYS, self.TOLERANCES)
+        return agreement(self.summary(result), table, self.KEYS, self.TOLERANCES)
 
     def write_reference(self, result: Result) -> None:
         """Keep this run as the reference, with its provenance and its parameters."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import pandas as pd
@@ -27,8 +26,8 @@ class GateDegradation(GateStudy):
     TOLERANCES = {"information": 0.005, "spread": 0.01, "saturation": 0.02}
 
     def run(self) -> Result:
-        began = time.perf_counter()
-        gates, _ = self.trainings(Bench(self, self.store()))
+        store = self.store()
+        gates, _ = self.trainings(Bench(self, store))
         first = gates.loc[gates.groupby(KEYS)["step"].idxmin()].set_index(KEYS)
         last = gates.loc[gates.groupby(KEYS)["step"].idxmax()].set_index(KEYS)
         names = ["information", "spread", "saturation", "class_share", "mean"]
@@ -36,7 +35,7 @@ class GateDegradation(GateStudy):
         return Result(
             {"gates": gates, "ends": ends},
             self._findings(ends),
-            provenance(resolve_device(self.device), list(range(self.seeds)), time.perf_counter() - began),
+            provenance(resolve_device(self.device), list(range(self.seeds)), store.seconds),
         )
 
     @staticmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import pandas as pd
@@ -48,7 +47,6 @@ class GateValue(GateStudy):
     TOLERANCES = {"accuracy": 8.0}
 
     def run(self) -> Result:
-        began = time.perf_counter()
         bench = Bench(self, self.store())
         _, gated = self.trainings(bench)
         parts = [gated.assign(recipe="published")]
@@ -72,7 +70,7 @@ class GateValue(GateStudy):
         return Result(
             {"accuracy": accuracy, "verdicts": verdicts},
             self._findings(accuracy),
-            provenance(resolve_device(self.device), list(range(self.seeds)), time.perf_counter() - began),
+            provenance(resolve_device(self.device), list(range(self.seeds)), bench.store.seconds),
         )
 
     def answer(self, result: Result) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import pandas as pd
@@ -35,7 +34,6 @@ class GradientImbalance(GateStudy):
     TOLERANCES = {"gap": 0.35}
 
     def run(self) -> Result:
-        began = time.perf_counter()
         store = self.store()
         gaps, _ = self.trainings(Bench(self, store))
         null_gaps = self._null(store)
@@ -44,7 +42,7 @@ class GradientImbalance(GateStudy):
         return Result(
             {"gaps": gaps, "null": null_gaps},
             self._findings(gaps, start, null_gaps),
-            provenance(device, list(range(self.seeds)), time.perf_counter() - began),
+            provenance(device, list(range(self.seeds)), store.seconds),
         )
 
     def _null(self, store: Store) -> pd.DataFrame:

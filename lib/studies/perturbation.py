@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -106,7 +105,7 @@ class Perturbation(Study):
         """Tables ``accuracy`` and ``diagnostics`` (one row for each rule, severity, seed) and ``summary``
         (seeds joined).
         """
-        began, store = time.perf_counter(), self.store()
+        store = self.store()
         device = runtime.resolve_device(self.device)
         sweep = Sweep(
             self.physics, self.severities, range(self.seeds), self.chips, WARM_UP, self.steps, self.gradients, device
@@ -130,7 +129,7 @@ class Perturbation(Study):
                 )
         joined = {kind: pd.concat(parts, ignore_index=True) for kind, parts in tables.items()}
         joined["summary"] = summarise(joined["accuracy"], joined["diagnostics"])
-        record = results.provenance(device, self.seeds, time.perf_counter() - began)
+        record = results.provenance(device, self.seeds, store.seconds)
         return Result(joined, findings(self.physics, joined), record)
 
 

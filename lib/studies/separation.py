@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,10 +77,9 @@ class Separation(Study):
 
     def run(self) -> Result:
         """Tables ``summary``, ``regimes``, ``cells`` (one row for each seed) and ``scores``."""
-        began = time.perf_counter()
-        parts = [study.run().tables for study in self.studies()]
+        runs = [study.run() for study in self.studies()]
         accuracy, diagnostics, summary = (
-            pd.concat([part[kind] for part in parts], ignore_index=True)
+            pd.concat([run.tables[kind] for run in runs], ignore_index=True)
             for kind in ("accuracy", "diagnostics", "summary")
         )
         single = cells(accuracy, diagnostics)
@@ -92,7 +90,7 @@ class Separation(Study):
             "cells": single,
         }
         device = runtime.resolve_device(self.device)
-        record = results.provenance(device, self.seeds, time.perf_counter() - began)
+        record = results.provenance(device, self.seeds, sum(run.provenance["seconds"] for run in runs))
         return Result(tables, findings(accuracy, tables), record)
 
     def answer(self, result: Result) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +44,6 @@ class World(Study):
     TOLERANCES = {"accuracy": 2.0}
 
     def run(self) -> Result:
-        began = time.perf_counter()
         device = resolve_device(self.device)
         weights = backbones.identity(self.backbone, self.pretrained)
         config = {
@@ -55,7 +53,8 @@ class World(Study):
             "weights": weights,
             "code": code_version("prompts", "runtime", "studies.world"),
         }
-        table = self.store().get_or_run("zero_shot", config, self._measure, device=device, seeds=[0])
+        store = self.store()
+        table = store.get_or_run("zero_shot", config, self._measure, device=device, seeds=[0])
         shown = [
             judge_value(
                 f"the backbone tells {name.replace('_', ' ')} apart far better than chance",
@@ -69,7 +68,7 @@ class World(Study):
             for name, row in table.set_index("task").iterrows()
             if name in GOALS
         ]
-        return Result({"zero_shot": table}, Findings(shown), provenance(device, [0], time.perf_counter() - began))
+        return Result({"zero_shot": table}, Findings(shown), provenance(device, [0], store.seconds))
 
     def _measure(self) -> pd.DataFrame:
         backbone = backbones.load(self.backbone, self.pretrained, resolve_device(self.device))
