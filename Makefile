@@ -40,7 +40,7 @@ env: $(STAMP) ## make the environment in .venv from requirements.lock
 
 book: $(STAMP) ## run the notebooks of PROFILE and build the book into _build/html
 	@snakemake --cores $(JOBS) --config profile=$(PROFILE) --rerun-incomplete --nolock --keep-going \
-	  --scheduler greedy --quiet rules host
+	  --scheduler greedy --quiet all
 	@echo "The book: open _build/html/index.html"
 
 test: $(STAMP) ## run all tests, and every notebook against its stored outputs

@@ -282,7 +282,7 @@ def _device_name(device: object) -> str:
 
 
 def _commit() -> str:
-    """The commit of this checkout, with "+changes" when tracked files differ from it."""
+    """The commit of this checkout, with "+changes" when the library's code differs from it."""
     root = _LIBRARY.parent
 
     def git(*arguments: str) -> str:
@@ -294,7 +294,7 @@ def _commit() -> str:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
             return "unknown"
         commit = git("rev-parse", "HEAD")
-        return f"{commit}+changes" if git("status", "--porcelain", "--untracked-files=no") else commit
+        return f"{commit}+changes" if git("status", "--porcelain", "--", _LIBRARY.name) else commit
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 

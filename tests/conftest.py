@@ -90,6 +90,7 @@ def _cells() -> list[nbformat.NotebookNode]:
             "whatif.live(draw, {'severity': ipywidgets.FloatSlider(0.5)})",
             metadata={"tags": ["remove-output"]},
         ),
+        code("from IPython.display import Markdown\n\nMarkdown('The law is\\n\\n$$ \\\\tilde y = s $$')"),
         code("draw(0.25).axes[0].get_title()"),
     ]
 

@@ -74,6 +74,14 @@ def typeset(page: Page) -> None:
     )
     assert page.locator("mjx-container").count() >= formulas.count()
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    prose = page.locator("article").evaluate(
+        """article => {
+             const copy = article.cloneNode(true);
+             copy.querySelectorAll('pre, code, script, style, mjx-container').forEach(part => part.remove());
+             return copy.textContent;
+           }"""
+    )
+    assert "$$" not in prose and not re.search(r"\\[a-z]+", prose), "a formula was left as text"
 
 
 def visible_pictures(page: Page) -> list[str]:
@@ -110,6 +118,8 @@ def test_what_if_moves_without_a_kernel(tiny_book, visit, serve, scheme):
     base = serve(tiny_book) if scheme == "http" else tiny_book.as_uri()
     seen = visit(f"{base}/book/runs/whatif.html")
     page = seen.page
+    typeset(page)
+    assert page.locator("mjx-container").count() == 2, "one formula of the prose, one that a cell made"
     wait_pictures(page, 2)
     assert visible_pictures(page) == ["line of slope 0.0 under autograd", "one line of slope 0.5"]
     handles = page.locator(".what-if .noUi-handle")

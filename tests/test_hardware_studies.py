@@ -342,7 +342,7 @@ def test_prose_and_the_live_experiment(tmp_path):
         "steps",
     ]
     for physics in PERTURBATIONS.values():
-        assert physics.title in about(physics) and "**Severity**" in about(physics)
+        assert physics.formula in about(physics) and "**Severity**" in about(physics)
     seen = look(study, 0.05, "autograd", points=50)
     assert seen.currents.shape == seen.gradient.shape == (2, 50) and -1 <= seen.cosine <= 1
     table = attempt(study, 0.05, "straight_through", steps=2, chips=2)

@@ -307,6 +307,8 @@ def test_the_commit_is_that_of_the_checkout(library, tmp_path):
     git(tmp_path, "commit", "-qm", "first")
     head = git(tmp_path, "rev-parse", "HEAD")
     assert results._commit() == head
+    (tmp_path / "result.csv").write_text("what a run writes is no change of the code\n")
+    assert results._commit() == head
     (library / "one.py").write_text("# changed\n")
     assert results._commit() == f"{head}+changes"
 

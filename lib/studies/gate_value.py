@@ -44,7 +44,8 @@ class GateValue(GateStudy):
         checks.number("control_rate", self.control_rate, above=0)
 
     KEYS = ("learner", "gate", "task", "recipe", "variant")
-    TOLERANCES = {"accuracy": 8.0}
+    # Seeds differ by up to nine points: three standard errors of five seeds against ten.
+    TOLERANCES = {"accuracy": 15.0}
 
     def run(self) -> Result:
         bench = Bench(self, self.store())

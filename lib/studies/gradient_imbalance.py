@@ -31,7 +31,7 @@ class GradientImbalance(GateStudy):
     """
 
     KEYS = ("learner", "gate", "task", "step")
-    TOLERANCES = {"gap": 0.35}
+    TOLERANCES = {"gap": 0.5}
 
     def run(self) -> Result:
         store = self.store()

@@ -285,13 +285,14 @@ def about(physics: Physics) -> str:
         (False, False): "Nothing is random: all chips with the same weights are alike, and one chip stands for all.",
     }[physics.chip is not None, physics.read is not None]
     return (
-        f"### {physics.title}\n\n{physics.physics}\n\n$$ {physics.formula} $$\n\n"
+        f"{physics.physics}\n\n$$ {physics.formula} $$\n\n"
         f"**Severity** is the {physics.measures}, {span}; off is {off}. {chips}\n\n"
         f"**What to look for.** {physics.lesson}"
     )
 
 
-def _number(value: float) -> str:
+def plain(value: float) -> str:
+    """A share with two decimals, a true minus sign and no negative zero."""
     return f"{value + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
 
@@ -307,8 +308,8 @@ def story(result: Result, physics: Physics) -> str:
     for severity in dict.fromkeys((first, last)):
         here = table[table.severity == severity]
         parts = [
-            f"{NAMES[row.rule]} brings it to {100 * row.accuracy:.0f} %, a recovery of {_number(row.recovery)} "
-            f"([{_number(row.recovery_low)}, {_number(row.recovery_high)}])"
+            f"{NAMES[row.rule]} brings it to {100 * row.accuracy:.0f} %, a recovery of {plain(row.recovery)} "
+            f"([{plain(row.recovery_low)}, {plain(row.recovery_high)}])"
             for row in here.itertuples()
         ]
         lines.append(
@@ -329,8 +330,9 @@ def verdicts(result: Result) -> pd.DataFrame:
     """The verdict table of a page, rounded for reading."""
     table = result.tables["summary"]
     percent = 100 * table[["unaware", "accuracy", "low"]]
-    shown = table[["severity", "rule"]].join(percent.round(1)).join(table[["recovery"]].round(2))
-    return shown.assign(verdict=table.verdict, steps=table.steps)
+    shown = table[["severity", "rule"]].join(percent.round(1))
+    won_back = ["–" if value != value else plain(value) for value in table.recovery]
+    return shown.assign(recovery=won_back, verdict=table.verdict, steps=table.steps)
 
 
 # ----------------------------------------------------------------------------------------- looking and trying

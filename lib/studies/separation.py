@@ -19,6 +19,7 @@ from lib.studies.perturbation import (
     NAMES,
     Perturbation,
     paired,
+    plain,
     recovery,
     verdict,
 )
@@ -103,7 +104,7 @@ class Separation(Study):
             parts.append(f"{NAMES[rule]} wins back at least half of the loss in {won} of {len(hurt)}")
         moderate = regimes_[(regimes_.regime == "moderate") & (regimes_.rule == "autograd")]
         ranked = moderate.sort_values("recovery", ascending=False).itertuples()
-        shares = [f"{PERTURBATIONS[row.perturbation].title} {row.recovery:.2f}" for row in ranked]
+        shares = [f"{PERTURBATIONS[row.perturbation].title} {plain(row.recovery)}" for row in ranked]
         best, cosine = told.iloc[0], told[told.diagnostic == "cosine"].iloc[0]
         return (
             f"Among all classes and severities that do damage, {', '.join(parts)} cases. "
@@ -119,7 +120,9 @@ class Separation(Study):
         )
 
     def summary(self, result: Result) -> pd.DataFrame:
-        return result.tables["regimes"][[*self.KEYS, *self.TOLERANCES]]
+        # Where the damage is slight, recovery divides by next to nothing.
+        table = result.tables["regimes"]
+        return table.loc[table.regime != "slight", [*self.KEYS, *self.TOLERANCES]].reset_index(drop=True)
 
 
 def damaging(accuracy: pd.DataFrame) -> pd.DataFrame:
@@ -228,7 +231,7 @@ def sides(result: Result) -> pd.DataFrame:
     table = result.tables["regimes"]
     table = table[table.regime != "slight"]
     shown = [
-        "–" if value != value else f"{verdict} ({value:.2f})"
+        "–" if value != value else f"{verdict} ({plain(value)})"
         for value, verdict in zip(table.recovery, table.verdict, strict=True)
     ]
     wide = table.assign(shown=shown).pivot(index=["perturbation", "rule"], columns="regime", values="shown")

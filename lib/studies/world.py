@@ -41,7 +41,8 @@ class World(Study):
         backbones.check(self.backbone, self.pretrained)
 
     KEYS = ("task",)
-    TOLERANCES = {"accuracy": 2.0}
+    # Three standard errors of 600 pictures are six points at the most.
+    TOLERANCES = {"accuracy": 6.0}
 
     def run(self) -> Result:
         device = resolve_device(self.device)
