@@ -23,7 +23,7 @@ class GateDegradation(GateStudy):
     """
 
     KEYS = ("learner", "gate", "task", "step")
-    TOLERANCES = {"information": 0.005, "spread": 0.01, "saturation": 0.02}
+    TOLERANCES = {"information": 1e-4, "spread": 0.001, "saturation": 0.02}
 
     def run(self) -> Result:
         store = self.store()
