@@ -187,7 +187,8 @@ class _Numbers:
             row = "".join(f'<td style="text-align:left">{html.escape(text)}</td>' for text in texts)
             mark = f'<b style="color:{colour}">{symbol} {finding.outcome}</b>'
             rows.append(f'<tr>{row}<td style="text-align:left;white-space:nowrap">{mark}</td></tr>')
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+        return f'<table class="findings">{body}</table>'
 
 
 class Findings(list[Finding]):

@@ -87,11 +87,13 @@ def accuracy(table: pd.DataFrame, physics: Perturbation, reference: pd.DataFrame
     axis.set(ylabel="test accuracy (%)", ylim=(0, 102))
     axis.legend(fontsize=8, loc="lower left", edgecolor="none", framealpha=0.9)
     chips = int(table.chips.iloc[0])
-    shown = f"{chips} unseen chips" if physics.random else "one chip (all are alike)"
+    shown = (
+        f"{chips} unseen chips, bands: down to their 5th percentile" if physics.random else "one chip (all are alike)"
+    )
     caption(
         drawn,
         f"What {physics.title} costs and what training wins back. Lines: mean over {table.seed.nunique()} seeds and "
-        f"{shown}; bands: down to the 5th percentile of chips; {int(table.steps.iloc[0])} optimiser steps in all."
+        f"{shown}; {int(table.steps.iloc[0])} optimiser steps in all."
         + (RINGS if len(kept) else ""),
     )
     return drawn

@@ -223,8 +223,9 @@ class IRDrop(Perturbation):
     measures, unit = "resistance of one wire segment, on word and bit lines alike", "Ω"
     low, high, grid = 0.0, 1000.0, (30.0, 100.0, 300.0, 1000.0)
     formula = (
+        r"\begin{gathered}"
         r"(D_{1/G} + r_w\,I_m\otimes A_n + r_b\,B_m\otimes I_n)\,\mathrm{vec}(I) = V\otimes 1_n,\quad "
-        r"A_{kl} = \min(k,l),\quad B_{ik} = m + 1 - \max(i,k),\quad y_j = \textstyle\sum_i I_{ij}"
+        r"y_j = \textstyle\sum_i I_{ij},\\ A_{kl} = \min(k,l),\quad B_{ik} = m + 1 - \max(i,k)\end{gathered}"
     )
     physics = (
         "The wires of the array have resistance. Current that flows along a word or bit line lowers the voltage that "
