@@ -30,7 +30,7 @@ def test_a_run_agrees_with_itself_and_not_with_another(empty_repository):
     assert str(study.agreement(result)) == "2 of 2 cells within tolerance"
     side = json.loads((empty_repository / "results/reference/world.json").read_text())
     assert side["provenance"]["parameters"]["pictures"] == 24 and "device" not in side["provenance"]["parameters"]
-    table = result.table.assign(accuracy=result.table["accuracy"] + [0.0, 5.0])
+    table = result.table.assign(accuracy=result.table["accuracy"] + [0.0, 2 * study.TOLERANCES["accuracy"]])
     changed = type(result)({"zero_shot": table}, result.findings, result.provenance)
     found = study.agreement(changed)
     assert (found.within, found.compared) == (1, 2) and found.worst.loc[0, "task"] == "counting"
