@@ -375,6 +375,8 @@ class Agreement:
     worst: pd.DataFrame
 
     def __str__(self) -> str:
+        if not self.compared:
+            return "nothing to compare: the reference holds none of this run's cells"
         return f"{self.within} of {self.compared} cells within tolerance"
 
     __repr__ = __str__

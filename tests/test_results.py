@@ -391,8 +391,8 @@ def test_agreement_on_missing_and_infinite_cells():
 
 def test_agreement_without_common_rows_and_with_wrong_tables():
     one, two = pd.DataFrame({"k": ["a"], "x": [1.0]}), pd.DataFrame({"k": ["b"], "x": [1.0]})
-    assert str(results.agreement(one, two, ["k"], {"x": 1})) == "0 of 0 cells within tolerance"
-    assert str(results.agreement(one, one, ["k"], {})) == "0 of 0 cells within tolerance"
+    assert str(results.agreement(one, two, ["k"], {"x": 1})).startswith("nothing to compare")
+    assert str(results.agreement(one, one, ["k"], {})).startswith("nothing to compare")
     with pytest.raises(ParameterError, match="reference must be a table with the columns"):
         results.agreement(one, two.drop(columns="x"), ["k"], {"x": 1})
     with pytest.raises(ParameterError, match="table must have one row for each k"):
