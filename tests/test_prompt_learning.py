@@ -14,15 +14,21 @@ from hypothesis import strategies as st
 
 from lib import replicas
 from lib.checks import ParameterError
-from lib.prompts import learners, tasks, training
+from lib.prompts import gates, learners, tasks, training
 from lib.prompts.backbone import Backbone, load
 from lib.prompts.diagnosis import FACTORS, chain, gate_statistics
-from lib.prompts.gates import Gate
 from lib.prompts.learners import Learner
 from lib.runtime import stream
 
 CLASSES = ("red thing", "blue thing on the left", "two things")
-CELLS = [(name, gate) for name in learners.LEARNERS for gate in ("none", "length", "depth")]
+TRAINED = [name for name in learners.LEARNERS if name != "zero_shot"]
+GATED = [
+    (name, kind)
+    for name in TRAINED
+    for kind, gate in gates.GATES.items()
+    if gate.selects == learners.LEARNERS[name].pool
+]
+CELLS = [*((name, "none") for name in TRAINED), *GATED]
 
 
 @pytest.fixture(scope="module")
@@ -56,79 +62,141 @@ def double(learner: Learner, params: dict, batch: dict) -> tuple[Learner, dict, 
 
 
 # ---------------------------------------------------------------------------------------------- learners
-def coop_by_hand(backbone: Backbone, context: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """CoOp as its authors wrote it: open_clip's own text tower, with the context in place of dummy tokens."""
-    model, tokenizer = backbone.model, backbone.tokenizer
-    ids = tokenizer(["a " * context.shape[0] + name for name in CLASSES])
-    x = model.token_embedding(ids).clone()
-    x[:, 1 : 1 + context.shape[0]] = context
-    x = model.ln_final(model.transformer(x + model.positional_embedding, attn_mask=model.attn_mask))
-    text = F.normalize(x[torch.arange(len(ids)), ids.argmax(1)] @ model.text_projection, dim=-1)
-    return model.logit_scale.exp() * features @ text.T
+def by_hand(backbone: Backbone, names, text=None, visual=None, image=None, order=None) -> torch.Tensor:
+    """Logits of one picture with open_clip's own blocks, prompts put before each block as the authors describe it.
 
-
-def test_coop_equals_the_reference_construction(mini, batch):
-    learner = Learner("coop", mini, CLASSES, tokens=3, std=0.3)
-    params = learner.initial(stream(0, "x"))
-    with torch.no_grad():
-        expected = coop_by_hand(mini, params["prompt.tokens"][0], batch["features"])
-        torch.testing.assert_close(
-            learner.logits(params, batch["features"], None), expected, atol=1e-4, rtol=1e-4
-        )
-
-
-def maple_by_hand(backbone: Backbone, params: dict, tokens: int, image: torch.Tensor, names) -> torch.Tensor:
-    """MaPLe for one picture with open_clip's own blocks: replace prompts before each block in both towers."""
-    model, prompts = backbone.model, params["prompt.tokens"]
-    ids = backbone.tokenizer(["a " * tokens + name for name in names])
-    x = model.token_embedding(ids).clone()
-    x[:, 1 : 1 + tokens] = prompts[0]
+    ``text`` is a list of contexts by layer, [M, d] for all classes or [K, M, d]; ``visual`` one of tokens [M, d_v].
+    ``order`` rearranges the tokens of each sentence. Nothing of the library's towers is used.
+    """
+    model, stop = backbone.model, backbone.full_stop
+    if text is None:
+        ids = backbone.tokenizer([f"a photo of a {name}" for name in names])
+        x = model.token_embedding(ids)
+    else:
+        tokens = text[0].shape[-2]
+        ids = backbone.tokenizer(["a " * tokens + name + stop for name in names])
+        x = model.token_embedding(ids).clone()
+        x[:, 1 : 1 + tokens] = text[0]
+    if order is not None:
+        x = torch.stack([row[index] for row, index in zip(x, order, strict=True)])
     x = x + model.positional_embedding
     for layer, block in enumerate(model.transformer.resblocks):
-        if layer:
-            x = torch.cat([x[:, :1], prompts[layer].expand(len(names), -1, -1), x[:, 1 + tokens :]], 1)
+        if layer and text is not None and layer < len(text):
+            x = torch.cat([x[:, :1], text[layer].expand(len(names), -1, -1), x[:, 1 + tokens :]], 1)
         x = block(x, attn_mask=model.attn_mask)
-    text = model.ln_final(x)[torch.arange(len(ids)), ids.argmax(1)] @ model.text_projection
-    visual = model.visual
-    coupled = [
-        F.linear(p, w, b)
-        for p, w, b in zip(prompts, params["coupling.weight"], params["coupling.bias"], strict=True)
-    ]
-    y = visual.conv1((image - 0.5) / 0.25).flatten(2).transpose(1, 2)
-    y = torch.cat([visual.class_embedding[None, None], y], 1) + visual.positional_embedding
-    y = visual.ln_pre(torch.cat([y, coupled[0][None]], 1))
-    for layer, block in enumerate(visual.transformer.resblocks):
-        if layer:
-            y = torch.cat([y[:, :-tokens], coupled[layer][None]], 1)
+    words = model.ln_final(x)[torch.arange(len(ids)), ids.argmax(1)] @ model.text_projection
+    tower, size = model.visual, backbone._std
+    y = tower.conv1((image - backbone._mean) / size).flatten(2).transpose(1, 2)
+    y = torch.cat([tower.class_embedding[None, None], y], 1) + tower.positional_embedding
+    if visual is not None:
+        y = torch.cat([y, visual[0][None]], 1)
+    y = tower.ln_pre(y)
+    for layer, block in enumerate(tower.transformer.resblocks):
+        if layer and visual is not None and layer < len(visual):
+            y = torch.cat([y[:, : -len(visual[0])], visual[layer][None]], 1)
         y = block(y)
-    feature = F.normalize(visual.ln_post(y[:, 0]) @ visual.proj, dim=-1)
-    return model.logit_scale.exp() * feature @ F.normalize(text, dim=-1).T
+    feature = F.normalize(tower.ln_post(y[:, 0]) @ tower.proj, dim=-1)
+    return model.logit_scale.exp() * feature @ F.normalize(words, dim=-1).T
 
 
-def test_maple_equals_the_reference_construction(mini):
-    learner = Learner("maple", mini, CLASSES, tokens=2, std=0.3)
+def linear(prompts: torch.Tensor, params: dict, name: str = "") -> torch.Tensor:
+    """Each layer's prompts through its own map."""
+    maps = zip(prompts, params[f"coupling.{name}weight"], params[f"coupling.{name}bias"], strict=True)
+    return torch.stack([F.linear(p, w, b) for p, w, b in maps])
+
+
+def written_out(name: str, params: dict, feature: torch.Tensor) -> dict:
+    """The prompts that each learner's authors put into the towers for one picture."""
+    text, visual = params.get("prompt.tokens"), params.get("prompt.vision")
+    if name == "cocoop":
+        hidden = F.relu(F.linear(feature, params["meta.in.weight"], params["meta.in.bias"]))
+        text = text + F.linear(hidden, params["meta.out.weight"], params["meta.out.bias"])
+    if name == "maple":
+        visual = linear(text, params)
+    if name == "bimaple":
+        text, visual = text + linear(visual, params, "back."), visual + linear(text, params)
+    if name == "pool":
+        text = text.mean(0, keepdim=True)
+    return {"text": text, "visual": visual}
+
+
+@pytest.mark.parametrize("name", list(learners.LEARNERS))
+def test_learner_equals_the_published_construction(mini, name):
+    learner = Learner(name, mini, CLASSES, tokens=3, std=0.3)
     params = learner.initial(stream(0, "x"))
     images = tasks.few_shot(tasks.get("counting"), 1, 0).images[:2]
     with torch.no_grad():
         patches = mini.patches(images)
-        logits = learner.logits(params, mini.vision_tower(patches), patches)
-        for image, row in zip(images, logits, strict=True):
-            torch.testing.assert_close(
-                row[None], maple_by_hand(mini, params, 2, image[None], CLASSES), atol=1e-4, rtol=1e-4
-            )
+        features = mini.vision_tower(patches)
+        logits = learner.logits(params, features, patches)
+        for image, feature, row in zip(images, features, logits, strict=True):
+            expected = by_hand(mini, CLASSES, image=image[None], **written_out(name, params, feature))
+            torch.testing.assert_close(row[None], expected, atol=2e-4, rtol=1e-4)
 
 
-def test_parameter_counts_of_the_published_recipes():
-    """CoOp with 4 tokens has 2,048, MaPLe with 9 layers of 2 tokens 3,555,072 trainable parameters at ViT-B/16."""
-    big = load("ViT-B-16-quickgelu", "random")
-    assert Learner("coop", big, ("cat", "dog")).counts() == {"prompt": 2048}
-    maple = Learner("maple", big, ("cat", "dog"), tokens=2, depth=9).counts()
-    assert sum(maple.values()) == 3_555_072 and maple["prompt"] == 9 * 2 * 512
+def test_coop_with_own_contexts_and_in_the_middle(mini):
+    image = tasks.few_shot(tasks.get("counting"), 1, 0).images[:1]
+    with torch.no_grad():
+        features = mini.image_features(image)
+        own = Learner("coop", mini, CLASSES, tokens=3, std=0.3, own=True)
+        params = own.initial(stream(0, "x"))
+        contexts = params["prompt.tokens"].reshape(3, len(CLASSES), -1).movedim(1, 0)
+        torch.testing.assert_close(
+            own.logits(params, features, None), by_hand(mini, CLASSES, [contexts], image=image), atol=2e-4, rtol=1e-4
+        )
+        middle = Learner("coop", mini, CLASSES, tokens=3, std=0.3, position="middle")
+        params = middle.initial(stream(0, "x"))
+        # Start, one context token, the name, two context tokens, end and padding.
+        rows = []
+        for name in CLASSES:
+            count = len(name.split())
+            rows.append([0, 1, *range(4, 4 + count), 2, 3, *range(4 + count, mini.context_length)])
+        expected = by_hand(mini, CLASSES, [params["prompt.tokens"][0]], image=image, order=rows)
+        torch.testing.assert_close(middle.logits(params, features, None), expected, atol=2e-4, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def big() -> Backbone:
+    return load("ViT-B-16-quickgelu", "random")
+
+
+@pytest.mark.parametrize("name", ["coop", "cocoop", "vpt", "ivlp", "maple"])
+def test_published_recipes_at_their_own_size(big, name):
+    """Forward values at ViT-B/16 size, with byte-pair tokens, names of different length and a full stop."""
+    names = ("abyssinian cat", "zebra", "forest road")
+    learner = Learner(name, big, names, tokens=2, depth={"ivlp": 12, "vpt": 12, "maple": 9}.get(name, 0))
+    params = learner.initial(stream(0, "x"))
+    image = torch.rand(1, 3, 224, 224, generator=stream(0, "image"))
+    with torch.no_grad():
+        patches = big.patches(image)
+        feature = big.vision_tower(patches)
+        logits = learner.logits(params, feature, patches)
+        expected = by_hand(big, names, image=image, **written_out(name, params, feature[0]))
+    torch.testing.assert_close(logits, expected, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "published"),
+    [
+        ("zero_shot", {}, 0),
+        ("coop", {"tokens": 16}, 8_192),
+        ("coop", {"tokens": 4}, 2_048),
+        ("coop", {"tokens": 16, "own": True}, 2 * 8_192),
+        ("cocoop", {"tokens": 4}, 35_360),
+        ("vpt_shallow", {"tokens": 8}, 8 * 768),
+        ("vpt", {"tokens": 8}, 73_728),
+        ("ivlp", {"tokens": 2}, 30_720),
+        ("maple", {"tokens": 2, "depth": 9}, 3_555_072),
+        ("pool", {"tokens": 5, "pool": 10}, 10 * 5 * 512),
+    ],
+)
+def test_parameter_counts_of_the_published_recipes(big, name, options, published):
+    learner = Learner(name, big, ("cat", "dog"), **options)
+    assert sum(learner.counts().values()) == published == learner.table()["parameters"].sum()
     assert isinstance(big.model, open_clip.CLIP)
 
 
-@pytest.mark.parametrize("name", learners.LEARNERS)
-@pytest.mark.parametrize("kind", ["length", "depth"])
+@pytest.mark.parametrize(("name", "kind"), [cell for cell in GATED if cell[0] != "pool"])
 def test_an_open_gate_is_no_gate_and_a_shut_gate_removes_the_prompt(mini, batch, name, kind):
     gated = Learner(name, mini, CLASSES, gate=kind)
     params = gated.initial(stream(1, "x"))
@@ -137,11 +205,11 @@ def test_an_open_gate_is_no_gate_and_a_shut_gate_removes_the_prompt(mini, batch,
     with torch.no_grad():
         for value in (0.0, 0.37, 1.0):
             held = gated.logits(params, *inputs, gate=torch.full((gated.gate.units,), value))
-            scaled = plain.logits(params | {"prompt.tokens": value * params["prompt.tokens"]}, *inputs)
+            scaled = plain.logits(params | {n: value * p for n, p in plain.prompts(params).items()}, *inputs)
             torch.testing.assert_close(held, scaled, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "kind"), CELLS)
+@pytest.mark.parametrize(("name", "kind"), [cell for cell in CELLS if cell[1] != "shuffled"])
 def test_pictures_do_not_influence_each_other(mini, batch, name, kind):
     learner = Learner(name, mini, CLASSES, gate=kind, std=0.5)
     params = learner.initial(stream(1, "x"))
@@ -156,22 +224,68 @@ def test_pictures_do_not_influence_each_other(mini, batch, name, kind):
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [kind for kind, gate in gates.GATES.items() if not gate.selects])
+def test_what_a_gate_collects_is_the_adjoint_of_what_it_spreads(kind):
+    gate = gates.build(kind, layers=3, tokens=4, features=8)
+    values, weights = torch.rand(5, gate.units), torch.rand(5, 3, 4)
+    spread = gate.spread(values)[..., 0].expand(5, 3, 4)
+    torch.testing.assert_close((spread * weights).sum(), (values * gate.collect(weights)).sum())
+    # A gate that only says how it spreads gets the rest from the base class.
+    torch.testing.assert_close(gates.Gate.collect(gate, weights), gate.collect(weights))
+
+
 def test_depth_gate_scales_layers_and_length_gate_tokens():
-    for kind, expected in (("length", (5, 1, 4, 1)), ("depth", (5, 3, 1, 1))):
-        gate = Gate(kind, layers=3, tokens=4, features=8)
-        values = torch.rand(5, gate.units)
-        assert gate.spread(values).shape == expected
-        # collect is the adjoint of spread: <spread(v), w> = <v, collect(w)>.
-        weights = torch.rand(5, 3, 4)
-        spread = gate.spread(values)[..., 0].expand(5, 3, 4)
-        torch.testing.assert_close((spread * weights).sum(), (values * gate.collect(weights)).sum())
+    for kind, expected in (("length", (5, 1, 4, 1)), ("depth", (5, 3, 1, 1)), ("both", (5, 3, 4, 1))):
+        gate = gates.build(kind, layers=3, tokens=4, features=8)
+        assert gate.spread(torch.rand(5, gate.units)).shape == expected
+
+
+def test_selectors_mix_the_pool():
+    pool = torch.randn(6, 4, 8)
+    soft, hard = (gates.build(kind, 1, 4, 8, pool=6) for kind in ("soft", "top_k"))
+    z = torch.randn(5, 6)
+    weights = soft.activate(z)
+    torch.testing.assert_close(weights, z.exp() / z.exp().sum(1, keepdim=True))
+    mixed = soft.apply(weights, pool)
+    assert mixed.shape == (5, 1, 4, 8)
+    torch.testing.assert_close(mixed[2, 0], sum(w * p for w, p in zip(weights[2], pool, strict=True)))
+    torch.testing.assert_close(hard.apply(hard.activate(z), pool)[:, 0], pool[z.argmax(1)])
+    # Backwards, hard selection is softmax.
+    upstream = torch.randn(5, 6)
+    for gate in (hard, soft):
+        _, pull = torch.func.vjp(gate.activate, z)
+        torch.testing.assert_close(pull(upstream)[0], torch.func.vjp(lambda v: v.softmax(-1), z)[1](upstream)[0])
+
+
+def test_controls_start_where_they_should(mini, batch):
+    labels = batch["labels"]
+    tanh = Learner("coop", mini, CLASSES, gate="tanh")
+    params = tanh.initial(stream(0, "x"))
+    assert not tanh.gate_values(params, batch["features"]).any()
+    assert float(chain(tanh, params, batch["features"], None, labels)["gap"]) < -10, "the imbalance is reversed"
+    constant = Learner("coop", mini, CLASSES, gate="constant")
+    held = constant.gate_values(constant.initial(stream(0, "x")), batch["features"])
+    assert held.shape == (6, 4) and (held == held[0]).all()
+    shuffled = Learner("coop", mini, CLASSES, gate="shuffled")
+    plain = Learner("coop", mini, CLASSES, gate="length")
+    params = plain.initial(stream(0, "x"))
+    torch.testing.assert_close(
+        shuffled.gate_values(params, batch["features"]), plain.gate_values(params, batch["features"].roll(1, 0))
+    )
+    oracle = gates.build("oracle", 1, 4, 8)
+    assert oracle.target(torch.tensor([True, False])).tolist() == [[1, 0, 1, 0], [0, 1, 0, 1]]
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"name": "clip"}, "learner must be one of coop, maple"),
+        ({"name": "clip"}, "learner must be one of zero_shot, coop"),
         ({"gate": "wide"}, "gate must be one of length, depth"),
+        ({"gate": "soft"}, "learner must have a partner"),
+        ({"name": "pool"}, "learner must have a partner"),
+        ({"name": "zero_shot"}, "learner must have a partner"),
+        ({"name": "maple", "own": True}, "own and position must be left alone"),
+        ({"position": "front"}, "position must be one of end, middle"),
         ({"tokens": 0}, "tokens must be"),
         ({"tokens": 30}, "context of 22"),
         ({"depth": 4}, "from 0 to 3"),
@@ -185,7 +299,7 @@ def test_learner_errors(mini, change, words):
 
 
 # --------------------------------------------------------------------------------------------- diagnosis
-@pytest.mark.parametrize(("name", "kind"), [cell for cell in CELLS if cell[1] != "none"])
+@pytest.mark.parametrize(("name", "kind"), [cell for cell in GATED if cell[1] != "tanh"])
 def test_the_factors_multiply_to_the_gap(mini, batch, name, kind):
     learner, params, inputs = double(
         Learner(name, mini, CLASSES, gate=kind),
@@ -195,7 +309,7 @@ def test_the_factors_multiply_to_the_gap(mini, batch, name, kind):
     measured = chain(learner, params, inputs["features"], inputs["patches"], inputs["labels"])
     own = {n: v.clone().requires_grad_() for n, v in params.items()}
     F.cross_entropy(learner.logits(own, inputs["features"], inputs["patches"]), inputs["labels"]).backward()
-    prompt = own["prompt.tokens"].grad.norm()
+    prompt = torch.cat([v.grad.flatten() for n, v in own.items() if n.startswith("prompt.")]).norm()
     gate = torch.cat([v.grad.flatten() for n, v in own.items() if n.startswith("gate.")]).norm()
     assert float(measured["gap"]) == pytest.approx(math.log10(prompt / gate), abs=1e-9)
     assert float(sum(measured[f] for f in FACTORS)) == pytest.approx(float(measured["gap"]), abs=1e-9)
@@ -238,8 +352,8 @@ def test_changing_one_factor_moves_the_gap_by_what_the_chain_says(mini, batch):
     wide = Learner("coop", mini, CLASSES, gate="length", gate_bias=4.0)
     opened = chain(wide, params, *inputs)
     rise = opened["opening"] + opened["slope"] - before["opening"] - before["slope"]
-    gates = [learner_.gate.values(params, batch["features"]).mean() for learner_ in (learner, wide)]
-    assert float(rise) == pytest.approx(float(torch.log10((1 - gates[0]) / (1 - gates[1]))), abs=0.03)
+    shut = [1 - one.gate_values(params, batch["features"]).mean() for one in (learner, wide)]
+    assert float(rise) == pytest.approx(float(torch.log10(shut[0] / shut[1])), abs=0.03)
 
 
 def test_gate_statistics_in_closed_form():
@@ -255,6 +369,16 @@ def test_gate_statistics_in_closed_form():
     across = torch.tensor([0.25, 0.75] * 100)[:, None]
     free = gate_statistics(across, labels)
     assert free["information"] == pytest.approx(0.0625 / 0.25) and free["class_share"] == 0
+
+
+def test_selector_statistics_in_closed_form():
+    labels = torch.arange(8) % 4
+    uniform = gate_statistics(torch.full((8, 4), 0.25), labels, selects=True)
+    assert uniform["information"] == pytest.approx(0, abs=1e-12) and uniform["used"] == pytest.approx(4)
+    switch = gate_statistics(F.one_hot(labels, 4).float(), labels, selects=True)
+    assert switch["information"] == pytest.approx(1) and switch["used"] == pytest.approx(4)
+    stuck = gate_statistics(F.one_hot(torch.zeros(8, dtype=torch.long), 4).float(), labels, selects=True)
+    assert stuck["information"] == pytest.approx(0, abs=1e-12) and stuck["used"] == pytest.approx(1)
 
 
 @settings(max_examples=25, deadline=None)
@@ -277,13 +401,18 @@ def test_class_share_of_a_gate_blind_to_the_class_is_near_zero_on_average():
 # ---------------------------------------------------------------------------------------------- training
 def quick(mini, name: str, kind: str, seeds, steps: int = 4) -> training.Trained:
     task = tasks.get("texture")
-    data = training.prepare(mini, task, 2, seeds, 12, name == "maple")
-    return training.train(
-        Learner(name, mini, task.names, gate=kind), data, training.Recipe(steps=steps, rate=0.1), seeds
-    )
+    learner = Learner(name, mini, task.names, template=task.template, gate=kind)
+    data = training.prepare(mini, task, 2, seeds, 12, learner.design.sees)
+    return training.train(learner, data, training.Recipe(steps=steps, rate=0.1), seeds)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("coop", "length"), ("maple", "depth")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("coop", "length"), ("maple", "depth"), ("bimaple", "both")),
+        *(("cocoop", "tanh"), ("vpt", "depth"), ("pool", "gumbel")),
+    ],
+)
 def test_a_seed_gives_the_same_numbers_alone_and_in_a_batch(mini, name, kind):
     together, alone = quick(mini, name, kind, (0, 1, 2)), quick(mini, name, kind, (1,))
     for key, value in alone.params.items():
@@ -354,3 +483,23 @@ def test_recorded_steps_include_first_and_last():
     for steps in (1, 2, 7, 100):
         recorded = training.Recipe(steps=steps).recorded()
         assert recorded[0] == 0 and recorded[-1] == steps - 1 and recorded == sorted(set(recorded))
+
+
+def test_nothing_to_train_is_still_evaluated(mini):
+    scores = training.evaluate(quick(mini, "zero_shot", "none", (0, 1)))
+    assert scores["variant"].tolist() == ["fixed", "fixed"] and scores["accuracy"].nunique() == 1
+
+
+def test_an_oracle_learns_the_cue_and_needs_one(mini):
+    trained_clip = load()
+    task, seeds = tasks.get("conflict"), (0, 1)
+    data = training.prepare(trained_clip, task, 8, seeds, 12, False)
+    learner = Learner("coop", trained_clip, task.names, gate="oracle")
+    recipe = training.Recipe(steps=80, rate=0.02, optimiser="adam", warmup=0)
+    trained = training.train(learner, data, recipe, seeds)
+    for replica in range(2):
+        told = learner.gate.target(data.cue[replica])
+        shown = learner.gate_values(replicas.unstack(trained.params, replica), data.features[replica])
+        assert ((shown > 0.5) == (told > 0.5)).float().mean() > 0.9
+    with pytest.raises(ParameterError, match="gate must be one that finds out by itself"):
+        quick(mini, "coop", "oracle", (0,))

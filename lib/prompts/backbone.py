@@ -155,7 +155,8 @@ class Backbone:
 
     Attributes: ``name``, ``model`` (an ``open_clip.CLIP`` in float32, evaluation mode, no gradients),
     ``tokenizer``, ``device``, ``text_width``, ``vision_width``, ``text_layers``, ``vision_layers``,
-    ``embed_dim``, ``image_size``, ``scale`` (the logit scale, exp of the learned parameter).
+    ``embed_dim``, ``image_size``, ``scale`` (the logit scale, exp of the learned parameter), ``full_stop`` (what its
+    training sentences end with).
     """
 
     def __init__(
@@ -182,6 +183,7 @@ class Backbone:
                 f" but {name!r} was given."
             )
         self.name, self.tokenizer, self.device = name, tokenizer, device
+        self.full_stop = "" if isinstance(tokenizer, WordTokenizer) else "."
         self.model = model.to(device).float().eval().requires_grad_(False)
         self._mean = torch.tensor(mean, device=device)[:, None, None]
         self._std = torch.tensor(std, device=device)[:, None, None]

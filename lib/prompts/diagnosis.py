@@ -19,23 +19,28 @@ FACTORS = ("coherence", "opening", "prompt_norm", "alignment", "slope", "network
 """The factors of the gap, in the order of the way from the prompt gradient to the gate gradient."""
 
 
+def _squares(tree: Tree) -> Tensor:
+    """The squared norm of a whole tree."""
+    return torch.stack([value.square().sum() for value in tree.values()]).sum()
+
+
 def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | None, labels: Tensor) -> Tree:
     """The gap between prompt and gate gradient of one replica and its factors, in decades.
 
     With ``p' = g(x) p``, upstream ``delta(x) = dL/dp'(x)`` and ``z`` the gate's pre-activation, the norms ::
 
-        |sum_x g delta|, |g delta|, |delta|, |delta_u||p_u|, <delta_u, p_u>, g(1-g)<delta_u, p_u>,
-        |J(x)^T u(x)|, |sum_x J(x)^T u(x)|        (u(x) = dL/dz(x), J = dz/dphi)
+        |sum_x g delta|, |g delta|, |delta|, |delta_u||p_u|, <delta_u, p_u>, s <delta_u, p_u>,
+        |J(x)^T u(x)|, |sum_x J(x)^T u(x)|        (s = dg/dz, for a sigmoid g (1 - g); u(x) = dL/dz(x), J = dz/dphi)
 
     are taken over pictures, layers and tokens (Frobenius) or over pictures and gate units; u runs over the
-    block of prompts that a gate unit scales. The first is the norm of the prompt gradient, the last that of
-    the gate's parameters; each factor is the ratio of two neighbours::
+    block of prompts that a gate unit scales or selects. The first is the norm of the prompt gradient (text and vision
+    prompts together), the last that of the gate's parameters; each factor is the ratio of two neighbours::
 
         coherence       how the gradients of single pictures add up for the prompts (> 0: alike, < 0: they cancel)
         opening         by how much the gate lets the gradient through to the prompts
         prompt_norm     1 / length of the prompts: short prompts leave the gate little to scale
         alignment       1 / cosine between upstream gradient and prompts
-        slope           1 / sigmoid slope g (1 - g)
+        slope           1 / slope of the activation, for a sigmoid g (1 - g)
         network         1 / size of the MLP's Jacobian
         gate_coherence  how the gradients of single pictures add up for the gate, with the opposite sign
 
@@ -44,39 +49,39 @@ def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | No
     """
     gate = learner.gate
     batch = features.shape[0]
-    shape = (batch, *params["prompt.tokens"].shape)
-    zeros = {"prompts": features.new_zeros(shape), "gate": features.new_zeros(batch, gate.units)}
+    prompts = learner.prompts(params)
+    zeros = {
+        "prompts": {name: features.new_zeros(batch, *gate.changed(value).shape) for name, value in prompts.items()},
+        "gate": features.new_zeros(batch, gate.units),
+    }
 
     def loss(params: Tree, nudges: Tree) -> Tensor:
         logits = learner.logits(params, features, patches, nudge=Nudge(**nudges))
         return F.cross_entropy(logits, labels)
 
     gradients, nudged = torch.func.grad(loss, argnums=(0, 1))(params, zeros)
-    delta = nudged["prompts"]
-    values = gate.values(params, features)
-    tokens = params["prompt.tokens"]
-    opened = gate.spread(values) * delta
-    block_delta = gate.collect(delta.square().sum(-1)).sqrt()
-    block_prompt = gate.collect(tokens.square().sum(-1)).sqrt()
-    product = gate.collect((delta * tokens).sum(-1))
-    upstream = values * (1 - values) * product
+    deltas = nudged["prompts"]
+    seen = features.roll(1, -2) if gate.shuffled else features
+    z = gate.preactivation(params, seen)
+    values, slope = torch.func.vjp(gate.activate, z)
+    opened = {name: gate.pull(values, delta) for name, delta in deltas.items()}
+    block_delta = sum(gate.reach(delta) for delta in deltas.values()).sqrt()
+    block_prompt = sum(gate.length(value) for value in prompts.values()).sqrt()
+    product = sum(gate.product(delta, prompts[name]) for name, delta in deltas.items())
+    (upstream,) = slope(product)
 
     def per_picture(feature: Tensor, u: Tensor) -> Tensor:
         own = {name: params[name] for name in params if name.startswith("gate.")}
         _, pull = torch.func.vjp(lambda p: gate.preactivation(p, feature), own)
-        return torch.stack([value.square().sum() for value in pull(u)[0].values()]).sum()
+        return _squares(pull(u)[0])
 
-    single = torch.func.vmap(per_picture)(features, upstream).sum().sqrt()
-    prompt = gradients["prompt.tokens"].norm()
-    whole = (
-        torch.stack([value.square().sum() for name, value in gradients.items() if name.startswith("gate.")])
-        .sum()
-        .sqrt()
-    )
+    single = torch.func.vmap(per_picture)(seen, upstream).sum().sqrt()
+    prompt = _squares({name: gradients[name] for name in prompts}).sqrt()
+    whole = _squares({name: value for name, value in gradients.items() if name.startswith("gate.")}).sqrt()
     norms = [
         prompt,
-        opened.norm(),
-        delta.norm(),
+        _squares(opened).sqrt(),
+        _squares(deltas).sqrt(),
         (block_delta * block_prompt).norm(),
         product.norm(),
         upstream.norm(),
@@ -87,14 +92,15 @@ def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | No
     out = {name: logs[i] - logs[i + 1] for i, name in enumerate(FACTORS)}
     gate_size = sum(value.numel() for name, value in params.items() if name.startswith("gate."))
     out["gap"] = logs[0] - logs[-1]
-    out["gap_rms"] = out["gap"] - 0.5 * math.log10(tokens.numel() / gate_size)
+    prompt_size = sum(value.numel() for value in prompts.values())
+    out["gap_rms"] = out["gap"] - 0.5 * math.log10(prompt_size / gate_size)
     out["prompt_gradient"], out["gate_gradient"] = prompt, whole
     # A second route to dL/dz: autograd's own, against slope times <delta, p>. Zero up to rounding.
     out["identity"] = (nudged["gate"] - upstream).norm() / upstream.norm().clamp_min(1e-30)
     return out
 
 
-def gate_statistics(values: Tensor, labels: Tensor) -> dict[str, float]:
+def gate_statistics(values: Tensor, labels: Tensor, selects: bool = False) -> dict[str, float]:
     """How much a gate depends on its input.
 
     ``values`` [N, U] over N pictures with ``labels`` [N]. Returned, averaged over units::
@@ -106,6 +112,10 @@ def gate_statistics(values: Tensor, labels: Tensor) -> dict[str, float]:
         class_share  Var(E[g | class]) / Var(g), less what class means of a gate blind to the class would show
                      by chance (epsilon squared, Kelley 1935): 1 if pictures of a class are gated alike
         mean         mean gate
+        used         exp H(mean gate, normalised): how many units, or entries of a pool, are used on the whole
+
+    For a selector (``selects``: rows are weights that add up to 1) the information is I(X; G) = H(m) - E H(g) over the
+    log of the number of entries, which again is 0 for a constant and 1 for a switch.
     """
     values = values.double()
     n, mean = values.shape[0], values.mean(0)
@@ -118,11 +128,20 @@ def gate_statistics(values: Tensor, labels: Tensor) -> dict[str, float]:
     k = int((classes.sum(0) > 0).sum())
     # A constant gate has no variance to share out; rounding noise must not look like a class effect.
     share = (between - (k - 1) * within / max(n - k, 1)) / (n * variance).clamp_min(1e-14)
-    information = variance / (mean * (1 - mean)).clamp_min(1e-12)
+    if selects:
+        information = (_entropy(mean) - _entropy(values).mean()) / math.log(values.shape[1])
+    else:
+        information = variance / (mean * (1 - mean)).clamp_min(1e-12)
     return {
         "information": float(information.mean()),
         "spread": float(variance.sqrt().mean()),
         "saturation": float(((values < 0.05) | (values > 0.95)).double().mean()),
         "class_share": float(share.clamp(0, 1).mean()),
         "mean": float(mean.mean()),
+        "used": float(_entropy(mean.abs() / mean.abs().sum().clamp_min(1e-30)).exp()),
     }
+
+
+def _entropy(weights: Tensor) -> Tensor:
+    """Entropy in nats of weights [..., U] that add up to 1."""
+    return -torch.special.xlogy(weights, weights).sum(-1)

@@ -1,22 +1,26 @@
-"""Gates: small networks that look at a picture's frozen feature and scale the prompts.
+"""Gates: small networks that look at a picture's frozen feature and change the prompts.
 
-g(x) = sigmoid(MLP(feature of x)), one unit per token (length gate) or per layer (depth gate). A learner needs
-three things of a gate: its initial parameters, its pre-activations, and how its units spread over the
-prompts; anything with these methods is a gate.
+g(x) = activation(MLP(feature of x)). Most gates scale learned prompts, one unit per token ("length"), per layer
+("depth") or per token of every layer ("both"); selection gates mix the entries of a pool of prompts. Beside them stand
+the controls that a diagnosis must tell apart: a gate that cannot look at the picture ("constant"), one that looks at
+another picture ("shuffled"), one that is told the answer ("oracle") and one that starts where its gradient is larger
+than the prompts' ("tanh").
+
+A gate of your own is a subclass of :class:`Gate` with an entry in :data:`GATES`; most need nothing but ``units`` and
+``spread``. Symbols: U units, F feature width, L layers, M tokens, d prompt width, E pool entries; ``...`` are any
+leading dimensions (pictures).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lib import checks
 from lib.replicas import Tree
-
-KINDS = ("length", "depth")
 
 
 def linear_init(rows: int, columns: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -26,34 +30,45 @@ def linear_init(rows: int, columns: int, generator: torch.Generator) -> tuple[Te
     return weight, torch.empty(rows).uniform_(-bound, bound, generator=generator)
 
 
-@dataclass(frozen=True)
 class Gate:
-    """Linear - ReLU - Linear - sigmoid on the unit image feature.
+    """Linear - ReLU - Linear - sigmoid on the unit image feature, scaling prompts.
 
-    ``kind`` "length" has one unit per prompt token (the same in every layer), "depth" one per layer (the same
-    for every token). ``layers`` and ``tokens`` are those of the prompts, ``features`` the width of the image
-    feature. ``gain`` multiplies the feature before the MLP (1: as it comes, of unit norm) and ``bias`` is
-    added to the pre-activation, so that a gate can start open.
+    ``layers`` and ``tokens`` are those of the prompts, ``features`` the width of the image feature, ``pool`` the number
+    of entries that a selection gate chooses from. ``gain`` multiplies the feature before the MLP (1: as it comes, of
+    unit norm), ``bias`` is added to the pre-activation, so that a gate can start open, and ``temperature`` divides it.
     """
 
-    kind: str
-    layers: int
-    tokens: int
-    features: int
-    hidden: int = 32
-    gain: float = 1.0
-    bias: float = 0.0
+    #: Does it choose from a pool of prompts? Does it see another picture than its own? Is it told the cue?
+    selects: ClassVar[bool] = False
+    shuffled: ClassVar[bool] = False
+    supervised: ClassVar[bool] = False
+    #: Does training draw noise for it?
+    noisy: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        checks.choice("gate", self.kind, KINDS)
-        checks.integer("hidden", self.hidden, 1)
-        checks.number("gain", self.gain, above=0)
-        checks.number("bias", self.bias, -20, 20)
+    def __init__(
+        self,
+        kind: str,
+        layers: int,
+        tokens: int,
+        features: int,
+        *,
+        pool: int = 1,
+        hidden: int = 32,
+        gain: float = 1.0,
+        bias: float = 0.0,
+        temperature: float = 1.0,
+    ) -> None:
+        self.kind, self.layers, self.tokens, self.features, self.pool = kind, layers, tokens, features, pool
+        self.hidden = checks.integer("hidden", hidden, 1)
+        self.gain = checks.number("gain", gain, above=0)
+        self.bias = checks.number("bias", bias, -20, 20)
+        self.temperature = checks.number("temperature", temperature, above=0)
 
+    # The network -----------------------------------------------------------------------------------
     @property
     def units(self) -> int:
         """U, the number of gate outputs per picture."""
-        return self.tokens if self.kind == "length" else self.layers
+        raise NotImplementedError
 
     def initial(self, generator: torch.Generator) -> Tree:
         """Fresh parameters; every name begins with "gate."."""
@@ -64,16 +79,218 @@ class Gate:
     def preactivation(self, params: Tree, features: Tensor) -> Tensor:
         """Unit features [..., F] -> pre-activations [..., U]."""
         hidden = torch.relu(self.gain * features @ params["gate.w1"].T + params["gate.b1"])
-        return hidden @ params["gate.w2"].T + params["gate.b2"] + self.bias
+        return (hidden @ params["gate.w2"].T + params["gate.b2"]) / self.temperature + self.bias
+
+    def activate(self, z: Tensor) -> Tensor:
+        """Pre-activations [..., U] -> gate values [..., U]."""
+        return torch.sigmoid(z)
 
     def values(self, params: Tree, features: Tensor) -> Tensor:
-        """Gate values in (0, 1), [..., F] -> [..., U]."""
-        return torch.sigmoid(self.preactivation(params, features))
+        """Gate values [..., F] -> [..., U]: what the gate does at evaluation, without noise."""
+        return self.activate(self.preactivation(params, features))
 
+    def openness(self, values: Tensor) -> Tensor:
+        """Gate values on a scale from 0 (shut) to 1 (open), for statistics."""
+        return values
+
+    # What it does to prompts -----------------------------------------------------------------------
     def spread(self, values: Tensor) -> Tensor:
         """Gate values [..., U] laid over the prompts, broadcastable to [..., L, M, 1]."""
-        return values[..., None, :, None] if self.kind == "length" else values[..., :, None, None]
+        raise NotImplementedError
 
     def collect(self, prompts: Tensor) -> Tensor:
         """The adjoint of :meth:`spread`: sums [..., L, M] over what each unit scales -> [..., U]."""
-        return prompts.sum(-2) if self.kind == "length" else prompts.sum(-1)
+        pulled = torch.zeros(self.units, dtype=prompts.dtype, device=prompts.device)
+        like = prompts.reshape(-1, self.layers, self.tokens)
+
+        def one(part: Tensor) -> Tensor:
+            _, pull = torch.func.vjp(lambda v: self.spread(v)[..., 0].expand(self.layers, self.tokens), pulled)
+            return pull(part)[0]
+
+        return torch.func.vmap(one)(like).reshape(*prompts.shape[:-2], self.units)
+
+    def apply(self, values: Tensor, prompts: Tensor) -> Tensor:
+        """Gate values [..., U] and prompts [L, M, d] -> the prompts of each picture [..., L, M, d]."""
+        return self.spread(values) * prompts
+
+    def changed(self, prompts: Tensor) -> Tensor:
+        """Prompts [L, M, d] in the shape that :meth:`apply` gives them for one picture."""
+        return prompts
+
+    # The four sums that take the chain of gradients apart (delta = dL/d apply(...), [..., L, M, d]) -------
+    def pull(self, values: Tensor, delta: Tensor) -> Tensor:
+        """What each picture sends to the prompts: the adjoint of :meth:`apply` in ``prompts``."""
+        return self.spread(values) * delta
+
+    def product(self, delta: Tensor, prompts: Tensor) -> Tensor:
+        """dL/dg of each picture [..., U]: delta times what the unit scales."""
+        return self.collect((delta * prompts).sum(-1))
+
+    def reach(self, delta: Tensor) -> Tensor:
+        """Squared norm of the part of ``delta`` that each unit meets, [..., U]."""
+        return self.collect(delta.square().sum(-1))
+
+    def length(self, prompts: Tensor) -> Tensor:
+        """Squared norm of the prompts that each unit scales, [U]."""
+        return self.collect(prompts.square().sum(-1))
+
+
+class Length(Gate):
+    """One unit per prompt token, the same in every layer: how long is the prompt?"""
+
+    @property
+    def units(self) -> int:
+        return self.tokens
+
+    def spread(self, values: Tensor) -> Tensor:
+        return values[..., None, :, None]
+
+    def collect(self, prompts: Tensor) -> Tensor:
+        return prompts.sum(-2)
+
+
+class Depth(Gate):
+    """One unit per layer, the same for every token: where does the prompt enter?"""
+
+    @property
+    def units(self) -> int:
+        return self.layers
+
+    def spread(self, values: Tensor) -> Tensor:
+        return values[..., :, None, None]
+
+    def collect(self, prompts: Tensor) -> Tensor:
+        return prompts.sum(-1)
+
+
+class Both(Gate):
+    """One unit per token of every layer: length and depth at once."""
+
+    @property
+    def units(self) -> int:
+        return self.layers * self.tokens
+
+    def spread(self, values: Tensor) -> Tensor:
+        return values.unflatten(-1, (self.layers, self.tokens))[..., None]
+
+    def collect(self, prompts: Tensor) -> Tensor:
+        return prompts.flatten(-2)
+
+
+class Tanh(Length):
+    """A length gate with tanh and a last layer of zeros: it starts at 0, where its gradient is at its largest.
+
+    At first the prompts get no gradient at all (they are scaled by zero) and the gate gets all of it: the imbalance
+    is reversed. A positive control, after the gated cross-attention of Flamingo (Alayrac et al. 2022).
+    """
+
+    def initial(self, generator: torch.Generator) -> Tree:
+        drawn = super().initial(generator)
+        return drawn | {name: torch.zeros_like(drawn[name]) for name in ("gate.w2", "gate.b2")}
+
+    def activate(self, z: Tensor) -> Tensor:
+        return torch.tanh(z)
+
+    def openness(self, values: Tensor) -> Tensor:
+        return (1 + values) / 2
+
+
+class Constant(Length):
+    """A length gate that does not look: one trained number per token. The null of input dependence."""
+
+    def initial(self, generator: torch.Generator) -> Tree:
+        return {"gate.b2": linear_init(self.units, self.hidden, generator)[1]}
+
+    def preactivation(self, params: Tree, features: Tensor) -> Tensor:
+        own = params["gate.b2"] / self.temperature + self.bias
+        return own.expand(*features.shape[:-1], self.units)
+
+
+class Shuffled(Length):
+    """A length gate that sees the feature of another picture: equal parameters, nothing to adapt to."""
+
+    shuffled = True
+
+
+class Oracle(Length):
+    """A length gate that is told, in training, which rule a picture follows: even units open on the cue, odd ones shut.
+
+    It learns from the cue alone: what gating can be worth when finding out is not the problem. Needs a task with a cue.
+    """
+
+    supervised = True
+
+    def target(self, cue: Tensor) -> Tensor:
+        """What the units should be [B, U] for cues [B] (true or false)."""
+        odd = torch.arange(self.units, device=cue.device) % 2 == 1
+        return (cue[:, None] ^ odd).float()
+
+
+class Soft(Gate):
+    """Mixes the prompts of a pool with softmax weights, one unit per entry."""
+
+    selects = True
+
+    @property
+    def units(self) -> int:
+        return self.pool
+
+    def activate(self, z: Tensor) -> Tensor:
+        return z.softmax(-1)
+
+    def apply(self, values: Tensor, prompts: Tensor) -> Tensor:
+        """Weights [..., E] and the pool [E, M, d] -> [..., 1, M, d]."""
+        return torch.einsum("...e,emd->...md", values, prompts).unsqueeze(-3)
+
+    def changed(self, prompts: Tensor) -> Tensor:
+        return prompts[:1]
+
+    def pull(self, values: Tensor, delta: Tensor) -> Tensor:
+        return values[..., None, None] * delta
+
+    def product(self, delta: Tensor, prompts: Tensor) -> Tensor:
+        return torch.einsum("...lmd,emd->...e", delta, prompts)
+
+    def reach(self, delta: Tensor) -> Tensor:
+        return delta.square().sum((-3, -2, -1))[..., None].expand(*delta.shape[:-3], self.units)
+
+    def length(self, prompts: Tensor) -> Tensor:
+        return prompts.square().sum((-2, -1))
+
+
+class TopK(Soft):
+    """Hard selection: equal weights for the ``count`` best entries; backwards like softmax (straight-through)."""
+
+    count: ClassVar[int] = 1
+
+    def activate(self, z: Tensor) -> Tensor:
+        soft = z.softmax(-1)
+        best = z.topk(min(self.count, self.units), dim=-1).indices
+        hard = torch.zeros_like(soft).scatter(-1, best, 1 / best.shape[-1])
+        return soft + (hard - soft).detach()
+
+
+class Gumbel(TopK):
+    """Hard selection of one entry after adding Gumbel noise in training (Jang et al. 2017): it explores."""
+
+    noisy = True
+
+
+GATES: dict[str, type[Gate]] = {
+    "length": Length,
+    "depth": Depth,
+    "both": Both,
+    "tanh": Tanh,
+    "constant": Constant,
+    "shuffled": Shuffled,
+    "oracle": Oracle,
+    "soft": Soft,
+    "top_k": TopK,
+    "gumbel": Gumbel,
+}
+KINDS = tuple(GATES)
+
+
+def build(kind: str, layers: int, tokens: int, features: int, **settings: object) -> Gate:
+    """The gate of that name; ``settings`` are those of :class:`Gate`."""
+    return GATES[checks.choice("gate", kind, GATES)](kind, layers, tokens, features, **settings)

@@ -1,49 +1,133 @@
-"""Prompt learners on a frozen CLIP: CoOp and MaPLe, each with or without a gate.
+"""Prompt learners on a frozen CLIP, each with or without a gate.
 
-CoOp (Zhou et al. 2022) learns context tokens in front of the class name. MaPLe (Khattak et al. 2023) learns
-context tokens for several layers of the text tower and maps them, layer by layer, to prompt tokens of the
-vision tower. A gate g(x) scales the learned tokens, ``p' = g(x) p``, before they are used anywhere. A depth gate
-needs several layers to choose from, so CoOp with a depth gate has contexts of its own in every text layer.
+What is learned differs in where prompts enter and what ties them together (:data:`LEARNERS`). Text prompts stand in
+front of the class name, or on both sides of it; vision prompts stand behind the patches; *deep* ones are replaced
+before every block. A gate scales or selects learned prompts, ``p' = g(x) p``, before anything else happens to them.
 
-A learner is stateless: its parameters are a tree, written for one replica and batched by
-:mod:`lib.replicas`. Symbols: B pictures, K classes, L layers with prompts, M tokens, d width, U gate units.
+A learner is stateless: its parameters are a tree, written for one replica and batched by :mod:`lib.replicas`.
+open_clip's classes stay untouched. Symbols: B pictures, K classes, L layers with prompts, M tokens, d width (d_v in the
+vision tower), E pool entries, U gate units, F width of the image feature.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from lib import checks
 from lib.checks import ParameterError
+from lib.prompts import gates
 from lib.prompts.backbone import Backbone
-from lib.prompts.gates import Gate, linear_init
+from lib.prompts.gates import linear_init
 from lib.replicas import Tree
 
-LEARNERS = ("coop", "maple")
+
+@dataclass(frozen=True)
+class Design:
+    """Where a learner's prompts enter, and what ties them together.
+
+    ``text`` and ``vision`` are "" (the tower is left as it is), "shallow" (before the first block) or "deep" (before
+    every block). ``coupling`` maps prompts of one tower to the other's: "vision from text" or "both". ``conditional``
+    adds a vector made from the picture to every text token; ``pool`` learns several prompts to choose from.
+    """
+
+    about: str
+    text: str = ""
+    vision: str = ""
+    coupling: str = ""
+    conditional: bool = False
+    pool: bool = False
+
+    @property
+    def sees(self) -> bool:
+        """Does the vision tower take prompts, so that pictures must be encoded in every step?"""
+        return bool(self.vision or self.coupling)
+
+    @property
+    def deep(self) -> bool:
+        """Are prompts replaced before every block?"""
+        return "deep" in (self.text, self.vision)
+
+
+LEARNERS: dict[str, Design] = {
+    "zero_shot": Design("the hand-written sentence, nothing learned"),
+    "coop": Design("context tokens in front of the class name (Zhou et al. 2022)", text="shallow"),
+    "cocoop": Design(
+        "context tokens plus a vector that a small network makes from the picture (Zhou et al. 2022)",
+        text="shallow",
+        conditional=True,
+    ),
+    "vpt_shallow": Design("tokens behind the patches, before the first block (Jia et al. 2022)", vision="shallow"),
+    "vpt": Design("tokens behind the patches, before every block (Jia et al. 2022)", vision="deep"),
+    "ivlp": Design("deep prompts in both towers, independent of each other", text="deep", vision="deep"),
+    "maple": Design(
+        "deep text prompts, mapped layer by layer to vision prompts (Khattak et al. 2023)",
+        text="deep",
+        coupling="vision from text",
+    ),
+    "bimaple": Design(
+        "deep prompts in both towers, each with a linear map of the other's added",
+        text="deep",
+        vision="deep",
+        coupling="both",
+    ),
+    "pool": Design(
+        "a pool of contexts, of which a selector makes one (after Wang et al. 2022)", text="shallow", pool=True
+    ),
+}
+META = 16
+"""CoCoOp's network from picture to context is this much narrower than the feature inside."""
+
+
+def pairs(learners: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, str]]:
+    """The combinations of learners and gates that make sense: selectors choose from a pool, other gates scale.
+
+    :class:`ParameterError` where a learner or gate would be left without a partner.
+    """
+    found = [
+        (learner, kind)
+        for learner in learners
+        for kind in kinds
+        if kind == "none" or (LEARNERS[learner].pool == gates.GATES[kind].selects and learner != "zero_shot")
+    ]
+    selectors = ", ".join(kind for kind, gate in gates.GATES.items() if gate.selects)
+    for name, given, used in (
+        ("learner", learners, {learner for learner, _ in found}),
+        ("gate", kinds, {kind for _, kind in found}),
+    ):
+        for value in given:
+            if value not in used:
+                raise ParameterError(
+                    f"{name} must have a partner ({selectors} with the learner pool, other gates with a learner other"
+                    f" than pool and zero_shot), but {value!r} was given without one."
+                )
+    return found
 
 
 @dataclass(frozen=True)
 class Nudge:
     """Zero tensors at which the chain of gradients is taken apart.
 
-    ``prompts`` [B, L, M, d] is added to the scaled prompts p' and ``gate`` [B, U] to the pre-activations, so
-    that their gradients are dL/dp'(x) and dL/dz(x), picture by picture.
+    ``prompts`` are added to the prompts p'(x) that the gate returns (one entry per prompt tensor, [B, L, M, d]) and
+    ``gate`` [B, U] to the pre-activations, so that their gradients are dL/dp'(x) and dL/dz(x), picture by picture.
     """
 
-    prompts: Tensor
-    gate: Tensor
+    prompts: Tree = field(default_factory=dict)
+    gate: Tensor | None = None
 
 
 class Learner:
     """One prompt learner for one task on one backbone.
 
     ``depth`` is the number of layers with prompts (0: what the learner and gate ask for), ``std`` the
-    standard deviation of the initial tokens. ``gate`` is "none", "length" or "depth"; ``gate_gain`` and
-    ``gate_bias`` are passed to :class:`~lib.prompts.gates.Gate`.
+    standard deviation of the initial tokens, ``pool`` the number of contexts to choose from. CoOp takes two
+    further options: ``own`` learns a context per class, ``position`` "middle" puts half of it behind the
+    class name. ``gate`` is a name from :data:`lib.prompts.gates.GATES` or "none"; ``gate_gain``, ``gate_bias``
+    and ``gate_temperature`` are passed to it.
     """
 
     def __init__(
@@ -52,33 +136,75 @@ class Learner:
         backbone: Backbone,
         classes: Sequence[str],
         *,
+        template: str = "a photo of a {}",
         gate: str = "none",
         tokens: int = 4,
         depth: int = 0,
         std: float = 0.02,
+        pool: int = 8,
+        own: bool = False,
+        position: str = "end",
         gate_gain: float = 1.0,
         gate_bias: float = 0.0,
+        gate_temperature: float = 1.0,
     ) -> None:
         self.name = checks.choice("learner", name, LEARNERS)
+        self.design = LEARNERS[name]
         self.backbone = backbone
         self.tokens = checks.integer("tokens", tokens, 1)
         self.std = checks.number("prompt_std", std, above=0)
-        deepest = backbone.text_layers
-        if name == "maple":
-            deepest = min(deepest, backbone.vision_layers)
-        if not 0 <= checks.integer("depth", depth) <= deepest:
+        self.own, self.position = own, checks.choice("position", position, ("end", "middle"))
+        if gate != "none":
+            checks.choice("gate", gate, gates.GATES)
+            pairs([name], [gate])
+        self.layers = self._layers(checks.integer("depth", depth), gate)
+        if (own or position == "middle") and (name != "coop" or self.layers > 1):
             raise ParameterError(
-                f"depth must be an integer from 0 to {deepest} with this backbone, but {depth} was given."
+                f"own and position must be left alone unless the learner is coop with one layer, but {name} with"
+                f" {self.layers} was given."
             )
-        default = deepest if name == "maple" or gate == "depth" else 1
-        self.layers = depth or default
+        self.pool = checks.integer("pool", pool, 2) if self.design.pool else 1
         self.gate = (
             None
             if gate == "none"
-            else Gate(gate, self.layers, tokens, backbone.embed_dim, gain=gate_gain, bias=gate_bias)
+            else gates.build(
+                gate,
+                self.layers,
+                tokens,
+                backbone.embed_dim,
+                pool=self.pool,
+                gain=gate_gain,
+                bias=gate_bias,
+                temperature=gate_temperature,
+            )
         )
-        ids, end = backbone.tokens(classes)
-        # The learned context stands between the start token and the class name.
+        if self.design.text:
+            self._sentences(classes)
+        else:
+            self._text_features = backbone.text_features([template.format(name) for name in classes])
+
+    def _layers(self, depth: int, gate: str) -> int:
+        design, backbone = self.design, self.backbone
+        towers = [
+            count
+            for used, count in (
+                (design.text, backbone.text_layers),
+                (design.sees, backbone.vision_layers),
+            )
+            if used
+        ]
+        deepest = min(towers, default=1) if not design.pool else 1
+        if not 0 <= depth <= deepest:
+            raise ParameterError(
+                f"depth must be an integer from 0 to {deepest} with this backbone, but {depth} was given."
+            )
+        return depth or (deepest if design.deep or gate in ("depth", "both") else 1)
+
+    def _sentences(self, classes: Sequence[str]) -> None:
+        """Embeds what stands around the context: the start token, and each class name with what follows it."""
+        backbone, tokens = self.backbone, self.tokens
+        stop = backbone.full_stop
+        ids, end = backbone.tokens([f"{name}{stop}" for name in classes])
         self._start, self._names = backbone.embed(ids[:1, :1])[0], backbone.embed(ids[:, 1:])
         self._end = end + tokens
         length = self._names.shape[1] + 1 + tokens
@@ -87,32 +213,71 @@ class Learner:
                 f"tokens must leave room for class names in a context of {backbone.context_length},"
                 f" but {tokens} was given."
             )
+        if self.position == "middle":
+            # Row k: start, first half, the name's tokens, second half, the rest.
+            front = tokens // 2
+            named = backbone.tokens(list(classes))[1] - 1
+            order = []
+            for count in named.tolist():
+                name = range(1 + tokens, 1 + tokens + count)
+                rest = range(1 + tokens + count, length)
+                order.append([0, *range(1, 1 + front), *name, *range(1 + front, 1 + tokens), *rest])
+            self._order = torch.tensor(order, device=backbone.device)
 
     # Parameters ------------------------------------------------------------------------------------
     def initial(self, generator: torch.Generator) -> Tree:
-        """Fresh parameters of one replica: "prompt.tokens" [L, M, d], the coupling of MaPLe, the gate's."""
-        width = self.backbone.text_width
-        params = {"prompt.tokens": torch.randn(self.layers, self.tokens, width, generator=generator) * self.std}
-        if self.name == "maple":
-            drawn = [linear_init(self.backbone.vision_width, width, generator) for _ in range(self.layers)]
-            params["coupling.weight"] = torch.stack([weight for weight, _ in drawn])
-            params["coupling.bias"] = torch.stack([bias for _, bias in drawn])
+        """Fresh parameters of one replica.
+
+        "prompt.tokens" [L, M, d] (own contexts: [L, M, K d]; a pool: [E, M, d]) and "prompt.vision" [L, M, d_v] are
+        drawn from N(0, std²), linear maps as ``torch.nn.Linear`` draws them.
+        """
+        design, width, wide = self.design, self.backbone.text_width, self.backbone.vision_width
+        params: Tree = {}
+        if design.text:
+            rows, columns = self.pool if design.pool else self.layers, width * (len(self._names) if self.own else 1)
+            params["prompt.tokens"] = torch.randn(rows, self.tokens, columns, generator=generator) * self.std
+        if design.vision:
+            params["prompt.vision"] = torch.randn(self.layers, self.tokens, wide, generator=generator) * self.std
+
+        def maps(rows: int, columns: int, name: str) -> None:
+            drawn = [linear_init(rows, columns, generator) for _ in range(self.layers)]
+            params[f"coupling.{name}weight"] = torch.stack([weight for weight, _ in drawn])
+            params[f"coupling.{name}bias"] = torch.stack([bias for _, bias in drawn])
+
+        if design.coupling:
+            maps(wide, width, "")
+        if design.coupling == "both":
+            maps(width, wide, "back.")
+        if design.conditional:
+            embed = self.backbone.embed_dim
+            for name, (rows, columns) in {"in": (embed // META, embed), "out": (width, embed // META)}.items():
+                params[f"meta.{name}.weight"], params[f"meta.{name}.bias"] = linear_init(rows, columns, generator)
         if self.gate is not None:
             params |= self.gate.initial(generator)
         return {name: value.to(self.backbone.device) for name, value in params.items()}
 
     def groups(self) -> dict[str, list[str]]:
-        """Names of the parameters in each group: prompt, coupling, gate."""
-        names = self.initial(torch.Generator().manual_seed(0))
+        """Names of the parameters in each group: prompt, coupling, meta, gate."""
         found: dict[str, list[str]] = {}
-        for name in names:
+        for name in self.initial(torch.Generator().manual_seed(0)):
             found.setdefault(name.partition(".")[0], []).append(name)
         return found
 
     def counts(self) -> dict[str, int]:
         """Number of trainable parameters in each group."""
+        table = self.table()
+        return table.groupby("group", sort=False)["parameters"].sum().to_dict()
+
+    def table(self) -> pd.DataFrame:
+        """Every trainable tensor: columns group, tensor, shape, parameters."""
         tree = self.initial(torch.Generator().manual_seed(0))
-        return {group: sum(tree[name].numel() for name in names) for group, names in self.groups().items()}
+        rows = [(name.partition(".")[0], name, " x ".join(map(str, t.shape)), t.numel()) for name, t in tree.items()]
+        return pd.DataFrame(rows, columns=["group", "tensor", "shape", "parameters"])
+
+    @staticmethod
+    def prompts(params: Tree) -> Tree:
+        """The learned prompts of a tree of parameters: what a gate acts on."""
+        return {name: value for name, value in params.items() if name.startswith("prompt.")}
 
     # Forward pass ----------------------------------------------------------------------------------
     def logits(
@@ -123,26 +288,53 @@ class Learner:
         *,
         gate: Tensor | None = None,
         nudge: Nudge | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Class logits [B, K].
 
         ``features`` [B, F] are the frozen unit image features, ``patches`` [B, 1 + P, d_v] the frozen tokens
-        before the first vision block (MaPLe only). ``gate`` [B, U] or [U] replaces the gate's own output:
-        one row for all pictures is enough where the gate is held fixed.
+        before the first vision block (learners with vision prompts only). ``gate`` [B, U] or [U] replaces the
+        gate's own output: one row for all pictures is enough where the gate is held fixed. ``noise`` [B, U] is
+        added to the pre-activations.
         """
-        prompts = params["prompt.tokens"]
+        nudge = nudge or Nudge()
+        prompts = self.prompts(params)
         if self.gate is not None:
             if gate is None:
-                z = self.gate.preactivation(params, features)
-                gate = torch.sigmoid(z + nudge.gate if nudge is not None else z)
-            prompts = self.gate.spread(gate) * prompts
-        if nudge is not None:
-            prompts = prompts + nudge.prompts
-        text = self._text(prompts)
-        if self.name == "maple":
-            features = self._image(params, prompts, patches)
+                z = self.preactivation(params, features)
+                for added in (nudge.gate, noise):
+                    z = z if added is None else z + added
+                gate = self.gate.activate(z)
+            prompts = {name: self.gate.apply(gate, value) for name, value in prompts.items()}
+        elif self.design.pool:
+            prompts = {name: value.mean(0, keepdim=True) for name, value in prompts.items()}
+        for name, added in nudge.prompts.items():
+            prompts[name] = prompts[name] + added
+        context, visual = prompts.get("prompt.tokens"), prompts.get("prompt.vision")
+        if self.design.coupling:
+            forth = _mapped(context, params["coupling.weight"], params["coupling.bias"])
+            if self.design.coupling == "both":
+                back = _mapped(visual, params["coupling.back.weight"], params["coupling.back.bias"])
+                context, visual = context + back, visual + forth
+            else:
+                visual = forth
+        if self.design.conditional:
+            hidden = torch.relu(features @ params["meta.in.weight"].T + params["meta.in.bias"])
+            shift = hidden @ params["meta.out.weight"].T + params["meta.out.bias"]
+            context = context + shift[..., None, None, :]
+        text = self._text_features if context is None else self._text(context)
+        if visual is not None:
+            features = self._image(visual, patches)
         similarity = features @ text.T if text.ndim == 2 else (text @ features[..., None]).squeeze(-1)
         return self.backbone.scale * similarity
+
+    def preactivation(self, params: Tree, features: Tensor) -> Tensor:
+        """The gate's pre-activations [B, U] for pictures [B, F]; a shuffled gate sees its neighbour."""
+        return self.gate.preactivation(params, features.roll(1, -2) if self.gate.shuffled else features)
+
+    def gate_values(self, params: Tree, features: Tensor) -> Tensor:
+        """The gate's values [B, U] for pictures [B, F], without noise."""
+        return self.gate.activate(self.preactivation(params, features))
 
     def _text(self, prompts: Tensor) -> Tensor:
         """Prompts [L, M, d] or [B, L, M, d] -> text features [K, embed] or [B, K, embed]."""
@@ -150,11 +342,15 @@ class Learner:
         lead = prompts.shape[:-3]
 
         def rows(x: Tensor) -> Tensor:
+            if self.own:
+                return x.unflatten(-1, (classes, width)).movedim(-2, -3)
             return x[..., None, :, :].expand(*lead, classes, *x.shape[-2:])
 
         start = self._start.expand(*lead, classes, 1, width)
         names = self._names.expand(*lead, *self._names.shape)
         x = torch.cat([start, rows(prompts[..., 0, :, :]), names], dim=-2)
+        if self.position == "middle":
+            x = x.gather(-2, self._order[..., None].expand(*lead, *self._order.shape, width))
 
         def insert(layer: int, x: Tensor) -> Tensor:
             if layer >= self.layers:
@@ -163,16 +359,19 @@ class Learner:
 
         return self.backbone.text_tower(x, self._end, insert)
 
-    def _image(self, params: Tree, prompts: Tensor, patches: Tensor) -> Tensor:
-        """MaPLe's prompted image features [B, embed]."""
-        coupled = torch.einsum("...lmd,lvd->...lmv", prompts, params["coupling.weight"])
-        coupled = coupled + params["coupling.bias"][:, None]
-        coupled = coupled.expand(*patches.shape[:-2], *coupled.shape[-3:])
-        x = torch.cat([patches, self.backbone.pre_norm(coupled[..., 0, :, :])], dim=-2)
+    def _image(self, prompts: Tensor, patches: Tensor) -> Tensor:
+        """Image features [B, embed] with prompts [L, M, d_v] or [B, L, M, d_v] behind the patches."""
+        prompts = prompts.expand(*patches.shape[:-2], *prompts.shape[-3:])
+        x = torch.cat([patches, self.backbone.pre_norm(prompts[..., 0, :, :])], dim=-2)
 
         def insert(layer: int, x: Tensor) -> Tensor:
             if layer >= self.layers:
                 return x
-            return torch.cat([x[..., : -self.tokens, :], coupled[..., layer, :, :]], dim=-2)
+            return torch.cat([x[..., : -self.tokens, :], prompts[..., layer, :, :]], dim=-2)
 
         return self.backbone.vision_tower(x, insert)
+
+
+def _mapped(prompts: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Prompts [..., L, M, d] through each layer's own linear map [L, d', d] -> [..., L, M, d']."""
+    return torch.einsum("...lmd,lvd->...lmv", prompts, weight) + bias[:, None]

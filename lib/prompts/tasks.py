@@ -249,11 +249,12 @@ def get(name: str, strength: float = 1.0) -> Task:
 
 @dataclass(frozen=True)
 class FewShot:
-    """Pictures [N, 3, S, S] and labels [N] to train on and to test on; ``test_cue`` [N] for the conflict task."""
+    """Pictures [N, 3, S, S] and labels [N] to train on and to test on; ``cue`` [N] of both for the conflict task."""
 
     task: Task
     images: Tensor
     labels: Tensor
+    cue: Tensor | None
     test_images: Tensor
     test_labels: Tensor
     test_cue: Tensor | None
@@ -270,8 +271,9 @@ def few_shot(task: Task, shots: int, seed: int, test_size: int = 240) -> FewShot
     classes = len(task.names)
     train = stream(seed, "task", task.name, "train")
     labels = torch.arange(classes).repeat_interleave(shots)
-    images, _ = task.draw(labels, train)
+    images, shown = task.draw(labels, train)
     test = stream(0, "task", task.name, "test")
     test_labels = torch.arange(test_size) % classes
     test_images, scenes = task.draw(test_labels, test)
-    return FewShot(task, images, labels, test_images, test_labels, task.cue(scenes) if task.cue else None)
+    cue, test_cue = (task.cue(part) if task.cue else None for part in (shown, scenes))
+    return FewShot(task, images, labels, cue, test_images, test_labels, test_cue)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib import checks, replicas
+from lib.checks import ParameterError
 from lib.prompts import tasks
 from lib.prompts.backbone import Backbone
 from lib.prompts.diagnosis import FACTORS, chain, gate_statistics
@@ -65,13 +66,14 @@ class Recipe:
 class Data:
     """Frozen features of one task for R seeds.
 
-    ``features`` [R, N, F], ``patches`` [R, N, 1 + P, d] or None, ``labels`` [N]; ``test_*`` without the seed
-    dimension, because the test set is the same for every seed.
+    ``features`` [R, N, F], ``patches`` [R, N, 1 + P, d] or None, ``labels`` [N], ``cue`` [R, N] or None; ``test_*``
+    without the seed dimension, because the test set is the same for every seed.
     """
 
     features: Tensor
     patches: Tensor | None
     labels: Tensor
+    cue: Tensor | None
     test_features: Tensor
     test_patches: Tensor | None
     test_labels: Tensor
@@ -97,6 +99,7 @@ def prepare(
         torch.stack([features for features, _ in encoded]),
         torch.stack([patches for _, patches in encoded]) if vision else None,
         first.labels.to(device),
+        None if first.cue is None else torch.stack([split.cue for split in splits]).to(device),
         test_features,
         test_patches,
         first.test_labels.to(device),
@@ -125,8 +128,16 @@ def train(learner: Learner, data: Data, recipe: Recipe, seeds: Sequence[int], la
     statistics on the test pictures (never trained on).
     """
     device = learner.backbone.device
+    gate = learner.gate
+    if gate is not None and gate.supervised and data.cue is None:
+        raise ParameterError(
+            f"gate must be one that finds out by itself on a task without a cue, but {gate.kind!r} was given."
+        )
     initial = replicas.stack([learner.initial(stream(seed, "initial", learner.name)) for seed in seeds])
+    if not initial:
+        return Trained(learner, data, tuple(seeds), {}, torch.empty(0, len(seeds)), torch.full((len(seeds),), -1))
     orders = [stream(seed, "batches") for seed in seeds]
+    noises = [stream(seed, "gate noise") for seed in seeds]
     count = data.labels.shape[0]
     rows = torch.arange(len(seeds), device=device)[:, None]
 
@@ -135,10 +146,21 @@ def train(learner: Learner, data: Data, recipe: Recipe, seeds: Sequence[int], la
         batch = {"features": data.features[rows, index], "labels": data.labels[index]}
         if data.patches is not None:
             batch["patches"] = data.patches[rows, index]
+        if gate is not None and gate.noisy:
+            drawn = [torch.empty(recipe.batch, gate.units).exponential_(generator=noise) for noise in noises]
+            batch["noise"] = -torch.stack(drawn).log().to(device)
+        if gate is not None and gate.supervised:
+            batch["cue"] = data.cue[rows, index]
         return batch
 
     def loss(params: Tree, batch: Tree) -> Tensor:
-        return F.cross_entropy(learner.logits(params, batch["features"], batch.get("patches")), batch["labels"])
+        features, patches, labels = batch["features"], batch.get("patches"), batch["labels"]
+        if "cue" not in batch:
+            return F.cross_entropy(learner.logits(params, features, patches, noise=batch.get("noise")), labels)
+        # An oracle's gate learns from the cue alone, so that only the prompts follow the task.
+        z = learner.preactivation(params, features)
+        logits = learner.logits(params, features, patches, gate=gate.activate(z).detach())
+        return F.cross_entropy(logits, labels) + F.binary_cross_entropy_with_logits(z, gate.target(batch["cue"]))
 
     table: list[dict] = []
 
@@ -149,11 +171,11 @@ def train(learner: Learner, data: Data, recipe: Recipe, seeds: Sequence[int], la
         )(step.params, step.inputs)
         for replica, seed in enumerate(seeds):
             params = replicas.unstack(step.params, replica)
-            values = learner.gate.values(params, data.test_features)
+            values = gate.openness(learner.gate_values(params, data.test_features))
             table.append(
                 {"seed": seed, "step": step.index, "loss": float(step.loss[replica])}
                 | {name: float(value[replica]) for name, value in measured.items()}
-                | gate_statistics(values, data.test_labels)
+                | gate_statistics(values, data.test_labels, gate.selects)
             )
 
     rates = {name: recipe.gate_rate for name in learner.groups().get("gate", [])}
@@ -164,7 +186,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, seeds: Sequence[int], la
         recipe.build(),
         rates=rates,
         label=label,
-        record=record if learner.gate is not None else None,
+        record=record if gate is not None else None,
         record_at=recipe.recorded(),
     )
     return Trained(learner, data, tuple(seeds), done.params, done.losses, done.diverged_at, pd.DataFrame(table))
@@ -186,7 +208,7 @@ def evaluate(trained: Trained, batch: int = 60) -> pd.DataFrame:
         params = replicas.unstack(trained.params, replica)
         gates: dict[str, Tensor | None] = {"fixed": None}
         if learner.gate is not None:
-            own = learner.gate.values(params, data.test_features)
+            own = learner.gate_values(params, data.test_features)
             order = torch.randperm(len(own), generator=stream(seed, "shuffle")).to(own.device)
             gates = dict(zip(VARIANTS, (own, own.mean(0), own[order]), strict=True))
         for variant, gate in gates.items():
@@ -228,5 +250,6 @@ TRAJECTORY = (
     "saturation",
     "class_share",
     "mean",
+    "used",
 )
 """Columns of :attr:`Trained.trajectory`."""

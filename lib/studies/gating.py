@@ -61,6 +61,7 @@ class GateStudy(Study):
         """Refuses what cannot be trained, before anything is loaded."""
         for name, allowed in (("task", tasks.TASKS), ("learner", learners.LEARNERS), ("gate", KINDS)):
             object.__setattr__(self, name, checks.choices(name, getattr(self, name), allowed))
+        learners.pairs(self.learner, self.gate)
         checks.integer("seeds", self.seeds, 1, 1000)
         checks.integer("shots", self.shots, 1, tasks.POOL)
         checks.integer("tokens", self.tokens, 1)
@@ -80,8 +81,9 @@ class GateStudy(Study):
         return backbones.load(self.backbone, self.pretrained, resolve_device(self.device))
 
     def cells(self) -> list[tuple[str, str, str]]:
-        """Every (learner, gate, task) of the study."""
-        return [(learner, gate, task) for learner in self.learner for gate in self.gate for task in self.task]
+        """Every (learner, gate, task) of the study: selectors with the pool, other gates with other learners."""
+        chosen = learners.pairs(self.learner, self.gate)
+        return [(learner, gate, task) for learner, gate in chosen for task in self.task]
 
     def trainings(self, bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Trajectories and test accuracies of all gated cells."""
@@ -135,9 +137,16 @@ class Bench:
             seeds = range(study.seeds)
             chosen = tasks.get(task, strength)
             prompt_learner = learners.Learner(
-                learner, self.backbone, chosen.names, gate=gate, tokens=study.tokens, std=study.prompt_std
+                learner,
+                self.backbone,
+                chosen.names,
+                template=chosen.template,
+                gate=gate,
+                tokens=study.tokens,
+                std=study.prompt_std,
             )
-            data = training.prepare(self.backbone, chosen, study.shots, seeds, study.test_size, learner == "maple")
+            sees = prompt_learner.design.sees
+            data = training.prepare(self.backbone, chosen, study.shots, seeds, study.test_size, sees)
             trained = training.train(prompt_learner, data, recipe, seeds, label=f"{learner} {gate} {task}")
             scores = training.evaluate(trained).assign(
                 diverged_at=lambda t: [int(trained.diverged_at[s]) for s in t["seed"]]

@@ -168,6 +168,7 @@ def gap_before_training(
         learner,
         backbone,
         chosen.names,
+        template=chosen.template,
         gate=gate,
         tokens=tokens,
         std=prompt_std,
@@ -175,7 +176,7 @@ def gap_before_training(
         gate_gain=gate_gain,
     )
     shots = -(-batch // len(chosen.names))
-    data = training.prepare(backbone, chosen, shots, range(seeds), 2, learner == "maple")
+    data = training.prepare(backbone, chosen, shots, range(seeds), 2, model.design.sees)
     params = replicas.stack([model.initial(stream(seed, "initial", learner)) for seed in range(seeds)])
     # A random batch per seed, as training would draw it.
     rows = torch.stack(
