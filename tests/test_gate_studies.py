@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 
 from lib.checks import ParameterError
+from lib.figures import prompts as figures
+from lib.prompts import gates, learners
 from lib.prompts.diagnosis import FACTORS
 from lib.studies.gate_degradation import GateDegradation
 from lib.studies.gate_value import GateValue
 from lib.studies.gating import Bench
 from lib.studies.gradient_imbalance import GradientImbalance, gap_before_training
+from lib.studies.learners import Learners
 from lib.studies.world import World
 
 TINY = dict(
@@ -80,6 +83,45 @@ def test_gate_value_runs_control_and_published_recipe(tmp_path):
     assert set(accuracy[accuracy["task"] == "conflict"]["recipe"]) == {"published", "control"}
     assert set(accuracy[accuracy["task"] == "texture"]["variant"]) == {"fixed", "gated", "mean", "shuffled"}
     assert accuracy.groupby("recipe")["steps"].first().to_dict() == {"published": 3, "control": 2}
+
+
+def test_every_learner_is_trained_and_counted(tmp_path):
+    tiny = {name: value for name, value in TINY.items() if name not in ("gate", "learner")}
+    study = Learners(**tiny, results=str(tmp_path))
+    result = study.run()
+    assert set(result.table["learner"]) == set(learners.LEARNERS) and len(result.table) == 2 * len(learners.LEARNERS)
+    counts = result.tables["designs"].set_index("learner")["parameters"]
+    assert counts["zero_shot"] == 0 and counts["coop"] == 4 * 128 == study.table("coop")["parameters"].sum()
+    # The hand-written sentence does not depend on the few pictures.
+    assert result.table[result.table["learner"] == "zero_shot"]["accuracy"].nunique() == 1
+    assert len(result.findings) == 3
+    assert len(figures.learner_points(result.table).axes) == 1
+
+
+def test_a_gate_of_ones_own_goes_where_the_others_go_and_is_never_stored(tmp_path, monkeypatch):
+    class Whole(gates.Gate):
+        units = 1
+
+        def spread(self, values):
+            return values[..., None, None]
+
+    with pytest.raises(ParameterError, match="^gate must be"):
+        GateDegradation(**{**TINY, "gate": "whole"})
+    monkeypatch.setitem(gates.GATES, "whole", Whole)
+    study = GateDegradation(**{**TINY, "gate": "length,whole"}, results=str(tmp_path))
+    table = study.run().table
+    assert set(table["gate"]) == {"length", "whole"}
+    assert len(list(tmp_path.glob("gating/*.csv.gz"))) == 1, "its source is not part of a key"
+    gaps = GradientImbalance(**{**TINY, "gate": "whole"}, results=str(tmp_path)).run().table
+    np.testing.assert_allclose(gaps[list(FACTORS)].sum(axis=1), gaps["gap"], atol=1e-4)
+
+
+def test_learners_and_gates_without_a_partner_are_refused():
+    for change in ({"learner": "pool"}, {"gate": "soft"}, {"learner": "coop,pool"}, {"learner": "coop,zero_shot"}):
+        with pytest.raises(ParameterError, match="must have a partner"):
+            GateDegradation(**{**TINY, **change})
+    both = GateDegradation(**{**TINY, "learner": "coop,pool", "gate": "length,soft"})
+    assert both.cells() == [("coop", "length", "texture"), ("pool", "soft", "texture")]
 
 
 def test_longer_prompts_close_the_gap_and_opening_the_gate_widens_it():

@@ -166,6 +166,7 @@ def test_a_reference_is_drawn_only_where_it_has_every_cell_of_the_run():
     run = pd.DataFrame({"task": ["a", "a"], "step": [0, 0], "seed": [0, 1], "gap": [1.1, 0.9]})
     assert style.known(reference, run, ("task", "step")).gap.tolist() == [1.0]
     for there in (None, reference[reference.task == "b"]):
-        assert style.known(there, run, ("task", "step")).empty
+        missing = style.known(there, run, ("task", "step"))
+        assert missing.empty and "gap" in missing, "a figure asks for the column even where there is nothing"
     more = pd.concat([run, run.assign(task="c")])
     assert style.known(reference, more, ("task", "step")).empty

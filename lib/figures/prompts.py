@@ -25,6 +25,18 @@ FACTOR_LABELS = {
     "network": "1 / MLP\nJacobian",
     "gate_coherence": "pictures\nadd up\n(gate)",
 }
+SPELT = {
+    "zero_shot": "zero-shot",
+    "coop": "CoOp",
+    "cocoop": "CoCoOp",
+    "vpt_shallow": "VPT, shallow",
+    "vpt": "VPT, deep",
+    "ivlp": "IVLP",
+    "maple": "MaPLe",
+    "bimaple": "MaPLe, both ways",
+    "pool": "pool of contexts",
+    "mis_specified": "mis-specified",
+}
 VARIANT_COLOURS = {"fixed": "grey", "gated": "blue", "mean": "orange", "shuffled": "vermillion"}
 VARIANT_LABELS = {
     "fixed": "no gate",
@@ -36,9 +48,7 @@ VARIANT_LABELS = {
 
 def words(name: str) -> str:
     """A name as the reader sees it: "mis_specified" -> "mis-specified"."""
-    return {"coop": "CoOp", "maple": "MaPLe", "mis_specified": "mis-specified"}.get(
-        name, name.replace("_", " ")
-    )
+    return SPELT.get(name, name.replace("_", " "))
 
 
 def _band(axis, steps: np.ndarray, rows: np.ndarray, colour: str, label: str, style: str = "-") -> None:
@@ -269,6 +279,36 @@ def value_bars(accuracy: pd.DataFrame, reference: pd.DataFrame | None = None) ->
     caption(
         drawn,
         " ".join(told) + " Whiskers: 95 % over seeds." + (RINGS if len(kept) else ""),
+    )
+    return drawn
+
+
+def learner_points(accuracy: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
+    """Accuracy of each learner, a panel per task: mean over seeds with 95 % interval, zero-shot as a line."""
+    names, shown = (list(dict.fromkeys(accuracy[column])) for column in ("learner", "task"))
+    kept = known(reference, accuracy, ("learner", "task"))
+    drawn, axes = figure(7.4, 1.4 + 0.3 * len(names), columns=len(shown), sharey=True, squeeze=False)
+    best = []
+    for axis, task in zip(axes[0], shown, strict=True):
+        part = accuracy[accuracy["task"] == task]
+        means = part.groupby("learner")["accuracy"].mean()
+        for place, name in enumerate(names):
+            values = part[part["learner"] == name]["accuracy"].to_numpy()
+            low, high = bootstrap(values) if len(values) > 1 else (values[0], values[0])
+            axis.plot([low, high], [place, place], color=COLOURS["blue"], lw=2, alpha=0.5)
+            axis.plot(values.mean(), place, "o", color=COLOURS["blue"], ms=5)
+        there = kept[kept["task"] == task].set_index("learner")["accuracy"]
+        rings(axis, there, [names.index(name) for name in there.index], "black")
+        if "zero_shot" in means:
+            axis.axvline(means["zero_shot"], color=COLOURS["vermillion"], ls="--", lw=1.2)
+        best.append(f"{words(means.idxmax())} on {words(task)} ({means.max():.0f} %)")
+        axis.set(title=words(task), xlabel="test accuracy (%)", xlim=(0, 102))
+    axes[0, 0].set_yticks(range(len(names)), [words(name) for name in names])
+    axes[0, 0].invert_yaxis()
+    caption(
+        drawn,
+        f"Best: {', '.join(best)}. Points: mean over seeds with 95 % interval; dashed: the hand-written sentence."
+        + (RINGS if len(kept) else ""),
     )
     return drawn
 

@@ -81,7 +81,7 @@ def known(reference: pd.DataFrame | None, run: pd.DataFrame, keys: Sequence[str]
     """The rows of a reference for the cells of a run; none unless it has every cell, so that means compare."""
     wanted = run[list(keys)].drop_duplicates()
     if reference is None:
-        return wanted.iloc[:0]
+        return run.iloc[:0]
     found = wanted.merge(reference, on=list(keys))
     return found if len(found) == len(wanted) else found.iloc[:0]
 

@@ -288,7 +288,6 @@ GATES: dict[str, type[Gate]] = {
     "top_k": TopK,
     "gumbel": Gumbel,
 }
-KINDS = tuple(GATES)
 
 
 def build(kind: str, layers: int, tokens: int, features: int, **settings: object) -> Gate:

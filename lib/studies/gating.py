@@ -1,4 +1,4 @@
-"""The trainings that the gate pages share: every learner x gate x task, all seeds as one batch.
+"""The trainings that the pages on prompts share: every learner x gate x task, all seeds as one batch.
 
 `gradient_imbalance`, `gate_degradation` and `gate_value` look at the same trainings from three sides. What
 one page has trained is stored and serves the next.
@@ -13,8 +13,7 @@ import pandas as pd
 
 from lib import checks
 from lib.prompts import backbone as backbones
-from lib.prompts import learners, tasks, training
-from lib.prompts.gates import KINDS
+from lib.prompts import gates, learners, tasks, training
 from lib.results import Store, code_version
 from lib.runtime import resolve_device
 from lib.studies.base import Study
@@ -24,14 +23,13 @@ KEYS = ["learner", "gate", "task", "seed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateStudy(Study):
-    """Parameters that the gate pages share::
+class PromptStudy(Study):
+    """Parameters that the pages on prompts share::
 
-        task, learner, gate   names, comma-separated or as a list
+        task, learner         names, comma-separated or as a list
         seeds                 number of seeds, 0 to seeds - 1
         shots, steps, batch   pictures per class, optimiser steps, pictures per step
         rate, optimiser       peak learning rate; "sgd" or "adam"
-        gate_rate             multiplies the gate's learning rate
         tokens, prompt_std    learned tokens per layer and their initial standard deviation
         strength              strength of the conflict task
         test_size             test pictures per task
@@ -42,14 +40,12 @@ class GateStudy(Study):
 
     task: str | Sequence[str] = "coarse,fine,shift,mis_specified"
     learner: str | Sequence[str] = "coop,maple"
-    gate: str | Sequence[str] = "length,depth"
     seeds: int = 5
     shots: int = 16
     steps: int = 100
     batch: int = 4
     rate: float = 0.0035
     optimiser: str = "sgd"
-    gate_rate: float = 1.0
     tokens: int = 4
     prompt_std: float = 0.02
     strength: float = 1.0
@@ -59,9 +55,8 @@ class GateStudy(Study):
 
     def check(self) -> None:
         """Refuses what cannot be trained, before anything is loaded."""
-        for name, allowed in (("task", tasks.TASKS), ("learner", learners.LEARNERS), ("gate", KINDS)):
+        for name, allowed in (("task", tasks.TASKS), ("learner", learners.LEARNERS)):
             object.__setattr__(self, name, checks.choices(name, getattr(self, name), allowed))
-        learners.pairs(self.learner, self.gate)
         checks.integer("seeds", self.seeds, 1, 1000)
         checks.integer("shots", self.shots, 1, tasks.POOL)
         checks.integer("tokens", self.tokens, 1)
@@ -73,12 +68,30 @@ class GateStudy(Study):
 
     def recipe(self, **changes: object) -> training.Recipe:
         """The training recipe; ``changes`` replace single entries."""
-        own = {name: getattr(self, name) for name in ("steps", "batch", "rate", "optimiser", "gate_rate")}
+        own = {name: getattr(self, name) for name in ("steps", "batch", "rate", "optimiser")}
         return training.Recipe(**(own | changes))
 
     def load(self) -> backbones.Backbone:
         """The frozen backbone on the study's device."""
         return backbones.load(self.backbone, self.pretrained, resolve_device(self.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateStudy(PromptStudy):
+    """A study of gated learners: ``gate`` names gates, ``gate_rate`` multiplies the learning rate of what is theirs."""
+
+    gate: str | Sequence[str] = "length,depth"
+    gate_rate: float = 1.0
+
+    def check(self) -> None:
+        """Refuses what cannot be trained, before anything is loaded."""
+        super().check()
+        object.__setattr__(self, "gate", checks.choices("gate", self.gate, gates.GATES))
+        learners.pairs(self.learner, self.gate)
+
+    def recipe(self, **changes: object) -> training.Recipe:
+        """The training recipe with the gate's own rate; ``changes`` replace single entries."""
+        return super().recipe(**({"gate_rate": self.gate_rate} | changes))
 
     def cells(self) -> list[tuple[str, str, str]]:
         """Every (learner, gate, task) of the study: selectors with the pool, other gates with other learners."""
@@ -92,12 +105,12 @@ class GateStudy(Study):
 
 
 class Bench:
-    """Runs trainings of a :class:`GateStudy` or fetches them from the store; loads the backbone when needed.
+    """Runs trainings of a :class:`PromptStudy` or fetches them from the store; loads the backbone when needed.
 
     ``pretrained`` replaces the study's checkpoint (for the random null).
     """
 
-    def __init__(self, study: GateStudy, store: Store, pretrained: str | None = None) -> None:
+    def __init__(self, study: PromptStudy, store: Store, pretrained: str | None = None) -> None:
         self.study, self.store = study, store
         self.pretrained = pretrained or study.pretrained
         self._backbone: backbones.Backbone | None = None
@@ -156,9 +169,12 @@ class Bench:
                 ignore_index=True,
             )
 
-        table = self.store.get_or_run(
-            "gating", config, compute, device=resolve_device(study.device), seeds=config["seeds"]
-        )
+        if gate == "none" or gates.GATES[gate].__module__ == gates.__name__:
+            device = resolve_device(study.device)
+            table = self.store.get_or_run("gating", config, compute, device=device, seeds=config["seeds"])
+        else:
+            # A reader's own gate may change from one run to the next; its source is not part of the key.
+            table = compute()
         table = table.assign(learner=learner, gate=gate, task=task, steps=recipe.steps)
         # The two parts have columns of their own; each is empty in the rows of the other.
         parts = (table[table["part"] == part].drop(columns="part") for part in ("trajectory", "accuracy"))
