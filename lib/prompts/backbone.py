@@ -223,11 +223,11 @@ class Backbone:
             )
         x = x + self.model.positional_embedding[:length]
         mask = self.model.attn_mask[:length, :length]
-        for layer, block in enumerate(self.model.transformer.resblocks):
-            x = _block(block, insert(layer, x) if insert and layer else x, mask)
         index = end[:, None, None].expand(*x.shape[:-2], 1, x.shape[-1])
-        x = self.model.ln_final(x.gather(-2, index).squeeze(-2))
-        return F.normalize(x @ self.model.text_projection, dim=-1)
+        x = _tower(
+            self.model.transformer.resblocks, x, mask, mask[end][:, None, None], insert, lambda t: t.gather(-2, index)
+        )
+        return F.normalize(self.model.ln_final(x) @ self.model.text_projection, dim=-1)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
@@ -262,9 +262,8 @@ class Backbone:
     def vision_tower(self, x: Tensor, insert: Insert | None = None) -> Tensor:
         """Tokens after ``ln_pre`` [..., T, width], class token first -> unit image features [..., embed]."""
         visual = self.model.visual
-        for layer, block in enumerate(visual.transformer.resblocks):
-            x = _block(block, insert(layer, x) if insert and layer else x, None)
-        return F.normalize(visual.ln_post(x[..., 0, :]) @ visual.proj, dim=-1)
+        x = _tower(visual.transformer.resblocks, x, None, None, insert, lambda t: t[..., :1, :])
+        return F.normalize(visual.ln_post(x) @ visual.proj, dim=-1)
 
     @torch.no_grad()
     def image_features(self, images: Tensor, batch: int = 256) -> Tensor:
@@ -277,16 +276,44 @@ class Backbone:
         return (self.image_features(images) @ self.text_features(prompts).T).argmax(1)
 
 
-def _block(block: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
+def _tower(
+    blocks: nn.ModuleList,
+    x: Tensor,
+    mask: Tensor | None,
+    last_mask: Tensor | None,
+    insert: Insert | None,
+    read: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """All blocks on [..., T, width], and of the result the one token [..., width] that ``read`` picks.
+
+    The last block computes nothing but that token: the others matter there only as keys and values.
+    """
+    *early, last = blocks
+    for layer, block in enumerate(early):
+        x = _block(block, insert(layer, x) if insert and layer else x, mask)
+    return _block(last, insert(len(early), x) if insert and early else x, last_mask, read).squeeze(-2)
+
+
+def _block(
+    block: nn.Module, x: Tensor, mask: Tensor | None, read: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """One of open_clip's residual attention blocks on [..., T, width].
 
     Written out because ``nn.MultiheadAttention`` accepts neither extra leading dimensions nor, in all torch
-    versions, ``vmap``; a test holds it equal to the block's own forward pass.
+    versions, ``vmap``; a test holds it equal to the block's own forward pass. With ``read`` only the tokens that it
+    picks are computed, and ``mask`` holds their rows.
     """
-    attention = block.attn
-    heads = attention.num_heads
-    qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
-    query, key, value = qkv.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-2, -3).unbind(0)
+    attention, width = block.attn, x.shape[-1]
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    normed = block.ln_1(x)
+    asking, x = (normed, x) if read is None else (read(normed), read(x))
+    query, key, value = (
+        part.unflatten(-1, (attention.num_heads, -1)).transpose(-2, -3)
+        for part in (
+            F.linear(asking, weight[:width], bias[:width]),
+            *F.linear(normed, weight[width:], bias[width:]).chunk(2, -1),
+        )
+    )
     weights = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     if mask is not None:
         weights = weights + mask
