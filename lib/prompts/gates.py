@@ -276,6 +276,7 @@ class Gumbel(TopK):
     noisy = True
 
 
+#: Gates by name. A gate of your own joins them here.
 GATES: dict[str, type[Gate]] = {
     "length": Length,
     "depth": Depth,

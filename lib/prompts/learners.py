@@ -53,6 +53,7 @@ class Design:
         return "deep" in (self.text, self.vision)
 
 
+#: Learners by name.
 LEARNERS: dict[str, Design] = {
     "zero_shot": Design("the hand-written sentence, nothing learned"),
     "coop": Design("context tokens in front of the class name (Zhou et al. 2022)", text="shallow"),

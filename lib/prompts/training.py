@@ -233,23 +233,3 @@ def evaluate(trained: Trained, batch: int = 60) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-TRAJECTORY = (
-    "seed",
-    "step",
-    "loss",
-    *FACTORS,
-    "gap",
-    "gap_rms",
-    "prompt_gradient",
-    "gate_gradient",
-    "identity",
-    "information",
-    "spread",
-    "saturation",
-    "class_share",
-    "mean",
-    "used",
-)
-"""Columns of :attr:`Trained.trajectory`."""

@@ -1,0 +1,40 @@
+"""The straightforward peers of the benchmarks compute what the library computes; otherwise a ratio means nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import plain
+from lib.prompts import tasks
+from lib.prompts.backbone import load
+from lib.prompts.learners import Learner
+from lib.runtime import stream
+
+
+@pytest.mark.parametrize(("name", "conditional"), [("coop", False), ("cocoop", True)])
+def test_the_peer_has_the_same_parameters_and_logits(name, conditional):
+    backbone, task = load("miniclip", "random"), tasks.get("texture")
+    learner = Learner(name, backbone, task.names, tokens=4)
+    params = learner.initial(stream(0, "x"))
+    peer = plain.Plain(backbone, task.names, 4, conditional)
+    trained = {key: value for key, value in peer.named_parameters() if value.requires_grad}
+    assert sum(value.numel() for value in trained.values()) == sum(learner.counts().values())
+    ours = {"context": params["prompt.tokens"][0]}
+    if conditional:
+        ours |= {f"network.{at}.{end}": params[f"meta.{key}.{end}"] for at, key in ((0, "in"), (2, "out"))
+                 for end in ("weight", "bias")}
+    with torch.no_grad():
+        for key, value in trained.items():
+            value.copy_(ours[key])
+        images = tasks.few_shot(task, 1, 0).images
+        expected = peer(images)
+        found = learner.logits(params, backbone.image_features(images), None)
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+
+
+def test_the_peer_learns():
+    backbone, task = load(), tasks.get("mis_specified")
+    split = tasks.few_shot(task, 4, 0)
+    losses = plain.train(backbone, task.names, split.images, split.labels, 30, 8, False)
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
