@@ -14,7 +14,7 @@ from lib import checks, replicas
 from lib.checks import ParameterError
 from lib.prompts import tasks
 from lib.prompts.backbone import Backbone
-from lib.prompts.diagnosis import FACTORS, chain, gate_statistics
+from lib.prompts.diagnosis import chain, gate_statistics
 from lib.prompts.learners import Learner
 from lib.replicas import Optimiser, Step, Tree
 from lib.runtime import stream
