@@ -82,6 +82,23 @@ rule page:
         "OMP_NUM_THREADS={threads} python -m lib.pages run {params.notebook} {output} {params.arguments}"
 
 
+# The longest pages start first, so that at the end no core waits for one of them.
+LONGEST = [
+    name
+    for name, page in BOOK.items()
+    if page.notebook == "gradient_imbalance" or page.parameters.get("perturbation") == "ir_drop"
+]
+
+
+use rule page as longest_page with:
+    wildcard_constraints:
+        page="|".join(LONGEST),
+    priority: 1
+
+
+ruleorder: longest_page > page
+
+
 rule book:
     input:
         runs=RUNS,
