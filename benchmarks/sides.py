@@ -1,0 +1,31 @@
+"""The two sides of each comparison of prompt learners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks import plain
+from lib.prompts import backbone, tasks, training
+from lib.prompts.learners import Learner
+
+STEPS = 10
+TASK = "texture"
+SHOTS = 4
+
+
+def ours(learner: str, gate: str, seeds: int, batch: int = 4) -> Callable[[tuple[int, ...]], object]:
+    """The library's training of some of the ``seeds`` as one batch; pictures are encoded here, once."""
+    model, task = backbone.load(), tasks.get(TASK)
+    prompt_learner = Learner(learner, model, task.names, gate=gate)
+    sees = prompt_learner.design.sees
+    groups = [tuple(range(seeds)), *((seed,) for seed in range(seeds))]
+    data = {group: training.prepare(model, task, SHOTS, group, 6, sees) for group in groups}
+    recipe = training.Recipe(steps=STEPS, batch=batch, warmup=0)
+    return lambda group: training.train(prompt_learner, data[group], recipe, group)
+
+
+def theirs(conditional: bool, batch: int) -> Callable[[], object]:
+    """The straightforward training of one seed."""
+    model, task = backbone.load(), tasks.get(TASK)
+    split = tasks.few_shot(task, SHOTS, 0, 6)
+    return lambda: plain.train(model, task.names, split.images, split.labels, STEPS, batch, conditional)
