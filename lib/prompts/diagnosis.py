@@ -61,7 +61,7 @@ def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | No
 
     gradients, nudged = torch.func.grad(loss, argnums=(0, 1))(params, zeros)
     deltas = nudged["prompts"]
-    seen = features.roll(1, -2) if gate.shuffled else features
+    seen = learner.shown(features)
     z = gate.preactivation(params, seen)
     values, slope = torch.func.vjp(gate.activate, z)
     opened = {name: gate.pull(values, delta) for name, delta in deltas.items()}

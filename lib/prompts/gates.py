@@ -85,10 +85,6 @@ class Gate:
         """Pre-activations [..., U] -> gate values [..., U]."""
         return torch.sigmoid(z)
 
-    def values(self, params: Tree, features: Tensor) -> Tensor:
-        """Gate values [..., F] -> [..., U]: what the gate does at evaluation, without noise."""
-        return self.activate(self.preactivation(params, features))
-
     def openness(self, values: Tensor) -> Tensor:
         """Gate values on a scale from 0 (shut) to 1 (open), for statistics."""
         return values

@@ -329,9 +329,13 @@ class Learner:
         similarity = features @ text.T if text.ndim == 2 else (text @ features[..., None]).squeeze(-1)
         return self.backbone.scale * similarity
 
+    def shown(self, features: Tensor) -> Tensor:
+        """What the gate sees for pictures [B, F]: their own features, or their neighbours' if it is shuffled."""
+        return features.roll(1, -2) if self.gate.shuffled else features
+
     def preactivation(self, params: Tree, features: Tensor) -> Tensor:
-        """The gate's pre-activations [B, U] for pictures [B, F]; a shuffled gate sees its neighbour."""
-        return self.gate.preactivation(params, features.roll(1, -2) if self.gate.shuffled else features)
+        """The gate's pre-activations [B, U] for pictures [B, F]."""
+        return self.gate.preactivation(params, self.shown(features))
 
     def gate_values(self, params: Tree, features: Tensor) -> Tensor:
         """The gate's values [B, U] for pictures [B, F], without noise."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -105,23 +106,15 @@ class GateStudy(PromptStudy):
 
 
 class Bench:
-    """Runs trainings of a :class:`PromptStudy` or fetches them from the store; loads the backbone when needed.
+    """Runs trainings of a :class:`PromptStudy` or fetches them from the store; loads the backbone when needed."""
 
-    ``pretrained`` replaces the study's checkpoint (for the random null).
-    """
-
-    def __init__(self, study: PromptStudy, store: Store, pretrained: str | None = None) -> None:
+    def __init__(self, study: PromptStudy, store: Store) -> None:
         self.study, self.store = study, store
-        self.pretrained = pretrained or study.pretrained
-        self._backbone: backbones.Backbone | None = None
 
-    @property
+    @cached_property
     def backbone(self) -> backbones.Backbone:
         """The backbone, loaded on first use: a page whose trainings are stored never needs it."""
-        if self._backbone is None:
-            study = self.study
-            self._backbone = backbones.load(study.backbone, self.pretrained, resolve_device(study.device))
-        return self._backbone
+        return self.study.load()
 
     def run(
         self, learner: str, gate: str, task: str, recipe: training.Recipe, strength: float | None = None
@@ -139,10 +132,10 @@ class Bench:
             "prompt_std": study.prompt_std,
             "test_size": study.test_size,
             "backbone": study.backbone,
-            "pretrained": self.pretrained,
+            "pretrained": study.pretrained,
             "strength": strength if task == "conflict" else None,
             "recipe": {name: getattr(recipe, name) for name in recipe.__dataclass_fields__},
-            "weights": backbones.identity(study.backbone, self.pretrained),
+            "weights": backbones.identity(study.backbone, study.pretrained),
             "code": code_version(*CODE),
         }
 

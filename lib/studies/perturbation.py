@@ -45,7 +45,19 @@ _MODULES = ("gradients", "replicas", "runtime", "hardware")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Perturbation(Study):
+class HardwareStudy(Study):
+    """Parameters that the hardware pages share, as :class:`Perturbation` explains them."""
+
+    rules: object = ("autograd", "straight_through")
+    seeds: int = 5
+    chips: int = 25
+    steps: object = "auto"
+    gradients: int = 32
+    network: str = "mlp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbation(HardwareStudy):
     """The sweep of one perturbation over severity, seed and backward rule.
 
     ``severities`` is a list in the unit of the perturbation, or "auto" for its own grid; ``seeds``,
@@ -56,12 +68,6 @@ class Perturbation(Study):
 
     perturbation: str = "read_noise"
     severities: object = "auto"
-    rules: object = ("autograd", "straight_through")
-    seeds: int = 5
-    chips: int = 25
-    steps: object = "auto"
-    gradients: int = 32
-    network: str = "mlp"
 
     KEYS = ("perturbation", "rule", "severity")
     TOLERANCES = {"clean": 0.02, "accuracy": 0.05}

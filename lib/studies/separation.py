@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 
 from lib import checks, results, runtime
 from lib.hardware.perturbations import PERTURBATIONS
-from lib.studies.base import Result, Study
+from lib.studies.base import Result
 from lib.studies.perturbation import (
     BROKEN,
     CLEAR_DAMAGE,
     COMPENSATED,
     DAMAGE,
     NAMES,
+    HardwareStudy,
     Perturbation,
     paired,
     plain,
@@ -44,7 +45,7 @@ SCORES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Separation(Study):
+class Separation(HardwareStudy):
     """All perturbations with their own grids; parameters as in
     :class:`~lib.studies.perturbation.Perturbation`.
 
@@ -53,12 +54,6 @@ class Separation(Study):
     """
 
     perturbations: object = "all"
-    rules: object = ("autograd", "straight_through")
-    seeds: int = 5
-    chips: int = 25
-    steps: object = "auto"
-    gradients: int = 32
-    network: str = "mlp"
 
     KEYS = ("perturbation", "rule", "regime")
     TOLERANCES = {"damage": 0.05, "recovery": 0.2}
@@ -72,8 +67,7 @@ class Separation(Study):
 
     def studies(self) -> list[Perturbation]:
         """The studies of the single perturbations."""
-        shared = ("rules", "seeds", "chips", "steps", "gradients", "network", "device", "results")
-        given = {name: getattr(self, name) for name in shared}
+        given = {field.name: getattr(self, field.name) for field in fields(HardwareStudy)}
         return [Perturbation(perturbation=name, **given) for name in self.perturbations]
 
     def run(self) -> Result:
