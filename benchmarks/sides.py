@@ -17,11 +17,11 @@ def ours(learner: str, gate: str, seeds: int, batch: int = 4) -> Callable[[tuple
     """The library's training of some of the ``seeds`` as one batch; pictures are encoded here, once."""
     model, task = backbone.load(), tasks.get(TASK)
     prompt_learner = Learner(learner, model, task.names, gate=gate)
-    sees = prompt_learner.design.sees
     groups = [tuple(range(seeds)), *((seed,) for seed in range(seeds))]
-    data = {group: training.prepare(model, task, SHOTS, group, 6, sees) for group in groups}
+    runs = {group: [training.Replica(task, seed, shots=SHOTS) for seed in group] for group in groups}
+    data = {group: training.prepare(prompt_learner, replicas, 6) for group, replicas in runs.items()}
     recipe = training.Recipe(steps=STEPS, batch=batch, warmup=0)
-    return lambda group: training.train(prompt_learner, data[group], recipe, group)
+    return lambda group: training.train(prompt_learner, data[group], recipe)
 
 
 def theirs(conditional: bool, batch: int) -> Callable[[], object]:

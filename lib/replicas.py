@@ -18,6 +18,7 @@ from torch import Tensor
 from lib import checks, runtime
 
 Tree = dict[str, Tensor]
+Rates = Mapping[str, float | Tensor]
 
 
 def stack(trees: Sequence[Tree]) -> Tree:
@@ -140,7 +141,7 @@ def _along(replicas: Tensor, like: Tensor) -> Tensor:
 
 
 def _multipliers(
-    rates: Mapping[str, float | Tensor] | None, params: Tree, count: int
+    rates: Rates | None, params: Tree, count: int
 ) -> dict[str, float | Tensor]:
     multipliers: dict[str, float | Tensor] = dict.fromkeys(params, 1.0)
     for name, rate in (rates or {}).items():
@@ -171,7 +172,8 @@ def train(
     draw: Callable[[int], Tree],
     optimiser: Optimiser,
     *,
-    rates: Mapping[str, float | Tensor] | None = None,
+    rates: Rates | Callable[[int], Rates] | None = None,
+    adjust: Callable[[Tree], Tree] | None = None,
     record: Callable[[Step], None] | None = None,
     record_at: Collection[int] = (),
     has_aux: bool = False,
@@ -183,7 +185,8 @@ def train(
     ``loss(params, inputs)`` is written for one replica and returns a scalar (with ``has_aux``: a scalar and
     an extra of tensors). ``params`` [R, ...] are the stacked initial values, left untouched. ``draw(step)``
     gives the inputs of all replicas [R, ...] on the device of ``params``: noise, batches, settings.
-    ``rates`` multiplies the learning rate of named parameters, for all replicas or one number each.
+    ``rates`` multiplies the learning rate of named parameters, for all replicas or one number each; it may be a
+    function of the step. ``adjust`` changes the gradients [R, ...] before the optimiser sees them.
     ``record`` is called before the update at every step in ``record_at``. ``chunk`` bounds how many
     replicas are differentiated at once (memory).
 
@@ -201,7 +204,7 @@ def train(
     if chunk is not None:
         checks.integer("chunk", chunk, low=1)
     current = {name: value.detach().clone() for name, value in params.items()}
-    multipliers = _multipliers(rates, current, count)
+    multipliers = {} if callable(rates) else _multipliers(rates, current, count)
     state = _State(optimiser, current)
     device = next(iter(current.values())).device
     diverged_at = torch.full((count,), -1, dtype=torch.long, device=device)
@@ -216,6 +219,10 @@ def train(
             value, aux = value if has_aux else (value, None)
             if record is not None and index in recorded:
                 record(Step(index, value, gradients, current, inputs, aux))
+            if adjust is not None:
+                gradients = adjust(gradients)
+            if callable(rates):
+                multipliers = _multipliers(rates(index), current, count)
             rate = optimiser.rate_at(index)
             # A gradient that is not finite makes the next parameters not finite: one check covers both.
             healthy = value.isfinite()

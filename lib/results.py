@@ -245,21 +245,44 @@ class Store:
         A damaged result is computed again, and its provenance then says why (``replaced``). What is
         returned is always what the store holds, so a first and a second call give the same table.
         """
-        replaced: dict[str, str] = {}
-        try:
-            loaded = self._load(kind, config)
-        except DamagedResult as error:
-            loaded, replaced = None, {"replaced": str(error)}
-        if loaded is not None:
-            self.seconds += loaded[1].get("seconds", 0.0)
-            return loaded[0]
+        return self.get_or_run_all(kind, [config], lambda _: [{0: run()}], device=device, seeds=seeds)[0]
+
+    def get_or_run_all(
+        self,
+        kind: str,
+        configs: Sequence[Mapping[str, object]],
+        run: Callable[[list[int]], Iterable[Mapping[int, pd.DataFrame]]],
+        *,
+        device: object,
+        seeds: object,
+    ) -> list[pd.DataFrame]:
+        """A table for each configuration, as :meth:`get_or_run` gives it.
+
+        ``run`` is told the places of those that are missing and yields them in groups as they are finished, tables
+        by place; what it has yielded is stored before it goes on. The time of a group is shared out equally.
+        """
+        found: dict[int, pd.DataFrame] = {}
+        replaced: dict[int, dict[str, str]] = {}
+        for place, config in enumerate(configs):
+            try:
+                loaded = self._load(kind, config)
+            except DamagedResult as error:
+                loaded, replaced[place] = None, {"replaced": str(error)}
+            if loaded is not None:
+                self.seconds += loaded[1].get("seconds", 0.0)
+                found[place] = loaded[0]
+        missing = [place for place in range(len(configs)) if place not in found]
         began = time.perf_counter()
-        table = run()
-        seconds = time.perf_counter() - began
-        self.seconds += seconds
-        self.put(kind, config, table, provenance={**provenance(device, seeds, seconds), **replaced})
-        tidy, types = _tidy(table)
-        return _from_csv(_to_csv(tidy), types)
+        for group in run(missing) if missing else ():
+            spent = time.perf_counter() - began
+            self.seconds += spent
+            for place, table in group.items():
+                origin = {**provenance(device, seeds, spent / len(group)), **replaced.get(place, {})}
+                self.put(kind, configs[place], table, provenance=origin)
+                tidy, types = _tidy(table)
+                found[place] = _from_csv(_to_csv(tidy), types)
+            began = time.perf_counter()
+        return [found[place] for place in range(len(configs))]
 
 
 def _version(package: str) -> str:

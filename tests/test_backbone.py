@@ -61,8 +61,8 @@ def test_truncation_after_the_last_end_token_is_exact(mini):
     assert ids.shape[1] == 8
     full = mini.tokenizer(["a red ring", "a photo of a red ring"])
     with torch.no_grad():
-        long = mini.text_tower(mini.embed(full), full.argmax(1))
-        short = mini.text_tower(mini.embed(ids), end)
+        long = mini.text_tower(mini.embed(full), full.argmax(1)[:, None])
+        short = mini.text_tower(mini.embed(ids), end[:, None])
     torch.testing.assert_close(short, long, atol=1e-6, rtol=1e-5)
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import replicas
+from lib import gradients, replicas
 from lib.checks import ParameterError
 from lib.prompts import gates, learners, tasks, training
 from lib.prompts.backbone import Backbone, load
@@ -349,10 +349,10 @@ def test_changing_one_factor_moves_the_gap_by_what_the_chain_says(mini, batch):
     assert float(smaller["prompt_norm"] - tiny["prompt_norm"]) == pytest.approx(1, abs=0.01)
     assert float(smaller["gap"] - tiny["gap"]) == pytest.approx(1, abs=0.02)
     # A bias b on the pre-activation multiplies the slope; opening and slope together give 1 / (1 - g).
-    wide = Learner("coop", mini, CLASSES, gate="length", gate_bias=4.0)
-    opened = chain(wide, params, *inputs)
+    wide = learner.constants | {"bias": torch.tensor(4.0), "temperature": torch.tensor(1.0)}
+    opened = chain(learner, params, *inputs, wide)
     rise = opened["opening"] + opened["slope"] - before["opening"] - before["slope"]
-    shut = [1 - one.gate_values(params, batch["features"]).mean() for one in (learner, wide)]
+    shut = [1 - learner.gate_values(params, batch["features"], own).mean() for own in (learner.constants, wide)]
     assert float(rise) == pytest.approx(float(torch.log10(shut[0] / shut[1])), abs=0.03)
 
 
@@ -402,8 +402,8 @@ def test_class_share_of_a_gate_blind_to_the_class_is_near_zero_on_average():
 def quick(mini, name: str, kind: str, seeds, steps: int = 4) -> training.Trained:
     task = tasks.get("texture")
     learner = Learner(name, mini, task.names, template=task.template, gate=kind)
-    data = training.prepare(mini, task, 2, seeds, 12, learner.design.sees)
-    return training.train(learner, data, training.Recipe(steps=steps, rate=0.1), seeds)
+    data = training.prepare(learner, [training.Replica(task, seed, shots=2) for seed in seeds], 12)
+    return training.train(learner, data, training.Recipe(steps=steps, rate=0.1))
 
 
 @pytest.mark.parametrize(
@@ -422,6 +422,134 @@ def test_a_seed_gives_the_same_numbers_alone_and_in_a_batch(mini, name, kind):
     np.testing.assert_allclose(first[list(FACTORS)], alone.trajectory[list(FACTORS)], atol=2e-3)
 
 
+MIXED = [
+    ("texture", {}),
+    ("shape", {"gate_rate": 30.0, "prompt_std": 0.2}),
+    ("shift", {"view": "whitened", "gain": 2.0, "temperature": 0.5, "bias": 1.0}),
+    ("counting", {"view": "centred", "balance": True}),
+    ("texture", {"diversity": 0.5, "delay": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("coop", "length"), ("maple", "depth"), ("vpt", "both"), ("pool", "soft")])
+def test_tasks_and_settings_share_a_batch_without_touching_each_other(mini, name, kind):
+    runs = [
+        training.Replica(tasks.get(task), seed, training.Setting(**setting), shots=2 + seed)
+        for seed, (task, setting) in enumerate(MIXED)
+    ]
+    recipe = training.Recipe(steps=4, rate=0.1, looks=(0, 4))
+
+    def trained(some):
+        learner = Learner(name, mini, some[0].task.names, template=some[0].task.template, gate=kind)
+        return training.train(learner, training.prepare(learner, some, 12), recipe)
+
+    together = trained(runs)
+    accuracy = training.evaluate(together)
+    for place, run in enumerate(runs):
+        alone = trained([run])
+        torch.testing.assert_close(together.losses[:, place], alone.losses[:, 0], atol=1e-4, rtol=1e-4)
+        for key, value in alone.params.items():
+            torch.testing.assert_close(together.params[key][place], value[0], atol=1e-4, rtol=1e-3)
+        for table, single in ((together.trajectory, alone.trajectory), (together.looks, alone.looks)):
+            mine = table[table["replica"] == place].reset_index(drop=True)
+            columns = [c for c in ("gap", "information", "spread", "loss_mean") if c in single]
+            np.testing.assert_allclose(mine[columns], single[columns], atol=2e-3)
+        mine = accuracy[accuracy["replica"] == place]
+        np.testing.assert_allclose(mine["test_loss"], training.evaluate(alone)["test_loss"], atol=1e-4)
+
+
+def test_names_that_share_a_sequence_are_kept_apart(mini, monkeypatch):
+    """Any grouping of class names gives the logits of one name per sequence, with room to spare or without."""
+    task = tasks.get("shift")
+    found = []
+    for size in (1, 8, 1000):
+        monkeypatch.setattr(learners, "SEQUENCE", size)
+        learner = Learner("maple", mini, task.names, gate="length")
+        params = learner.initial(stream(0, "x"))
+        images = tasks.few_shot(task, 1, 0).images
+        features, patches = mini.image_features(images), mini.patches(images)
+        for room in ((0, 0), (11, 6)):
+            constants = learner.words(task.names, task.template, room)
+            with torch.no_grad():
+                logits = learner.logits(params, features, patches, constants=constants)
+            assert (logits[:, len(task.names) :] == -torch.inf).all()
+            found.append(logits[:, : len(task.names)])
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=2e-4, rtol=1e-4)
+
+
+def test_settings_do_what_they_say():
+    task = tasks.get("texture")
+    learner = Learner("coop", load(), task.names, gate="length")
+
+    def trained(steps, **setting):
+        data = training.prepare(learner, [training.Replica(task, 0, training.Setting(**setting))], 12)
+        start = training.initial(learner, data)
+        return data, start, training.train(learner, data, training.Recipe(steps=steps, warmup=0.0, cosine=False))
+
+    data, start, done = trained(3, delay=1.0)
+    assert all(torch.equal(done.params[n], start[n]) for n in start if n.startswith("gate."))
+    assert not torch.equal(done.params["prompt.tokens"], start["prompt.tokens"])
+    data, start, done = trained(1, balance=True)
+    moved = {n: (done.params[n] - start[n]).square().sum() for n in start}
+    gate = sum(value for name, value in moved.items() if name.startswith("gate."))
+    # Weight decay moves both a little.
+    assert float((gate / moved["prompt.tokens"]).sqrt()) == pytest.approx(1, rel=0.1)
+    data, *_ = trained(1, view="whitened")
+    seen = learner.shown(data.features[0], replicas.unstack(data.constants, 0))
+    assert float(seen.mean(0).abs().max()) < 1e-4
+    variances = torch.linalg.eigvalsh(torch.cov(seen.T)).flip(0)
+    assert 0.9 < float(variances[0]) <= 1.1, "directions that vary most end at one"
+    data, *_ = trained(1, view="centred", gain=3.0)
+    seen = learner.shown(data.features[0], replicas.unstack(data.constants, 0))
+    torch.testing.assert_close(seen, 3 * (data.features[0] - data.features[0].mean(0)))
+    # The reward for variety is what the loss loses.
+    first = {}
+    for weight in (0.0, 5e4):
+        data, start, done = trained(1, diversity=weight, gain=5.0)
+        first[weight] = float(done.losses[0, 0])
+    order = torch.randint(data.sizes[0], (4,), generator=stream(0, "batches"))
+    own = replicas.unstack(data.constants, 0)
+    values = learner.gate_values(replicas.unstack(start, 0), data.features[0, order], own)
+    rewarded = 5e4 * 4 * float(values.var(0, unbiased=False).mean())
+    assert first[0.0] - first[5e4] == pytest.approx(rewarded, rel=1e-3) and rewarded > 1
+
+
+def test_a_closer_look_measures_what_holding_the_gate_costs():
+    task = tasks.get("texture")
+    learner = Learner("coop", load(), task.names, gate="length")
+    data = training.prepare(learner, [training.Replica(task, seed) for seed in (0, 1)], 12)
+    params = training.initial(learner, data)
+    params["prompt.tokens"] = params["prompt.tokens"] * 30
+    params["gate.w1"] = params["gate.w1"] * 100
+    looked = training._look(learner, data, params)
+    assert (looked["loss_mean"].abs() > 1e-4).all() and (looked["loss_shuffled"].abs() > 1e-4).all()
+    params["gate.w1"] = params["gate.w1"] * 0
+    still = training._look(learner, data, params)
+    np.testing.assert_allclose(still[["loss_mean", "loss_shuffled", "spread"]], 0, atol=1e-5)
+    assert list(still["accuracy_gated"]) == list(still["accuracy_mean"]) == list(still["accuracy_shuffled"])
+
+
+def test_signal_to_noise_equals_the_statistics_of_single_pictures(mini, batch):
+    learner, params, inputs = double(
+        Learner("coop", mini, CLASSES, gate="length"),
+        Learner("coop", mini, CLASSES, gate="length").initial(stream(2, "x")),
+        batch,
+    )
+
+    def alone(i: int) -> torch.Tensor:
+        def loss(tree):
+            logits = learner.logits(tree, inputs["features"][i : i + 1], None)
+            return F.cross_entropy(logits, inputs["labels"][i : i + 1])
+
+        gradient = torch.func.grad(loss)(params)
+        return torch.cat([value.flatten() for name, value in gradient.items() if name.startswith("gate.")])
+
+    found = chain(learner, params, inputs["features"], None, inputs["labels"])["snr"]
+    expected = gradients.statistics(torch.stack([alone(i) for i in range(6)]))
+    assert float(found) == pytest.approx(expected.norm_sq / expected.trace_cov, rel=1e-6)
+
+
 def test_training_equals_a_plain_loop_with_torch_optim(mini):
     trained = quick(mini, "coop", "length", (3,), steps=5)
     learner, data = trained.learner, trained.data
@@ -430,8 +558,8 @@ def test_training_equals_a_plain_loop_with_torch_optim(mini):
     optimiser = torch.optim.SGD(params.values(), lr=1.0, momentum=0.9, weight_decay=5e-4)
     order = stream(3, "batches")
     for step in range(5):
-        index = torch.randint(len(data.labels), (recipe.batch,), generator=order)
-        loss = F.cross_entropy(learner.logits(params, data.features[0][index], None), data.labels[index])
+        index = torch.randint(data.sizes[0], (recipe.batch,), generator=order)
+        loss = F.cross_entropy(learner.logits(params, data.features[0][index], None), data.labels[0][index])
         optimiser.zero_grad()
         loss.backward()
         optimiser.param_groups[0]["lr"] = recipe.build().rate_at(step)
@@ -443,13 +571,14 @@ def test_training_equals_a_plain_loop_with_torch_optim(mini):
 
 def test_gate_rate_multiplies_the_gate_alone(mini):
     task = tasks.get("texture")
-    data = training.prepare(mini, task, 1, (0,), 6, False)
     learner = Learner("coop", mini, task.names, gate="length")
-    start = replicas.stack([learner.initial(stream(0, "initial", "coop"))])
-    moved = {}
-    for rate in (1.0, 10.0):
-        done = training.train(learner, data, training.Recipe(steps=1, warmup=0.0, gate_rate=rate), (0,))
-        moved[rate] = {name: done.params[name] - start[name] for name in start}
+    runs = [training.Replica(task, 0, training.Setting(gate_rate=rate), 1) for rate in (1.0, 10.0)]
+    data = training.prepare(learner, runs, 6)
+    start = training.initial(learner, data)
+    done = training.train(learner, data, training.Recipe(steps=1, warmup=0.0))
+    moved = {
+        rate: {name: done.params[name][i] - start[name][i] for name in start} for i, rate in enumerate((1.0, 10.0))
+    }
     torch.testing.assert_close(moved[10.0]["prompt.tokens"], moved[1.0]["prompt.tokens"])
     torch.testing.assert_close(moved[10.0]["gate.b2"], 10 * moved[1.0]["gate.b2"], rtol=1e-3, atol=1e-9)
 
@@ -473,10 +602,16 @@ def test_recipe_errors():
         ({"optimiser": "lion"}, "optimiser"),
         ({"rate": -1.0}, "rate"),
         ({"warmup": 2.0}, "warmup"),
-        ({"gate_rate": 0.0}, "gate_rate"),
+        ({"looks": (5000,)}, "looks"),
     ):
         with pytest.raises(ParameterError, match=f"^{words} must be"):
             training.Recipe(**change)
+    for change in (
+        *({"gate_rate": 0.0}, {"prompt_std": 0.0}, {"view": "wide"}, {"gain": -1.0}, {"bias": 30.0}),
+        *({"temperature": 0.0}, {"balance": "yes"}, {"diversity": -1.0}, {"delay": 2.0}),
+    ):
+        with pytest.raises(ParameterError, match=f"^{next(iter(change))} must be"):
+            training.Setting(**change)
 
 
 def test_recorded_steps_include_first_and_last():
@@ -493,10 +628,10 @@ def test_nothing_to_train_is_still_evaluated(mini):
 def test_an_oracle_learns_the_cue_and_needs_one(mini):
     trained_clip = load()
     task, seeds = tasks.get("conflict"), (0, 1)
-    data = training.prepare(trained_clip, task, 8, seeds, 12, False)
     learner = Learner("coop", trained_clip, task.names, gate="oracle")
+    data = training.prepare(learner, [training.Replica(task, seed, shots=8) for seed in seeds], 12)
     recipe = training.Recipe(steps=80, rate=0.02, optimiser="adam", warmup=0)
-    trained = training.train(learner, data, recipe, seeds)
+    trained = training.train(learner, data, recipe)
     for replica in range(2):
         told = learner.gate.target(data.cue[replica])
         shown = learner.gate_values(replicas.unstack(trained.params, replica), data.features[replica])

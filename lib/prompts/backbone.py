@@ -12,6 +12,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import open_clip
@@ -210,22 +211,28 @@ class Backbone:
         """Token embeddings without positions, [K, T] -> [K, T, text width]."""
         return self.model.token_embedding(ids)
 
-    def text_tower(self, x: Tensor, end: Tensor, insert: Insert | None = None) -> Tensor:
-        """Embeddings without positions [..., K, T, width] -> unit text features [..., K, embed].
+    def text_tower(
+        self, x: Tensor, end: Tensor, insert: Insert | None = None, shared: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Embeddings without positions [..., N, T, width] -> unit text features [..., N, G, embed].
 
-        ``end`` [K] is the place of the end-of-text token in each of the K rows.
+        ``end`` [N, G] are the places of the end-of-text tokens in each of the N sequences. A sequence holds one text
+        (G = 1), or with ``shared`` = (front, length) G texts of ``length`` tokens that begin alike: their first
+        ``front`` tokens stand there once, and a mask keeps the rest of the texts apart. That is exact, because under
+        the causal mask a beginning does not see what follows it.
         """
-        length = x.shape[-2]
-        if length > self.context_length:
+        front, length = shared or (x.shape[-2], 0)
+        if front + length > self.context_length:
             raise ParameterError(
                 f"tokens must leave room in a context of {self.context_length}, but prompt and class"
-                f" name take {length}."
+                f" name take {front + length}."
             )
-        x = x + self.model.positional_embedding[:length]
-        mask = self.model.attn_mask[:length, :length]
-        index = end[:, None, None].expand(*x.shape[:-2], 1, x.shape[-1])
+        place, mask = _side_by_side(front, length, end.shape[-1] if shared else 0, self.device)
+        x = x + self.model.positional_embedding[place]
+        mask = mask.to(x.dtype)
+        index = end[..., None].expand(*x.shape[:-2], end.shape[-1], x.shape[-1])
         x = _tower(
-            self.model.transformer.resblocks, x, mask, mask[end][:, None, None], insert, lambda t: t.gather(-2, index)
+            self.model.transformer.resblocks, x, mask, mask[end].unsqueeze(-3), insert, lambda t: t.gather(-2, index)
         )
         return F.normalize(self.model.ln_final(x) @ self.model.text_projection, dim=-1)
 
@@ -233,7 +240,7 @@ class Backbone:
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Unit text features [K, embed] of whole sentences."""
         ids, end = self.tokens(texts)
-        return self.text_tower(self.embed(ids), end)
+        return self.text_tower(self.embed(ids), end[:, None]).squeeze(-2)
 
     # Vision ----------------------------------------------------------------------------------------
     @torch.no_grad()
@@ -262,7 +269,7 @@ class Backbone:
     def vision_tower(self, x: Tensor, insert: Insert | None = None) -> Tensor:
         """Tokens after ``ln_pre`` [..., T, width], class token first -> unit image features [..., embed]."""
         visual = self.model.visual
-        x = _tower(visual.transformer.resblocks, x, None, None, insert, lambda t: t[..., :1, :])
+        x = _tower(visual.transformer.resblocks, x, None, None, insert, lambda t: t[..., :1, :]).squeeze(-2)
         return F.normalize(visual.ln_post(x) @ visual.proj, dim=-1)
 
     @torch.no_grad()
@@ -276,6 +283,17 @@ class Backbone:
         return (self.image_features(images) @ self.text_features(prompts).T).argmax(1)
 
 
+@cache
+def _side_by_side(front: int, length: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Positions [S] and mask [S, S] (0 or -inf) of ``front`` shared tokens and ``count`` texts that go on from there,
+    ``length`` tokens each.
+    """
+    place = torch.cat([torch.arange(front), front + torch.arange(length).repeat(count)])
+    text = torch.cat([torch.full((front,), -1), torch.arange(count).repeat_interleave(length)])
+    seen = (place <= place[:, None]) & ((text == -1) | (text == text[:, None]))
+    return place.to(device), torch.where(seen, 0.0, -torch.inf).to(device)
+
+
 def _tower(
     blocks: nn.ModuleList,
     x: Tensor,
@@ -284,14 +302,14 @@ def _tower(
     insert: Insert | None,
     read: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """All blocks on [..., T, width], and of the result the one token [..., width] that ``read`` picks.
+    """All blocks on [..., T, width], and of the result the tokens [..., G, width] that ``read`` picks.
 
-    The last block computes nothing but that token: the others matter there only as keys and values.
+    The last block computes nothing but those tokens: the others matter there only as keys and values.
     """
     *early, last = blocks
     for layer, block in enumerate(early):
         x = _block(block, insert(layer, x) if insert and layer else x, mask)
-    return _block(last, insert(len(early), x) if insert and early else x, last_mask, read).squeeze(-2)
+    return _block(last, insert(len(early), x) if insert and early else x, last_mask, read)
 
 
 def _block(

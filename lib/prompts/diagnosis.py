@@ -24,7 +24,14 @@ def _squares(tree: Tree) -> Tensor:
     return torch.stack([value.square().sum() for value in tree.values()]).sum()
 
 
-def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | None, labels: Tensor) -> Tree:
+def chain(
+    learner: Learner,
+    params: Tree,
+    features: Tensor,
+    patches: Tensor | None,
+    labels: Tensor,
+    constants: Tree | None = None,
+) -> Tree:
     """The gap between prompt and gate gradient of one replica and its factors, in decades.
 
     With ``p' = g(x) p``, upstream ``delta(x) = dL/dp'(x)`` and ``z`` the gate's pre-activation, the norms ::
@@ -45,7 +52,8 @@ def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | No
         gate_coherence  how the gradients of single pictures add up for the gate, with the opposite sign
 
     Returns scalars: ``gap`` (total L2 norms), ``gap_rms`` (per parameter), each factor, all log10, and
-    ``gap`` is computed from the autograd gradients alone, not from the factors.
+    ``gap`` is computed from the autograd gradients alone, not from the factors. ``snr`` is the signal-to-noise ratio
+    of one picture's gate gradient, |E g|^2 / tr Cov g without the bias of few pictures (it can come out negative).
     """
     gate = learner.gate
     batch = features.shape[0]
@@ -56,13 +64,13 @@ def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | No
     }
 
     def loss(params: Tree, nudges: Tree) -> Tensor:
-        logits = learner.logits(params, features, patches, nudge=Nudge(**nudges))
+        logits = learner.logits(params, features, patches, nudge=Nudge(**nudges), constants=constants)
         return F.cross_entropy(logits, labels)
 
     gradients, nudged = torch.func.grad(loss, argnums=(0, 1))(params, zeros)
     deltas = nudged["prompts"]
-    seen = learner.shown(features)
-    z = gate.preactivation(params, seen)
+    seen = learner.shown(features, constants)
+    z = learner.judged(params, seen, constants)
     values, slope = torch.func.vjp(gate.activate, z)
     opened = {name: gate.pull(values, delta) for name, delta in deltas.items()}
     block_delta = sum(gate.reach(delta) for delta in deltas.values()).sqrt()
@@ -72,7 +80,7 @@ def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | No
 
     def per_picture(feature: Tensor, u: Tensor) -> Tensor:
         own = {name: params[name] for name in params if name.startswith("gate.")}
-        _, pull = torch.func.vjp(lambda p: gate.preactivation(p, feature), own)
+        _, pull = torch.func.vjp(lambda p: learner.judged(p, feature, constants), own)
         return _squares(pull(u)[0])
 
     single = torch.func.vmap(per_picture)(seen, upstream).sum().sqrt()
@@ -95,6 +103,9 @@ def chain(learner: Learner, params: Tree, features: Tensor, patches: Tensor | No
     prompt_size = sum(value.numel() for value in prompts.values())
     out["gap_rms"] = out["gap"] - 0.5 * math.log10(prompt_size / gate_size)
     out["prompt_gradient"], out["gate_gradient"] = prompt, whole
+    # The loss is a mean over n pictures: one picture's gradient is n times its share, their mean is ``whole``.
+    variance = (batch**2 * single.square() - batch * whole.square()) / max(batch - 1, 1)
+    out["snr"] = whole.square() / variance.clamp_min(1e-30) - 1 / batch
     # A second route to dL/dz: autograd's own, against slope times <delta, p>. Zero up to rounding.
     out["identity"] = (nudged["gate"] - upstream).norm() / upstream.norm().clamp_min(1e-30)
     return out

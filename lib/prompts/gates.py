@@ -34,8 +34,7 @@ class Gate:
     """Linear - ReLU - Linear - sigmoid on the unit image feature, scaling prompts.
 
     ``layers`` and ``tokens`` are those of the prompts, ``features`` the width of the image feature, ``pool`` the number
-    of entries that a selection gate chooses from. ``gain`` multiplies the feature before the MLP (1: as it comes, of
-    unit norm), ``bias`` is added to the pre-activation, so that a gate can start open, and ``temperature`` divides it.
+    of entries that a selection gate chooses from.
     """
 
     #: Does it choose from a pool of prompts? Does it see another picture than its own? Is it told the cue?
@@ -54,15 +53,9 @@ class Gate:
         *,
         pool: int = 1,
         hidden: int = 32,
-        gain: float = 1.0,
-        bias: float = 0.0,
-        temperature: float = 1.0,
     ) -> None:
         self.kind, self.layers, self.tokens, self.features, self.pool = kind, layers, tokens, features, pool
         self.hidden = checks.integer("hidden", hidden, 1)
-        self.gain = checks.number("gain", gain, above=0)
-        self.bias = checks.number("bias", bias, -20, 20)
-        self.temperature = checks.number("temperature", temperature, above=0)
 
     # The network -----------------------------------------------------------------------------------
     @property
@@ -77,9 +70,9 @@ class Gate:
         return {"gate.w1": w1, "gate.b1": b1, "gate.w2": w2, "gate.b2": b2}
 
     def preactivation(self, params: Tree, features: Tensor) -> Tensor:
-        """Unit features [..., F] -> pre-activations [..., U]."""
-        hidden = torch.relu(self.gain * features @ params["gate.w1"].T + params["gate.b1"])
-        return (hidden @ params["gate.w2"].T + params["gate.b2"]) / self.temperature + self.bias
+        """Features [..., F] -> pre-activations [..., U]."""
+        hidden = torch.relu(features @ params["gate.w1"].T + params["gate.b1"])
+        return hidden @ params["gate.w2"].T + params["gate.b2"]
 
     def activate(self, z: Tensor) -> Tensor:
         """Pre-activations [..., U] -> gate values [..., U]."""
@@ -198,8 +191,7 @@ class Constant(Length):
         return {"gate.b2": linear_init(self.units, self.hidden, generator)[1]}
 
     def preactivation(self, params: Tree, features: Tensor) -> Tensor:
-        own = params["gate.b2"] / self.temperature + self.bias
-        return own.expand(*features.shape[:-1], self.units)
+        return params["gate.b2"].expand(*features.shape[:-1], self.units)
 
 
 class Shuffled(Length):

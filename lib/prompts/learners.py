@@ -82,6 +82,9 @@ LEARNERS: dict[str, Design] = {
 }
 META = 16
 """CoCoOp's network from picture to context is this much narrower than the feature inside."""
+SEQUENCE = 64
+"""Class names are put behind one context up to about this many tokens; beyond, attention would cost more than it saves.
+"""
 
 
 def pairs(learners: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, str]]:
@@ -127,8 +130,12 @@ class Learner:
     ``depth`` is the number of layers with prompts (0: what the learner and gate ask for), ``std`` the
     standard deviation of the initial tokens, ``pool`` the number of contexts to choose from. CoOp takes two
     further options: ``own`` learns a context per class, ``position`` "middle" puts half of it behind the
-    class name. ``gate`` is a name from :data:`lib.prompts.gates.GATES` or "none"; ``gate_gain``, ``gate_bias``
-    and ``gate_temperature`` are passed to it.
+    class name. ``gate`` is a name from :data:`lib.prompts.gates.GATES` or "none".
+
+    What is neither trained nor the same for all replicas of a batch is handed over as ``constants`` (a tree; without
+    it the learner's own): the words of the task, as :meth:`words` gives them, and what changes a gate without
+    changing its parameters: "bias" is added to its pre-activations after "temperature" has divided them, "shift" [F]
+    and "map" [F, F] turn the feature x that it sees into (x - shift) map.
     """
 
     def __init__(
@@ -145,9 +152,6 @@ class Learner:
         pool: int = 8,
         own: bool = False,
         position: str = "end",
-        gate_gain: float = 1.0,
-        gate_bias: float = 0.0,
-        gate_temperature: float = 1.0,
     ) -> None:
         self.name = checks.choice("learner", name, LEARNERS)
         self.design = LEARNERS[name]
@@ -166,23 +170,10 @@ class Learner:
             )
         self.pool = checks.integer("pool", pool, 2) if self.design.pool else 1
         self.gate = (
-            None
-            if gate == "none"
-            else gates.build(
-                gate,
-                self.layers,
-                tokens,
-                backbone.embed_dim,
-                pool=self.pool,
-                gain=gate_gain,
-                bias=gate_bias,
-                temperature=gate_temperature,
-            )
+            None if gate == "none" else gates.build(gate, self.layers, tokens, backbone.embed_dim, pool=self.pool)
         )
-        if self.design.text:
-            self._sentences(classes)
-        else:
-            self._text_features = backbone.text_features([template.format(name) for name in classes])
+        self.classes = len(classes)
+        self.constants = self.words(classes, template)
 
     def _layers(self, depth: int, gate: str) -> int:
         design, backbone = self.design, self.backbone
@@ -201,44 +192,73 @@ class Learner:
             )
         return depth or (deepest if design.deep or gate in ("depth", "both") else 1)
 
-    def _sentences(self, classes: Sequence[str]) -> None:
-        """Embeds what stands around the context: the start token, and each class name with what follows it."""
-        backbone, tokens = self.backbone, self.tokens
-        stop = backbone.full_stop
-        ids, end = backbone.tokens([f"{name}{stop}" for name in classes])
-        self._start, self._names = backbone.embed(ids[:1, :1])[0], backbone.embed(ids[:, 1:])
-        self._end = end + tokens
-        length = self._names.shape[1] + 1 + tokens
-        if length > backbone.context_length:
+    def words(self, classes: Sequence[str], template: str, room: tuple[int, int] = (0, 0)) -> Tree:
+        """The words of a task with K classes, ready for the text tower.
+
+        With text prompts: "start" [1, d], "names" [N, G T, d] and "end" [N, G], N sequences of G class names of T
+        tokens (what follows the name included); otherwise "text" [K, F], the features of the sentences. ``room`` is a
+        number of classes and of tokens to leave room for, so that tasks fit into one batch: classes that a
+        task does not have are False in "present" [K] and get a logit of minus infinity.
+        """
+        backbone = self.backbone
+        count = max(len(classes), room[0])
+        words: Tree = {}
+        if room[0]:
+            words["present"] = torch.arange(count, device=backbone.device) < len(classes)
+        if not self.design.text:
+            text = backbone.text_features([template.format(name) for name in classes])
+            return words | {"text": torch.cat([text, text[:1].expand(count - len(classes), -1)])}
+        named = [*classes, *[classes[0]] * (count - len(classes))]
+        ids, end = backbone.tokens([f"{name}{backbone.full_stop}" for name in named])
+        names = backbone.embed(ids[:, 1:])
+        names = torch.nn.functional.pad(names, (0, 0, 0, max(room[1] - names.shape[1], 0)))
+        length = names.shape[1]
+        if length + 1 + self.tokens > backbone.context_length:
             raise ParameterError(
                 f"tokens must leave room for class names in a context of {backbone.context_length},"
-                f" but {tokens} was given."
+                f" but {self.tokens} was given."
             )
+        words["start"] = backbone.embed(ids[:1, :1])[0]
+        if self._alone:
+            words |= {"names": names, "end": (end + self.tokens)[:, None]}
+        else:
+            # A sequence of about SEQUENCE tokens holds several names behind one context.
+            group = max(1, min(count, SEQUENCE // length))
+            fill = -count % group
+            names = torch.cat([names, names[:fill]]).reshape(-1, group * length, names.shape[2])
+            place = torch.cat([end, end[:fill]]).reshape(-1, group) + self.tokens
+            words |= {"names": names, "end": place + length * torch.arange(group, device=backbone.device)}
         if self.position == "middle":
             # Row k: start, first half, the name's tokens, second half, the rest.
-            front = tokens // 2
-            named = backbone.tokens(list(classes))[1] - 1
+            front, whole = self.tokens // 2, length + 1 + self.tokens
             order = []
-            for count in named.tolist():
-                name = range(1 + tokens, 1 + tokens + count)
-                rest = range(1 + tokens + count, length)
-                order.append([0, *range(1, 1 + front), *name, *range(1 + front, 1 + tokens), *rest])
-            self._order = torch.tensor(order, device=backbone.device)
+            for own in (backbone.tokens(named)[1] - 1).tolist():
+                name = range(1 + self.tokens, 1 + self.tokens + own)
+                rest = range(1 + self.tokens + own, whole)
+                order.append([0, *range(1, 1 + front), *name, *range(1 + front, 1 + self.tokens), *rest])
+            words["order"] = torch.tensor(order, device=backbone.device)
+        return words
+
+    @property
+    def _alone(self) -> bool:
+        """Does every class name need a sequence of its own?"""
+        return self.own or self.position == "middle"
 
     # Parameters ------------------------------------------------------------------------------------
-    def initial(self, generator: torch.Generator) -> Tree:
-        """Fresh parameters of one replica.
+    def initial(self, generator: torch.Generator, std: float | None = None) -> Tree:
+        """Fresh parameters of one replica; ``std`` replaces the learner's own.
 
         "prompt.tokens" [L, M, d] (own contexts: [L, M, K d]; a pool: [E, M, d]) and "prompt.vision" [L, M, d_v] are
         drawn from N(0, std²), linear maps as ``torch.nn.Linear`` draws them.
         """
         design, width, wide = self.design, self.backbone.text_width, self.backbone.vision_width
+        std = self.std if std is None else std
         params: Tree = {}
         if design.text:
-            rows, columns = self.pool if design.pool else self.layers, width * (len(self._names) if self.own else 1)
-            params["prompt.tokens"] = torch.randn(rows, self.tokens, columns, generator=generator) * self.std
+            rows, columns = self.pool if design.pool else self.layers, width * (self.classes if self.own else 1)
+            params["prompt.tokens"] = torch.randn(rows, self.tokens, columns, generator=generator) * std
         if design.vision:
-            params["prompt.vision"] = torch.randn(self.layers, self.tokens, wide, generator=generator) * self.std
+            params["prompt.vision"] = torch.randn(self.layers, self.tokens, wide, generator=generator) * std
 
         def maps(rows: int, columns: int, name: str) -> None:
             drawn = [linear_init(rows, columns, generator) for _ in range(self.layers)]
@@ -290,6 +310,7 @@ class Learner:
         gate: Tensor | None = None,
         nudge: Nudge | None = None,
         noise: Tensor | None = None,
+        constants: Tree | None = None,
     ) -> Tensor:
         """Class logits [B, K].
 
@@ -298,11 +319,11 @@ class Learner:
         gate's own output: one row for all pictures is enough where the gate is held fixed. ``noise`` [B, U] is
         added to the pre-activations.
         """
-        nudge = nudge or Nudge()
+        nudge, constants = nudge or Nudge(), constants or self.constants
         prompts = self.prompts(params)
         if self.gate is not None:
             if gate is None:
-                z = self.preactivation(params, features)
+                z = self.preactivation(params, features, constants)
                 for added in (nudge.gate, noise):
                     z = z if added is None else z + added
                 gate = self.gate.activate(z)
@@ -323,46 +344,59 @@ class Learner:
             hidden = torch.relu(features @ params["meta.in.weight"].T + params["meta.in.bias"])
             shift = hidden @ params["meta.out.weight"].T + params["meta.out.bias"]
             context = context + shift[..., None, None, :]
-        text = self._text_features if context is None else self._text(context)
+        text = constants["text"] if context is None else self._text(context, constants)
         if visual is not None:
             features = self._image(visual, patches)
         similarity = features @ text.T if text.ndim == 2 else (text @ features[..., None]).squeeze(-1)
+        if "present" in constants:
+            similarity = similarity.masked_fill(~constants["present"], -torch.inf)
         return self.backbone.scale * similarity
 
-    def shown(self, features: Tensor) -> Tensor:
-        """What the gate sees for pictures [B, F]: their own features, or their neighbours' if it is shuffled."""
+    def shown(self, features: Tensor, constants: Tree | None = None) -> Tensor:
+        """What the gate sees for pictures [B, F]: their features after "shift" and "map", or their neighbours'."""
+        constants = self.constants if constants is None else constants
+        if "map" in constants:
+            features = (features - constants["shift"]) @ constants["map"]
         return features.roll(1, -2) if self.gate.shuffled else features
 
-    def preactivation(self, params: Tree, features: Tensor) -> Tensor:
+    def judged(self, params: Tree, shown: Tensor, constants: Tree | None = None) -> Tensor:
+        """The gate's pre-activations [..., U] for what it is shown [..., F]."""
+        constants = self.constants if constants is None else constants
+        z = self.gate.preactivation(params, shown)
+        return z / constants["temperature"] + constants["bias"] if "bias" in constants else z
+
+    def preactivation(self, params: Tree, features: Tensor, constants: Tree | None = None) -> Tensor:
         """The gate's pre-activations [B, U] for pictures [B, F]."""
-        return self.gate.preactivation(params, self.shown(features))
+        return self.judged(params, self.shown(features, constants), constants)
 
-    def gate_values(self, params: Tree, features: Tensor) -> Tensor:
+    def gate_values(self, params: Tree, features: Tensor, constants: Tree | None = None) -> Tensor:
         """The gate's values [B, U] for pictures [B, F], without noise."""
-        return self.gate.activate(self.preactivation(params, features))
+        return self.gate.activate(self.preactivation(params, features, constants))
 
-    def _text(self, prompts: Tensor) -> Tensor:
+    def _text(self, prompts: Tensor, words: Tree) -> Tensor:
         """Prompts [L, M, d] or [B, L, M, d] -> text features [K, embed] or [B, K, embed]."""
-        classes, width = self._names.shape[0], self._names.shape[2]
+        names, end = words["names"], words["end"]
+        count, width = names.shape[0], names.shape[2]
         lead = prompts.shape[:-3]
 
         def rows(x: Tensor) -> Tensor:
             if self.own:
-                return x.unflatten(-1, (classes, width)).movedim(-2, -3)
-            return x[..., None, :, :].expand(*lead, classes, *x.shape[-2:])
+                return x.unflatten(-1, (count, width)).movedim(-2, -3)
+            return x[..., None, :, :].expand(*lead, count, *x.shape[-2:])
 
-        start = self._start.expand(*lead, classes, 1, width)
-        names = self._names.expand(*lead, *self._names.shape)
-        x = torch.cat([start, rows(prompts[..., 0, :, :]), names], dim=-2)
-        if self.position == "middle":
-            x = x.gather(-2, self._order[..., None].expand(*lead, *self._order.shape, width))
+        start = words["start"].expand(*lead, count, 1, width)
+        x = torch.cat([start, rows(prompts[..., 0, :, :]), names.expand(*lead, *names.shape)], dim=-2)
+        if "order" in words:
+            x = x.gather(-2, words["order"][..., None].expand(*x.shape))
 
         def insert(layer: int, x: Tensor) -> Tensor:
             if layer >= self.layers:
                 return x
             return torch.cat([x[..., :1, :], rows(prompts[..., layer, :, :]), x[..., 1 + self.tokens :, :]], dim=-2)
 
-        return self.backbone.text_tower(x, self._end, insert)
+        shared = None if self._alone else (1 + self.tokens, names.shape[1] // end.shape[1])
+        classes = words["present"].shape[0] if "present" in words else self.classes
+        return self.backbone.text_tower(x, end, insert, shared).flatten(-3, -2)[..., :classes, :]
 
     def _image(self, prompts: Tensor, patches: Tensor) -> Tensor:
         """Image features [B, embed] with prompts [L, M, d_v] or [B, L, M, d_v] behind the patches."""

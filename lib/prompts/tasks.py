@@ -56,6 +56,10 @@ class Task:
         images = world.render(scenes, generator)
         return images if self.camera is None else self.camera(images, generator), scenes
 
+    def few_shot(self, shots: int, seed: int, test_size: int, size: int = world.SIZE) -> FewShot:
+        """As :func:`few_shot`; the world is drawn in its own ``size``, and the backbone resizes."""
+        return few_shot(self, shots, seed, test_size)
+
 
 def _fog(strength: float) -> Callable[[Tensor, torch.Generator], Tensor]:
     """Pixel noise of that standard deviation; the style "noisy" of pre-training has 0.16."""

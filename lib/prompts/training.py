@@ -1,9 +1,10 @@
-"""Few-shot training of prompt learners, many seeds as one batch, with the gate watched on the way."""
+"""Few-shot training of prompt learners, many replicas as one batch, with the gate watched on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -12,15 +13,22 @@ from torch import Tensor
 
 from lib import checks, replicas
 from lib.checks import ParameterError
-from lib.prompts import tasks
-from lib.prompts.backbone import Backbone
 from lib.prompts.diagnosis import chain, gate_statistics
 from lib.prompts.learners import Learner
+from lib.prompts.tasks import Task
 from lib.replicas import Optimiser, Step, Tree
 from lib.runtime import stream
 
 RECORDS = 9
 """How many times a gate is looked at during training, first and last step included."""
+PROBE = 64
+"""Training pictures on which a closer look at a gate holds it still and shuffles it."""
+PICTURES = 16
+"""Training pictures from which a closer look takes gradients."""
+
+View = Literal["plain", "centred", "whitened"]
+VIEWS: tuple[View, ...] = ("plain", "centred", "whitened")
+"""What a gate may see of the image feature: as it comes, less its mean, or with the identity as its covariance."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,8 @@ class Recipe:
     """How prompts are trained; the defaults are MaPLe's published recipe cut to ``steps`` updates.
 
     SGD with momentum 0.9 and weight decay 5e-4, a fifth of the steps at a rate of 1e-5, then a cosine from
-    ``rate`` to 0. ``gate_rate`` multiplies the learning rate of the gate.
+    ``rate`` to 0 (or, with ``cosine`` off, ``rate`` throughout). After ``looks`` numbers of updates the gate gets a
+    closer look (:func:`train`).
     """
 
     steps: int = 100
@@ -36,13 +45,15 @@ class Recipe:
     rate: float = 0.0035
     optimiser: str = "sgd"
     warmup: float = 0.2
-    gate_rate: float = 1.0
+    cosine: bool = True
+    looks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         checks.integer("batch", self.batch, 1)
         checks.number("warmup", self.warmup, 0, 1)
-        checks.number("gate_rate", self.gate_rate, above=0)
         self.build()
+        for look in self.looks:
+            checks.integer("looks", look, 0, self.steps)
 
     def build(self) -> Optimiser:
         """The optimiser; checks steps, rate and the optimiser's name."""
@@ -53,6 +64,7 @@ class Recipe:
             self.steps,
             weight_decay=5e-4,
             warmup_steps=int(self.warmup * self.steps),
+            cosine=self.cosine,
         )
 
     def recorded(self) -> list[int]:
@@ -62,174 +74,450 @@ class Recipe:
         return sorted({step for step in [*early, *even] if step < self.steps})
 
 
-@dataclass
-class Data:
-    """Frozen features of one task for R seeds.
+@dataclass(frozen=True)
+class Setting:
+    """What replicas of one batch may differ in beside task and seed::
 
-    ``features`` [R, N, F], ``patches`` [R, N, 1 + P, d] or None, ``labels`` [N], ``cue`` [R, N] or None; ``test_*``
-    without the seed dimension, because the test set is the same for every seed.
+        gate_rate    multiplies the learning rate of the gate
+        prompt_std   standard deviation of the initial prompts
+        view, gain   what the gate sees of the image feature (:data:`VIEWS`), and a factor on it
+        bias         added to the gate's pre-activations: it starts open (> 0) or shut (< 0)
+        temperature  divides the pre-activations before that
+        balance      scale the gate's gradient to the norm of the prompts' gradient in every step
+        diversity    weight of a reward for gate values that differ between the pictures of a batch: the loss loses
+                     diversity * 4 Var_x g, at most ``diversity`` for values from 0 to 1
+        delay        share of the steps in which the prompts learn alone before the gate may
     """
 
+    gate_rate: float = 1.0
+    prompt_std: float = 0.02
+    view: View = "plain"
+    gain: float = 1.0
+    bias: float = 0.0
+    temperature: float = 1.0
+    balance: bool = False
+    diversity: float = 0.0
+    delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("gate_rate", "prompt_std", "gain", "temperature"):
+            checks.number(name, getattr(self, name), above=0)
+        checks.choice("view", self.view, VIEWS)
+        checks.number("bias", self.bias, -20, 20)
+        checks.flag("balance", self.balance)
+        checks.number("diversity", self.diversity, 0)
+        checks.number("delay", self.delay, 0, 1)
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One training of a batch."""
+
+    task: Task
+    seed: int
+    setting: Setting = Setting()
+    shots: int = 16
+
+
+@dataclass
+class Data:
+    """Frozen features for R replicas that share S few-shot sets (of N pictures at most) and Q test sets (of N').
+
+    ``features`` [S, N, F], ``patches`` [S, N, 1 + P, d] or None, ``labels`` [S, N], ``cue`` [S, N] or None, ``sizes``
+    (how many of the N are there); ``place`` [R] says which set is whose. The same with ``test_`` for the test
+    pictures, whose missing labels are -1. ``constants`` are those of the replicas, stacked [R, ...].
+    """
+
+    replicas: tuple[Replica, ...]
     features: Tensor
     patches: Tensor | None
     labels: Tensor
     cue: Tensor | None
+    sizes: list[int]
+    place: Tensor
     test_features: Tensor
     test_patches: Tensor | None
     test_labels: Tensor
-    test_cue: Tensor | None
+    test_place: Tensor
+    constants: Tree
+
+    def inputs(self, index: Tensor) -> Tree:
+        """Features, labels and what else there is of pictures ``index`` [R, B], with the constants."""
+        rows = self.place[:, None]
+        batch = {"features": self.features[rows, index], "labels": self.labels[rows, index]}
+        if self.patches is not None:
+            batch["patches"] = self.patches[rows, index]
+        return batch | {"constants": self.constants}
 
 
-def prepare(
-    backbone: Backbone, task: tasks.Task, shots: int, seeds: Sequence[int], test_size: int, vision: bool
-) -> Data:
-    """Encodes a task once: nothing of this changes while prompts are learned (no augmentation is used)."""
-    splits = [tasks.few_shot(task, shots, seed, test_size) for seed in seeds]
-    first = splits[0]
+def _padded(tensors: Sequence[Tensor], value: float = 0) -> Tensor:
+    """Stacked along a new first dimension, shorter ones filled up along their own first."""
+    longest = max(len(tensor) for tensor in tensors)
+    return torch.stack(
+        [torch.cat([t, t.new_full((longest - len(t), *t.shape[1:]), value)]) for t in tensors]
+    )
+
+
+def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
+    """Encodes every task once: nothing of this changes while prompts are learned (no augmentation is used)."""
+    backbone, device = learner.backbone, learner.backbone.device
+    runs = tuple(runs)
+    sets = list({(id(run.task), run.shots, run.seed): run for run in runs}.values())
+    splits = [run.task.few_shot(run.shots, run.seed, test_size, backbone.image_size) for run in sets]
+    place = [next(i for i, own in enumerate(sets) if _shares(own, run)) for run in runs]
+    tests = [next(i for i, own in enumerate(sets) if own.task is run.task) for run in runs]
+    order = sorted(set(tests))
 
     def encode(images: Tensor) -> tuple[Tensor, Tensor | None]:
         patches = backbone.patches(images)
-        return backbone.vision_tower(patches), patches if vision else None
+        return backbone.vision_tower(patches), patches if learner.design.sees else None
 
     with torch.no_grad():
-        encoded = [encode(split.images) for split in splits]
-        test_features, test_patches = encode(first.test_images)
-    device = backbone.device
+        trained = [encode(split.images) for split in splits]
+        tested = [encode(splits[i].test_images) for i in order]
+    cues = [split.cue for split in splits]
     return Data(
-        torch.stack([features for features, _ in encoded]),
-        torch.stack([patches for _, patches in encoded]) if vision else None,
-        first.labels.to(device),
-        None if first.cue is None else torch.stack([split.cue for split in splits]).to(device),
-        test_features,
-        test_patches,
-        first.test_labels.to(device),
-        None if first.test_cue is None else first.test_cue.to(device),
+        runs,
+        _padded([features for features, _ in trained]),
+        _padded([patches for _, patches in trained]) if learner.design.sees else None,
+        _padded([split.labels for split in splits]).to(device),
+        _padded(cues).to(device) if all(cue is not None for cue in cues) else None,
+        [len(split.labels) for split in splits],
+        torch.tensor(place, device=device),
+        _padded([features for features, _ in tested]),
+        _padded([patches for _, patches in tested]) if learner.design.sees else None,
+        _padded([splits[i].test_labels for i in order], -1).to(device),
+        torch.tensor([order.index(i) for i in tests], device=device),
+        _constants(learner, runs, [trained[i][0] for i in place]),
+    )
+
+
+def _shares(one: Replica, other: Replica) -> bool:
+    """Do two replicas learn from the same pictures?"""
+    return one.task is other.task and (one.shots, one.seed) == (other.shots, other.seed)
+
+
+def _constants(learner: Learner, runs: Sequence[Replica], features: Sequence[Tensor]) -> Tree:
+    """The words of each replica's task and what its setting makes of the gate, stacked."""
+    distinct = {id(run.task): run.task for run in runs}
+    room = (0, 0)
+    if len(distinct) > 1:
+        # The size of the largest task, as the learner itself lays it out.
+        stop, every = learner.backbone.full_stop, list(distinct.values())
+        longest = learner.backbone.tokens([f"{name}{stop}" for task in every for name in task.names])[0].shape[1] - 1
+        room = (max(len(task.names) for task in every), longest)
+    words = {key: learner.words(task.names, task.template, room) for key, task in distinct.items()}
+    settings = [run.setting for run in runs]
+    looking = any((setting.view, setting.gain) != ("plain", 1.0) for setting in settings)
+    biased = any((setting.bias, setting.temperature) != (0.0, 1.0) for setting in settings)
+    trees = []
+    for run, seen in zip(runs, features, strict=True):
+        tree = dict(words[id(run.task)])
+        if looking:
+            tree["shift"], tree["map"] = _view(run.setting, seen)
+        if biased:
+            tree |= {name: seen.new_tensor(getattr(run.setting, name)) for name in ("bias", "temperature")}
+        trees.append(tree)
+    return replicas.stack(trees)
+
+
+def _view(setting: Setting, features: Tensor) -> tuple[Tensor, Tensor]:
+    """What turns a feature x into what the gate sees, (x - shift) map, from training features [N, F]."""
+    width = features.shape[1]
+    shift = torch.zeros_like(features[0]) if setting.view == "plain" else features.mean(0)
+    turned = torch.eye(width, device=features.device)
+    if setting.view == "whitened":
+        # Fewer pictures than dimensions: a tenth of the mean variance is added to every direction.
+        centred = (features - shift).double()
+        values, vectors = torch.linalg.eigh(centred.T @ centred / len(features))
+        values = values.clamp_min(0)
+        values = values + 0.1 * values.mean() + 1e-12
+        turned = ((vectors * values.rsqrt()) @ vectors.T).to(features.dtype)
+    return shift, setting.gain * turned
+
+
+def initial(learner: Learner, data: Data) -> Tree:
+    """Fresh parameters of all replicas, stacked."""
+    return replicas.stack(
+        [learner.initial(stream(run.seed, "initial", learner.name), run.setting.prompt_std) for run in data.replicas]
     )
 
 
 @dataclass
 class Trained:
-    """A trained learner for R seeds: stacked parameters, trajectory (tidy), losses [steps, R]."""
+    """A trained learner for R replicas: stacked parameters, losses [steps, R], and what was seen of its gate.
+
+    ``trajectory`` and ``looks`` are tidy, with a column "replica".
+    """
 
     learner: Learner
     data: Data
-    seeds: tuple[int, ...]
     params: Tree
     losses: Tensor
     diverged_at: Tensor
     trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
+    looks: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def train(learner: Learner, data: Data, recipe: Recipe, seeds: Sequence[int], label: str = "prompts") -> Trained:
-    """Trains one learner on one task for all seeds at once.
+def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") -> Trained:
+    """Trains all replicas at once, each with its own few-shot set, initial parameters, batches and setting.
 
-    Every seed has its own few-shot set, initial parameters and order of batches. For a gated learner the
-    trajectory has one row per recorded step and seed: the gap with its factors on that step's batch, the gate
-    statistics on the test pictures (never trained on).
+    For a gated learner the trajectory has one row per recorded step and replica: the gap with its factors on that
+    step's batch, the gate statistics on the test pictures (never trained on). A closer look adds, on training
+    pictures, gate statistics, the gap and the signal-to-noise ratio of the gate's gradient, and by how much the loss
+    (in nats) rises when the gate is held at its mean or shuffled; on the test pictures the accuracy of the
+    :data:`VARIANTS`.
     """
+    gate, runs = learner.gate, data.replicas
     device = learner.backbone.device
-    gate = learner.gate
     if gate is not None and gate.supervised and data.cue is None:
         raise ParameterError(
             f"gate must be one that finds out by itself on a task without a cue, but {gate.kind!r} was given."
         )
-    initial = replicas.stack([learner.initial(stream(seed, "initial", learner.name)) for seed in seeds])
-    if not initial:
-        return Trained(learner, data, tuple(seeds), {}, torch.empty(0, len(seeds)), torch.full((len(seeds),), -1))
-    orders = [stream(seed, "batches") for seed in seeds]
-    noises = [stream(seed, "gate noise") for seed in seeds]
-    count = data.labels.shape[0]
-    rows = torch.arange(len(seeds), device=device)[:, None]
+    start = initial(learner, data)
+    if not start:
+        return Trained(learner, data, {}, torch.empty(0, len(runs)), torch.full((len(runs),), -1))
+    orders = [stream(run.seed, "batches") for run in runs]
+    noises = [stream(run.seed, "gate noise") for run in runs]
+    counts = [data.sizes[place] for place in data.place.tolist()]
+    settings = [run.setting for run in runs]
+    diversity = torch.tensor([setting.diversity for setting in settings], device=device)
 
     def draw(step: int) -> Tree:
-        index = torch.stack([torch.randint(count, (recipe.batch,), generator=order) for order in orders]).to(device)
-        batch = {"features": data.features[rows, index], "labels": data.labels[index]}
-        if data.patches is not None:
-            batch["patches"] = data.patches[rows, index]
+        drawn = [torch.randint(n, (recipe.batch,), generator=order) for n, order in zip(counts, orders, strict=True)]
+        index = torch.stack(drawn).to(device)
+        batch = data.inputs(index)
         if gate is not None and gate.noisy:
-            drawn = [torch.empty(recipe.batch, gate.units).exponential_(generator=noise) for noise in noises]
-            batch["noise"] = -torch.stack(drawn).log().to(device)
+            noise = [torch.empty(recipe.batch, gate.units).exponential_(generator=noise) for noise in noises]
+            batch["noise"] = -torch.stack(noise).log().to(device)
         if gate is not None and gate.supervised:
-            batch["cue"] = data.cue[rows, index]
+            batch["cue"] = data.cue[data.place[:, None], index]
+        if gate is not None and diversity.any():
+            batch["diversity"] = diversity
         return batch
 
     def loss(params: Tree, batch: Tree) -> Tensor:
-        features, patches, labels = batch["features"], batch.get("patches"), batch["labels"]
-        if "cue" not in batch:
-            return F.cross_entropy(learner.logits(params, features, patches, noise=batch.get("noise")), labels)
-        # An oracle's gate learns from the cue alone, so that only the prompts follow the task.
-        z = learner.preactivation(params, features)
-        logits = learner.logits(params, features, patches, gate=gate.activate(z).detach())
-        return F.cross_entropy(logits, labels) + F.binary_cross_entropy_with_logits(z, gate.target(batch["cue"]))
+        features, patches, constants = batch["features"], batch.get("patches"), batch["constants"]
+        if "cue" in batch:
+            # An oracle's gate learns from the cue alone, so that only the prompts follow the task.
+            z = learner.preactivation(params, features, constants)
+            held = gate.activate(z).detach()
+            logits = learner.logits(params, features, patches, gate=held, constants=constants)
+            told = F.binary_cross_entropy_with_logits(z, gate.target(batch["cue"]))
+            return F.cross_entropy(logits, batch["labels"]) + told
+        logits = learner.logits(params, features, patches, noise=batch.get("noise"), constants=constants)
+        value = F.cross_entropy(logits, batch["labels"])
+        if "diversity" in batch:
+            values = learner.gate_values(params, features, constants)
+            value = value - batch["diversity"] * 4 * values.var(0, unbiased=False).mean()
+        return value
 
     table: list[dict] = []
+    looks: list[pd.DataFrame] = []
+    recorded = recipe.recorded()
 
     def record(step: Step) -> None:
-        measured = torch.func.vmap(
-            lambda params, batch: chain(learner, params, batch["features"], batch.get("patches"), batch["labels"]),
-            chunk_size=8,
-        )(step.params, step.inputs)
-        for replica, seed in enumerate(seeds):
-            params = replicas.unstack(step.params, replica)
-            values = gate.openness(learner.gate_values(params, data.test_features))
+        if step.index in recipe.looks:
+            looks.append(_look(learner, data, step.params).assign(step=step.index))
+        if step.index not in recorded:
+            return
+        measured = _measured(learner, step.params, step.inputs)
+        values = _gates(learner, step.params, data)
+        for i, run in enumerate(runs):
+            own = data.test_labels[data.test_place[i]]
             table.append(
-                {"seed": seed, "step": step.index, "loss": float(step.loss[replica])}
-                | {name: float(value[replica]) for name, value in measured.items()}
-                | gate_statistics(values, data.test_labels, gate.selects)
+                {"replica": i, "seed": run.seed, "step": step.index, "loss": float(step.loss[i])}
+                | {name: float(value[i]) for name, value in measured.items()}
+                | gate_statistics(gate.openness(values[i][own >= 0]), own[own >= 0], gate.selects)
             )
 
-    rates = {name: recipe.gate_rate for name in learner.groups().get("gate", [])}
     done = replicas.train(
         loss,
-        initial,
+        start,
         draw,
         recipe.build(),
-        rates=rates,
+        rates=_rates(learner, settings, recipe.steps, device),
+        adjust=_balance(learner, settings, device),
         label=label,
         record=record if gate is not None else None,
-        record_at=recipe.recorded(),
+        record_at={*recorded, *recipe.looks},
     )
-    return Trained(learner, data, tuple(seeds), done.params, done.losses, done.diverged_at, pd.DataFrame(table))
+    if gate is not None and recipe.steps in recipe.looks:
+        looks.append(_look(learner, data, done.params).assign(step=recipe.steps))
+    return Trained(
+        learner,
+        data,
+        done.params,
+        done.losses,
+        done.diverged_at,
+        pd.DataFrame(table),
+        pd.concat(looks, ignore_index=True) if looks else pd.DataFrame(),
+    )
+
+
+def _rates(
+    learner: Learner, settings: Sequence[Setting], steps: int, device: torch.device
+) -> replicas.Rates | Callable[[int], replicas.Rates]:
+    """Multipliers of the gate's learning rate, one per replica; before a replica's delay is over, zero."""
+    names = learner.groups().get("gate", [])
+    rate = torch.tensor([setting.gate_rate for setting in settings], device=device)
+    start = torch.tensor([round(setting.delay * steps) for setting in settings], device=device)
+    if not start.any():
+        return dict.fromkeys(names, rate)
+    return lambda step: dict.fromkeys(names, torch.where(step < start, 0.0, rate))
+
+
+def _balance(
+    learner: Learner, settings: Sequence[Setting], device: torch.device
+) -> Callable[[Tree], Tree] | None:
+    """Scales the gate's gradient to the norm of the prompts' gradient, in the replicas that ask for it."""
+    if not any(setting.balance for setting in settings):
+        return None
+    asked = torch.tensor([setting.balance for setting in settings], device=device)
+
+    def norm(gradients: Tree, group: str) -> Tensor:
+        squares = [g.flatten(1).square().sum(1) for name, g in gradients.items() if name.startswith(group)]
+        return torch.stack(squares).sum(0).sqrt()
+
+    def adjust(gradients: Tree) -> Tree:
+        wanted = norm(gradients, "prompt.") / norm(gradients, "gate.").clamp_min(1e-30)
+        factor = torch.where(asked, wanted, 1.0)
+        return {
+            name: g * factor.reshape(-1, *(1,) * (g.ndim - 1)) if name.startswith("gate.") else g
+            for name, g in gradients.items()
+        }
+
+    return adjust
+
+
+def _measured(learner: Learner, params: Tree, inputs: Tree) -> Tree:
+    """The chain of gradients of each replica on its batch."""
+
+    def one(params: Tree, batch: Tree) -> Tree:
+        return chain(learner, params, batch["features"], batch.get("patches"), batch["labels"], batch["constants"])
+
+    return torch.func.vmap(one, chunk_size=8)(params, inputs)
+
+
+def chains(learner: Learner, data: Data, params: Tree, index: Tensor) -> Tree:
+    """:func:`lib.prompts.diagnosis.chain` of every replica on its training pictures ``index`` [R, B]; values [R]."""
+    return _measured(learner, params, data.inputs(index))
+
+
+@torch.no_grad()
+def _gates(learner: Learner, params: Tree, data: Data) -> Tensor:
+    """Gate values [R, N', U] on the test pictures."""
+    features = data.test_features[data.test_place]
+    return torch.func.vmap(learner.gate_values)(params, features, data.constants)
+
+
+def _look(learner: Learner, data: Data, params: Tree) -> pd.DataFrame:
+    """What :func:`train` promises of a closer look, a row per replica."""
+    device, gate = data.labels.device, learner.gate
+    counts = [data.sizes[place] for place in data.place.tolist()]
+    # Fewer pictures than asked for are taken again, in the same order: every replica looks at the same number.
+    drawn = [
+        torch.randperm(n, generator=stream(run.seed, "probe")).repeat(-(-PROBE // n))[:PROBE]
+        for n, run in zip(counts, data.replicas, strict=True)
+    ]
+    index = torch.stack(drawn).to(device)
+    probe = data.inputs(index)
+    measured = chains(learner, data, params, index[:, :PICTURES])
+    with torch.no_grad():
+        values = torch.func.vmap(learner.gate_values)(params, probe["features"], data.constants)
+        held = {
+            "own": values,
+            "mean": values.mean(1, keepdim=True).expand_as(values),
+            "shuffled": values.roll(1, 1),
+        }
+
+        def loss(params: Tree, batch: Tree, values: Tensor) -> Tensor:
+            logits = learner.logits(
+                params, batch["features"], batch.get("patches"), gate=values, constants=batch["constants"]
+            )
+            return F.cross_entropy(logits, batch["labels"])
+
+        losses = {name: torch.func.vmap(loss, chunk_size=8)(params, probe, value) for name, value in held.items()}
+    rows = [
+        {"replica": i, "seed": run.seed}
+        | {name: float(measured[name][i]) for name in ("gap", "gap_rms", "snr")}
+        | gate_statistics(gate.openness(values[i]), probe["labels"][i], gate.selects)
+        | {f"loss_{name}": float(losses[name][i] - losses["own"][i]) for name in ("mean", "shuffled")}
+        for i, run in enumerate(data.replicas)
+    ]
+    scores = _evaluate(learner, data, params).pivot(index="replica", columns="variant", values="accuracy")
+    return pd.DataFrame(rows).join(scores.add_prefix("accuracy_"), on="replica")
 
 
 VARIANTS = ("gated", "mean", "shuffled")
 """The gate as trained; held at its mean over the test pictures; shuffled between them."""
 
 
-@torch.no_grad()
 def evaluate(trained: Trained, batch: int = 60) -> pd.DataFrame:
-    """Test accuracy in per cent of every seed: columns seed, variant, accuracy, loss (cross-entropy in nats).
+    """Test accuracy in per cent of every replica: columns replica, seed, variant, accuracy, test_loss (nats).
 
     A gated learner has the three :data:`VARIANTS`, a learner without a gate the one variant "fixed".
     """
-    learner, data = trained.learner, trained.data
+    return _evaluate(trained.learner, trained.data, trained.params, batch)
+
+
+@torch.no_grad()
+def _evaluate(learner: Learner, data: Data, params: Tree, batch: int = 60) -> pd.DataFrame:
+    runs, labels = data.replicas, data.test_labels[data.test_place]
+    there = labels >= 0
+    gates: dict[str, Tensor | None] = {"fixed": None}
+    if learner.gate is not None:
+        own = _gates(learner, params, data)
+        # Means and shuffles keep to the pictures that are there.
+        mean = torch.stack([values[mine].mean(0) for values, mine in zip(own, there, strict=True)])
+        other = own.clone()
+        for values, mine, run in zip(other, there, runs, strict=True):
+            order = torch.randperm(int(mine.sum()), generator=stream(run.seed, "shuffle")).to(values.device)
+            values[mine] = values[mine][order]
+        gates = dict(zip(VARIANTS, (own, mean, other), strict=True))
     rows = []
-    for replica, seed in enumerate(trained.seeds):
-        params = replicas.unstack(trained.params, replica)
-        gates: dict[str, Tensor | None] = {"fixed": None}
-        if learner.gate is not None:
-            own = learner.gate_values(params, data.test_features)
-            order = torch.randperm(len(own), generator=stream(seed, "shuffle")).to(own.device)
-            gates = dict(zip(VARIANTS, (own, own.mean(0), own[order]), strict=True))
-        for variant, gate in gates.items():
-            logits = torch.cat(
-                [
-                    learner.logits(
-                        params,
-                        data.test_features[part],
-                        None if data.test_patches is None else data.test_patches[part],
-                        gate=gate if gate is None or gate.ndim == 1 else gate[part],
-                    )
-                    for part in torch.arange(len(data.test_labels), device=learner.backbone.device).split(batch)
-                ]
-            )
-            correct = logits.argmax(1) == data.test_labels
-            rows.append(
-                {
-                    "seed": seed,
-                    "variant": variant,
-                    "accuracy": 100 * float(correct.float().mean()),
-                    "test_loss": float(F.cross_entropy(logits, data.test_labels)),
-                }
-            )
-    return pd.DataFrame(rows)
+    for variant, values in gates.items():
+        logits = torch.cat([_logits(learner, data, params, values, part) for part in _groups(len(runs))])
+        right = ((logits.argmax(-1) == labels) & there).sum(1) / there.sum(1)
+        losses = F.cross_entropy(logits.movedim(-1, 1), labels.clamp_min(0), reduction="none")
+        losses = torch.where(there, losses, 0).sum(1) / there.sum(1)
+        rows += [
+            {
+                "replica": i,
+                "seed": run.seed,
+                "variant": variant,
+                "accuracy": 100 * float(right[i]),
+                "test_loss": float(losses[i]),
+            }
+            for i, run in enumerate(runs)
+        ]
+    return pd.DataFrame(rows).sort_values("replica", kind="stable", ignore_index=True)
+
+
+def _groups(count: int, size: int = 8) -> list[slice]:
+    """So many replicas are evaluated at once: the test pictures of all of them would not fit into memory."""
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _logits(
+    learner: Learner, data: Data, params: Tree, values: Tensor | None, part: slice, batch: int = 60
+) -> Tensor:
+    """Logits [r, N', K] on the test pictures for some replicas, with gate ``values`` [R, N', U] or [R, U]."""
+    some = {name: value[part] for name, value in params.items()}
+    constants = {name: value[part] for name, value in data.constants.items()}
+    place = data.test_place[part]
+
+    def one(params: Tree, features: Tensor, patches: Tensor | None, constants: Tree, gate: Tensor | None) -> Tensor:
+        return learner.logits(params, features, patches, gate=gate, constants=constants)
+
+    def shown(tensor: Tensor | None, at: slice) -> Tensor | None:
+        return None if tensor is None else tensor[place, at]
+
+    found = []
+    for start in range(0, data.test_labels.shape[1], batch):
+        at = slice(start, start + batch)
+        gate = values if values is None else values[part] if values.ndim == 2 else values[part, at]
+        given = (some, shown(data.test_features, at), shown(data.test_patches, at), constants, gate)
+        axes = tuple(None if value is None else 0 for value in given)
+        found.append(torch.func.vmap(one, in_dims=axes)(*given))
+    return torch.cat(found, 1)

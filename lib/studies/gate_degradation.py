@@ -27,7 +27,7 @@ class GateDegradation(GateStudy):
 
     def run(self) -> Result:
         store = self.store()
-        gates, _ = self.trainings(Bench(self, store))
+        gates = Bench(self, store).run(self.cells()).moving
         first = gates.loc[gates.groupby(KEYS)["step"].idxmin()].set_index(KEYS)
         last = gates.loc[gates.groupby(KEYS)["step"].idxmax()].set_index(KEYS)
         names = ["information", "spread", "saturation", "class_share", "mean"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -49,11 +49,8 @@ class GateValue(GateStudy):
 
     def run(self) -> Result:
         bench = Bench(self, self.store())
-        _, gated = self.trainings(bench)
-        parts = [gated.assign(recipe="published")]
-        for learner in self.learner:
-            for task in self.task:
-                parts.append(self._fixed(bench, learner, task, self.recipe(), "published"))
+        cells = [replace(cell, label="published") for cell in self.cells()]
+        cells += [self.cell(name, "none", task, label="published") for name in self.learner for task in self.task]
         control = self.recipe(
             steps=self.control_steps,
             batch=self.control_batch,
@@ -62,11 +59,10 @@ class GateValue(GateStudy):
             warmup=0.0,
         )
         for recipe, name in ((self.recipe(), "published"), (control, "control")):
-            if name == "published" and "conflict" in self.task:
-                continue
-            _, scores = bench.run("coop", "length", "conflict", recipe, strength=1.0)
-            parts += [scores.assign(recipe=name), self._fixed(bench, "coop", "conflict", recipe, name)]
-        accuracy = pd.concat(parts, ignore_index=True)
+            if name == "control" or "conflict" not in self.task:
+                both = {"recipe": recipe, "strength": 1.0, "label": name}
+                cells += [self.cell("coop", gate, "conflict", **both) for gate in ("length", "none")]
+        accuracy = bench.run(cells).final.rename(columns={"label": "recipe"})
         verdicts = self.verdicts(accuracy)
         return Result(
             {"accuracy": accuracy, "verdicts": verdicts},
@@ -99,11 +95,6 @@ class GateValue(GateStudy):
             )
         said.append(f"trained for {self.control_steps} steps with Adam, {mean(control, 'over_mean')}.")
         return " ".join(said)
-
-    @staticmethod
-    def _fixed(bench: Bench, learner: str, task: str, recipe: object, name: str) -> pd.DataFrame:
-        _, scores = bench.run(learner, "none", task, recipe)
-        return scores.assign(recipe=name)
 
     @staticmethod
     def differences(accuracy: pd.DataFrame) -> pd.DataFrame:

@@ -6,9 +6,10 @@ one page has trained is stored and serves the next.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -21,6 +22,31 @@ from lib.studies.base import Study
 
 CODE = ("prompts", "gradients", "replicas", "runtime", "studies.gating")
 KEYS = ["learner", "gate", "task", "seed"]
+TOGETHER = {"cpu": 16, "cuda": 256}
+"""Replicas that are trained as one batch: on a CPU more bring nothing, and what is finished is stored between batches.
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training for all seeds of a study. ``label`` is the reader's name for it and does not change it."""
+
+    learner: str
+    gate: str
+    task: str
+    recipe: training.Recipe = training.Recipe()
+    setting: training.Setting = training.Setting()
+    shots: int = 16
+    strength: float = 1.0
+    label: str = field(default="", compare=False)
+
+
+class Tables(NamedTuple):
+    """What a set of cells gives: a row per recorded step, per variant at the end, per closer look; and seed."""
+
+    moving: pd.DataFrame
+    final: pd.DataFrame
+    looks: pd.DataFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +87,26 @@ class PromptStudy(Study):
         checks.integer("seeds", self.seeds, 1, 1000)
         checks.integer("shots", self.shots, 1, tasks.POOL)
         checks.integer("tokens", self.tokens, 1)
-        checks.number("prompt_std", self.prompt_std, above=0)
         checks.number("strength", self.strength, 0, 1)
         checks.integer("test_size", self.test_size, 2, 100_000)
-        self.recipe()
+        self.recipe(), self.setting()
         backbones.check(self.backbone, self.pretrained)
 
     def recipe(self, **changes: object) -> training.Recipe:
         """The training recipe; ``changes`` replace single entries."""
         own = {name: getattr(self, name) for name in ("steps", "batch", "rate", "optimiser")}
         return training.Recipe(**(own | changes))
+
+    def setting(self, **changes: object) -> training.Setting:
+        """What the study sets beside the recipe; ``changes`` replace single entries."""
+        return training.Setting(**({"prompt_std": self.prompt_std} | changes))
+
+    def cell(self, learner: str, gate: str, task: str, **changes: object) -> Cell:
+        """One cell with the study's recipe, setting, shots and strength; ``changes`` replace single entries."""
+        # Without a gate only the prompts can be set: the same training serves studies of different gates.
+        setting = self.setting() if gate != "none" else training.Setting(prompt_std=self.prompt_std)
+        own = {"recipe": self.recipe(), "setting": setting, "shots": self.shots, "strength": self.strength}
+        return Cell(learner, gate, task, **(own | changes))
 
     def load(self) -> backbones.Backbone:
         """The frozen backbone on the study's device."""
@@ -90,19 +126,14 @@ class GateStudy(PromptStudy):
         object.__setattr__(self, "gate", checks.choices("gate", self.gate, gates.GATES))
         learners.pairs(self.learner, self.gate)
 
-    def recipe(self, **changes: object) -> training.Recipe:
-        """The training recipe with the gate's own rate; ``changes`` replace single entries."""
-        return super().recipe(**({"gate_rate": self.gate_rate} | changes))
+    def setting(self, **changes: object) -> training.Setting:
+        """What the study sets beside the recipe, the gate's rate included; ``changes`` replace single entries."""
+        return super().setting(**({"gate_rate": self.gate_rate} | changes))
 
-    def cells(self) -> list[tuple[str, str, str]]:
-        """Every (learner, gate, task) of the study: selectors with the pool, other gates with other learners."""
+    def cells(self) -> list[Cell]:
+        """Every learner, gate and task of the study: selectors with the pool, other gates with other learners."""
         chosen = learners.pairs(self.learner, self.gate)
-        return [(learner, gate, task) for learner, gate in chosen for task in self.task]
-
-    def trainings(self, bench: Bench) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Trajectories and test accuracies of all gated cells."""
-        parts = [bench.run(learner, gate, task, self.recipe()) for learner, gate, task in self.cells()]
-        return tuple(pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
+        return [self.cell(learner, gate, task) for learner, gate in chosen for task in self.task]
 
 
 class Bench:
@@ -116,63 +147,113 @@ class Bench:
         """The backbone, loaded on first use: a page whose trainings are stored never needs it."""
         return self.study.load()
 
-    def run(
-        self, learner: str, gate: str, task: str, recipe: training.Recipe, strength: float | None = None
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """One cell, all seeds: its trajectory (empty without a gate) and its accuracies per gate variant."""
+    def run(self, cells: Sequence[Cell]) -> Tables:
+        """All cells for all seeds: what is stored is fetched, the rest is trained in batches of one learner.
+
+        Tables have the columns learner, gate, task, strength, shots, steps and label in front; a gate's trajectory and
+        looks are empty for learners without one.
+        """
+        # A reader's own gate may change from one run to the next; its source is not part of the key.
+        stored, fresh = [], []
+        for cell in dict.fromkeys(cells):
+            ours = cell.gate == "none" or gates.GATES[cell.gate].__module__ == gates.__name__
+            (stored if ours else fresh).append(cell)
+
+        def compute(missing: list[int]) -> Iterator[dict[int, pd.DataFrame]]:
+            for group in self._train_all([stored[place] for place in missing]):
+                yield {missing[i]: table for i, table in group.items()}
+
+        tables = {fresh[i]: table for group in self._train_all(fresh) for i, table in group.items()}
+        kept = self.store.get_or_run_all(
+            "gating",
+            [self._config(cell) for cell in stored],
+            compute,
+            device=resolve_device(self.study.device),
+            seeds=list(range(self.study.seeds)),
+        )
+        tables |= dict(zip(stored, kept, strict=True))
+        named = [
+            tables[c].assign(
+                learner=c.learner,
+                gate=c.gate,
+                task=c.task,
+                strength=c.strength,
+                shots=c.shots,
+                steps=c.recipe.steps,
+                label=c.label,
+            )
+            for c in cells
+        ]
+        table = pd.concat(named, ignore_index=True)
+        # The parts have columns of their own; each is empty in the rows of the others.
+        parts = (table[table["part"] == part].drop(columns="part") for part in ("trajectory", "accuracy", "look"))
+        return Tables(*(part.loc[:, _filled(part)].reset_index(drop=True) for part in parts))
+
+    def _config(self, cell: Cell) -> dict[str, object]:
         study = self.study
-        strength = study.strength if strength is None else strength
-        config = {
-            "learner": learner,
-            "gate": gate,
-            "task": task,
+        return {
+            "learner": cell.learner,
+            "gate": cell.gate,
+            "task": cell.task,
             "seeds": list(range(study.seeds)),
-            "shots": study.shots,
+            "shots": cell.shots,
             "tokens": study.tokens,
-            "prompt_std": study.prompt_std,
             "test_size": study.test_size,
             "backbone": study.backbone,
             "pretrained": study.pretrained,
-            "strength": strength if task == "conflict" else None,
-            "recipe": {name: getattr(recipe, name) for name in recipe.__dataclass_fields__},
+            "strength": cell.strength if cell.task == "conflict" else None,
+            "recipe": asdict(cell.recipe),
+            "setting": asdict(cell.setting),
             "weights": backbones.identity(study.backbone, study.pretrained),
             "code": code_version(*CODE),
         }
 
-        def compute() -> pd.DataFrame:
-            seeds = range(study.seeds)
-            chosen = tasks.get(task, strength)
-            prompt_learner = learners.Learner(
-                learner,
-                self.backbone,
-                chosen.names,
-                template=chosen.template,
-                gate=gate,
-                tokens=study.tokens,
-                std=study.prompt_std,
-            )
-            sees = prompt_learner.design.sees
-            data = training.prepare(self.backbone, chosen, study.shots, seeds, study.test_size, sees)
-            trained = training.train(prompt_learner, data, recipe, seeds, label=f"{learner} {gate} {task}")
-            scores = training.evaluate(trained).assign(
-                diverged_at=lambda t: [int(trained.diverged_at[s]) for s in t["seed"]]
-            )
-            return pd.concat(
-                [trained.trajectory.assign(part="trajectory"), scores.assign(part="accuracy")],
-                ignore_index=True,
-            )
+    def _train_all(self, cells: Sequence[Cell]) -> Iterator[dict[int, pd.DataFrame]]:
+        """Batches of cells of one learner, gate and recipe, tasks of a size side by side; tables by place."""
+        device = resolve_device(self.study.device)
+        size = max(1, TOGETHER.get(device.type, TOGETHER["cpu"]) // self.study.seeds)
+        alike: dict[tuple, list[tuple[int, Cell]]] = {}
+        for place, cell in enumerate(cells):
+            alike.setdefault((cell.learner, cell.gate, cell.recipe), []).append((place, cell))
+        for group in alike.values():
+            group.sort(key=lambda entry: (len(tasks.get(entry[1].task).names), entry[0]))
+            for start in range(0, len(group), size):
+                yield self._train(group[start : start + size])
 
-        if gate == "none" or gates.GATES[gate].__module__ == gates.__name__:
-            device = resolve_device(study.device)
-            table = self.store.get_or_run("gating", config, compute, device=device, seeds=config["seeds"])
-        else:
-            # A reader's own gate may change from one run to the next; its source is not part of the key.
-            table = compute()
-        table = table.assign(learner=learner, gate=gate, task=task, steps=recipe.steps)
-        # The two parts have columns of their own; each is empty in the rows of the other.
-        parts = (table[table["part"] == part].drop(columns="part") for part in ("trajectory", "accuracy"))
-        moving, final = (part.loc[:, part.notna().all() & (part != "").all()].reset_index(drop=True) for part in parts)
-        return moving, final
+    def _train(self, group: list[tuple[int, Cell]]) -> dict[int, pd.DataFrame]:
+        """Trains some cells as one batch."""
+        study, first = self.study, group[0][1]
+        chosen = {(c.task, c.strength): tasks.get(c.task, c.strength) for _, c in group}
+        own = chosen[first.task, first.strength]
+        learner = learners.Learner(
+            first.learner, self.backbone, own.names, template=own.template, gate=first.gate, tokens=study.tokens
+        )
+        runs = [
+            training.Replica(chosen[cell.task, cell.strength], seed, cell.setting, cell.shots)
+            for _, cell in group
+            for seed in range(study.seeds)
+        ]
+        data = training.prepare(learner, runs, study.test_size)
+        named = ", ".join(dict.fromkeys(cell.task for _, cell in group))
+        trained = training.train(learner, data, first.recipe, f"{first.learner} {first.gate} {named}")
+        scores = training.evaluate(trained)
+        scores["diverged_at"] = scores["replica"].map(dict(enumerate(trained.diverged_at.tolist())))
+        tables = {"trajectory": trained.trajectory, "accuracy": scores, "look": trained.looks}
+        found = {}
+        for number, (place, _) in enumerate(group):
+            mine = range(number * study.seeds, (number + 1) * study.seeds)
+            parts = [
+                table[table["replica"].isin(mine)].drop(columns="replica").assign(part=part)
+                for part, table in tables.items()
+                if len(table)
+            ]
+            found[place] = pd.concat(parts, ignore_index=True)
+        return found
+
+
+def _filled(table: pd.DataFrame) -> pd.Series:
+    """Which columns hold something, or are named by every cell."""
+    return (table.notna() & (table != "")).any() | table.columns.isin(["label"])
 
 
 def per_seed(table: pd.DataFrame, column: str) -> list[float]:

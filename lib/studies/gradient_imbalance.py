@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from lib import replicas
 from lib.prompts import tasks, training
 from lib.prompts.backbone import Backbone, load
-from lib.prompts.diagnosis import FACTORS, chain
+from lib.prompts.diagnosis import FACTORS
 from lib.prompts.learners import Learner
 from lib.results import Store, code_version, provenance
 from lib.runtime import resolve_device, stream
@@ -35,7 +34,7 @@ class GradientImbalance(GateStudy):
 
     def run(self) -> Result:
         store = self.store()
-        gaps, _ = self.trainings(Bench(self, store))
+        gaps = Bench(self, store).run(self.cells()).moving
         null_gaps = self._null(store)
         start = gaps[gaps["step"] == 0]
         device = resolve_device(self.device)
@@ -54,16 +53,16 @@ class GradientImbalance(GateStudy):
                 [
                     gap_before_training(
                         random,
-                        learner=learner,
-                        gate=gate,
-                        task=task,
+                        learner=cell.learner,
+                        gate=cell.gate,
+                        task=cell.task,
                         seeds=self.seeds,
-                        prompt_std=self.prompt_std,
                         tokens=self.tokens,
                         batch=self.batch,
                         strength=self.strength,
-                    ).assign(learner=learner, gate=gate, task=task)
-                    for learner, gate, task in self.cells()
+                        prompt_std=self.prompt_std,
+                    ).assign(learner=cell.learner, gate=cell.gate, task=cell.task)
+                    for cell in self.cells()
                 ],
                 ignore_index=True,
             )
@@ -150,43 +149,22 @@ def gap_before_training(
     learner: str = "coop",
     gate: str = "length",
     task: str = "texture",
-    prompt_std: float = 0.02,
-    gate_bias: float = 0.0,
-    gate_gain: float = 1.0,
     seeds: int = 4,
     batch: int = 16,
     tokens: int = 4,
     strength: float = 1.0,
+    **setting: object,
 ) -> pd.DataFrame:
     """The gap and its factors at initialisation, in decades: one row per seed. Takes a second or less.
 
-    ``prompt_std`` is the standard deviation of the initial prompts, ``gate_bias`` shifts the gate's
-    pre-activation (0: half open), ``gate_gain`` scales the feature that the gate sees.
+    ``setting`` are entries of :class:`lib.prompts.training.Setting`: ``prompt_std``, ``bias``, ``gain`` and so on.
     """
     chosen = tasks.get(task, strength)
-    model = Learner(
-        learner,
-        backbone,
-        chosen.names,
-        template=chosen.template,
-        gate=gate,
-        tokens=tokens,
-        std=prompt_std,
-        gate_bias=gate_bias,
-        gate_gain=gate_gain,
-    )
+    model = Learner(learner, backbone, chosen.names, template=chosen.template, gate=gate, tokens=tokens)
     shots = -(-batch // len(chosen.names))
-    data = training.prepare(backbone, chosen, shots, range(seeds), 2, model.design.sees)
-    params = replicas.stack([model.initial(stream(seed, "initial", learner)) for seed in range(seeds)])
+    runs = [training.Replica(chosen, seed, training.Setting(**setting), shots) for seed in range(seeds)]
+    data = training.prepare(model, runs, 2)
     # A random batch per seed, as training would draw it.
-    rows = torch.stack(
-        [torch.randperm(len(data.labels), generator=stream(seed, "batches"))[:batch] for seed in range(seeds)]
-    ).to(backbone.device)
-    place = torch.arange(seeds, device=backbone.device)[:, None]
-    inputs = {"features": data.features[place, rows], "labels": data.labels[rows]}
-    if data.patches is not None:
-        inputs["patches"] = data.patches[place, rows]
-    measured = torch.func.vmap(lambda p, x: chain(model, p, x["features"], x.get("patches"), x["labels"]))(
-        params, inputs
-    )
+    rows = [torch.randperm(data.sizes[0], generator=stream(seed, "batches"))[:batch] for seed in range(seeds)]
+    measured = training.chains(model, data, training.initial(model, data), torch.stack(rows).to(backbone.device))
     return pd.DataFrame({name: value.tolist() for name, value in measured.items()}).assign(seed=range(seeds))

@@ -34,8 +34,7 @@ class Learners(PromptStudy):
 
     def run(self) -> Result:
         bench = Bench(self, self.store())
-        parts = [bench.run(learner, "none", task, self.recipe())[1] for learner in self.learner for task in self.task]
-        accuracy = pd.concat(parts, ignore_index=True)
+        accuracy = bench.run([self.cell(name, "none", task) for name in self.learner for task in self.task]).final
         designs = self.designs(bench)
         return Result(
             {"accuracy": accuracy, "designs": designs},
@@ -57,7 +56,7 @@ class Learners(PromptStudy):
         return self._learner(Bench(self, self.store()), name, tasks.get(self.task[0]).names).table()
 
     def _learner(self, bench: Bench, name: str, names: Sequence[str]) -> learners.Learner:
-        return learners.Learner(name, bench.backbone, names, tokens=self.tokens, std=self.prompt_std)
+        return learners.Learner(name, bench.backbone, names, tokens=self.tokens)
 
     @staticmethod
     def _findings(accuracy: pd.DataFrame, designs: pd.DataFrame) -> Findings:
