@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 from lib.checks import ParameterError
 from lib.figures import prompts as figures
-from lib.prompts import gates, learners
+from lib.prompts import data, gates, learners, tasks
 from lib.prompts.diagnosis import FACTORS
+from lib.runtime import stream
 from lib.studies.gate_degradation import GateDegradation
 from lib.studies.gate_value import GateValue
 from lib.studies.gating import Bench
@@ -114,6 +120,62 @@ def test_a_gate_of_ones_own_goes_where_the_others_go_and_is_never_stored(tmp_pat
     assert len(list(tmp_path.glob("gating/*.csv.gz"))) == 1, "its source is not part of a key"
     gaps = GradientImbalance(**{**TINY, "gate": "whole"}, results=str(tmp_path)).run().table
     np.testing.assert_allclose(gaps[list(FACTORS)].sum(axis=1), gaps["gap"], atol=1e-4)
+
+
+@pytest.fixture
+def album(tmp_path) -> str:
+    """Pictures of the world on disk as CoOp keeps them, with class names that MiniCLIP knows."""
+    names = ("circle", "cup", "star", "ring", "heart")
+    split = {"train": [], "val": [], "test": []}
+    task = tasks.get("shape")
+    for label, name in enumerate(names):
+        for part, count in (("train", 3), ("test", 4)):
+            place = torch.full((count,), task.names.index(name))
+            images, _ = task.draw(place, stream(0, part, name))
+            for number, image in enumerate(images):
+                path = tmp_path / "album" / "images" / f"{part}_{name}_{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray((image.permute(1, 2, 0) * 255).byte().numpy()).save(path)
+                split[part].append([path.name, label, name])
+    (tmp_path / "album" / "split_zhou_Album.json").write_text(json.dumps(split), encoding="utf-8")
+    return str(tmp_path / "album")
+
+
+@pytest.mark.parametrize("learner", ["coop", "maple"])
+def test_real_pictures_go_where_the_world_goes(tmp_path, album, learner):
+    tiny = {**TINY, "task": "folder", "learner": learner, "root": album, "results": str(tmp_path / "store")}
+    everything = GateValue(**tiny, control_steps=2, control_batch=2).run().table
+    assert set(everything[everything["task"] == "folder"]["variant"]) == {"fixed", "gated", "mean", "shuffled"}
+    halved = GateValue(**tiny, protocol="base_to_new", control_steps=2, control_batch=2).run().table
+    real = halved[halved["task"] == "folder"]
+    # Three base classes of four pictures, two new ones: accuracies are twelfths and eighths.
+    for column, pictures in (("accuracy", 12), ("new", 8)):
+        right = real[column] * pictures / 100
+        np.testing.assert_allclose(right, right.round(), atol=1e-6)
+    harmonic = 2 * real["accuracy"] * real["new"] / (real["accuracy"] + real["new"])
+    np.testing.assert_allclose(real["harmonic"], harmonic)
+    assert real["new"].mean() > 60, "two shapes in MiniCLIP's own words are told apart without any training"
+    gaps = GradientImbalance(**tiny).run()
+    assert {"folder"} == set(gaps.table["task"]) == set(gaps.tables["null"]["task"])
+
+
+def test_real_pictures_that_cannot_be_used_are_refused_before_anything_is_loaded(tmp_path, album):
+    for change, words in (
+        ({"root": str(tmp_path / "gone")}, "^root must be a folder"),
+        ({"shots": 4}, "^shots must be at most 3 "),
+        ({"protocol": "zero"}, "^protocol must be one of few_shot, base_to_new"),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            GateValue(**{**TINY, "task": "folder", "root": album, "results": str(tmp_path / "store"), **change})
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_change_of_the_pictures_is_a_change_of_the_key(tmp_path, album):
+    study = GateValue(**{**TINY, "task": "folder", "root": album, "results": str(tmp_path / "store")})
+    before = study.find("folder")[0].identity()
+    picture = next(Path(album, "images").glob("*.png"))
+    picture.write_bytes(picture.read_bytes() + b"more")
+    assert data.get("folder", album)[0].identity() != before
 
 
 def test_learners_and_gates_without_a_partner_are_refused():

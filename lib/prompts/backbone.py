@@ -53,7 +53,8 @@ class WordTokenizer:
         texts = [texts] if isinstance(texts, str) else list(texts)
         tokens = torch.full((len(texts), self.context_length), self.ids[world.PAD], dtype=torch.long)
         for row, text in zip(tokens, texts, strict=True):
-            words = [world.START, *text.split(), world.END]
+            # Its own captions end without a full stop; templates for other backbones may have one.
+            words = [world.START, *text.removesuffix(".").split(), world.END]
             unknown = [word for word in words if word not in self.ids]
             if unknown:
                 raise ParameterError(

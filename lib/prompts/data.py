@@ -24,6 +24,7 @@ equals the published one: no pickle of unknown content is loaded. As a folder of
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import reprlib
@@ -361,13 +362,17 @@ class RealTask:
         """One zero-shot sentence per class."""
         return [self.template.format(name) for name in self.names]
 
-    def draw(self, shots: int, seed: int, image_size: int) -> tuple[Tensor, Tensor]:
-        """``shots`` different training pictures of every class: [N, 3, S, S] in [0, 1], labels [N] in order.
+    def identity(self) -> str:
+        """What tells one copy of a data set from another: a hash over class names, files and their sizes."""
+        digest = hashlib.sha256(repr((self.names, self.template)).encode())
+        for picture in (picture for part in (self.train, self.test) for group in part for picture in group):
+            known = (picture.name, picture.stat().st_size) if isinstance(picture, Path) else picture.tobytes()
+            digest.update(repr(known).encode())
+        return digest.hexdigest()[:16]
 
-        Raises :class:`ParameterError` for a class with fewer pictures and for the task of the new classes.
-        """
+    def enough(self, shots: int) -> None:
+        """Refuses more training pictures per class than there are, and any for the task of the new classes."""
         checks.integer("shots", shots, 1)
-        checks.integer("image_size", image_size, 1)
         if not self.train:
             raise ParameterError(
                 f"shots must be drawn from the base classes ({self.name!r} is only tested on), but {shots} was given."
@@ -378,6 +383,14 @@ class RealTask:
                     f"shots must be at most {len(pictures)} (the training pictures of class {name!r} in"
                     f" {self.source!r}), but {shots} was given."
                 )
+
+    def draw(self, shots: int, seed: int, image_size: int) -> tuple[Tensor, Tensor]:
+        """``shots`` different training pictures of every class: [N, 3, S, S] in [0, 1], labels [N] in order.
+
+        Raises :class:`ParameterError` for a class with fewer pictures and for the task of the new classes.
+        """
+        checks.integer("image_size", image_size, 1)
+        self.enough(shots)
         generator = stream(seed, "task", self.source, "train")
         drawn = [
             pictures[place]
@@ -408,7 +421,7 @@ class RealTask:
         """What :func:`lib.prompts.tasks.few_shot` gives for the procedural world; there is no cue."""
         images, labels = self.draw(shots, seed, image_size)
         test_images, test_labels = self.tested(test_size, image_size)
-        return tasks.FewShot(self, images, labels, None, test_images, test_labels, None)
+        return tasks.FewShot(images, labels, None, test_images, test_labels, None)
 
 
 def halves(labels: Iterable[int]) -> tuple[list[int], list[int]]:

@@ -24,6 +24,41 @@ def _squares(tree: Tree) -> Tensor:
     return torch.stack([value.square().sum() for value in tree.values()]).sum()
 
 
+def _gradients(
+    learner: Learner,
+    params: Tree,
+    features: Tensor,
+    patches: Tensor | None,
+    labels: Tensor,
+    constants: Tree | None,
+) -> tuple[Tree, dict[str, Tree | Tensor]]:
+    """Gradients of the mean loss: for the parameters, and picture by picture for prompts p'(x) and pre-activations."""
+    gate, batch = learner.gate, features.shape[0]
+    prompts = learner.prompts(params)
+    zeros = {
+        "prompts": {name: features.new_zeros(batch, *gate.changed(value).shape) for name, value in prompts.items()},
+        "gate": features.new_zeros(batch, gate.units),
+    }
+
+    def loss(params: Tree, nudges: Tree) -> Tensor:
+        logits = learner.logits(params, features, patches, nudge=Nudge(**nudges), constants=constants)
+        return F.cross_entropy(logits, labels)
+
+    return torch.func.grad(loss, argnums=(0, 1))(params, zeros)
+
+
+def upstream(
+    learner: Learner,
+    params: Tree,
+    features: Tensor,
+    patches: Tensor | None,
+    labels: Tensor,
+    constants: Tree | None = None,
+) -> Tree:
+    """dL/dp'(x) for every learned prompt, picture by picture [B, L, M, d]."""
+    return _gradients(learner, params, features, patches, labels, constants)[1]["prompts"]
+
+
 def chain(
     learner: Learner,
     params: Tree,
@@ -55,19 +90,8 @@ def chain(
     ``gap`` is computed from the autograd gradients alone, not from the factors. ``snr`` is the signal-to-noise ratio
     of one picture's gate gradient, |E g|^2 / tr Cov g without the bias of few pictures (it can come out negative).
     """
-    gate = learner.gate
-    batch = features.shape[0]
-    prompts = learner.prompts(params)
-    zeros = {
-        "prompts": {name: features.new_zeros(batch, *gate.changed(value).shape) for name, value in prompts.items()},
-        "gate": features.new_zeros(batch, gate.units),
-    }
-
-    def loss(params: Tree, nudges: Tree) -> Tensor:
-        logits = learner.logits(params, features, patches, nudge=Nudge(**nudges), constants=constants)
-        return F.cross_entropy(logits, labels)
-
-    gradients, nudged = torch.func.grad(loss, argnums=(0, 1))(params, zeros)
+    gate, prompts, batch = learner.gate, learner.prompts(params), features.shape[0]
+    gradients, nudged = _gradients(learner, params, features, patches, labels, constants)
     deltas = nudged["prompts"]
     seen = learner.shown(features, constants)
     z = learner.judged(params, seen, constants)

@@ -198,13 +198,12 @@ class Learner:
         With text prompts: "start" [1, d], "names" [N, G T, d] and "end" [N, G], N sequences of G class names of T
         tokens (what follows the name included); otherwise "text" [K, F], the features of the sentences. ``room`` is a
         number of classes and of tokens to leave room for, so that tasks fit into one batch: classes that a
-        task does not have are False in "present" [K] and get a logit of minus infinity.
+        task does not have are False in "present" [K] and get a logit of minus infinity. Own contexts belong to their
+        classes: other tasks must have as many.
         """
         backbone = self.backbone
         count = max(len(classes), room[0])
-        words: Tree = {}
-        if room[0]:
-            words["present"] = torch.arange(count, device=backbone.device) < len(classes)
+        words = {"present": torch.arange(count, device=backbone.device) < len(classes)}
         if not self.design.text:
             text = backbone.text_features([template.format(name) for name in classes])
             return words | {"text": torch.cat([text, text[:1].expand(count - len(classes), -1)])}
@@ -348,9 +347,7 @@ class Learner:
         if visual is not None:
             features = self._image(visual, patches)
         similarity = features @ text.T if text.ndim == 2 else (text @ features[..., None]).squeeze(-1)
-        if "present" in constants:
-            similarity = similarity.masked_fill(~constants["present"], -torch.inf)
-        return self.backbone.scale * similarity
+        return self.backbone.scale * similarity.masked_fill(~constants["present"], -torch.inf)
 
     def shown(self, features: Tensor, constants: Tree | None = None) -> Tensor:
         """What the gate sees for pictures [B, F]: their features after "shift" and "map", or their neighbours'."""
@@ -395,8 +392,7 @@ class Learner:
             return torch.cat([x[..., :1, :], rows(prompts[..., layer, :, :]), x[..., 1 + self.tokens :, :]], dim=-2)
 
         shared = None if self._alone else (1 + self.tokens, names.shape[1] // end.shape[1])
-        classes = words["present"].shape[0] if "present" in words else self.classes
-        return self.backbone.text_tower(x, end, insert, shared).flatten(-3, -2)[..., :classes, :]
+        return self.backbone.text_tower(x, end, insert, shared).flatten(-3, -2)[..., : len(words["present"]), :]
 
     def _image(self, prompts: Tensor, patches: Tensor) -> Tensor:
         """Image features [B, embed] with prompts [L, M, d_v] or [B, L, M, d_v] behind the patches."""

@@ -255,7 +255,6 @@ def get(name: str, strength: float = 1.0) -> Task:
 class FewShot:
     """Pictures [N, 3, S, S] and labels [N] to train on and to test on; ``cue`` [N] of both for the conflict task."""
 
-    task: Task
     images: Tensor
     labels: Tensor
     cue: Tensor | None
@@ -280,4 +279,4 @@ def few_shot(task: Task, shots: int, seed: int, test_size: int = 240) -> FewShot
     test_labels = torch.arange(test_size) % classes
     test_images, scenes = task.draw(test_labels, test)
     cue, test_cue = (task.cue(part) if task.cue else None for part in (shown, scenes))
-    return FewShot(task, images, labels, cue, test_images, test_labels, test_cue)
+    return FewShot(images, labels, cue, test_images, test_labels, test_cue)

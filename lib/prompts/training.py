@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pandas as pd
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lib import checks, replicas
 from lib.checks import ParameterError
+from lib.prompts.data import RealTask
 from lib.prompts.diagnosis import chain, gate_statistics
 from lib.prompts.learners import Learner
 from lib.prompts.tasks import Task
@@ -113,7 +114,7 @@ class Setting:
 class Replica:
     """One training of a batch."""
 
-    task: Task
+    task: Task | RealTask
     seed: int
     setting: Setting = Setting()
     shots: int = 16
@@ -163,10 +164,14 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
     backbone, device = learner.backbone, learner.backbone.device
     runs = tuple(runs)
     sets = list({(id(run.task), run.shots, run.seed): run for run in runs}.values())
-    splits = [run.task.few_shot(run.shots, run.seed, test_size, backbone.image_size) for run in sets]
     place = [next(i for i, own in enumerate(sets) if _shares(own, run)) for run in runs]
     tests = [next(i for i, own in enumerate(sets) if own.task is run.task) for run in runs]
     order = sorted(set(tests))
+    # A task's test pictures are the same for all its sets: only the first one needs them.
+    splits = [
+        run.task.few_shot(run.shots, run.seed, test_size if i in order else 1, backbone.image_size)
+        for i, run in enumerate(sets)
+    ]
 
     def encode(images: Tensor) -> tuple[Tensor, Tensor | None]:
         patches = backbone.patches(images)
@@ -321,7 +326,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
             looks.append(_look(learner, data, step.params).assign(step=step.index))
         if step.index not in recorded:
             return
-        measured = _measured(learner, step.params, step.inputs)
+        measured = per_replica(chain, learner, step.params, step.inputs)
         values = _gates(learner, step.params, data)
         for i, run in enumerate(runs):
             own = data.test_labels[data.test_place[i]]
@@ -390,18 +395,18 @@ def _balance(
     return adjust
 
 
-def _measured(learner: Learner, params: Tree, inputs: Tree) -> Tree:
-    """The chain of gradients of each replica on its batch."""
+def per_replica(diagnosis: Callable[..., Tree], learner: Learner, params: Tree, inputs: Tree) -> Tree:
+    """A function of :mod:`lib.prompts.diagnosis` for each replica on its batch, as :meth:`Data.inputs` gives it."""
 
     def one(params: Tree, batch: Tree) -> Tree:
-        return chain(learner, params, batch["features"], batch.get("patches"), batch["labels"], batch["constants"])
+        return diagnosis(learner, params, batch["features"], batch.get("patches"), batch["labels"], batch["constants"])
 
-    return torch.func.vmap(one, chunk_size=8)(params, inputs)
+    return torch.func.vmap(one, chunk_size=16)(params, inputs)
 
 
 def chains(learner: Learner, data: Data, params: Tree, index: Tensor) -> Tree:
     """:func:`lib.prompts.diagnosis.chain` of every replica on its training pictures ``index`` [R, B]; values [R]."""
-    return _measured(learner, params, data.inputs(index))
+    return per_replica(chain, learner, params, data.inputs(index))
 
 
 @torch.no_grad()
@@ -453,16 +458,36 @@ VARIANTS = ("gated", "mean", "shuffled")
 """The gate as trained; held at its mean over the test pictures; shuffled between them."""
 
 
-def evaluate(trained: Trained, batch: int = 60) -> pd.DataFrame:
+def elsewhere(trained: Trained, task: RealTask, test_size: int) -> pd.DataFrame:
+    """:func:`evaluate` on the test pictures and class names of another task, such as the new classes of a data set."""
+    learner, data = trained.learner, trained.data
+    backbone, count = learner.backbone, len(data.replicas)
+    images, labels = task.tested(test_size, backbone.image_size)
+    with torch.no_grad():
+        patches = backbone.patches(images)
+        features = backbone.vision_tower(patches)
+    words = learner.words(task.names, task.template)
+    other = replace(
+        data,
+        test_features=features[None],
+        test_patches=patches[None] if learner.design.sees else None,
+        test_labels=labels[None].to(backbone.device),
+        test_place=torch.zeros(count, dtype=torch.long, device=backbone.device),
+        constants=data.constants | replicas.stack([words] * count),
+    )
+    return _evaluate(learner, other, trained.params)
+
+
+def evaluate(trained: Trained) -> pd.DataFrame:
     """Test accuracy in per cent of every replica: columns replica, seed, variant, accuracy, test_loss (nats).
 
     A gated learner has the three :data:`VARIANTS`, a learner without a gate the one variant "fixed".
     """
-    return _evaluate(trained.learner, trained.data, trained.params, batch)
+    return _evaluate(trained.learner, trained.data, trained.params)
 
 
 @torch.no_grad()
-def _evaluate(learner: Learner, data: Data, params: Tree, batch: int = 60) -> pd.DataFrame:
+def _evaluate(learner: Learner, data: Data, params: Tree) -> pd.DataFrame:
     runs, labels = data.replicas, data.test_labels[data.test_place]
     there = labels >= 0
     gates: dict[str, Tensor | None] = {"fixed": None}

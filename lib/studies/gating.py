@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import pandas as pd
 
 from lib import checks
 from lib.prompts import backbone as backbones
-from lib.prompts import gates, learners, tasks, training
+from lib.prompts import data, gates, learners, tasks, training
 from lib.results import Store, code_version
 from lib.runtime import resolve_device
 from lib.studies.base import Study
@@ -61,6 +61,7 @@ class PromptStudy(Study):
         strength              strength of the conflict task
         test_size             test pictures per task
         backbone, pretrained  as in lib.prompts.backbone.load
+        root, protocol        folder of real data sets; "few_shot" or "base_to_new" for them (lib.prompts.data)
 
     Words and numbers are checked when the study is made, before anything is loaded.
     """
@@ -79,13 +80,19 @@ class PromptStudy(Study):
     test_size: int = 120
     backbone: str = backbones.NAME
     pretrained: str = "default"
+    root: str = "data"
+    protocol: str = "few_shot"
 
     def check(self) -> None:
         """Refuses what cannot be trained, before anything is loaded."""
-        for name, allowed in (("task", tasks.TASKS), ("learner", learners.LEARNERS)):
+        for name, allowed in (("task", (*tasks.TASKS, *data.NAMES)), ("learner", learners.LEARNERS)):
             object.__setattr__(self, name, checks.choices(name, getattr(self, name), allowed))
+        checks.choice("protocol", self.protocol, data.PROTOCOLS)
         checks.integer("seeds", self.seeds, 1, 1000)
-        checks.integer("shots", self.shots, 1, tasks.POOL)
+        real = [self.find(task)[0] for task in self.task if task not in tasks.TASKS]
+        checks.integer("shots", self.shots, 1, None if real else tasks.POOL)
+        for task in real:
+            task.enough(self.shots)
         checks.integer("tokens", self.tokens, 1)
         checks.number("strength", self.strength, 0, 1)
         checks.integer("test_size", self.test_size, 2, 100_000)
@@ -108,9 +115,19 @@ class PromptStudy(Study):
         own = {"recipe": self.recipe(), "setting": setting, "shots": self.shots, "strength": self.strength}
         return Cell(learner, gate, task, **(own | changes))
 
+    def find(self, name: str, strength: float = 1.0) -> tuple[tasks.Task | data.RealTask, data.RealTask | None]:
+        """The task of that name, and for a real data set under base_to_new the task of its new classes."""
+        return (tasks.get(name, strength), None) if name in tasks.TASKS else _real(name, self.root, self.protocol)
+
     def load(self) -> backbones.Backbone:
         """The frozen backbone on the study's device."""
         return backbones.load(self.backbone, self.pretrained, resolve_device(self.device))
+
+
+@cache
+def _real(name: str, root: str, protocol: data.Protocol) -> tuple[data.RealTask, data.RealTask | None]:
+    """A data set is listed once a session, not at every mention."""
+    return data.get(name, root, protocol)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +219,7 @@ class Bench:
             "backbone": study.backbone,
             "pretrained": study.pretrained,
             "strength": cell.strength if cell.task == "conflict" else None,
+            "data": None if cell.task in tasks.TASKS else [study.protocol, study.find(cell.task)[0].identity()],
             "recipe": asdict(cell.recipe),
             "setting": asdict(cell.setting),
             "weights": backbones.identity(study.backbone, study.pretrained),
@@ -209,22 +227,27 @@ class Bench:
         }
 
     def _train_all(self, cells: Sequence[Cell]) -> Iterator[dict[int, pd.DataFrame]]:
-        """Batches of cells of one learner, gate and recipe, tasks of a size side by side; tables by place."""
+        """Batches of cells of one learner, gate and recipe, tasks of a size side by side; tables by place.
+
+        A real data set keeps to itself: its test pictures are as many as it has.
+        """
         device = resolve_device(self.study.device)
         size = max(1, TOGETHER.get(device.type, TOGETHER["cpu"]) // self.study.seeds)
         alike: dict[tuple, list[tuple[int, Cell]]] = {}
         for place, cell in enumerate(cells):
-            alike.setdefault((cell.learner, cell.gate, cell.recipe), []).append((place, cell))
+            own = "" if cell.task in tasks.TASKS else cell.task
+            alike.setdefault((cell.learner, cell.gate, cell.recipe, own), []).append((place, cell))
         for group in alike.values():
-            group.sort(key=lambda entry: (len(tasks.get(entry[1].task).names), entry[0]))
+            group.sort(key=lambda entry: (len(self.study.find(entry[1].task)[0].names), entry[0]))
             for start in range(0, len(group), size):
                 yield self._train(group[start : start + size])
 
     def _train(self, group: list[tuple[int, Cell]]) -> dict[int, pd.DataFrame]:
         """Trains some cells as one batch."""
         study, first = self.study, group[0][1]
-        chosen = {(c.task, c.strength): tasks.get(c.task, c.strength) for _, c in group}
-        own = chosen[first.task, first.strength]
+        found = {(c.task, c.strength): study.find(c.task, c.strength) for _, c in group}
+        chosen = {key: task for key, (task, _) in found.items()}
+        own, new = found[first.task, first.strength]
         learner = learners.Learner(
             first.learner, self.backbone, own.names, template=own.template, gate=first.gate, tokens=study.tokens
         )
@@ -233,13 +256,18 @@ class Bench:
             for _, cell in group
             for seed in range(study.seeds)
         ]
-        data = training.prepare(learner, runs, study.test_size)
+        prepared = training.prepare(learner, runs, study.test_size)
         named = ", ".join(dict.fromkeys(cell.task for _, cell in group))
-        trained = training.train(learner, data, first.recipe, f"{first.learner} {first.gate} {named}")
+        trained = training.train(learner, prepared, first.recipe, f"{first.learner} {first.gate} {named}")
         scores = training.evaluate(trained)
         scores["diverged_at"] = scores["replica"].map(dict(enumerate(trained.diverged_at.tolist())))
+        if new is not None:
+            scores["new"] = training.elsewhere(trained, new, study.test_size)["accuracy"]
+            # In words of the field: the harmonic mean of base and new accuracy.
+            both = scores["accuracy"] + scores["new"]
+            scores["harmonic"] = 2 * scores["accuracy"] * scores["new"] / both.clip(lower=1e-9)
         tables = {"trajectory": trained.trajectory, "accuracy": scores, "look": trained.looks}
-        found = {}
+        parted = {}
         for number, (place, _) in enumerate(group):
             mine = range(number * study.seeds, (number + 1) * study.seeds)
             parts = [
@@ -247,8 +275,8 @@ class Bench:
                 for part, table in tables.items()
                 if len(table)
             ]
-            found[place] = pd.concat(parts, ignore_index=True)
-        return found
+            parted[place] = pd.concat(parts, ignore_index=True)
+        return parted
 
 
 def _filled(table: pd.DataFrame) -> pd.Series:

@@ -9,8 +9,10 @@ import torch
 
 from lib.prompts import tasks, training
 from lib.prompts.backbone import Backbone, load
+from lib.prompts.data import RealTask
 from lib.prompts.diagnosis import FACTORS
 from lib.prompts.learners import Learner
+from lib.prompts.tasks import Task
 from lib.results import Store, code_version, provenance
 from lib.runtime import resolve_device, stream
 from lib.studies.base import Result
@@ -55,11 +57,10 @@ class GradientImbalance(GateStudy):
                         random,
                         learner=cell.learner,
                         gate=cell.gate,
-                        task=cell.task,
+                        task=self.find(cell.task, self.strength)[0],
                         seeds=self.seeds,
                         tokens=self.tokens,
                         batch=self.batch,
-                        strength=self.strength,
                         prompt_std=self.prompt_std,
                     ).assign(learner=cell.learner, gate=cell.gate, task=cell.task)
                     for cell in self.cells()
@@ -72,6 +73,7 @@ class GradientImbalance(GateStudy):
             for name, value in self.config().items()
             if name in ("task", "learner", "gate", "seeds", "prompt_std", "tokens", "batch", "strength", "backbone")
         }
+        config["data"] = [self.find(task)[0].identity() for task in self.task if task not in tasks.TASKS]
         config["code"] = code_version(*CODE, "studies.gradient_imbalance")
         return store.get_or_run(
             "null", config, compute, device=resolve_device(self.device), seeds=list(range(self.seeds))
@@ -148,7 +150,7 @@ def gap_before_training(
     *,
     learner: str = "coop",
     gate: str = "length",
-    task: str = "texture",
+    task: str | Task | RealTask = "texture",
     seeds: int = 4,
     batch: int = 16,
     tokens: int = 4,
@@ -157,9 +159,10 @@ def gap_before_training(
 ) -> pd.DataFrame:
     """The gap and its factors at initialisation, in decades: one row per seed. Takes a second or less.
 
-    ``setting`` are entries of :class:`lib.prompts.training.Setting`: ``prompt_std``, ``bias``, ``gain`` and so on.
+    ``strength`` grades the conflict task; ``setting`` are entries of :class:`lib.prompts.training.Setting`:
+    ``prompt_std``, ``bias``, ``gain`` and so on.
     """
-    chosen = tasks.get(task, strength)
+    chosen = tasks.get(task, strength) if isinstance(task, str) else task
     model = Learner(learner, backbone, chosen.names, template=chosen.template, gate=gate, tokens=tokens)
     shots = -(-batch // len(chosen.names))
     runs = [training.Replica(chosen, seed, training.Setting(**setting), shots) for seed in range(seeds)]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from lib.prompts import learners, tasks
+from lib.prompts import learners
 from lib.results import provenance
 from lib.runtime import resolve_device
 from lib.studies.base import Result
@@ -44,7 +44,7 @@ class Learners(PromptStudy):
 
     def designs(self, bench: Bench) -> pd.DataFrame:
         """What each learner learns on the first task, and in how many parameters."""
-        names = tasks.get(self.task[0]).names
+        names = self.find(self.task[0])[0].names
         rows = [
             (name, learners.LEARNERS[name].about, self._learner(bench, name, names).table()["parameters"].sum())
             for name in self.learner
@@ -53,7 +53,7 @@ class Learners(PromptStudy):
 
     def table(self, name: str) -> pd.DataFrame:
         """Every trainable tensor of one learner on this study's backbone: group, tensor, shape, parameters."""
-        return self._learner(Bench(self, self.store()), name, tasks.get(self.task[0]).names).table()
+        return self._learner(Bench(self, self.store()), name, self.find(self.task[0])[0].names).table()
 
     def _learner(self, bench: Bench, name: str, names: Sequence[str]) -> learners.Learner:
         return learners.Learner(name, bench.backbone, names, tokens=self.tokens)
