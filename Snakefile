@@ -82,17 +82,13 @@ rule page:
         "OMP_NUM_THREADS={threads} python -m lib.pages run {params.notebook} {output} {params.arguments}"
 
 
-# The longest pages start first, so that at the end no core waits for one of them.
-LONGEST = [
-    name
-    for name, page in BOOK.items()
-    if page.notebook == "gradient_imbalance" or page.parameters.get("perturbation") == "ir_drop"
-]
+# Pages that the profile marks so start first, so that at the end no core waits for one of them.
+LONGEST = [name for name, page in BOOK.items() if page.first]
 
 
 use rule page as longest_page with:
     wildcard_constraints:
-        page="|".join(LONGEST),
+        page="|".join(LONGEST) or "none",
     priority: 1
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks.memory import SEEDS, STATUS, measured
 from benchmarks.sides import ours, theirs
 
 
@@ -45,17 +46,30 @@ def against_plain(learner: str, batch: int = 16, seeds: int = 8) -> str:
     return f"a straightforward loop takes {found:.1f} times as long per seed as {seeds} seeds in a batch"
 
 
+def memory(learner: str) -> str:
+    """Peak memory of a straightforward loop over the library's, for one seed and for a batch of seeds."""
+    if not STATUS.exists():
+        return "peak memory is read from /proc, which this system does not have"
+    plain, one, batch = (measured(learner, side) for side in ("plain", "one", "batch"))
+    return (
+        f"a straightforward loop peaks at {plain / one:.1f} times the memory of one seed here ({plain / 1024:.0f} and"
+        f" {one / 1024:.0f} MiB beyond weights and data), {SEEDS} seeds in a batch at {batch / 1024:.0f} MiB"
+    )
+
+
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "coop_batched": lambda: batched("coop", "length"),
     "maple_batched": lambda: batched("maple", "length"),
     "coop_plain": lambda: against_plain("coop"),
     "cocoop_plain": lambda: against_plain("cocoop"),
+    "coop_memory": lambda: memory("coop"),
+    "cocoop_memory": lambda: memory("cocoop"),
 }
 
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Ratios of running times, each measured within one run.")
+    parser = argparse.ArgumentParser(description="Ratios of running time and memory, each measured within one run.")
     parser.add_argument("name", nargs="*", choices=[[], *BENCHMARKS], help="benchmarks (default: all)")
     for name in parser.parse_args().name or BENCHMARKS:
         print(f"{name}: {BENCHMARKS[name]()} ({torch.get_num_threads()} threads, median of 3)", flush=True)

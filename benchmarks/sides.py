@@ -8,7 +8,7 @@ from benchmarks import plain
 from lib.prompts import backbone, tasks, training
 from lib.prompts.learners import Learner
 
-STEPS = 10
+STEPS = 30
 TASK = "texture"
 SHOTS = 4
 

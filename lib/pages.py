@@ -56,6 +56,7 @@ class Page:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     threads: int = 1  # CPU threads of its job; 0: all
+    first: bool = False  # starts before other pages that could run
 
     @property
     def source(self) -> Path:

@@ -45,7 +45,8 @@ def test_factors_add_up_and_null_uses_random_weights(tmp_path):
     np.testing.assert_allclose(gaps[list(FACTORS)].sum(axis=1), gaps["gap"], atol=1e-4)
     start = gaps[gaps["step"] == 0]["gap"].to_numpy()
     assert not np.allclose(start, result.tables["null"]["gap"], atol=1e-3)
-    assert len(result.findings) == 6
+    assert len(result.findings) == 8
+    assert len(result.tables["survey"].groupby(["learner", "gate"])) == 7 * 3 + 3
 
 
 def test_gate_value_tells_an_adaptive_gate_from_an_idle_one():
@@ -87,7 +88,7 @@ def test_gate_value_runs_control_and_published_recipe(tmp_path):
     study = GateValue(**TINY, results=str(tmp_path), control_steps=2, control_batch=2)
     accuracy = study.run().table
     assert set(accuracy[accuracy["task"] == "conflict"]["recipe"]) == {"published", "control"}
-    assert set(accuracy[accuracy["task"] == "texture"]["variant"]) == {"fixed", "gated", "mean", "shuffled"}
+    assert set(accuracy[accuracy["task"] == "texture"]["variant"]) == {"fixed", "blind", "gated", "mean", "shuffled"}
     assert accuracy.groupby("recipe")["steps"].first().to_dict() == {"published": 3, "control": 2}
 
 
@@ -145,7 +146,7 @@ def album(tmp_path) -> str:
 def test_real_pictures_go_where_the_world_goes(tmp_path, album, learner):
     tiny = {**TINY, "task": "folder", "learner": learner, "root": album, "results": str(tmp_path / "store")}
     everything = GateValue(**tiny, control_steps=2, control_batch=2).run().table
-    assert set(everything[everything["task"] == "folder"]["variant"]) == {"fixed", "gated", "mean", "shuffled"}
+    assert set(everything[everything["task"] == "folder"]["variant"]) == {"fixed", "blind", "gated", "mean", "shuffled"}
     halved = GateValue(**tiny, protocol="base_to_new", control_steps=2, control_batch=2).run().table
     real = halved[halved["task"] == "folder"]
     # Three base classes of four pictures, two new ones: accuracies are twelfths and eighths.

@@ -219,9 +219,10 @@ def test_labels_are_true():
     assert (scenes.style == world.STYLES.index("inverted")).all()
 
 
+@pytest.mark.parametrize("cue", ["place", "size"])
 @pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
-def test_conflict_strength_is_the_best_that_a_fixed_rule_can_do(strength):
-    task = tasks.conflict(strength)
+def test_conflict_strength_is_the_best_that_a_fixed_rule_can_do(strength, cue):
+    task = tasks.conflict(strength, cue)
     labels = torch.arange(6000) % 6
     scenes = task.assign(world.sample(6000, stream(0, "s")), labels, stream(0, "a"))
     colours = [world.COLOUR_NAMES.index(c) for c in tasks.SIX_COLOURS]

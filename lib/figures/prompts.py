@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from lib.figures.style import COLOURS, RINGS, caption, figure, known, rings
+from lib.figures.style import COLOURS, RINGS, band, caption, figure, known, rings
 from lib.prompts import tasks, world
 from lib.prompts.diagnosis import FACTORS
 from lib.runtime import stream
@@ -36,10 +36,12 @@ SPELT = {
     "bimaple": "MaPLe, both ways",
     "pool": "pool of contexts",
     "mis_specified": "mis-specified",
+    "conflict_size": "conflict of sizes",
 }
-VARIANT_COLOURS = {"fixed": "grey", "gated": "blue", "mean": "orange", "shuffled": "vermillion"}
+VARIANT_COLOURS = {"fixed": "grey", "blind": "purple", "gated": "blue", "mean": "orange", "shuffled": "vermillion"}
 VARIANT_LABELS = {
     "fixed": "no gate",
+    "blind": "blind gate",
     "gated": "gate as trained",
     "mean": "gate at its mean",
     "shuffled": "gate shuffled",
@@ -49,14 +51,6 @@ VARIANT_LABELS = {
 def words(name: str) -> str:
     """A name as the reader sees it: "mis_specified" -> "mis-specified"."""
     return SPELT.get(name, name.replace("_", " "))
-
-
-def _band(axis, steps: np.ndarray, rows: np.ndarray, colour: str, label: str, style: str = "-") -> None:
-    """Mean over seeds with its bootstrap interval; rows [steps, seeds]."""
-    axis.plot(steps, rows.mean(1), style, color=colour, label=label, lw=1.8)
-    if rows.shape[1] > 1:
-        ends = np.array([bootstrap(row) for row in rows])
-        axis.fill_between(steps, ends[:, 0], ends[:, 1], color=colour, alpha=0.18, lw=0)
 
 
 def _ends(table: pd.DataFrame, column: str) -> tuple[float, float]:
@@ -74,7 +68,7 @@ def gap_over_training(gaps: pd.DataFrame, reported: float, reference: pd.DataFra
         part = gaps[gaps["learner"] == learner]
         for gate, colour in zip(dict.fromkeys(gaps["gate"]), CELL_COLOURS, strict=False):
             rows = part[part["gate"] == gate].pivot_table(index="step", columns="seed", values="gap")
-            _band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], f"{gate} gate")
+            band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], f"{gate} gate")
             there = kept[(kept["learner"] == learner) & (kept["gate"] == gate)].groupby("step")["gap"].mean()
             rings(axis, there.index, there, colour)
         axis.axhline(reported, color=COLOURS["black"], ls=":", lw=1.2, label="reported for gated MaPLe")
@@ -194,7 +188,7 @@ def gates_over_training(gates: pd.DataFrame) -> Figure:
         for (learner, gate), colour in zip(pairs, CELL_COLOURS, strict=False):
             part = gates[(gates["learner"] == learner) & (gates["gate"] == gate)]
             rows = part.pivot_table(index="step", columns="seed", values=column)
-            _band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], f"{words(learner)}, {gate}")
+            band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], f"{words(learner)}, {gate}")
         axis.set_ylabel(label, fontsize=9)
         if column in ("information", "spread"):
             axis.set_yscale("log")
@@ -223,8 +217,8 @@ def _cost(accuracy: pd.DataFrame, variant: str) -> str:
 
 
 def value_bars(accuracy: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
-    """Four bars per task: no gate, gate as trained, at its mean, shuffled; conflict task on the right."""
-    ordinary = list(dict.fromkeys(accuracy[accuracy["task"] != "conflict"]["task"]))
+    """Bars per task: no gate, blind gate, gate as trained, at its mean, shuffled; conflict task on the right."""
+    ordinary = list(dict.fromkeys(accuracy[~accuracy["task"].isin(tasks.GRADED)]["task"]))
     groups = [(task, "published", words(task)) for task in ordinary]
     conflict = accuracy[accuracy["task"] == "conflict"]
     groups += [
@@ -237,7 +231,7 @@ def value_bars(accuracy: pd.DataFrame, reference: pd.DataFrame | None = None) ->
     for place, (task, recipe, _) in enumerate(groups):
         there = kept[(kept["task"] == task) & (kept["recipe"] == recipe)].groupby("variant")["accuracy"].mean()
         part = accuracy[(accuracy["task"] == task) & (accuracy["recipe"] == recipe)]
-        for offset, (variant, colour) in zip((-0.3, -0.1, 0.1, 0.3), VARIANT_COLOURS.items(), strict=True):
+        for offset, (variant, colour) in zip((-0.32, -0.16, 0, 0.16, 0.32), VARIANT_COLOURS.items(), strict=True):
             values = part[part["variant"] == variant].groupby("seed")["accuracy"].mean().to_numpy()
             if not len(values):
                 continue
@@ -245,7 +239,7 @@ def value_bars(accuracy: pd.DataFrame, reference: pd.DataFrame | None = None) ->
             axis.bar(
                 place + offset,
                 values.mean(),
-                width=0.18,
+                width=0.15,
                 color=COLOURS[colour],
                 label=VARIANT_LABELS[variant] if place == 0 else None,
             )
@@ -267,7 +261,7 @@ def value_bars(accuracy: pd.DataFrame, reference: pd.DataFrame | None = None) ->
         f"{where}, holding the gate at its mean costs {_cost(part, 'mean')} points, shuffling it "
         f"{_cost(part, 'shuffled')}."
         for where, part in (
-            ("Left: on ordinary tasks", accuracy[accuracy["task"] != "conflict"]),
+            ("Left: on ordinary tasks", accuracy[~accuracy["task"].isin(tasks.GRADED)]),
             (
                 "Right: where the right prompt depends on the picture and the gate is trained for it",
                 conflict[conflict["recipe"] == "control"],
@@ -275,7 +269,7 @@ def value_bars(accuracy: pd.DataFrame, reference: pd.DataFrame | None = None) ->
         )
         if len(part)
     ]
-    axis.legend(frameon=False, fontsize=8, ncols=4, loc="upper left")
+    axis.legend(frameon=False, fontsize=8, ncols=5, loc="upper left")
     caption(
         drawn,
         " ".join(told) + " Whiskers: 95 % over seeds." + (RINGS if len(kept) else ""),

@@ -9,9 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from lib.verdicts import bootstrap
 
 #: The palette of Okabe and Ito (2008).
 COLOURS: MappingProxyType[str, str] = MappingProxyType(
@@ -84,6 +87,14 @@ def known(reference: pd.DataFrame | None, run: pd.DataFrame, keys: Sequence[str]
         return run.iloc[:0]
     found = wanted.merge(reference, on=list(keys))
     return found if len(found) == len(wanted) else found.iloc[:0]
+
+
+def band(axis: Axes, steps: np.ndarray, rows: np.ndarray, colour: str, label: str, style: str = "-") -> None:
+    """A line for the mean over seeds with its bootstrap interval; rows [steps, seeds]."""
+    axis.plot(steps, rows.mean(1), style, color=colour, label=label, lw=1.8)
+    if rows.shape[1] > 1:
+        ends = np.array([bootstrap(row) for row in rows])
+        axis.fill_between(steps, ends[:, 0], ends[:, 1], color=colour, alpha=0.18, lw=0)
 
 
 #: What a caption says of :func:`rings`.

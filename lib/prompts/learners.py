@@ -82,6 +82,8 @@ LEARNERS: dict[str, Design] = {
 }
 META = 16
 """CoCoOp's network from picture to context is this much narrower than the feature inside."""
+POOL = 8
+"""Contexts in a pool."""
 SEQUENCE = 64
 """Class names are put behind one context up to about this many tokens; beyond, attention would cost more than it saves.
 """
@@ -149,7 +151,7 @@ class Learner:
         tokens: int = 4,
         depth: int = 0,
         std: float = 0.02,
-        pool: int = 8,
+        pool: int = POOL,
         own: bool = False,
         position: str = "end",
     ) -> None:

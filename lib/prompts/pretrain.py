@@ -244,7 +244,7 @@ def train(
     return model.eval(), curve
 
 
-ZERO_SHOT = tuple(name for name in tasks.TASKS if name != "conflict")
+ZERO_SHOT = tuple(name for name in tasks.TASKS if name not in tasks.GRADED)
 GOALS = {"background": 97, "shape": 62, "texture": 55, "counting": 75, "position": 90, "held_out": 85}
 """Zero-shot accuracies in per cent that the shipped weights must reach; a test holds them to it."""
 

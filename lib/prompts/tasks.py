@@ -134,41 +134,53 @@ FINE_SHAPES = ("ell", "tee", "cup", "frame", "cross", "bar", "hourglass", "arrow
 SIX_COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
 
 
-def conflict(strength: float) -> Task:
+def conflict(strength: float, cue: str = "place") -> Task:
     """The graded conflict task: which colour is asked for depends on something visible.
 
-    A share ``strength / 2`` of the pictures carries the cue (the object stands on the right) and is labelled by
-    the colour of the background; in all others it stands on the left, and they are labelled by the colour of the
-    object. At strength 0 one prompt fits all pictures; at strength 1 every fixed rule is right on half of them.
+    A share ``strength / 2`` of the pictures carries the cue and is labelled by the colour of the background, the others
+    by the colour of the object. The cue is the place ("place": the object stands on the right, otherwise on the left)
+    or the size ("size": the object is small, otherwise large). At strength 0 one prompt fits all pictures; at
+    strength 1 every fixed rule is right on half of them.
     """
     checks.number("strength", strength, 0, 1)
+    checks.choice("cue", cue, ("place", "size"))
     colours = torch.tensor(_indices(world.COLOUR_NAMES, SIX_COLOURS))
+    left, right = (world.POSITIONS.index(place) for place in ("left", "right"))
+    small, large = 0, len(world.SIZES) - 1
 
     def assign(scenes: Scenes, labels: Tensor, generator: torch.Generator) -> Scenes:
         scenes = _single(scenes, generator)
         scenes = scenes.with_(
-            size=scenes.size.clamp(max=1),
             style=torch.zeros_like(scenes.style),
             clutter=torch.zeros_like(scenes.clutter),
         )
         cued = torch.rand(len(labels), generator=generator) < strength / 2
         # The other colour is one of the six too, never the label: a wrong rule gives a wrong answer.
         other = (labels + 1 + torch.randint(len(colours) - 1, labels.shape, generator=generator)) % len(colours)
-        place = torch.where(cued, world.POSITIONS.index("right"), world.POSITIONS.index("left"))
+        mark = {
+            "place": {"position": torch.where(cued, right, left), "size": scenes.size.clamp(max=1)},
+            "size": {"size": torch.where(cued, small, large)},
+        }[cue]
         return scenes.with_(
-            position=place,
             colour=colours[torch.where(cued, other, labels)],
             ground_colour=colours[torch.where(cued, labels, other)],
+            **mark,
         )
 
-    return Task(
-        "conflict",
-        tuple(f"{colour} thing" for colour in SIX_COLOURS),
-        "a photo of a {}",
-        assign,
-        "the colour of the object if it stands on the left, of the background if on the right",
-        cue=lambda scenes: scenes.position == world.POSITIONS.index("right"),
-    )
+    name, about, shown = {
+        "place": (
+            "conflict",
+            "the colour of the object if it stands on the left, of the background if on the right",
+            lambda scenes: scenes.position == right,
+        ),
+        "size": (
+            "conflict_size",
+            "the colour of the object if it is large, of the background if it is small",
+            lambda scenes: scenes.size == small,
+        ),
+    }[cue]
+    names = tuple(f"{colour} thing" for colour in SIX_COLOURS)
+    return Task(name, names, "a photo of a {}", assign, about, cue=shown)
 
 
 _THINGS = ("one thing", *(f"{count} things" for count in world.COUNTS[1:]))
@@ -241,14 +253,17 @@ TASKS: dict[str, Task] = {
             "the colour of the object, asked with class names that speak of the background",
         ),
         conflict(1.0),
+        conflict(1.0, "size"),
     )
 }
+GRADED: dict[str, str] = {"conflict": "place", "conflict_size": "size"}
+"""Tasks that are graded by a strength, and the cue of each: here a gate has something to gain."""
 
 
 def get(name: str, strength: float = 1.0) -> Task:
-    """The task of that name; ``strength`` grades the conflict task and is ignored by the others."""
+    """The task of that name; ``strength`` grades the conflict tasks and is ignored by the others."""
     checks.choice("task", name, TASKS)
-    return conflict(strength) if name == "conflict" else TASKS[name]
+    return conflict(strength, GRADED[name]) if name in GRADED else TASKS[name]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -38,7 +39,7 @@ class Recipe:
 
     SGD with momentum 0.9 and weight decay 5e-4, a fifth of the steps at a rate of 1e-5, then a cosine from
     ``rate`` to 0 (or, with ``cosine`` off, ``rate`` throughout). After ``looks`` numbers of updates the gate gets a
-    closer look (:func:`train`).
+    closer look (:func:`train`); with ``watch`` its values are measured ten times in every decade of steps.
     """
 
     steps: int = 100
@@ -48,6 +49,7 @@ class Recipe:
     warmup: float = 0.2
     cosine: bool = True
     looks: tuple[int, ...] = ()
+    watch: bool = False
 
     def __post_init__(self) -> None:
         checks.integer("batch", self.batch, 1)
@@ -73,6 +75,14 @@ class Recipe:
         early = [0, 2, 5]
         even = [round(i * (self.steps - 1) / (RECORDS - len(early))) for i in range(RECORDS - len(early) + 1)]
         return sorted({step for step in [*early, *even] if step < self.steps})
+
+
+    def watched(self) -> list[int]:
+        """Steps at which the gate's values are measured: 0 and ten in every decade."""
+        if not self.watch:
+            return []
+        grid = {round(10 ** (i / 10)) for i in range(int(10 * math.log10(self.steps)) + 1)}
+        return sorted({0, *grid, self.steps - 1})
 
 
 @dataclass(frozen=True)
@@ -252,7 +262,7 @@ def initial(learner: Learner, data: Data) -> Tree:
 class Trained:
     """A trained learner for R replicas: stacked parameters, losses [steps, R], and what was seen of its gate.
 
-    ``trajectory`` and ``looks`` are tidy, with a column "replica".
+    ``trajectory``, ``watched`` and ``looks`` are tidy, with a column "replica".
     """
 
     learner: Learner
@@ -261,6 +271,7 @@ class Trained:
     losses: Tensor
     diverged_at: Tensor
     trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
+    watched: pd.DataFrame = field(default_factory=pd.DataFrame)
     looks: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
@@ -319,22 +330,25 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
 
     table: list[dict] = []
     looks: list[pd.DataFrame] = []
-    recorded = recipe.recorded()
+    watched: list[dict] = []
+    recorded, watching = recipe.recorded(), recipe.watched()
 
     def record(step: Step) -> None:
         if step.index in recipe.looks:
             looks.append(_look(learner, data, step.params).assign(step=step.index))
-        if step.index not in recorded:
+        chained = step.index in recorded
+        if not chained and step.index not in watching:
             return
-        measured = per_replica(chain, learner, step.params, step.inputs)
+        measured = per_replica(chain, learner, step.params, step.inputs) if chained else {}
         values = _gates(learner, step.params, data)
         for i, run in enumerate(runs):
             own = data.test_labels[data.test_place[i]]
-            table.append(
-                {"replica": i, "seed": run.seed, "step": step.index, "loss": float(step.loss[i])}
-                | {name: float(value[i]) for name, value in measured.items()}
-                | gate_statistics(gate.openness(values[i][own >= 0]), own[own >= 0], gate.selects)
-            )
+            row = {"replica": i, "seed": run.seed, "step": step.index, "loss": float(step.loss[i])}
+            row |= gate_statistics(gate.openness(values[i][own >= 0]), own[own >= 0], gate.selects)
+            if step.index in watching:
+                watched.append(row)
+            if chained:
+                table.append(row | {name: float(value[i]) for name, value in measured.items()})
 
     done = replicas.train(
         loss,
@@ -345,7 +359,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
         adjust=_balance(learner, settings, device),
         label=label,
         record=record if gate is not None else None,
-        record_at={*recorded, *recipe.looks},
+        record_at={*recorded, *watching, *recipe.looks},
     )
     if gate is not None and recipe.steps in recipe.looks:
         looks.append(_look(learner, data, done.params).assign(step=recipe.steps))
@@ -356,6 +370,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
         done.losses,
         done.diverged_at,
         pd.DataFrame(table),
+        pd.DataFrame(watched),
         pd.concat(looks, ignore_index=True) if looks else pd.DataFrame(),
     )
 

@@ -58,6 +58,8 @@ class Study:
     #: Columns that identify a row of :meth:`summary`, and how far its quantities may lie from the reference.
     KEYS: ClassVar[tuple[str, ...]] = ()
     TOLERANCES: ClassVar[Mapping[str, float]] = {}
+    #: Words of the claims whose outcome does not turn on rounding; empty: all of them.
+    SETTLED: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         from lib import runtime
@@ -108,6 +110,15 @@ class Study:
                     f"{name} is not a parameter of this notebook; the parameters are {', '.join(known)}."
                 )
         return cls(**given)
+
+    def settled(self, result: Result) -> Findings:
+        """The findings that come out alike on every machine (:attr:`SETTLED`).
+
+        Where training is chaotic, rounding decides which seeds succeed, and a claim near its threshold may come out
+        either way.
+        """
+        chosen = [f for f in result.findings if not self.SETTLED or any(words in f.claim for words in self.SETTLED)]
+        return Findings(chosen)
 
     # The reference ---------------------------------------------------------------------------------
     def reference_name(self) -> str:

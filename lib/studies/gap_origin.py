@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ INTERVENTIONS: dict[str, tuple[float, ...]] = {
 }
 CLOSE = 0.1
 """Decades within which a prediction counts as right."""
+PERPENDICULAR = 0.02
+"""Mean |cosine| below which directions count as perpendicular; random ones in d dimensions have sqrt(2 / (pi d))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,9 @@ class GapOrigin(GateStudy):
     factors that are meant (:data:`MEANT`) answered. "aligned" a turns the prompts towards their
     upstream gradient: (1 - a) p + a |p| delta/|delta|. Table ``shifts``: a row per backbone (trained, random),
     learner, gate, task, intervention, value, seed with the gap, the gap before, the predicted gap, the shift of the
-    factors that were meant (``direct``) and all factors, in decades.
+    factors that were meant (``direct``) and all factors, in decades. Table ``angles``: for text prompts alone and every
+    length of the prompts, |cosine| of the upstream gradient to the prompt and to the token that the tower sees, which
+    is the gated prompt plus its position, mean over pictures and tokens.
     """
 
     task: str | Sequence[str] = "fine,mis_specified"
@@ -63,8 +68,15 @@ class GapOrigin(GateStudy):
             "weights": backbones.identity(self.backbone, self.pretrained),
             "code": code_version(*CODE, "studies.gap_origin"),
         }
-        shifts = store.get_or_run("gap_origin", config, self._compute, device=device, seeds=list(range(self.seeds)))
-        return Result({"shifts": shifts}, self._findings(shifts), provenance(device, self.seeds, store.seconds))
+        seeds = list(range(self.seeds))
+        table = store.get_or_run("gap_origin", config, self._compute, device=device, seeds=seeds)
+        shifts = table.drop(columns=["to_prompt", "to_token"])
+        angles = table.dropna(subset=["to_token"]).drop(columns=["gap", "predicted", "before", "direct", *FACTORS])
+        return Result(
+            {"shifts": shifts, "angles": angles},
+            self._findings(shifts, angles),
+            provenance(device, seeds, store.seconds),
+        )
 
     def _compute(self) -> pd.DataFrame:
         trained, random = self.load(), backbones.load(self.backbone, "random", resolve_device(self.device))
@@ -112,6 +124,7 @@ class GapOrigin(GateStudy):
         rows = pd.DataFrame({name: after[name].tolist() for name in ("gap", *FACTORS)})
         rows["intervention"], rows["value"] = zip(*(entry for entry in done for _ in range(seeds)), strict=True)
         rows["seed"] = list(range(seeds)) * len(done)
+        rows["to_prompt"], rows["to_token"] = self._angles(learner, data, params, inputs, rows["intervention"])
         before = rows.iloc[origin.cpu().numpy()].reset_index(drop=True)
         rows["before"] = before["gap"]
         rows["predicted"] = before["gap"] + predicted.cpu().numpy()
@@ -123,7 +136,31 @@ class GapOrigin(GateStudy):
         return rows
 
     @staticmethod
-    def _findings(shifts: pd.DataFrame) -> Findings:
+    def _angles(
+        learner: Learner, data: training.Data, params: Tree, inputs: Tree, interventions: pd.Series
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """|cosine| of the upstream gradient to prompt and token [R]; nan but for longer and shorter text prompts."""
+        found = np.full((2, len(interventions)), np.nan)
+        design = learner.design
+        if design.sees or design.conditional or design.pool:
+            return tuple(found)
+        mine = np.flatnonzero(interventions == "prompt_std")
+        chosen = torch.as_tensor(mine, device=learner.backbone.device)
+
+        def picked(tree: Tree) -> Tree:
+            return {name: picked(value) if isinstance(value, dict) else value[chosen] for name, value in tree.items()}
+
+        some, given = picked(params), picked(inputs)
+        delta = training.per_replica(upstream, learner, some, given)["prompt.tokens"][:, :, 0]
+        values = torch.func.vmap(learner.gate_values)(some, given["features"], given["constants"])
+        prompt = torch.func.vmap(learner.gate.apply)(values, some["prompt.tokens"])[:, :, 0]
+        token = prompt + learner.backbone.model.positional_embedding[1 : 1 + learner.tokens]
+        for row, vector in zip(found, (prompt, token), strict=True):
+            row[mine] = torch.cosine_similarity(delta, vector, dim=-1).abs().mean((1, 2)).cpu().numpy()
+        return tuple(found)
+
+    @staticmethod
+    def _findings(shifts: pd.DataFrame, angles: pd.DataFrame) -> Findings:
         moved = shifts.assign(
             error=(shifts["gap"] - shifts["predicted"]).abs(),
             answer=(shifts["gap"] - shifts["before"] - shifts["direct"]).abs(),
@@ -163,6 +200,17 @@ class GapOrigin(GateStudy):
                 unit="decades",
             )
         )
+        own = angles[angles["weights"] == "trained"]
+        if len(own):
+            found.append(
+                judge(
+                    "the gradient is perpendicular to the token that the tower sees",
+                    own.groupby("seed")["to_token"].mean().tolist(),
+                    "<",
+                    PERPENDICULAR,
+                    name="mean |cosine|",
+                )
+            )
         return found
 
 
@@ -234,3 +282,14 @@ def _gate_alone(learner: Learner, params: Tree, features: Tensor, constants: Tre
         return 0.5 * (values.square().mean().log10() - reach.log10())
 
     return torch.func.vmap(one)(params, features, constants).double()
+
+
+def answers(shifts: pd.DataFrame) -> pd.DataFrame:
+    """Per intervention and value on the trained backbone: predicted shift, that of the factors meant, and the gap's."""
+    own = shifts[shifts["weights"] == "trained"].assign(
+        predicted=lambda t: t["predicted"] - t["before"], gap=lambda t: t["gap"] - t["before"]
+    )
+    ends = own[own["value"] == own.groupby("intervention")["value"].transform("max")]
+    table = ends.groupby(["intervention", "value"], sort=False)[["predicted", "direct", "gap"]].mean().reset_index()
+    names = {"predicted": "predicted", "direct": "factors meant", "gap": "whole gap"}
+    return table.assign(intervention=table["intervention"].map(WORDS)).rename(columns=names)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from lib import checks
+from lib.prompts import tasks
 from lib.results import provenance
 from lib.runtime import resolve_device
 from lib.studies.base import Result
@@ -29,19 +31,29 @@ class GateValue(GateStudy):
     of its pictures. It is trained with CoOp and a length gate, with Adam at ``control_rate`` for
     ``control_steps`` steps of ``control_batch`` pictures, and once more with the recipe of the ordinary tasks.
 
+    Beside the learner without a gate stands one with as many parameters as the length gate that cannot adapt: its gate
+    sees another picture, in training and in the test (variant "blind"). ``few_tasks`` are trained with every number of
+    pictures per class in ``few_shots``, with CoOp and a length gate.
+
     Tables: ``accuracy`` (learner, gate, task, seed, recipe, variant, accuracy in per cent), ``verdicts`` (per
-    learner, gate, task, recipe).
+    learner, gate, task, recipe), ``few`` (task, shots, seed: the advantage of the gate over its mean, over no gate and
+    over a blind one, in points).
     """
 
     control_steps: int = 300
     control_batch: int = 8
     control_rate: float = 0.01
+    few_shots: object = (1, 2, 4, 8, 16)
+    few_tasks: str | Sequence[str] = "coarse"
 
     def check(self) -> None:
         super().check()
         checks.integer("control_steps", self.control_steps, 1)
         checks.integer("control_batch", self.control_batch, 1)
         checks.number("control_rate", self.control_rate, above=0)
+        few = tuple(int(count) for count in checks.numbers("few_shots", self.few_shots, 1, tasks.POOL))
+        object.__setattr__(self, "few_shots", few)
+        object.__setattr__(self, "few_tasks", checks.choices("few_tasks", self.few_tasks, tasks.TASKS))
 
     KEYS = ("learner", "gate", "task", "recipe", "variant")
     # Seeds differ by up to nine points: three standard errors of five seeds against ten.
@@ -50,7 +62,12 @@ class GateValue(GateStudy):
     def run(self) -> Result:
         bench = Bench(self, self.store())
         cells = [replace(cell, label="published") for cell in self.cells()]
-        cells += [self.cell(name, "none", task, label="published") for name in self.learner for task in self.task]
+        cells += [
+            self.cell(name, gate, task, label="published")
+            for name in self.learner
+            for gate in (("none", "shuffled") if "length" in self.gate and name != "pool" else ("none",))
+            for task in self.task
+        ]
         control = self.recipe(
             steps=self.control_steps,
             batch=self.control_batch,
@@ -61,19 +78,27 @@ class GateValue(GateStudy):
         for recipe, name in ((self.recipe(), "published"), (control, "control")):
             if name == "control" or "conflict" not in self.task:
                 both = {"recipe": recipe, "strength": 1.0, "label": name}
-                cells += [self.cell("coop", gate, "conflict", **both) for gate in ("length", "none")]
-        accuracy = bench.run(cells).final.rename(columns={"label": "recipe"})
+                cells += [self.cell("coop", gate, "conflict", **both) for gate in ("length", "shuffled", "none")]
+        few = [
+            self.cell("coop", gate, task, shots=shots, label="few")
+            for task in self.few_tasks
+            for shots in self.few_shots
+            for gate in ("length", "shuffled", "none")
+        ]
+        final = _blind(bench.run([*cells, *few]).final.rename(columns={"label": "recipe"}))
+        accuracy = final[final["recipe"] != "few"].reset_index(drop=True)
+        few = final[final["recipe"] == "few"].reset_index(drop=True)
         verdicts = self.verdicts(accuracy)
         return Result(
-            {"accuracy": accuracy, "verdicts": verdicts},
-            self._findings(accuracy),
+            {"accuracy": accuracy, "verdicts": verdicts, "few": self.advantages(few, ["task", "shots", "seed"])},
+            self._findings(accuracy, few),
             provenance(resolve_device(self.device), list(range(self.seeds)), bench.store.seconds),
         )
 
     def answer(self, result: Result) -> str:
         """The page in three sentences, with its measured numbers (Markdown)."""
         differences = self.differences(result.table)
-        ordinary = differences[differences["task"] != "conflict"]
+        ordinary = differences[~differences["task"].isin(tasks.GRADED)]
         control = differences[differences["recipe"] == "control"]
         short = differences[(differences["task"] == "conflict") & (differences["recipe"] == "published")]
         said = []
@@ -96,15 +121,21 @@ class GateValue(GateStudy):
         said.append(f"trained for {self.control_steps} steps with Adam, {mean(control, 'over_mean')}.")
         return " ".join(said)
 
+    @classmethod
+    def differences(cls, accuracy: pd.DataFrame) -> pd.DataFrame:
+        """Gated minus mean, shuffled, fixed, blind, in percentage points, per learner, gate, task, recipe, seed."""
+        gates = [gate for gate in accuracy["gate"].unique() if gate != "none"]
+        # The learner without a gate is compared with each of the gates.
+        plain = [accuracy[accuracy["gate"] == "none"].assign(gate=gate) for gate in gates]
+        rows = pd.concat([accuracy[accuracy["gate"] != "none"], *plain])
+        return cls.advantages(rows, ["learner", "gate", "task", "recipe", "seed"]).dropna(subset=["over_mean"])
+
     @staticmethod
-    def differences(accuracy: pd.DataFrame) -> pd.DataFrame:
-        """Gated minus mean, shuffled, fixed, in percentage points, per learner, gate, task, recipe, seed."""
-        keys = ["learner", "gate", "task", "recipe", "seed"]
-        wide = accuracy[accuracy["gate"] != "none"].pivot_table(index=keys, columns="variant", values="accuracy")
-        fixed = accuracy[accuracy["variant"] == "fixed"].set_index([k for k in keys if k != "gate"])["accuracy"]
-        wide = wide.join(fixed.rename("fixed"), on=[k for k in keys if k != "gate"])
-        out = pd.DataFrame({f"over_{name}": wide["gated"] - wide[name] for name in ("mean", "shuffled", "fixed")})
-        return out.reset_index()
+    def advantages(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+        """The gate as trained less each other variant, in percentage points, paired within ``keys``."""
+        wide = rows.pivot_table(index=keys, columns="variant", values="accuracy")
+        others = [name for name in ("mean", "shuffled", "fixed", "blind") if name in wide]
+        return pd.DataFrame({f"over_{name}": wide["gated"] - wide[name] for name in others}).reset_index()
 
     @classmethod
     def verdicts(cls, accuracy: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +145,7 @@ class GateValue(GateStudy):
             verdict = cls.verdict(part)
             rows.append(
                 dict(zip(["learner", "gate", "task", "recipe"], key, strict=True))
-                | {name: part[name].mean() for name in ("over_mean", "over_shuffled", "over_fixed")}
+                | {name: part[name].mean() for name in part if name.startswith("over_")}
                 | {"verdict": verdict.name, "advice": verdict.advice}
             )
         return pd.DataFrame(rows)
@@ -135,9 +166,9 @@ class GateValue(GateStudy):
         return Verdict("inconclusive", reasons, "more seeds or more test pictures")
 
     @classmethod
-    def _findings(cls, accuracy: pd.DataFrame) -> Findings:
+    def _findings(cls, accuracy: pd.DataFrame, few: pd.DataFrame) -> Findings:
         differences = cls.differences(accuracy)
-        ordinary = differences[differences["task"] != "conflict"]
+        ordinary = differences[~differences["task"].isin(tasks.GRADED)]
         conflict = differences[differences["task"] == "conflict"]
         control = conflict[conflict["recipe"] == "control"]
         published = conflict[conflict["recipe"] == "published"]
@@ -166,6 +197,26 @@ class GateValue(GateStudy):
                     unit="points",
                 ),
             ]
+            if "over_blind" in ordinary and ordinary["over_blind"].notna().any():
+                found.append(
+                    judge(
+                        "nor one with as many parameters whose gate sees another picture",
+                        per_seed(ordinary.dropna(subset=["over_blind"]), "over_blind"),
+                        "<",
+                        WORTHWHILE,
+                        unit="points",
+                    )
+                )
+        for shots, part in few.groupby("shots"):
+            found.append(
+                judge(
+                    f"with {shots} pictures per class the trained gate is worth less than a point over its own mean",
+                    per_seed(cls.advantages(part, ["task", "seed"]), "over_mean"),
+                    "<",
+                    NOTHING,
+                    unit="points",
+                )
+            )
         found += [
             judge(
                 "control: on the conflict task, trained for it, the gate is adaptive",
@@ -190,3 +241,12 @@ class GateValue(GateStudy):
             ),
         ]
         return Findings(found)
+
+
+def _blind(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """The gate that sees another picture becomes a variant of the length gate: equal parameters, nothing to see."""
+    blind = (accuracy["gate"] == "shuffled") & (accuracy["variant"] == "gated")
+    kept = accuracy[(accuracy["gate"] != "shuffled") | blind].copy()
+    kept.loc[kept["gate"] == "shuffled", "variant"] = "blind"
+    kept.loc[kept["gate"] == "shuffled", "gate"] = "length"
+    return kept

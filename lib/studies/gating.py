@@ -41,12 +41,18 @@ class Cell:
     label: str = field(default="", compare=False)
 
 
+PARTS = ("trajectory", "accuracy", "look", "watch")
+
+
 class Tables(NamedTuple):
-    """What a set of cells gives: a row per recorded step, per variant at the end, per closer look; and seed."""
+    """What a set of cells gives for every seed: a row per recorded step, per variant at the end, per closer look, and
+    per step at which the gate was watched.
+    """
 
     moving: pd.DataFrame
     final: pd.DataFrame
     looks: pd.DataFrame
+    watched: pd.DataFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +64,7 @@ class PromptStudy(Study):
         shots, steps, batch   pictures per class, optimiser steps, pictures per step
         rate, optimiser       peak learning rate; "sgd" or "adam"
         tokens, prompt_std    learned tokens per layer and their initial standard deviation
-        strength              strength of the conflict task
+        strength              strength of the conflict tasks
         test_size             test pictures per task
         backbone, pretrained  as in lib.prompts.backbone.load
         root, protocol        folder of real data sets; "few_shot" or "base_to_new" for them (lib.prompts.data)
@@ -68,7 +74,7 @@ class PromptStudy(Study):
 
     task: str | Sequence[str] = "coarse,fine,shift,mis_specified"
     learner: str | Sequence[str] = "coop,maple"
-    seeds: int = 5
+    seeds: int = 8
     shots: int = 16
     steps: int = 100
     batch: int = 4
@@ -203,7 +209,7 @@ class Bench:
         ]
         table = pd.concat(named, ignore_index=True)
         # The parts have columns of their own; each is empty in the rows of the others.
-        parts = (table[table["part"] == part].drop(columns="part") for part in ("trajectory", "accuracy", "look"))
+        parts = (table[table["part"] == part].drop(columns="part") for part in PARTS)
         return Tables(*(part.loc[:, _filled(part)].reset_index(drop=True) for part in parts))
 
     def _config(self, cell: Cell) -> dict[str, object]:
@@ -218,7 +224,7 @@ class Bench:
             "test_size": study.test_size,
             "backbone": study.backbone,
             "pretrained": study.pretrained,
-            "strength": cell.strength if cell.task == "conflict" else None,
+            "strength": cell.strength if cell.task in tasks.GRADED else None,
             "data": None if cell.task in tasks.TASKS else [study.protocol, study.find(cell.task)[0].identity()],
             "recipe": asdict(cell.recipe),
             "setting": asdict(cell.setting),
@@ -266,7 +272,7 @@ class Bench:
             # In words of the field: the harmonic mean of base and new accuracy.
             both = scores["accuracy"] + scores["new"]
             scores["harmonic"] = 2 * scores["accuracy"] * scores["new"] / both.clip(lower=1e-9)
-        tables = {"trajectory": trained.trajectory, "accuracy": scores, "look": trained.looks}
+        tables = dict(zip(PARTS, (trained.trajectory, scores, trained.looks, trained.watched), strict=True))
         parted = {}
         for number, (place, _) in enumerate(group):
             mine = range(number * study.seeds, (number + 1) * study.seeds)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
 
-from lib.prompts import tasks, training
-from lib.prompts.backbone import Backbone, load
+from lib.prompts import learners, tasks, training
+from lib.prompts.backbone import Backbone, identity, load
 from lib.prompts.data import RealTask
 from lib.prompts.diagnosis import FACTORS
 from lib.prompts.learners import Learner
@@ -23,12 +24,18 @@ REPORTED = 2.60
 """Magnitude gap in decades that the first source paper is quoted with for its gated MaPLe."""
 
 
+SURVEYED = ("length", "depth", "both", "soft", "top_k", "gumbel")
+"""Gates whose gap is measured with every learner before training."""
+SURVEYED_LEARNERS = tuple(name for name in learners.LEARNERS if name != "zero_shot")
+
+
 @dataclass(frozen=True, kw_only=True)
 class GradientImbalance(GateStudy):
     """Gap between prompt and gate gradient along training, taken apart into factors.
 
-    Tables: ``gaps`` (a row per learner, gate, task, seed, recorded step: gap and factors in decades) and
-    ``null`` (the same at the first step on a backbone with random weights).
+    Tables: ``gaps`` (a row per learner, gate, task, seed, recorded step: gap and factors in decades), ``null`` (the
+    same at the first step on a backbone with random weights) and ``survey`` (at the first step on the trained one, for
+    every learner with each of the gates :data:`SURVEYED`).
     """
 
     KEYS = ("learner", "gate", "task", "step")
@@ -37,50 +44,55 @@ class GradientImbalance(GateStudy):
     def run(self) -> Result:
         store = self.store()
         gaps = Bench(self, store).run(self.cells()).moving
-        null_gaps = self._null(store)
+        null_gaps = self._before(store, "null", "random", [(c.learner, c.gate) for c in self.cells()])
+        survey = self._before(store, "survey", self.pretrained, learners.pairs(SURVEYED_LEARNERS, SURVEYED))
         start = gaps[gaps["step"] == 0]
         device = resolve_device(self.device)
         return Result(
-            {"gaps": gaps, "null": null_gaps},
-            self._findings(gaps, start, null_gaps),
+            {"gaps": gaps, "null": null_gaps, "survey": survey},
+            self._findings(gaps, start, null_gaps, survey),
             provenance(device, list(range(self.seeds)), store.seconds),
         )
 
-    def _null(self, store: Store) -> pd.DataFrame:
-        """The gap before training on a backbone with random weights, all cells."""
+    def _before(self, store: Store, kind: str, weights: str, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+        """The gap before training with these weights, for all pairs of learner and gate and all tasks."""
+        device = resolve_device(self.device)
+        pairs = list(dict.fromkeys(pairs))
 
         def compute() -> pd.DataFrame:
-            random = load(self.backbone, "random", resolve_device(self.device))
+            backbone = load(self.backbone, weights, device)
             return pd.concat(
                 [
                     gap_before_training(
-                        random,
-                        learner=cell.learner,
-                        gate=cell.gate,
-                        task=self.find(cell.task, self.strength)[0],
+                        backbone,
+                        learner=learner,
+                        gate=gate,
+                        task=self.find(task, self.strength)[0],
                         seeds=self.seeds,
                         tokens=self.tokens,
                         batch=self.batch,
                         prompt_std=self.prompt_std,
-                    ).assign(learner=cell.learner, gate=cell.gate, task=cell.task)
-                    for cell in self.cells()
+                    ).assign(learner=learner, gate=gate, task=task)
+                    for learner, gate in pairs
+                    for task in self.task
                 ],
                 ignore_index=True,
             )
 
-        config = {
-            name: value
-            for name, value in self.config().items()
-            if name in ("task", "learner", "gate", "seeds", "prompt_std", "tokens", "batch", "strength", "backbone")
+        names = ("task", "seeds", "prompt_std", "tokens", "batch", "strength", "backbone", "protocol")
+        config = {name: value for name, value in self.config().items() if name in names}
+        config |= {
+            "pairs": pairs,
+            "weights": identity(self.backbone, weights),
+            "data": [self.find(task)[0].identity() for task in self.task if task not in tasks.TASKS],
+            "code": code_version(*CODE, "studies.gradient_imbalance"),
         }
-        config["data"] = [self.find(task)[0].identity() for task in self.task if task not in tasks.TASKS]
-        config["code"] = code_version(*CODE, "studies.gradient_imbalance")
-        return store.get_or_run(
-            "null", config, compute, device=resolve_device(self.device), seeds=list(range(self.seeds))
-        )
+        return store.get_or_run(kind, config, compute, device=device, seeds=list(range(self.seeds)))
 
     @staticmethod
-    def _findings(gaps: pd.DataFrame, start: pd.DataFrame, null: pd.DataFrame) -> Findings:
+    def _findings(gaps: pd.DataFrame, start: pd.DataFrame, null: pd.DataFrame, survey: pd.DataFrame) -> Findings:
+        pairs = survey.groupby(["learner", "gate", "seed"])[["gap", "gap_rms"]].mean().reset_index()
+        smallest = pairs.groupby("seed")[["gap", "gap_rms"]].min()
         error = (gaps[list(FACTORS)].sum(axis=1) - gaps["gap"]).abs()
         lost = start.assign(weak=start["prompt_norm"] + start["alignment"])
         deep = start[start["learner"] == "maple"]
@@ -131,6 +143,22 @@ class GradientImbalance(GateStudy):
                 ),
             ]
         )
+        found += [
+            judge(
+                "before training every learner and gate has a gap of more than a decade (the smallest of them)",
+                smallest["gap"].tolist(),
+                ">",
+                1,
+                unit="decades",
+            ),
+            judge(
+                "and still has it per parameter, so that it is no matter of their numbers",
+                smallest["gap_rms"].tolist(),
+                ">",
+                1,
+                unit="decades",
+            ),
+        ]
         if len(deep):
             found.append(
                 judge(

@@ -27,6 +27,7 @@ class Learners(PromptStudy):
 
     task: str | Sequence[str] = "fine,mis_specified"
     learner: str | Sequence[str] = ",".join(learners.LEARNERS)
+    seeds: int = 5
 
     KEYS = ("learner", "task")
     # Seeds differ by up to nine points: three standard errors of five seeds against ten.

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lib import checks, results, runtime
 from lib.hardware.perturbations import PERTURBATIONS
+from lib.prediction import area, balanced, held_out
 from lib.studies.base import Result
 from lib.studies.perturbation import (
     BROKEN,
@@ -158,34 +159,6 @@ def cells(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
     table["recovery"] = table.gain / table.damage.clip(lower=DAMAGE)
     table["compensated"] = table.gain >= COMPENSATED * table.damage
     return table
-
-
-def area(score: pd.Series | np.ndarray, label: pd.Series | np.ndarray) -> float:
-    """Area under the ROC curve: the chance that a positive scores above a negative, ties count half."""
-    good, bad = (np.asarray(score, dtype=float)[np.asarray(label, dtype=bool) == side] for side in (True, False))
-    if not len(good) or not len(bad):
-        return float("nan")
-    above = np.sign(good[:, None] - bad[None, :])
-    return float((above.mean() + 1) / 2)
-
-
-def balanced(predicted: np.ndarray, label: np.ndarray) -> float:
-    """Mean of the shares of positives and of negatives that are predicted right."""
-    sides = [(predicted == label)[label == side] for side in (True, False)]
-    return float(np.mean([side.mean() for side in sides if len(side)])) if len(label) else float("nan")
-
-
-def held_out(score: np.ndarray, label: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Predictions for every group by the threshold on ``score`` that is best on all other groups."""
-    predicted = np.zeros(len(score), dtype=bool)
-    for name in np.unique(group):
-        inside = group == name
-        ordered = np.unique(score[~inside])
-        # Between neighbours, and below the lowest: a threshold on a value would turn on rounding.
-        options = np.concatenate([[-np.inf], (ordered[1:] + ordered[:-1]) / 2])
-        worth = [balanced(score[~inside] > option, label[~inside]) for option in options]
-        predicted[inside] = score[inside] > options[int(np.argmax(worth))]
-    return predicted
 
 
 def scores(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,285 @@
+"""Figures of the pages on gates: what moves the gap, what revives a gate, what tells beforehand. They draw tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.figures.prompts import words
+from lib.figures.style import COLOURS, RINGS, band, caption, figure, known, rings
+from lib.verdicts import bootstrap
+
+
+def gap_survey(survey: pd.DataFrame) -> Figure:
+    """The gap before training, a row per learner and a column per gate, mean over tasks and seeds."""
+    means = survey.pivot_table(index="learner", columns="gate", values="gap", sort=False)
+    drawn, axis = figure(7.0, 1.3 + 0.34 * len(means))
+    shown = axis.imshow(means.to_numpy(), cmap="cividis", aspect="auto", vmin=0)
+    for (row, column), value in np.ndenumerate(means.to_numpy()):
+        if np.isfinite(value):
+            colour = "white" if value < 0.6 * np.nanmax(means.to_numpy()) else "black"
+            axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=9, color=colour)
+    axis.set_xticks(range(len(means.columns)), [words(name) for name in means.columns])
+    axis.set_yticks(range(len(means)), [words(name) for name in means.index])
+    axis.set(xlabel="gate", ylabel="learner")
+    axis.grid(False)
+    drawn.colorbar(shown, label="gap before training (decades)")
+    low, high = means.stack().idxmin(), means.stack().idxmax()
+    caption(
+        drawn,
+        f"From {means.stack().min():.1f} decades ({words(low[0])}, {words(low[1])}) to {means.stack().max():.1f} "
+        f"({words(high[0])}, {words(high[1])}): the gap belongs to gating as such, not to one learner. Mean over tasks "
+        "and seeds; selectors choose from the pool, other gates scale.",
+    )
+    return drawn
+
+
+CHANGED = {
+    "prompt_std": "initial deviation\nof the prompts",
+    "bias": "bias of the gate",
+    "temperature": "temperature\nof the gate",
+    "gain": "factor on what\nthe gate sees",
+    "aligned": "prompts turned towards\ntheir gradient",
+}
+
+
+def origin_shifts(shifts: pd.DataFrame) -> Figure:
+    """Gap over what is changed: measured, and predicted from the untouched gradients; a panel per intervention."""
+    own = shifts[shifts["weights"] == "trained"]
+    drawn, axes = figure(7.8, 3.4, columns=len(CHANGED), sharey=True)
+    missed = {}
+    for axis, (name, label) in zip(axes, CHANGED.items(), strict=True):
+        part = own[own["intervention"] == name]
+        per_seed = part.groupby(["value", "seed"])[["gap", "predicted"]].mean()
+        rows = per_seed["gap"].unstack()
+        band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS["blue"], "measured")
+        means = per_seed["predicted"].groupby("value").mean()
+        axis.plot(means.index, means, "--", color=COLOURS["vermillion"], lw=1.8, label="predicted")
+        axis.plot(rows.index, rows.mean(axis=1), "o", color=COLOURS["blue"], ms=4)
+        if name not in ("bias", "aligned"):
+            axis.set_xscale("log")
+        axis.set_xlabel(label, fontsize=8)
+        axis.tick_params(labelsize=8)
+        missed[name] = (part["gap"] - part["predicted"]).abs().mean()
+    axes[0].set_ylabel("gap before training (decades)")
+    axes[0].legend(frameon=False, fontsize=8)
+    caption(
+        drawn,
+        "Dashed: what the chain of factors predicts if only the factors that are meant answer. Mean errors from left "
+        f"to right: {', '.join(f'{value:.2f}' for value in missed.values())} decades. What concerns the gate alone is "
+        "predicted; a change of the prompts also changes the gradient that they receive. Bands: 95 % over seeds.",
+    )
+    return drawn
+
+
+def angles(table: pd.DataFrame, width: int) -> Figure:
+    """|cosine| of the upstream gradient to the prompt and to the token, over the prompts' initial deviation."""
+    own = table[table["weights"] == "trained"]
+    drawn, axis = figure(6.4, 3.3)
+    for column, colour, label in (
+        ("to_prompt", "blue", "gradient and prompt"),
+        ("to_token", "vermillion", "gradient and token (prompt and position)"),
+    ):
+        rows = own.pivot_table(index="value", columns="seed", values=column)
+        band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], label)
+        axis.plot(rows.index, rows.mean(axis=1), "o", color=COLOURS[colour], ms=4)
+    chance = float(np.sqrt(2 / (np.pi * width)))
+    axis.axhline(chance, color=COLOURS["black"], lw=0.9, ls=":", label="random directions")
+    axis.set(xscale="log", xlabel="initial deviation of the prompts", ylabel="mean |cosine|", ylim=(0, None))
+    axis.legend(frameon=False, fontsize=8)
+    caption(
+        drawn,
+        f"To the token as the tower sees it the gradient has a cosine of {own['to_token'].mean():.3f} where chance "
+        f"would give {chance:.3f}: perpendicular. Short prompts lie at a random angle; the longer they are, the more "
+        "of the token they are. Bands: 95 % over seeds.",
+    )
+    return drawn
+
+
+def selection_usage(gates: pd.DataFrame, pool: int) -> Figure:
+    """Entries of the pool in use, and input information, over optimiser steps, a line per selector."""
+    names = list(dict.fromkeys(gates["gate"]))
+    drawn, axes = figure(7.2, 3.3, columns=2)
+    for axis, column in zip(axes, ("used", "information"), strict=True):
+        for name, colour in zip(names, ("blue", "vermillion", "green"), strict=False):
+            rows = gates[gates["gate"] == name].pivot_table(index="step", columns="seed", values=column)
+            band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], words(name))
+        axis.set_xlabel("optimiser step")
+    axes[0].axhline(pool, color=COLOURS["black"], ls=":", lw=1)
+    axes[0].set(ylabel="entries in use, exp H of the mean gate", ylim=(0, pool + 0.5))
+    axes[1].set(ylabel="input information I(X; G) / log E", ylim=(0, None))
+    axes[0].legend(frameon=False, fontsize=8)
+    last = gates[gates["step"] == gates["step"].max()].groupby("gate", sort=False)["used"].mean()
+    told = ", ".join(f"{value:.1f} by {words(name)}" for name, value in last.items())
+    caption(
+        drawn,
+        f"Of {pool} entries (dotted), after training {told} are in use. Mean over tasks; bands: 95 % "
+        "over seeds.",
+    )
+    return drawn
+
+
+def value_by_shots(few: pd.DataFrame) -> Figure:
+    """Advantage of the gate over its mean, over no gate and over a blind gate, against pictures per class."""
+    names = list(dict.fromkeys(few["task"]))
+    drawn, axes = figure(7.2, 3.3, columns=len(names), sharey=True, squeeze=False)
+    lines = (("mean", "orange"), ("fixed", "grey"), ("blind", "purple"))
+    for axis, task in zip(axes[0], names, strict=True):
+        part = few[few["task"] == task]
+        for variant, colour in lines:
+            rows = part.pivot_table(index="shots", columns="seed", values=f"over_{variant}")
+            label = {"mean": "over its own mean", "fixed": "over no gate", "blind": "over a blind gate"}[variant]
+            band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], label)
+        axis.axhline(0, color=COLOURS["black"], lw=0.8)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(sorted(part["shots"].unique()), sorted(part["shots"].unique()))
+        axis.set(title=words(task), xlabel="pictures per class")
+    axes[0, 0].set_ylabel("advantage of the gate (points)")
+    axes[0, -1].legend(frameon=False, fontsize=8)
+    largest = few.groupby(["task", "shots"])["over_mean"].mean().abs().max()
+    caption(
+        drawn,
+        f"With few pictures as with many: the gate is never worth more than {largest:.1f} points over its own mean. "
+        "Bands: 95 % over seeds.",
+    )
+    return drawn
+
+
+def intervention_bars(looks: pd.DataFrame, adaptive: float, reference: pd.DataFrame | None = None) -> Figure:
+    """Worth of the gate at the last step under each intervention, sorted; small marks: at the first look."""
+    own = looks[~looks["intervention"].str.startswith("map ")]
+    first, last = own["step"].min(), own["step"].max()
+    end = own[own["step"] == last]
+    order = end.groupby("intervention")["over_mean"].mean().sort_values().index.to_list()
+    kept = known(reference, end, ("intervention", "strength", "step"))
+    drawn, axis = figure(7.4, 1.4 + 0.24 * len(order))
+    for place, name in enumerate(order):
+        values = end[end["intervention"] == name].groupby("seed")["over_mean"].mean().to_numpy()
+        low, high = bootstrap(values) if len(values) > 1 else (values[0], values[0])
+        works = low > adaptive
+        axis.barh(place, values.mean(), color=COLOURS["blue" if works else "grey"], height=0.62)
+        axis.plot([low, high], [place, place], color=COLOURS["black"], lw=1)
+        axis.plot(own[(own["intervention"] == name) & (own["step"] == first)]["over_mean"].mean(), place, "|",
+                  color=COLOURS["orange"], ms=10, mew=2)
+    there = kept.groupby("intervention")["over_mean"].mean()
+    if len(there):
+        rings(axis, there, [order.index(name) for name in there.index], "black")
+    axis.axvline(adaptive, color=COLOURS["vermillion"], ls="--", lw=1)
+    axis.set_yticks(range(len(order)), order, fontsize=8)
+    axis.set(xlabel=f"worth of the gate after {last} steps: points over its own mean", ylim=(-0.7, len(order) - 0.3))
+    works = end.groupby(["intervention", "seed"])["over_mean"].mean().groupby("intervention").mean() > adaptive
+    caption(
+        drawn,
+        f"{int(works.sum())} of {len(order)} ways to train the same gate on the same task make it worth more than "
+        f"{adaptive:g} points (dashed); grey: the interval over seeds does not clear that. Orange: after {first} steps."
+        + (RINGS if len(kept) else ""),
+    )
+    return drawn
+
+
+def escape_law(escapes: pd.DataFrame, law: pd.DataFrame) -> Figure:
+    """Step at which each gate left, against how far its gradient was behind; the fit, and what it was not fitted to."""
+    own = escapes[(escapes["strength"] == 1) & ~escapes["intervention"].str.startswith("map ")]
+    means = own.groupby("intervention", sort=False).agg(
+        behind=("behind", "mean"), escape=("escape", "mean"), left=("escape", "count"), seeds=("seed", "count")
+    )
+    drawn, axis = figure(7.2, 4.0)
+    rates = [name.startswith(("gate rate", "as published")) for name in means.index]
+    for chosen, colour, label in ((rates, "blue", "gate's rate"), (~np.array(rates), "orange", "other interventions")):
+        part = means[np.array(chosen) & (means["left"] > 0)]
+        whole = part[part["left"] == part["seeds"]]
+        axis.plot(part["behind"], part["escape"], "o", color=COLOURS[colour], ms=6, mfc="none")
+        axis.plot(whole["behind"], whole["escape"], "o", color=COLOURS[colour], ms=6, label=label)
+        for name, row in part.iterrows():
+            axis.annotate(name.removeprefix("gate rate "), (row["behind"], row["escape"]), xytext=(5, 3),
+                          textcoords="offset points", fontsize=7)
+    fitted = law.iloc[0]
+    if np.isfinite(fitted["slope"]):
+        x = np.linspace(means["behind"].min(), means["behind"].max(), 30)
+        axis.plot(x, 10 ** (fitted["slope"] * x + fitted["intercept"]), "--", color=COLOURS["blue"], lw=1.4)
+    axis.set_yscale("log")
+    axis.set(
+        xlabel="decades that the gate's gradient is behind (gap less log10 of its rate)",
+        ylabel="step at which the gate leaves",
+    )
+    axis.legend(frameon=False, fontsize=8)
+    never = [name for name in means.index if means.loc[name, "left"] == 0]
+    caption(
+        drawn,
+        f"Over the multiples of the gate's rate, a decade of gap costs {fitted['slope']:.2f} decades of steps "
+        f"[{fitted['low']:.2f}, {fitted['high']:.2f}], with {fitted['scatter']:.2f} decades of scatter. Points: "
+        f"mean over the seeds that left (hollow: not all did). Never left: {', '.join(never) or 'none'}.",
+    )
+    return drawn
+
+
+def escape_map(looks: pd.DataFrame, boundary: pd.DataFrame, adaptive: float) -> Figure:
+    """Conflict strength x steps, coloured by the gate's worth, with the line where half the trainings are adaptive."""
+    names = [name for name in looks["intervention"].unique() if name.startswith("map ")]
+    drawn, axes = figure(7.4, 3.6, columns=len(names), sharey=True, squeeze=False)
+    top = max(looks["over_mean"].groupby([looks["intervention"], looks["strength"], looks["step"]]).mean().max(), 1)
+    reached = []
+    for axis, name in zip(axes[0], names, strict=True):
+        part = looks[looks["intervention"] == name]
+        means = part.pivot_table(index="strength", columns="step", values="over_mean")
+        shown = axis.imshow(means.to_numpy(), cmap="cividis", vmin=0, vmax=top, aspect="auto", origin="lower")
+        for (row, column), value in np.ndenumerate(means.to_numpy()):
+            axis.text(column, row, f"{value + 0.0:.0f}".replace("-0", "0"), ha="center", va="center", fontsize=9,
+                      color="white" if value < 0.55 * top else "black")
+        line = boundary[boundary["intervention"] == name]
+        steps = np.log10(means.columns.to_numpy(dtype=float))
+        columns = np.interp(np.log10(line["steps"]), steps, np.arange(len(steps)), left=np.nan, right=np.nan)
+        rows = np.interp(line["strength"], means.index, np.arange(len(means)))
+        axis.plot(columns, rows, "-", color=COLOURS["vermillion"], lw=2.4)
+        axis.set_xticks(range(len(means.columns)), means.columns)
+        axis.set_yticks(range(len(means)), [f"{value:g}" for value in means.index])
+        optimiser = {"sgd": "SGD", "adam": "Adam"}.get(name.removeprefix("map "), name)
+        axis.set(title=optimiser, xlabel="optimiser steps")
+        axis.grid(False)
+        reached.append(f"{int((means.to_numpy() > adaptive).sum())} of {means.size} with {optimiser}")
+    axes[0, 0].set_ylabel("strength of the conflict")
+    drawn.colorbar(shown, ax=list(axes[0]), label="worth of the gate (points)")
+    caption(
+        drawn,
+        f"Gating is effective where there is a conflict and enough steps for it: {', '.join(reached)}. Numbers: points "
+        "over the gate's own mean; red: where a logistic fit puts even odds of an adaptive gate.",
+    )
+    return drawn
+
+
+MOMENTS = {"before": ("before the first step", "sky"), "early": ("after an eighth of the steps", "orange"),
+           "late": ("after the last step", "blue")}
+
+
+def roc_areas(
+    areas: pd.DataFrame, labels: dict[str, str], tells: float, reference: pd.DataFrame | None = None
+) -> Figure:
+    """Area under the ROC curve of every measurement before, early and late, with intervals."""
+    names = list(dict.fromkeys(areas["measurement"]))
+    kept = known(reference, areas, ("measurement", "when"))
+    drawn, axis = figure(7.6, 1.6 + 0.42 * len(names))
+    for shift, (when, (label, colour)) in zip((-0.22, 0, 0.22), MOMENTS.items(), strict=True):
+        part = areas[areas["when"] == when].set_index("measurement")
+        places = np.arange(len(names)) + shift
+        axis.hlines(places, part["low"][names], part["high"][names], color=COLOURS[colour], lw=2, alpha=0.6)
+        axis.plot(part["area"][names], places, "o", color=COLOURS[colour], ms=5, label=label)
+        there = kept[kept["when"] == when].set_index("measurement")
+        if len(there):
+            rings(axis, there["area"][names], places, "black")
+    axis.axvline(0.5, color=COLOURS["black"], lw=0.8, ls=":")
+    axis.axvline(tells, color=COLOURS["vermillion"], lw=1, ls="--")
+    axis.set_yticks(range(len(names)), [labels.get(name, name) for name in names], fontsize=8)
+    axis.invert_yaxis()
+    axis.set(xlabel="area under the ROC curve", xlim=(0, 1.02))
+    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    best = areas[areas["when"] == "early"].set_index("measurement")["area"].fillna(0).idxmax()
+    gap = areas.set_index(["measurement", "when"])["area"]
+    caption(
+        drawn,
+        f"An eighth of the way, the best is: {labels.get(best, best)} ({gap[best, 'early']:.2f}); the gap alone is "
+        f"worth {gap['gap', 'before']:.2f} before, {gap['gap', 'early']:.2f} early, {gap['gap', 'late']:.2f} late "
+        f"(small counts as good). Dotted: a coin; dashed: {tells:g}. Lines: 95 % over cells drawn again."
+        + (RINGS if len(kept) else ""),
+    )
+    return drawn
