@@ -182,7 +182,8 @@ def test_intervals_of_an_area_come_from_cells_not_from_seeds():
     ]
     table = pd.DataFrame(rows)
     score = np.repeat([3.0, 1.0, 2.0, 2.5, 4.0, 0.5], 50)
-    low, high = predictors.resampled(table, score)
+    label = table["adaptive"].to_numpy()
+    low, high = predictors.resampled(table, lambda rows: area(score[rows], label[rows]))
     assert low < 0.75 and high == 1, "six cells leave a wide interval, however many seeds each has"
 
 
@@ -251,6 +252,10 @@ def test_figures_draw_what_the_tables_hold(found):
         "map": figures.escape_map(loose.table, loose.tables["boundary"], ADAPTIVE),
         "areas": figures.roc_areas(found["predictors"].tables["areas"], {}, predictors.TELLS),
     }
+    law = pd.DataFrame([dict(slope=0.8, intercept=1.0, scatter=0.2)])
+    told = figures.forecast(law, gap=2.0, rate=10.0, steps=63).get_supxlabel().replace("\n", " ")
+    # Behind by one decade: half leave at 10 ** 1.8 = 63 steps.
+    assert "50 % of such gates have left after 63 steps" in told
     assert len(drawn["shifts"].axes) == len(gap_origin.INTERVENTIONS)
     names = [label.get_text() for label in drawn["bars"].axes[0].get_yticklabels()]
     assert set(names) == {name for name in loose.table["intervention"] if not name.startswith("map ")}

@@ -522,10 +522,11 @@ def test_a_closer_look_measures_what_holding_the_gate_costs():
     params = training.initial(learner, data)
     params["prompt.tokens"] = params["prompt.tokens"] * 30
     params["gate.w1"] = params["gate.w1"] * 100
-    looked = training._look(learner, data, params)
+    looked = training._look(learner, data, params, 1)
     assert (looked["loss_mean"].abs() > 1e-4).all() and (looked["loss_shuffled"].abs() > 1e-4).all()
     params["gate.w1"] = params["gate.w1"] * 0
-    still = training._look(learner, data, params)
+    still = training._look(learner, data, params, 1)
+    assert "accuracy_gated" not in training._look(learner, data, params, 0)
     np.testing.assert_allclose(still[["loss_mean", "loss_shuffled", "spread"]], 0, atol=1e-5)
     assert list(still["accuracy_gated"]) == list(still["accuracy_mean"]) == list(still["accuracy_shuffled"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.special import ndtr
 
 from lib.figures.prompts import words
 from lib.figures.style import COLOURS, RINGS, band, caption, figure, known, rings
@@ -107,8 +108,8 @@ def selection_usage(gates: pd.DataFrame, pool: int) -> Figure:
             band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], words(name))
         axis.set_xlabel("optimiser step")
     axes[0].axhline(pool, color=COLOURS["black"], ls=":", lw=1)
-    axes[0].set(ylabel="entries in use, exp H of the mean gate", ylim=(0, pool + 0.5))
-    axes[1].set(ylabel="input information I(X; G) / log E", ylim=(0, None))
+    axes[0].set(ylabel="entries of the pool in use", ylim=(0, pool + 0.5))
+    axes[1].set(ylabel="input information (0 to 1)", ylim=(0, None))
     axes[0].legend(frameon=False, fontsize=8)
     last = gates[gates["step"] == gates["step"].max()].groupby("gate", sort=False)["used"].mean()
     told = ", ".join(f"{value:.1f} by {words(name)}" for name, value in last.items())
@@ -214,6 +215,29 @@ def escape_law(escapes: pd.DataFrame, law: pd.DataFrame) -> Figure:
     return drawn
 
 
+def forecast(law: pd.DataFrame, gap: float, rate: float, steps: int = 100) -> Figure:
+    """The chance that a gate has left, over optimiser steps, by the fitted law; ``steps`` are marked."""
+    fitted = law.iloc[0]
+    behind = gap - np.log10(rate)
+    grid = np.logspace(0.5, 5, 200)
+
+    def chance(at: float | np.ndarray) -> np.ndarray:
+        return ndtr((np.log10(at) - fitted["slope"] * behind - fitted["intercept"]) / fitted["scatter"])
+
+    drawn, axis = figure(6.4, 3.2)
+    axis.plot(grid, 100 * chance(grid), color=COLOURS["blue"], lw=1.8)
+    axis.axvline(steps, color=COLOURS["vermillion"], ls="--", lw=1.2)
+    axis.set(xscale="log", xlabel="optimiser steps", ylabel="gates that have left (%)", ylim=(-2, 102),
+             title=f"gap {gap:g} decades, gate rate x {rate:g}")
+    half = 10 ** (fitted["slope"] * behind + fitted["intercept"])
+    caption(
+        drawn,
+        f"By the fitted law {100 * float(chance(steps)):.0f} % of such gates have left after {steps} steps (dashed), "
+        f"and half of them after {half:,.0f}. Where no gate was watched for so long, that is an extrapolation.",
+    )
+    return drawn
+
+
 def escape_map(looks: pd.DataFrame, boundary: pd.DataFrame, adaptive: float) -> Figure:
     """Conflict strength x steps, coloured by the gate's worth, with the line where half the trainings are adaptive."""
     names = [name for name in looks["intervention"].unique() if name.startswith("map ")]
@@ -262,7 +286,7 @@ def roc_areas(
     for shift, (when, (label, colour)) in zip((-0.22, 0, 0.22), MOMENTS.items(), strict=True):
         part = areas[areas["when"] == when].set_index("measurement")
         places = np.arange(len(names)) + shift
-        axis.hlines(places, part["low"][names], part["high"][names], color=COLOURS[colour], lw=2, alpha=0.6)
+        axis.hlines(places, part["area_low"][names], part["area_high"][names], color=COLOURS[colour], lw=2, alpha=0.6)
         axis.plot(part["area"][names], places, "o", color=COLOURS[colour], ms=5, label=label)
         there = kept[kept["when"] == when].set_index("measurement")
         if len(there):

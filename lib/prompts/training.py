@@ -281,8 +281,8 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
     For a gated learner the trajectory has one row per recorded step and replica: the gap with its factors on that
     step's batch, the gate statistics on the test pictures (never trained on). A closer look adds, on training
     pictures, gate statistics, the gap and the signal-to-noise ratio of the gate's gradient, and by how much the loss
-    (in nats) rises when the gate is held at its mean or shuffled; on the test pictures the accuracy of the
-    :data:`VARIANTS`.
+    (in nats) rises when the gate is held at its mean or shuffled; on the test pictures, from the first step on, the
+    accuracy of the :data:`VARIANTS`.
     """
     gate, runs = learner.gate, data.replicas
     device = learner.backbone.device
@@ -335,7 +335,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
 
     def record(step: Step) -> None:
         if step.index in recipe.looks:
-            looks.append(_look(learner, data, step.params).assign(step=step.index))
+            looks.append(_look(learner, data, step.params, step.index))
         chained = step.index in recorded
         if not chained and step.index not in watching:
             return
@@ -362,7 +362,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
         record_at={*recorded, *watching, *recipe.looks},
     )
     if gate is not None and recipe.steps in recipe.looks:
-        looks.append(_look(learner, data, done.params).assign(step=recipe.steps))
+        looks.append(_look(learner, data, done.params, recipe.steps))
     return Trained(
         learner,
         data,
@@ -431,7 +431,7 @@ def _gates(learner: Learner, params: Tree, data: Data) -> Tensor:
     return torch.func.vmap(learner.gate_values)(params, features, data.constants)
 
 
-def _look(learner: Learner, data: Data, params: Tree) -> pd.DataFrame:
+def _look(learner: Learner, data: Data, params: Tree, step: int) -> pd.DataFrame:
     """What :func:`train` promises of a closer look, a row per replica."""
     device, gate = data.labels.device, learner.gate
     counts = [data.sizes[place] for place in data.place.tolist()]
@@ -447,7 +447,7 @@ def _look(learner: Learner, data: Data, params: Tree) -> pd.DataFrame:
         values = torch.func.vmap(learner.gate_values)(params, probe["features"], data.constants)
         held = {
             "own": values,
-            "mean": values.mean(1, keepdim=True).expand_as(values),
+            "mean": values.mean(1),
             "shuffled": values.roll(1, 1),
         }
 
@@ -459,12 +459,14 @@ def _look(learner: Learner, data: Data, params: Tree) -> pd.DataFrame:
 
         losses = {name: torch.func.vmap(loss, chunk_size=8)(params, probe, value) for name, value in held.items()}
     rows = [
-        {"replica": i, "seed": run.seed}
+        {"replica": i, "seed": run.seed, "step": step}
         | {name: float(measured[name][i]) for name in ("gap", "gap_rms", "snr")}
         | gate_statistics(gate.openness(values[i]), probe["labels"][i], gate.selects)
         | {f"loss_{name}": float(losses[name][i] - losses["own"][i]) for name in ("mean", "shuffled")}
         for i, run in enumerate(data.replicas)
     ]
+    if not step:
+        return pd.DataFrame(rows)
     scores = _evaluate(learner, data, params).pivot(index="replica", columns="variant", values="accuracy")
     return pd.DataFrame(rows).join(scores.add_prefix("accuracy_"), on="replica")
 

@@ -87,7 +87,7 @@ class PromptStudy(Study):
     backbone: str = backbones.NAME
     pretrained: str = "default"
     root: str = "data"
-    protocol: str = "few_shot"
+    protocol: data.Protocol = "few_shot"
 
     def check(self) -> None:
         """Refuses what cannot be trained, before anything is loaded."""

@@ -157,14 +157,14 @@ def _telling(found: dict[str, Result]) -> tuple[str, str, str]:
     best = early.loc[early["area"].idxmax()]
     before = areas[areas["when"] == "before"]["area"].max()
     about = SCORES[best["measurement"]][0]
-    held = np.nanmin([best["held_learner"], best["held_task"]])
+    held = np.nanmin([best.get("held_learner", np.nan), best.get("held_task", np.nan)])
     return (
         question,
         f"Before the first step the best measurement has an area of {before:.2f}. After an eighth of the steps the"
-        f" {about} has {best['area']:.2f} [{best['low']:.2f}, {best['high']:.2f}]; its threshold from other learners or"
-        f" tasks is right in {held:.0%} (balanced) at worst.",
+        f" {about} has {best['area']:.2f} [{best['area_low']:.2f}, {best['area_high']:.2f}]; its threshold from other"
+        f" learners or tasks is right in {held:.0%} (balanced) at worst.",
         f"Train an eighth of the way and look at the {about}; before the first step, no measurement here is a verdict."
-        if best["low"] > 0.5 >= areas[areas["when"] == "before"]["low"].max()
+        if best["area_low"] > 0.5 >= areas[areas["when"] == "before"]["area_low"].max()
         else "Compare with a gate held at its mean; the early measurements alone are no verdict.",
     )
 

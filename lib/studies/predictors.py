@@ -45,14 +45,14 @@ class Predictors(GateStudy):
     learner and gate is trained on every task with both :data:`RECIPES`; graded tasks at full strength, and with Adam at
     half strength too.
     Tables: ``cells`` (a row per training and :data:`WHEN`: measurements, worth, ``adaptive``), ``areas`` (measurement,
-    when, area under the ROC curve with its interval over trainings resampled by cell, and on held-out learners and
-    tasks the area and the balanced accuracy of the best threshold of the others), ``worth`` (positives per cell).
+    when, area under the ROC curve, and balanced accuracy on held-out learners and tasks of the threshold that is best
+    on the others, each with its interval when whole cells are drawn again), ``worth`` (positives per cell).
     """
 
     task: str | Sequence[str] = "conflict,conflict_size,fine,mis_specified"
     gate: str | Sequence[str] = "length"
     seeds: int = 5
-    steps: int = 300
+    steps: int = 240
 
     KEYS = ("measurement", "when")
     TOLERANCES = {"area": 0.2}
@@ -100,6 +100,17 @@ class Predictors(GateStudy):
         return result.tables["areas"][[*self.KEYS, *self.TOLERANCES]]
 
     @staticmethod
+    def transfer(areas: pd.DataFrame) -> pd.DataFrame:
+        """Balanced accuracy on what was held out, with intervals, in words."""
+        table = areas[["measurement", "when"]].copy()
+        for held in ("learner", "task"):
+            if f"held_{held}" not in areas:
+                continue
+            columns = areas[[f"held_{held}", f"held_{held}_low", f"held_{held}_high"]].to_numpy()
+            table[f"held-out {held}"] = [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in columns]
+        return table
+
+    @staticmethod
     def areas(cells: pd.DataFrame) -> pd.DataFrame:
         """ROC areas of every measurement and of all together, overall and on what was held out."""
         rows = []
@@ -110,19 +121,13 @@ class Predictors(GateStudy):
             together = np.stack(list(values.values()), axis=1)
             for name in (*values, "all together"):
                 row: dict[str, object] = {"measurement": name, "when": when}
-                for held, column in (("learner", "learner"), ("task", "task")):
-                    group = part[column].to_numpy()
-                    if name == "all together":
-                        score = joint(together, label, group)
-                        predicted = score > 0.5
-                    else:
-                        score = values[name]
-                        predicted = held_out(score, label, group)
-                    row[f"held_{held}"] = balanced(predicted, label) if part[column].nunique() > 1 else np.nan
-                    if held == "task":
-                        known = np.isfinite(score)
-                        row["area"] = area(score[known], label[known])
-                        row["low"], row["high"] = resampled(part[known], score[known])
+                for held in ("learner", "task"):
+                    group = part[held].to_numpy()
+                    score = joint(together, label, group) if name == "all together" else values[name]
+                    if part[held].nunique() > 1:
+                        said = score > 0.5 if name == "all together" else held_out(score, label, group)
+                        row |= _with_interval(part, f"held_{held}", _balanced_of(said, label))
+                row |= _with_interval(part, "area", _area_of(score, label))
                 rows.append(row)
         return pd.DataFrame(rows)
 
@@ -158,14 +163,29 @@ def labelled(looks: pd.DataFrame) -> pd.DataFrame:
     return cells.join(worth, on=keys)
 
 
-def resampled(part: pd.DataFrame, score: np.ndarray, draws: int = 500) -> tuple[float, float]:
-    """95 % interval of the ROC area when whole cells (learner, gate, task, strength, recipe) are drawn again."""
-    groups = part.groupby(["learner", "gate", "task", "strength", "label"]).indices
-    places = list(groups.values())
-    label, generator = part["adaptive"].to_numpy(), np.random.default_rng(0)
-    found: list[float] = []
-    for _ in range(draws if places else 0):
-        rows = np.concatenate([places[i] for i in generator.integers(len(places), size=len(places))])
-        if label[rows].any() and not label[rows].all():
-            found.append(area(score[rows], label[rows]))
+def _area_of(score: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], float]:
+    """The ROC area of chosen rows that have a score."""
+    known = np.isfinite(score)
+    return lambda rows: area(score[rows][known[rows]], label[rows][known[rows]])
+
+
+def _balanced_of(said: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], float]:
+    """The balanced accuracy of predictions on chosen rows; nan if these have one outcome only."""
+    return lambda rows: balanced(said[rows], label[rows]) if len(set(label[rows])) > 1 else np.nan
+
+
+def _with_interval(part: pd.DataFrame, name: str, statistic: Callable[[np.ndarray], float]) -> dict[str, float]:
+    low, high = resampled(part, statistic)
+    return {name: statistic(np.arange(len(part))), f"{name}_low": low, f"{name}_high": high}
+
+
+def resampled(part: pd.DataFrame, statistic: Callable[[np.ndarray], float], draws: int = 300) -> tuple[float, float]:
+    """95 % interval of a statistic of rows when whole cells (learner, gate, task, strength, recipe) are drawn again."""
+    places = list(part.groupby(["learner", "gate", "task", "strength", "label"]).indices.values())
+    generator = np.random.default_rng(0)
+    found = [
+        statistic(np.concatenate([places[i] for i in generator.integers(len(places), size=len(places))]))
+        for _ in range(draws)
+    ]
+    found = [value for value in found if np.isfinite(value)]
     return tuple(np.quantile(found, [0.025, 0.975])) if found else (np.nan, np.nan)
