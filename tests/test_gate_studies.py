@@ -147,7 +147,8 @@ def test_real_pictures_go_where_the_world_goes(tmp_path, album, learner):
     tiny = {**TINY, "task": "folder", "learner": learner, "root": album, "results": str(tmp_path / "store")}
     everything = GateValue(**tiny, control_steps=2, control_batch=2).run().table
     assert set(everything[everything["task"] == "folder"]["variant"]) == {"fixed", "blind", "gated", "mean", "shuffled"}
-    halved = GateValue(**tiny, protocol="base_to_new", control_steps=2, control_batch=2).run().table
+    result = GateValue(**tiny, protocol="base_to_new", control_steps=2, control_batch=2).run()
+    halved, verdicts = result.table, result.tables["verdicts"].set_index("task")
     real = halved[halved["task"] == "folder"]
     # Three base classes of four pictures, two new ones: accuracies are twelfths and eighths.
     for column, pictures in (("accuracy", 12), ("new", 8)):
@@ -155,6 +156,8 @@ def test_real_pictures_go_where_the_world_goes(tmp_path, album, learner):
         np.testing.assert_allclose(right, right.round(), atol=1e-6)
     harmonic = 2 * real["accuracy"] * real["new"] / (real["accuracy"] + real["new"])
     np.testing.assert_allclose(real["harmonic"], harmonic)
+    gated = real[real["variant"] == "gated"]
+    assert verdicts.loc["folder", "harmonic"] == pytest.approx(gated["harmonic"].mean())
     assert real["new"].mean() > 60, "two shapes in MiniCLIP's own words are told apart without any training"
     gaps = GradientImbalance(**tiny).run()
     assert {"folder"} == set(gaps.table["task"]) == set(gaps.tables["null"]["task"])

@@ -114,6 +114,21 @@ def test_rates_multiply_the_learning_rate_by_name_and_replica(optimiser):
     assert torch.equal(found.params["weight"][0], params["weight"][0])
 
 
+def test_rates_may_change_with_the_step_and_gradients_on_their_way():
+    params, draw = batch()
+    late = replicas.train(loss, params, draw, SGD, rates=lambda step: {"weight": float(step >= SGD.steps)})
+    assert torch.equal(late.params["weight"], params["weight"]) and not torch.equal(late.params["bias"], params["bias"])
+    constant = replicas.train(loss, params, draw, SGD, rates=lambda step: {"bias": 0.25})
+    assert_close(constant.params, replicas.train(loss, params, draw, SGD, rates={"bias": 0.25}).params)
+    # Doubled gradients are, for SGD without decay, a doubled rate.
+    plain = Optimiser("sgd", 0.05, 5)
+    doubled = replicas.train(
+        loss, params, draw, plain, adjust=lambda gradients: {name: 2 * value for name, value in gradients.items()}
+    )
+    faster = replicas.train(loss, params, draw, Optimiser("sgd", 0.1, 5))
+    assert_close(doubled.params, faster.params)
+
+
 def broken(params: Tree, drawn: Tree) -> Tensor:
     """Replica 2 meets a loss of nan, replica 4 a finite loss with a gradient of nan, each at its step."""
     value = loss(params, drawn)

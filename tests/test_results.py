@@ -163,6 +163,25 @@ def test_a_second_call_does_not_run_and_returns_the_same(tmp_path):
     assert source["seeds"] == [0, 1] and source["seconds"] >= 0 and source["device"] == "cpu"
 
 
+def test_many_at_once_are_stored_group_by_group_and_only_the_missing_run(tmp_path):
+    store, configs = Store(tmp_path), [CONFIG | {"seed": seed} for seed in range(5)]
+    store.put("study", configs[1], pd.DataFrame({"seed": [1]}), provenance={"seconds": 1.0})
+    asked = []
+
+    def run(missing):
+        asked.append(list(missing))
+        yield {0: pd.DataFrame({"seed": [0]}), 2: pd.DataFrame({"seed": [2]})}
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        yield {place: pd.DataFrame({"seed": [place]}) for place in missing}
+
+    with pytest.raises(KeyboardInterrupt):
+        store.get_or_run_all("study", configs, run, device="cpu", seeds=[0])
+    found = store.get_or_run_all("study", configs, run, device="cpu", seeds=[0])
+    assert asked == [[0, 2, 3, 4], [3, 4]], "what was yielded before the interruption is kept"
+    assert [table["seed"].tolist() for table in found] == [[0], [1], [2], [3], [4]]
+
+
 def test_a_killed_sweep_resumes_and_loses_nothing(tmp_path):
     """A process that is killed in its third cell; the next one computes only what is missing."""
     script = """

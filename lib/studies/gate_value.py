@@ -139,15 +139,19 @@ class GateValue(GateStudy):
 
     @classmethod
     def verdicts(cls, accuracy: pd.DataFrame) -> pd.DataFrame:
-        """One verdict per learner, gate, task, recipe, from the paired differences over seeds."""
+        """One verdict per learner, gate, task, recipe, from the paired differences over seeds.
+
+        For real data under base_to_new also the gated learner's accuracy on new classes and the harmonic mean.
+        """
         rows = []
         for key, part in cls.differences(accuracy).groupby(["learner", "gate", "task", "recipe"]):
             verdict = cls.verdict(part)
-            rows.append(
-                dict(zip(["learner", "gate", "task", "recipe"], key, strict=True))
-                | {name: part[name].mean() for name in part if name.startswith("over_")}
-                | {"verdict": verdict.name, "advice": verdict.advice}
-            )
+            named = dict(zip(["learner", "gate", "task", "recipe"], key, strict=True))
+            same = (accuracy[[*named, "variant"]] == pd.Series(named | {"variant": "gated"})).all(axis=1)
+            # Under base_to_new there are accuracies on the new classes too.
+            beyond = {name: accuracy.loc[same, name].mean() for name in ("new", "harmonic") if name in accuracy}
+            means = {name: part[name].mean() for name in part if name.startswith("over_")}
+            rows.append(named | means | beyond | {"verdict": verdict.name, "advice": verdict.advice})
         return pd.DataFrame(rows)
 
     @staticmethod
