@@ -49,7 +49,7 @@ class Predictors(GateStudy):
     on the others, each with its interval when whole cells are drawn again), ``worth`` (positives per cell).
     """
 
-    task: str | Sequence[str] = "conflict,conflict_size,fine,mis_specified"
+    task: str | Sequence[str] = "conflict,conflict_size,mis_specified"
     gate: str | Sequence[str] = "length"
     seeds: int = 5
     steps: int = 240
