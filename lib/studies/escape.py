@@ -159,7 +159,8 @@ class Escape(PromptStudy):
 
     @staticmethod
     def _findings(looks: pd.DataFrame, escapes: pd.DataFrame, law: pd.DataFrame) -> Findings:
-        end = looks[looks["step"] == looks["step"].max()]
+        last = int(looks["step"].max())
+        end = looks[looks["step"] == last]
 
         def worth(name: str, column: str = "over_mean") -> list[float]:
             return per_seed(end[end["intervention"] == name], column)
@@ -173,7 +174,7 @@ class Escape(PromptStudy):
                 unit="points",
             ),
             judge(
-                "with the published optimiser and rate the gate is still useless at the last step",
+                f"with the published optimiser and rate the gate is still useless after {last} steps",
                 worth(PUBLISHED),
                 "<",
                 ADAPTIVE,
@@ -182,7 +183,8 @@ class Escape(PromptStudy):
         ]
         for name in end["intervention"].unique():
             if name not in (PUBLISHED, "told the cue") and not name.startswith("map "):
-                found.append(judge(f"{name}: the gate becomes adaptive", worth(name), ">", ADAPTIVE, unit="points"))
+                claim = f"{name}: within {last} steps the gate becomes adaptive"
+                found.append(judge(claim, worth(name), ">", ADAPTIVE, unit="points"))
         slope = law.iloc[0]
         found += [
             judge_value(
@@ -205,7 +207,7 @@ class Escape(PromptStudy):
         nothing = looks[(looks["strength"] == 0) & (looks["step"] == looks["step"].max())]
         found.append(
             judge(
-                "with nothing to gain no gate is adaptive, however long it is trained",
+                f"with nothing to gain no gate is adaptive after {last} steps either",
                 per_seed(nothing, "over_mean"),
                 "<",
                 ADAPTIVE,

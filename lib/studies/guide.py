@@ -173,11 +173,10 @@ def _reviving(found: dict[str, Result]) -> list[tuple[str, str, str]]:
     looks = found["escape"].table
     own = looks[(looks["step"] == looks["step"].max()) & ~looks["intervention"].str.startswith("map ")]
     worth = own.groupby("intervention")["over_mean"].mean().sort_values(ascending=False)
-    words = ": the gate becomes adaptive"
     by = {
-        finding.claim.removesuffix(words): finding.outcome
+        finding.claim.partition(":")[0]: finding.outcome
         for finding in found["escape"].findings
-        if finding.claim.endswith(words)
+        if finding.claim.endswith("the gate becomes adaptive")
     }
 
     def listed(outcome: Outcome) -> str:
