@@ -75,7 +75,7 @@ def origin_shifts(shifts: pd.DataFrame) -> Figure:
 
 
 def angles(table: pd.DataFrame, width: int) -> Figure:
-    """|cosine| of the upstream gradient to the prompt and to the token, over the prompts' initial deviation."""
+    """Absolute cosine of the upstream gradient to the prompt and to the token, over the prompts' initial deviation."""
     own = table[table["weights"] == "trained"]
     drawn, axis = figure(6.4, 3.3)
     for column, colour, label in (

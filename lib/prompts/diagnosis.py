@@ -88,7 +88,7 @@ def chain(
 
     Returns scalars: ``gap`` (total L2 norms), ``gap_rms`` (per parameter), each factor, all log10, and
     ``gap`` is computed from the autograd gradients alone, not from the factors. ``snr`` is the signal-to-noise ratio
-    of one picture's gate gradient, |E g|^2 / tr Cov g without the bias of few pictures (it can come out negative).
+    of one picture's gate gradient, ``|E g|^2 / tr Cov g`` without the bias of few pictures (it can be negative).
     """
     gate, prompts, batch = learner.gate, learner.prompts(params), features.shape[0]
     gradients, nudged = _gradients(learner, params, features, patches, labels, constants)

@@ -87,17 +87,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Setting:
-    """What replicas of one batch may differ in beside task and seed::
+    """What replicas of one batch may differ in beside task and seed.
 
-        gate_rate    multiplies the learning rate of the gate
-        prompt_std   standard deviation of the initial prompts
-        view, gain   what the gate sees of the image feature (:data:`VIEWS`), and a factor on it
-        bias         added to the gate's pre-activations: it starts open (> 0) or shut (< 0)
-        temperature  divides the pre-activations before that
-        balance      scale the gate's gradient to the norm of the prompts' gradient in every step
-        diversity    weight of a reward for gate values that differ between the pictures of a batch: the loss loses
-                     diversity * 4 Var_x g, at most ``diversity`` for values from 0 to 1
-        delay        share of the steps in which the prompts learn alone before the gate may
+    ``gate_rate`` multiplies the learning rate of the gate; ``prompt_std`` is the standard deviation of the initial
+    prompts. ``view`` is what the gate sees of the image feature (:data:`VIEWS`) and ``gain`` a factor on it.
+    ``temperature`` divides the gate's pre-activations, ``bias`` is added after that: the gate starts open (> 0) or shut
+    (< 0). With ``balance`` the gate's gradient is scaled to the norm of the prompts' gradient in every step.
+    ``diversity`` weighs a reward for gate values that differ between the pictures of a batch: the loss loses
+    ``diversity`` times the mean of 4 Var g, at most ``diversity`` for values from 0 to 1. ``delay`` is the share of the
+    steps in which the prompts learn alone.
     """
 
     gate_rate: float = 1.0

@@ -33,7 +33,7 @@ INTERVENTIONS: dict[str, tuple[float, ...]] = {
 CLOSE = 0.1
 """Decades within which a prediction counts as right."""
 PERPENDICULAR = 0.02
-"""Mean |cosine| below which directions count as perpendicular; random ones in d dimensions have sqrt(2 / (pi d))."""
+"""Mean absolute cosine below which directions count as perpendicular; random ones have sqrt(2 / (pi d))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,11 @@ class GapOrigin(GateStudy):
     ``pictures`` are taken for every gradient. The prediction uses the gradients of the untouched learner and the
     changed prompts and gate, never the gradients of the changed learner: it says what would happen if nothing but the
     factors that are meant (:data:`MEANT`) answered. "aligned" a turns the prompts towards their
-    upstream gradient: (1 - a) p + a |p| delta/|delta|. Table ``shifts``: a row per backbone (trained, random),
+    upstream gradient: ``(1 - a) p + a |p| delta/|delta|``. Table ``shifts``: a row per backbone (trained, random),
     learner, gate, task, intervention, value, seed with the gap, the gap before, the predicted gap, the shift of the
     factors that were meant (``direct``) and all factors, in decades. Table ``angles``: for text prompts alone and every
-    length of the prompts, |cosine| of the upstream gradient to the prompt and to the token that the tower sees, which
-    is the gated prompt plus its position, mean over pictures and tokens.
+    length of the prompts, the absolute cosine of the upstream gradient to the prompt and to the token that the tower
+    sees, which is the gated prompt plus its position, mean over pictures and tokens.
     """
 
     task: str | Sequence[str] = "fine,mis_specified"
@@ -139,7 +139,7 @@ class GapOrigin(GateStudy):
     def _angles(
         learner: Learner, data: training.Data, params: Tree, inputs: Tree, interventions: pd.Series
     ) -> tuple[np.ndarray, np.ndarray]:
-        """|cosine| of the upstream gradient to prompt and token [R]; nan but for longer and shorter text prompts."""
+        """Absolute cosine of the upstream gradient to prompt and token [R]; nan but for text prompts of any length."""
         found = np.full((2, len(interventions)), np.nan)
         design = learner.design
         if design.sees or design.conditional or design.pool:
