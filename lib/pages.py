@@ -323,8 +323,9 @@ def _execute(notebook: Path, given: Mapping[str, Any]) -> NotebookNode:
                 progress_bar=False,
                 kernel_name="python3",
                 start_timeout=600,  # a busy machine takes its time
-                # The kernel warns on the terminal that it is reached over a local socket.
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                # The kernel warns on the terminal that it is reached over a local socket, and calls it an error
+                # when it is shut down while it is still busy starting or stopping.
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
         except PapermillExecutionError as failed:
             if failed.ename == ParameterError.__name__:

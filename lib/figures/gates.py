@@ -168,12 +168,13 @@ def intervention_bars(looks: pd.DataFrame, adaptive: float, reference: pd.DataFr
         rings(axis, there, [order.index(name) for name in there.index], "black")
     axis.axvline(adaptive, color=COLOURS["vermillion"], ls="--", lw=1)
     axis.set_yticks(range(len(order)), order, fontsize=8)
-    axis.set(xlabel=f"worth of the gate after {last} steps: points over its own mean", ylim=(-0.7, len(order) - 0.3))
+    axis.set(xlabel=f"worth of the gate after {last:g} steps: points over its own mean", ylim=(-0.7, len(order) - 0.3))
     works = end.groupby(["intervention", "seed"])["over_mean"].mean().groupby("intervention").mean() > adaptive
     caption(
         drawn,
         f"{int(works.sum())} of {len(order)} ways to train the same gate on the same task make it worth more than "
-        f"{adaptive:g} points (dashed); grey: the interval over seeds does not clear that. Orange: after {first} steps."
+        f"{adaptive:g} points (dashed); grey: the interval over seeds does not clear that. Orange: after {first:g} "
+        "steps."
         + (RINGS if len(kept) else ""),
     )
     return drawn
@@ -192,12 +193,15 @@ def escape_law(escapes: pd.DataFrame, law: pd.DataFrame) -> Figure:
         whole = part[part["left"] == part["seeds"]]
         axis.plot(part["behind"], part["escape"], "o", color=COLOURS[colour], ms=6, mfc="none")
         axis.plot(whole["behind"], whole["escape"], "o", color=COLOURS[colour], ms=6, label=label)
-        for name, row in part.iterrows():
-            axis.annotate(name.removeprefix("gate rate "), (row["behind"], row["escape"]), xytext=(5, 3),
-                          textcoords="offset points", fontsize=7)
+    drawn_points = means[means["left"] > 0].sort_values("behind")
+    for place, (name, row) in enumerate(drawn_points.iterrows()):
+        # Neighbours are labelled on alternating sides, or they would cover each other.
+        axis.annotate(name.removeprefix("gate rate "), (row["behind"], row["escape"]), fontsize=7, va="center",
+                      xytext=(6, 0) if place % 2 else (-6, 0), ha="left" if place % 2 else "right",
+                      textcoords="offset points")
     fitted = law.iloc[0]
-    if np.isfinite(fitted["slope"]):
-        x = np.linspace(means["behind"].min(), means["behind"].max(), 30)
+    if np.isfinite(fitted["slope"]) and len(drawn_points):
+        x = np.linspace(drawn_points["behind"].min() - 0.3, drawn_points["behind"].max() + 0.3, 30)
         axis.plot(x, 10 ** (fitted["slope"] * x + fitted["intercept"]), "--", color=COLOURS["blue"], lw=1.4)
     axis.set_yscale("log")
     axis.set(
@@ -256,7 +260,7 @@ def escape_map(looks: pd.DataFrame, boundary: pd.DataFrame, adaptive: float) -> 
         columns = np.interp(np.log10(line["steps"]), steps, np.arange(len(steps)), left=np.nan, right=np.nan)
         rows = np.interp(line["strength"], means.index, np.arange(len(means)))
         axis.plot(columns, rows, "-", color=COLOURS["vermillion"], lw=2.4)
-        axis.set_xticks(range(len(means.columns)), means.columns)
+        axis.set_xticks(range(len(means.columns)), [f"{step:g}" for step in means.columns])
         axis.set_yticks(range(len(means)), [f"{value:g}" for value in means.index])
         optimiser = {"sgd": "SGD", "adam": "Adam"}.get(name.removeprefix("map "), name)
         axis.set(title=optimiser, xlabel="optimiser steps")

@@ -142,7 +142,7 @@ def _gain(found: dict[str, Result]) -> tuple[str, str, str]:
     )
     return (
         "Is the gate worth anything on my task?",
-        f"On {differences['task'].nunique() - 1} ordinary tasks holding it at its mean costs {ordinary.value + 0.0:.2f}"
+        f"On {differences['task'].nunique() - 1} ordinary tasks holding it at its mean costs {ordinary.value:.2f}"
         f" points, and {adaptive} of the gates are adaptive; on the task built for it {control.value:.0f} points.",
         advice,
     )
@@ -181,7 +181,7 @@ def _reviving(found: dict[str, Result]) -> list[tuple[str, str, str]]:
 
     def listed(outcome: Outcome) -> str:
         names = [name for name in worth.index if by.get(name) is outcome]
-        return "; ".join(f"{name} ({worth[name] + 0.0:.0f})" for name in names) or "none"
+        return "; ".join(f"{name} ({round(worth[name])})" for name in names) or "none"
 
     last = int(looks["step"].max())
     return [
@@ -194,7 +194,7 @@ def _reviving(found: dict[str, Result]) -> list[tuple[str, str, str]]:
         ),
         (
             "And what does not?",
-            f"{listed(Outcome.DOES_NOT_HOLD)}; with the published optimiser and rate {worth[PUBLISHED] + 0.0:.0f}.",
+            f"{listed(Outcome.DOES_NOT_HOLD)}; with the published optimiser and rate {round(worth[PUBLISHED])}.",
             "Do not spend a run on these where the gradient is what is missing.",
         ),
     ]
