@@ -194,8 +194,9 @@ def _reviving(found: dict[str, Result]) -> list[tuple[str, str, str]]:
         ),
         (
             "And what does not?",
-            f"{listed(Outcome.DOES_NOT_HOLD)}; with the published optimiser and rate {round(worth[PUBLISHED])}.",
-            "Do not spend a run on these where the gradient is what is missing.",
+            f"After {last} steps: {listed(Outcome.DOES_NOT_HOLD)}; with the published optimiser and rate"
+            f" {round(worth[PUBLISHED])}.",
+            "Do not count on these within so many steps where the gradient is what is missing.",
         ),
     ]
 
