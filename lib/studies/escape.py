@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from lib import checks
-from lib.prompts import tasks
+from lib.prompts import tasks, training
 from lib.results import provenance
 from lib.runtime import resolve_device
 from lib.studies.base import Result
@@ -87,7 +87,7 @@ class Escape(PromptStudy):
                 f"looks must end with steps ({self.steps}), but {max(looks)} was given as the last."
             )
 
-    def recipe(self, **changes: object) -> object:
+    def recipe(self, **changes: object) -> training.Recipe:
         """A constant rate, because a schedule would tie what is seen at a step to the number of steps."""
         own = {"warmup": 0.0, "cosine": False, "looks": tuple(sorted(self.looks)), "watch": True}
         return super().recipe(**(own | changes))
@@ -121,7 +121,6 @@ class Escape(PromptStudy):
 
     def run(self) -> Result:
         bench = Bench(self, self.store())
-        # The gate starts before its first update: its gap there is what the law is about.
         tables = bench.run(self.cells())
         looks = tables.looks.rename(columns={"label": "intervention"})
         for other in ("mean", "shuffled"):
@@ -162,8 +161,8 @@ class Escape(PromptStudy):
         last = int(looks["step"].max())
         end = looks[looks["step"] == last]
 
-        def worth(name: str, column: str = "over_mean") -> list[float]:
-            return per_seed(end[end["intervention"] == name], column)
+        def worth(name: str) -> list[float]:
+            return per_seed(end[end["intervention"] == name], "over_mean")
 
         found = [
             judge(
@@ -188,27 +187,22 @@ class Escape(PromptStudy):
         slope = law.iloc[0]
         found += [
             judge_value(
-                "the further its gradient is behind, the later a gate leaves",
+                claim,
                 slope["slope"],
                 (slope["low"], slope["high"]),
                 ">",
-                0.1,
+                threshold,
                 name="decades of steps per decade of gap",
-            ),
-            judge_value(
-                "in proportion: a decade of gap costs a decade of steps (at least 0.8)",
-                slope["slope"],
-                (slope["low"], slope["high"]),
-                ">",
-                0.8,
-                name="decades of steps per decade of gap",
-            ),
+            )
+            for claim, threshold in (
+                ("the further its gradient is behind, the later a gate leaves", 0.1),
+                ("in proportion: a decade of gap costs a decade of steps (at least 0.8)", 0.8),
+            )
         ]
-        nothing = looks[(looks["strength"] == 0) & (looks["step"] == looks["step"].max())]
         found.append(
             judge(
                 f"with nothing to gain no gate is adaptive after {last} steps either",
-                per_seed(nothing, "over_mean"),
+                per_seed(end[end["strength"] == 0], "over_mean"),
                 "<",
                 ADAPTIVE,
                 unit="points",

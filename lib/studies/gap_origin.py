@@ -163,7 +163,6 @@ class GapOrigin(GateStudy):
     def _findings(shifts: pd.DataFrame, angles: pd.DataFrame) -> Findings:
         moved = shifts.assign(
             error=(shifts["gap"] - shifts["predicted"]).abs(),
-            answer=(shifts["gap"] - shifts["before"] - shifts["direct"]).abs(),
             missed=(shifts["direct"] - (shifts["predicted"] - shifts["before"])).abs(),
         )
         moved = moved[moved["predicted"] != moved["before"]]
@@ -180,26 +179,17 @@ class GapOrigin(GateStudy):
         found.append(
             _close("with random weights too, heating the gate or scaling what it sees does so", random, "error")
         )
-        longer = trained[(trained["intervention"] == "prompt_std") & (trained["value"] == 0.2)]
-        found.append(
-            judge(
-                "prompts ten times as long take at least half a decade off the gap",
-                (longer["before"] - longer["gap"]).groupby(longer["seed"]).mean().tolist(),
-                ">",
-                0.5,
-                unit="decades",
-            )
-        )
-        turned = trained[(trained["intervention"] == "aligned") & (trained["value"] == 1)]
-        found.append(
-            judge(
+        for claim, intervention, value in (
+            ("prompts ten times as long take at least half a decade off the gap", "prompt_std", 0.2),
+            (
                 "turning the prompts all the way towards their gradient takes at least half a decade off the gap",
-                (turned["before"] - turned["gap"]).groupby(turned["seed"]).mean().tolist(),
-                ">",
-                0.5,
-                unit="decades",
-            )
-        )
+                "aligned",
+                1,
+            ),
+        ):
+            part = trained[(trained["intervention"] == intervention) & (trained["value"] == value)]
+            closed = (part["before"] - part["gap"]).groupby(part["seed"]).mean()
+            found.append(judge(claim, closed.tolist(), ">", 0.5, unit="decades"))
         own = angles[angles["weights"] == "trained"]
         if len(own):
             found.append(

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from lib import checks, pages
+from lib.prompts.tasks import GRADED
 from lib.results import provenance
 from lib.runtime import resolve_device
 from lib.studies.base import Result, Study
 from lib.studies.escape import PUBLISHED
-from lib.studies.gate_value import ADAPTIVE, GateValue
+from lib.studies.gate_value import ADAPTIVE
 from lib.studies.predictors import SCORES
 from lib.studies.reference import study_of
 from lib.verdicts import Finding, Findings, Outcome
@@ -132,8 +133,9 @@ def _gain(found: dict[str, Result]) -> tuple[str, str, str]:
     value = found["gate_value"]
     ordinary = _finding(value, "on ordinary tasks the trained gate is worth less than a point over its own mean")
     control = _finding(value, "control: on the conflict task, trained for it")
-    differences = GateValue.differences(value.table)
-    adaptive = (value.tables["verdicts"].query("task != 'conflict'")["verdict"] == "adaptive").sum()
+    verdicts = value.tables["verdicts"]
+    plain = verdicts[~verdicts["task"].isin(GRADED)]
+    adaptive = (plain["verdict"] == "adaptive").sum()
     advice = (
         "Hold the trained gate at its mean first. If nothing is lost, a constant does the same: drop the gate, unless"
         " you know that the right prompt depends on the picture."
@@ -142,7 +144,7 @@ def _gain(found: dict[str, Result]) -> tuple[str, str, str]:
     )
     return (
         "Is the gate worth anything on my task?",
-        f"On {differences['task'].nunique() - 1} ordinary tasks holding it at its mean costs {ordinary.value:.2f}"
+        f"On {plain['task'].nunique()} ordinary tasks holding it at its mean costs {ordinary.value:.2f}"
         f" points, and {adaptive} of the gates are adaptive; on the task built for it {control.value:.0f} points.",
         advice,
     )
