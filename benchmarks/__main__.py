@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks import crossbar
 from benchmarks.memory import SEEDS, STATUS, measured
 from benchmarks.sides import ours, theirs
 
@@ -64,6 +65,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "cocoop_plain": lambda: against_plain("cocoop"),
     "coop_memory": lambda: memory("coop"),
     "cocoop_memory": lambda: memory("cocoop"),
+    "crossbar_badcrossbar": lambda: crossbar.against_badcrossbar(ratio),
 }
 
 

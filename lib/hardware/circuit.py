@@ -6,7 +6,9 @@ floats. Bit line j collects the currents of its cells and leads them down, throu
 row, to a node held at 0 V; its top end floats. Cell (i, j) is a conductance G[i, j] between the two lines.
 
 With linear cells the output currents are exactly linear in the input voltages, I = V @ G_eff, so the whole
-effect of the wires is one matrix, the effective conductance. :func:`effective_conductance` computes it.
+effect of the wires is one matrix, the effective conductance. :func:`effective_conductance` computes it,
+:func:`tiled_conductance` that of a layer that is cut into several arrays, and :func:`approximate_conductance`
+a cheap estimate. :func:`node_voltages` solves Kirchhoff's equations at every node, with another method.
 
 How. Let word line i carry V_i and let b be the voltages of the bit lines at that row. Eliminating the nodes
 of the word line leaves the currents Y_i (V_i 1 - b) into the bit lines. Y_i = (diag(1/G_i) + r_word A)^-1 is
@@ -15,19 +17,27 @@ because A^-1 + r_word diag(G_i) is tridiagonal. Going down the rows, with F = I 
 
     E_i = r_bit Y_i + F_(i-1),        S_i = [S_(i-1); Y_i 1] (I - F_i),        G_eff = S_m.
 
-F_i is what one more segment of wire takes away. It is small, so it is computed in single precision by a
-short series and subtracted in double precision: the result is good to a few 1e-7. Where F is not small, or
-where asked for, everything is in double precision and F comes from an inverse.
+F_i is what one more segment of wire takes away. In single precision, by a short series where it is small and from an
+inverse where it is not, it is good to a few 1e-7 of the currents; the subtraction is in double precision. Where asked
+for, everything is in double precision and F comes from an inverse. A row costs n^3, so an array with more bit lines
+than word lines is solved as its mirror image, in which the two have changed places.
 """
 
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import scipy.sparse as sparse
 import torch
+from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from lib import checks
+from lib.checks import ParameterError
 
 MICRO = 1e-6
 # Above this bound on E the series E - E^2 + E^3 - ... is longer than an inverse is slow.
@@ -35,6 +45,67 @@ _SERIES_LIMIT = 0.25
 _SERIES_ERROR = 1e-9
 # Arrays that are worked on at a time.
 _PART = 20
+_GIBIBYTE = 2**30
+# A solution this small is not worth the question how much memory there is.
+_SMALL = _GIBIBYTE // 16
+
+
+def _not_negative(name: str, given: Tensor) -> None:
+    """Refuse a tensor with an entry that is negative or not finite.
+
+    Inside ``torch.func`` transforms nothing is looked at: there the numbers differ from replica to replica, and
+    one that has diverged must not end the others.
+    """
+    if given.numel() and not torch._C._functorch.is_functorch_wrapped_tensor(given):
+        # Both extremes of a tensor with a NaN in it are NaN.
+        for extreme in torch.aminmax(given.detach()):
+            checks.number(name, extreme.item(), low=0)
+
+
+def _inputs(
+    conductance: Tensor, r_word: float | Tensor, r_bit: float | Tensor, dimensions: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Checked: the conductance [..., m, n] and both resistances, float64 on its device."""
+    if not isinstance(conductance, Tensor):
+        raise ParameterError(f"conductance must be a tensor, but {type(conductance).__name__} was given.")
+    shape = tuple(conductance.shape)
+    if len(shape) < 2 or 0 in shape[-2:] or dimensions not in (None, len(shape)):
+        allowed = "[m, n]" if dimensions == 2 else "[..., m, n]"
+        raise ParameterError(f"conductance must be of shape {allowed} with m, n >= 1, but {list(shape)} was given.")
+    _not_negative("conductance", conductance)
+    resistances = []
+    for name, given in (("r_word", r_word), ("r_bit", r_bit)):
+        if isinstance(given, Tensor):
+            _not_negative(name, given)
+        else:
+            given = torch.tensor(checks.number(name, given, low=0), dtype=torch.float64)
+        resistances.append(given.to(conductance.device, torch.float64))
+    return conductance.to(torch.float64), *resistances
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on the device."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    try:
+        # The system's own count of free pages leaves out what it would give back from its caches.
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _room(arrays: Tensor, size: int) -> None:
+    """Refuse arrays [N, m, n] whose F of all rows, in numbers of ``size`` bytes, would not fit into memory."""
+    count, m, n = arrays.shape
+    need = count * m * n**2 * size
+    if need > _SMALL and need > (free := _free_memory(arrays.device)):
+        raise ParameterError(
+            f"conductance must be arrays that can be solved in the {free / _GIBIBYTE:.1f} GiB of memory that are free"
+            f" (cut into tiles they need less), but {count} of {max(m, n)} by {min(m, n)} lines, which need"
+            f" {need / _GIBIBYTE:.1f} GiB, was given."
+        )
 
 
 def _line(load: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,7 +139,9 @@ def _lost(pull: Tensor, terms: int, out: Tensor) -> None:
     """F = I - (I + E)^-1 by ``terms`` pairs of the series E - E^2 + E^3 - ..., or by an inverse for 0."""
     if terms == 0:
         unit = torch.eye(pull.shape[-1], dtype=pull.dtype, device=pull.device)
-        torch.sub(unit, torch.linalg.inv(unit + pull), out=out)
+        # E is symmetric and not negative. Without the check, numbers that have diverged are passed on.
+        factor = torch.linalg.cholesky_ex(unit + pull).L
+        torch.sub(unit, torch.cholesky_inverse(factor), out=out)
         return
     if terms == 1:
         torch.baddbmm(pull, pull, pull, alpha=-1, out=out)
@@ -102,8 +175,8 @@ class _Network(torch.autograd.Function):
         count, m, n = g.shape
         parts = [slice(start, start + _PART) for start in range(0, count, _PART)]
         terms = [[0] * m if exact else _counts((bit * g)[part]) for part in parts]
-        fast = all(map(all, terms))
-        fine = torch.float32 if fast else torch.float64
+        fine = torch.float64 if exact else torch.float32
+        _room(g, fine.itemsize)
         u, v = _line(word * g)
         left, right = g * u, word * g * v
         above = _collected(g, left, right)
@@ -117,7 +190,7 @@ class _Network(torch.autograd.Function):
                 taken = torch.where(upper, product, product.mT)
                 pull = lost[i - 1, part] - taken if i else taken.neg_()
                 pull.diagonal(dim1=-2, dim2=-1).add_(own[part, i])
-                _lost(pull, counts[i] if fast else 0, lost[i, part])
+                _lost(pull, counts[i], lost[i, part])
                 rows = above[part, : i + 1]
                 rows -= rows.to(fine) @ lost[i, part]
         return above, lost
@@ -212,6 +285,11 @@ def _counts(loads: Tensor) -> list[int]:
     return [max(1, math.ceil((target / math.log(max(bound, 1e-12)) - 1) / 2)) for bound in bounds]
 
 
+def _mirrored(g: Tensor) -> Tensor:
+    """The array [..., n, m] in which sources and sense nodes have changed places; its mirror image is ``g``."""
+    return g.mT.flip(-2, -1)
+
+
 def effective_conductance(
     conductance: Tensor, r_word: float | Tensor, r_bit: float | Tensor, *, exact: bool = False
 ) -> Tensor:
@@ -222,13 +300,170 @@ def effective_conductance(
     [..., m, n] in microsiemens, float64: output currents are ``V @ result``. Differentiable in
     ``conductance``; ``torch.func.vmap`` maps it over arrays and resistances. ``exact`` asks for double
     precision throughout.
+
+    Raises :class:`~lib.checks.ParameterError` for a conductance or a resistance that is negative or not finite
+    (outside ``torch.func`` transforms) and for arrays that would not fit into memory.
     """
-    shape = conductance.shape
-    resistances = []
-    for name, given in (("r_word", r_word), ("r_bit", r_bit)):
-        if not isinstance(given, Tensor):
-            given = torch.tensor(checks.number(name, given, low=0), dtype=torch.float64)
-        given = given.to(device=conductance.device, dtype=torch.float64)
-        resistances.append(given.expand(shape[:-2]).reshape(-1))
-    arrays = conductance.to(torch.float64).reshape(-1, *shape[-2:]) * MICRO
-    return _Network.apply(arrays, *resistances, exact)[0].reshape(shape) / MICRO
+    given, word, bit = _inputs(conductance, r_word, r_bit)
+    # Reciprocity: the same cell joins the same two terminals whichever of them is driven.
+    wide = given.shape[-1] > given.shape[-2]
+    if wide:
+        given, word, bit = _mirrored(given), bit, word
+    shape = given.shape
+    resistances = (each.expand(shape[:-2]).reshape(-1) for each in (word, bit))
+    arrays = given.reshape(-1, *shape[-2:]) * MICRO
+    solved = _Network.apply(arrays, *resistances, exact)[0].reshape(shape) / MICRO
+    return _mirrored(solved) if wide else solved
+
+
+def _pieces(size: int, most: int) -> list[tuple[slice, int, int]]:
+    """A side of ``size`` lines in pieces of ``most``, and the rest: where, how many pieces, and how long each."""
+    whole = size - size % most
+    parts = [(slice(0, whole), whole // most, most), (slice(whole, size), 1, size - whole)]
+    return [part for part in parts if part[0].start < part[0].stop]
+
+
+def check_tile(tile: object) -> tuple[int, int]:
+    """``tile`` as numbers of word and bit lines, if it is two whole numbers of at least 1."""
+    if not isinstance(tile, list | tuple) or len(tile) != 2:
+        raise ParameterError(f"tile must be two integers of at least 1, but {tile!r} was given.")
+    rows, columns = (checks.integer(f"tile[{at}]", most, low=1) for at, most in enumerate(tile))
+    return rows, columns
+
+
+def tiled_conductance(
+    conductance: Tensor,
+    r_word: float | Tensor,
+    r_bit: float | Tensor,
+    tile: tuple[int, int],
+    *,
+    exact: bool = False,
+) -> Tensor:
+    """The effective conductance of a layer that is cut into arrays of at most ``tile`` (word, bit) lines.
+
+    Every tile is an array of its own with wires, sources and sense nodes of its own; those at the lower and the
+    right edge are as small as what is left. The currents of tiles that share outputs are added digitally, so
+    the result [..., m, n] is made of the tiles' own effective conductances. Arguments, units and errors as in
+    :func:`effective_conductance`; tiles of equal size are solved as one batch.
+    """
+    rows, columns = check_tile(tile)
+    given, word, bit = _inputs(conductance, r_word, r_bit)
+    wires = [each[..., None, None] if each.dim() else each for each in (word, bit)]
+    bands = []
+    for across, down, height in _pieces(given.shape[-2], rows):
+        band = []
+        for along, right, width in _pieces(given.shape[-1], columns):
+            tiles = given[..., across, along].unflatten(-2, (down, height)).unflatten(-1, (right, width))
+            solved = effective_conductance(tiles.transpose(-3, -2), *wires, exact=exact)
+            band.append(solved.transpose(-3, -2).flatten(-2).flatten(-3, -2))
+        bands.append(torch.cat(band, -1))
+    return torch.cat(bands, -2)
+
+
+def approximate_conductance(conductance: Tensor, r_word: float | Tensor, r_bit: float | Tensor) -> Tensor:
+    """An estimate of :func:`effective_conductance` by five matrix products; same arguments, units and errors.
+
+    To first order in the resistances a cell's word line takes the share W = r_word G A of its voltage and its bit
+    line the share D = r_bit B G of its current. A_kl = min(k, l) and B_ik = m + 1 - max(i, k) count the segments
+    that two cells share, from 1. G / (1 + W + D) has that order right. To second order the other cells of a line
+    pull less, by their own 1 + W or 1 + D, relative to this one's:
+
+        G / (1 + r_word (G w) A / w + r_bit B (G d) / d),        w = 1 / (1 + W),  d = 1 / (1 + D).
+
+    What is left of that order is a path through three cells: out of the word line, along a bit line into another
+    word line, and along that. Exactly it takes m^2 n^2 operations. Here the conductance of a bit line's cells
+    stands for their mean, weighted with B, which leaves an error of second order that vanishes for equal cells
+    and averages out over many. How large the errors are: see the test, ``test_hardware_circuit.py``.
+    """
+    g, word, bit = _inputs(conductance, r_word, r_bit)
+    word, bit = (each[..., None, None] * MICRO for each in (word, bit))
+    m, n = g.shape[-2:]
+    down, along = (torch.arange(1, size + 1, dtype=g.dtype, device=g.device) for size in (m, n))
+    shared_word = torch.minimum(along[:, None], along)
+    shared_bit = m + 1 - torch.maximum(down[:, None], down)
+    below = shared_bit @ g
+    mean = below / shared_bit.sum(-1, keepdim=True)
+    taken, lost = word * (g @ shared_word), bit * below
+    w, d = 1 / (1 + taken), 1 / (1 + lost)
+    direct = g / (1 + word * ((g * w) @ shared_word) / w + bit * (shared_bit @ (g * d)) / d)
+    # The path through three cells, less what the direct term already has of it.
+    around = lost * (word * ((g * mean) @ shared_word) - g * taken)
+    return direct + around * (w * d) ** 2
+
+
+class Nodes(NamedTuple):
+    """An array in operation: voltages of the ``word`` and the ``bit`` line at each cell [..., m, n] in volt, the
+    ``current`` through each cell [..., m, n] and the ``output`` currents [..., n] in microampere; all float64.
+    """
+
+    word: Tensor
+    bit: Tensor
+    current: Tensor
+    output: Tensor
+
+
+def _chain(length: int) -> sparse.dia_array:
+    """Kirchhoff's matrix of a line of unit segments that is held at its first end and floats at the other."""
+    diagonal = np.full(length, 2.0)
+    diagonal[-1] = 1.0
+    beside = np.full(length - 1, -1.0)
+    return sparse.diags_array([beside, diagonal, beside], offsets=[-1, 0, 1])
+
+
+def node_voltages(conductance: Tensor, r_word: float | Tensor, r_bit: float | Tensor, volts: Tensor) -> Nodes:
+    """Every node of one array, from Kirchhoff's equations at all of them: a sparse nodal analysis.
+
+    ``conductance`` [m, n] in microsiemens, ``r_word`` and ``r_bit`` in ohm per segment, ``volts`` [..., m] at the
+    inputs; one factorization serves all of them. Shares no step with :func:`effective_conductance`, so that each
+    can be held against the other. Not differentiable. Lines without resistance are held: a word line at its
+    source's voltage, a bit line at 0 V.
+
+    Raises :class:`~lib.checks.ParameterError` for a conductance or a resistance that is negative or not finite,
+    and for volts that are not finite or do not fit the word lines.
+    """
+    given, word, bit = _inputs(conductance, r_word, r_bit, 2)
+    m, n = given.shape
+    if not isinstance(volts, Tensor) or volts.shape[-1:] != (m,) or not volts.isfinite().all():
+        shown = list(volts.shape) if isinstance(volts, Tensor) else type(volts).__name__
+        raise ParameterError(f"volts must be a tensor of finite numbers of shape [..., {m}], but {shown} was given.")
+    g = given.detach().cpu().numpy()
+    # In microsiemens; a line that is held needs no conductance of its segments.
+    word_segment, bit_segment = (1 / (MICRO * r.item()) if r > 0 else 0.0 for r in (word, bit))
+    cells = sparse.diags_array(g.ravel())
+    word_lines = sparse.kron(sparse.eye_array(m), word_segment * _chain(n))
+    bit_lines = sparse.kron(bit_segment * _chain(m).tocsr()[::-1, ::-1], sparse.eye_array(n))
+    matrix = sparse.block_array([[word_lines + cells, -cells], [-cells, bit_lines + cells]], format="csr")
+    # Column by column an input: the voltages of the nodes, word lines first, of which only those held are known.
+    sources = volts.detach().reshape(-1, m).to("cpu", torch.float64).numpy().T
+    nodes = np.zeros((2, m, n, sources.shape[1]))
+    driven = np.zeros_like(nodes)
+    if word_segment:
+        driven[0, :, 0] = word_segment * sources
+    else:
+        nodes[0] = sources[:, None]
+    nodes, driven = nodes.reshape(2 * m * n, -1), driven.reshape(2 * m * n, -1)
+    free = np.repeat([word_segment > 0, bit_segment > 0], m * n)
+    if free.any():
+        known = driven[free] - matrix[free][:, ~free] @ nodes[~free]
+        # Symmetric and positive definite: no pivots are needed, and an ordering for symmetric fill is best.
+        factors = splu(
+            matrix[free][:, free].tocsc(),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+        nodes[free] = factors.solve(known)
+    word_volts, bit_volts = np.moveaxis(nodes.reshape(2, m, n, -1), -1, 1)
+    currents = g * (word_volts - bit_volts)
+    lead = volts.shape[:-1]
+    word_volts, bit_volts, currents, outputs = (
+        torch.from_numpy(np.ascontiguousarray(each)).to(given.device).reshape(*lead, *each.shape[1:])
+        for each in (word_volts, bit_volts, currents, currents.sum(-2))
+    )
+    return Nodes(word_volts, bit_volts, currents, outputs)
+
+
+def effective_conductance_sparse(conductance: Tensor, r_word: float | Tensor, r_bit: float | Tensor) -> Tensor:
+    """The effective conductance [m, n] in microsiemens by :func:`node_voltages`, every input at 1 V in turn."""
+    given, word, bit = _inputs(conductance, r_word, r_bit, 2)
+    return node_voltages(given, word, bit, torch.eye(len(given), dtype=torch.float64)).output

@@ -6,7 +6,7 @@ the end of a clean run the clean gradient is almost zero and its direction is no
 points somewhere, and it is where the decision to train through the hardware has to be made.
 
 The images are one fixed training batch, so that only the hardware varies between sampled gradients. They
-are taken with respect to the weights, which live in the arrays; biases are digital.
+are taken with respect to the weights, which live in the arrays; everything else is digital.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from lib import gradients, runtime
-from lib.hardware.networks import Crossbars, mlp
+from lib.hardware.crossbars import Crossbars
 from lib.hardware.perturbations import Perturbation
-from lib.hardware.training import draw, images, objective, spread, tiled
+from lib.hardware.training import Trainer, severity_of_replicas, spread, tiled
 from lib.replicas import Tree, unstack
 
 PROBES = 4
@@ -33,39 +33,25 @@ STRIDE_ON_STAIRS = 0.003
 DEAD = 1e-6
 
 
-def _split(params: Tree) -> tuple[Tree, Tree]:
-    weights = {name: value for name, value in params.items() if name.startswith("weight.")}
-    return weights, {name: value for name, value in params.items() if name not in weights}
-
-
 def _rows(tree: Tree) -> Tensor:
     """[R, P]: the flattened parameters of every replica."""
     return torch.cat([value.flatten(1) for value in tree.values()], 1)
 
 
-def _loss(weights: Tree, biases: Tree, inputs: Tree, perturbation: Perturbation | None, rule: str) -> Tensor:
-    return objective({**weights, **biases}, inputs, perturbation, rule)
-
-
-def _projected(weights: Tree, biases: Tree, inputs: Tree, perturbation: Perturbation | None, rule: str) -> Tensor:
-    logits = mlp({**weights, **biases}, inputs["x"], Crossbars(perturbation, inputs["severity"], rule, inputs))
-    return (logits * inputs["probe"]).sum()
-
-
 def _part(inputs: Tree, group: int) -> Tree:
     """One of GROUPS parts of the images, together with their reads; the chip stays."""
-    batched = ("x", "y", "read")
     return {
-        name: value.chunk(GROUPS, 1)[group] if name.partition(".")[0] in batched else value
+        name: value.chunk(GROUPS, 1)[group] if name in ("x", "y") or name.startswith("read") else value
         for name, value in inputs.items()
     }
 
 
 def diagnose(
+    trainer: Trainer,
     start: Tree,
     perturbation: Perturbation,
     rule: str,
-    severities: Sequence[float],
+    severities: Sequence[object],
     seeds: Sequence[int],
     count: int,
 ) -> pd.DataFrame:
@@ -83,28 +69,35 @@ def diagnose(
     device = next(iter(start.values())).device
     repeat = len(severities)
     params = tiled(start, repeat)
-    weights, biases = _split(params)
-    severity = torch.tensor(severities, device=device).repeat_interleave(len(seeds))
-    batch = [images(seed, "diagnosis") for seed in seeds]
+    weights = trainer.network.weights(params)
+    others = {name: value for name, value in params.items() if name not in weights}
+    severity = severity_of_replicas(severities, seeds, device)
+    kept = trainer.held(params, perturbation, severity)
+    batch = [trainer.images(seed, "diagnosis") for seed in seeds]
+    size, classes = len(batch[0]["y"]), trainer.data.classes
     count = count if perturbation.random else 1
+
+    def loss(weights: Tree, others: Tree, inputs: Tree, hardware: Perturbation | None, rule: str) -> Tensor:
+        return trainer.objective({**weights, **others}, inputs, hardware, rule)
+
+    def projected(weights: Tree, others: Tree, inputs: Tree, hardware: Perturbation | None, rule: str) -> Tensor:
+        crossbars = Crossbars(hardware, inputs["severity"], rule, inputs)
+        return (trainer.network({**weights, **others}, inputs["x"], crossbars) * inputs["probe"]).sum()
 
     def inputs(sample: int) -> Tree:
         per_seed = []
         for seed, picked in zip(seeds, batch, strict=True):
-            source = runtime.stream(seed, perturbation.name, "diagnosis chip", sample)
-            probes = runtime.stream(seed, "probe", sample)
-            signs = torch.randint(
-                0, 2, (len(picked["y"]), start[f"bias.{len(start) // 2 - 1}"].shape[-1]), generator=probes
-            )
-            drawn = draw(perturbation, start, len(picked["y"]), source)
-            per_seed.append({**picked, **drawn, "probe": 2.0 * signs - 1})
-        return {**spread(per_seed, repeat, device), "severity": severity}
+            signs = torch.randint(0, 2, (size, classes), generator=runtime.stream(seed, "probe", sample))
+            chip = trainer.chip(perturbation, seed, "diagnosis chip", sample)
+            read = trainer.read(perturbation, size, seed, "diagnosis", sample)
+            per_seed.append({**picked, **chip, **read, "probe": 2.0 * signs - 1})
+        return {**spread(per_seed, repeat, device), **kept, "severity": severity}
 
-    def gradient(given: Tree, function=_loss, hardware: Perturbation | None = perturbation) -> Tensor:
-        def one(weights: Tree, biases: Tree, given: Tree) -> Tensor:
-            return function(weights, biases, given, hardware, rule)
+    def gradient(given: Tree, function=loss, hardware: Perturbation | None = perturbation) -> Tensor:
+        def one(weights: Tree, others: Tree, given: Tree) -> Tensor:
+            return function(weights, others, given, hardware, rule)
 
-        return _rows(torch.func.vmap(torch.func.grad(one))(weights, biases, given))
+        return _rows(torch.func.vmap(torch.func.grad(one))(weights, others, given))
 
     drawn = [inputs(sample) for sample in range(max(count, PROBES))]
     clean = gradient(drawn[0], hardware=None)
@@ -112,25 +105,25 @@ def diagnose(
     sampled = torch.stack([clean] if unaware else [gradient(given) for given in drawn[:count]], 1)
     sampled = sampled.expand(-1, max(sampled.shape[1], 2), -1)
     gains = [
-        torch.stack([gradient(given, _projected, hardware).square().sum(1) for given in drawn[:PROBES]]).mean(0).sqrt()
+        torch.stack([gradient(given, projected, hardware).square().sum(1) for given in drawn[:PROBES]]).mean(0).sqrt()
         for hardware in ((None,) if unaware else (None, perturbation))
     ]
     grouped = [
         torch.stack([gradient(_part(drawn[0], group), hardware=hardware) for group in range(GROUPS)], 1)
         for hardware in ((None,) if unaware else (None, perturbation))
     ]
-    names = [(seed, value) for value in severities for seed in seeds]
+    names = [(seed, place, value) for place, value in enumerate(severities) for seed in seeds]
     stride = STRIDE_ON_STAIRS if perturbation.ranged else STRIDE
     rows = []
-    for replica, (seed, value) in enumerate(names):
+    for replica, (seed, place, value) in enumerate(names):
         samples, reference = sampled[replica], clean[replica]
-        own_weights, own_biases = unstack(weights, replica), unstack(biases, replica)
+        own_weights, own_others = unstack(weights, replica), unstack(others, replica)
         seen = {name: torch.stack([given[name][replica] for given in drawn[:count]]) for name in drawn[0]}
         at = gradients.flatten(own_weights)
 
-        def mean_loss(vector: Tensor, own=own_weights, fixed=own_biases, seen=seen) -> Tensor:
+        def mean_loss(vector: Tensor, own=own_weights, fixed=own_others, seen=seen) -> Tensor:
             moved = gradients.unflatten(vector, own)
-            losses = torch.func.vmap(_loss, in_dims=(None, None, 0, None, None))
+            losses = torch.func.vmap(loss, in_dims=(None, None, 0, None, None))
             return losses(moved, fixed, seen, perturbation, "autograd").mean()
 
         moments = gradients.statistics(samples)
@@ -144,7 +137,7 @@ def diagnose(
         rows.append(
             {
                 "seed": seed,
-                "severity": float(value),
+                "severity": float(place if isinstance(value, list | tuple) else value),
                 "cosine": cosine,
                 "cosine_low": cosine_interval[0],
                 "cosine_high": cosine_interval[1],

@@ -1,45 +1,44 @@
-"""Networks whose matrix products run on crossbars.
+"""The networks and data of Part II.
 
-A network is a function of a tree of parameters; everything it does with a weight matrix goes through one
-``product(layer, x, weight)``. :class:`Crossbars` is that function on hardware; :func:`ideal` is it in a
-computer. A convolution fits the same slot: its patches are the rows of ``x``, its kernels the rows of
-``weight``.
+A network is an ordinary ``nn.Module`` whose layers compute through a ``product`` (:mod:`lib.hardware.crossbars`) and
+whose parameters come from outside, so that ``torch.func`` can map it over replicas.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from torch.nn.functional import linear
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from lib.hardware.perturbations import Perturbation, full_scale, seen_weight, to_pair
+from lib import checks
+from lib.hardware.crossbars import Crossbars, Product, Shape, divert, ideal, mappable
 from lib.replicas import Tree
 
-# How the gradient passes the perturbation.
-RULES = ("autograd", "straight_through", "unaware")
-# 8x8 pixels in, ten digits out.
-SIZES = (64, 64, 32, 10)
-
-Product = Callable[[str, Tensor, Tensor], Tensor]
+DATA = ("digits", "cifar10")
 
 
-class Digits(NamedTuple):
-    """Images [N, 64] with values from 0 to 1, and labels [N], for training and for testing."""
+class Images(NamedTuple):
+    """Images [N, C, H, W] with values from 0 to 1, and labels [N], for training and for testing."""
 
     x: Tensor
     y: Tensor
     test_x: Tensor
     test_y: Tensor
 
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return int(self.y.max()) + 1
+
 
 @cache
-def digits() -> Digits:
+def digits() -> Images:
     """The 1,797 handwritten digits that come with scikit-learn: two thirds train, one third tests.
 
     The split is fixed and stratified; it does not depend on a seed of ours.
@@ -49,71 +48,261 @@ def digits() -> Digits:
 
     images, labels = load_digits(return_X_y=True)
     x, test_x, y, test_y = train_test_split(images / 16, labels, test_size=1 / 3, stratify=labels, random_state=0)
-    pixels, test_pixels = (torch.from_numpy(part).float() for part in (x, test_x))
-    return Digits(pixels, torch.from_numpy(y).long(), test_pixels, torch.from_numpy(test_y).long())
+    pixels, test_pixels = (torch.from_numpy(part).float().view(-1, 1, 8, 8) for part in (x, test_x))
+    return Images(pixels, torch.from_numpy(y).long(), test_pixels, torch.from_numpy(test_y).long())
 
 
-def initial(generator: torch.Generator, sizes: Sequence[int] = SIZES) -> Tree:
-    """``weight.0`` [out, in] and so on with variance 2/in (He et al. 2015), ``bias.0`` [out] and so on zero."""
-    params: Tree = {}
-    for layer, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
-        params[f"weight.{layer}"] = torch.randn(outputs, inputs, generator=generator) * math.sqrt(2 / inputs)
-        params[f"bias.{layer}"] = torch.zeros(outputs)
-    return params
+@cache
+def cifar10(root: str) -> Images:
+    """CIFAR-10 below ``root``: either an image folder ``train|test/CLASS/NAME.jpg``, or torchvision's own files.
+
+    Nothing is downloaded: a folder that holds neither is refused with what to put there.
+    """
+    try:
+        return _cifar10(Path(root).expanduser(), root)
+    except (OSError, RuntimeError, EOFError) as error:
+        raise checks.ParameterError(
+            f"root must hold CIFAR-10's pictures whole, but {root!r} was given ({str(error).splitlines()[0]})."
+        ) from None
 
 
-def layers(params: Tree) -> list[str]:
-    """The layers' names, in order."""
-    return [name.partition(".")[2] for name in params if name.startswith("weight.")]
+def _cifar10(folder: Path, root: str) -> Images:
+    from torchvision.datasets import CIFAR10, ImageFolder
+    from torchvision.datasets.folder import default_loader
+
+    parts: list[Tensor] = []
+    if (folder / "train").is_dir() and (folder / "test").is_dir():
+        sets = [ImageFolder(str(folder / part), loader=default_loader) for part in ("train", "test")]
+        if sets[0].classes != sets[1].classes:
+            raise checks.ParameterError(
+                f"root must hold the same classes in train and test, but {', '.join(sets[0].classes)} and "
+                f"{', '.join(sets[1].classes)} were given."
+            )
+        for one in sets:
+            pictures = []
+            for picture, _ in one:
+                if picture.size != (32, 32):
+                    size = " x ".join(map(str, picture.size))
+                    raise checks.ParameterError(f"root must hold pictures of 32 x 32 pixels, but {size} was given.")
+                pictures.append(torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8))
+            parts += [torch.stack(pictures).view(-1, 32, 32, 3).permute(0, 3, 1, 2), torch.tensor(one.targets)]
+    elif (folder / "cifar-10-batches-py").is_dir():
+        for train in (True, False):
+            one = CIFAR10(str(folder), train=train, download=False)
+            parts += [torch.from_numpy(one.data).permute(0, 3, 1, 2), torch.tensor(one.targets)]
+    else:
+        raise checks.ParameterError(
+            "root must be a folder with train/CLASS/*.jpg and test/CLASS/*.jpg, or with torchvision's "
+            f"cifar-10-batches-py (from cifar-10-python.tar.gz), but {root!r} was given."
+        )
+    x, y, test_x, test_y = parts
+    return Images(x.float() / 255, y, test_x.float() / 255, test_y)
 
 
-def ideal(layer: str, x: Tensor, weight: Tensor) -> Tensor:
-    """The product as a computer computes it."""
-    return linear(x, weight)
+def dataset(name: str, root: str = "") -> Images:
+    """The data by name; ``root`` is where pictures that do not come with the library lie."""
+    return cifar10(root) if checks.choice("data", name, DATA) == "cifar10" else digits()
 
 
-def mlp(params: Tree, x: Tensor, product: Product = ideal) -> Tensor:
-    """Logits [batch, classes] of the multilayer perceptron with ReLU; biases are added digitally."""
-    names = layers(params)
-    for layer in names:
-        x = product(layer, x, params[f"weight.{layer}"]) + params[f"bias.{layer}"]
-        if layer != names[-1]:
-            x = x.relu()
-    return x
+# ------------------------------------------------------------------------------------------------- networks
 
 
-@dataclass(frozen=True)
-class Crossbars:
-    """The product of every layer on one chip, in one read.
+class BatchNorm(nn.Module):
+    """Batch normalisation whose statistics come from outside, or from the batch where none are given.
 
-    ``drawn`` holds the random numbers, ``chip.LAYER`` [2, out, in] and ``read.LAYER`` [batch, out], and the
-    calibrated ranges ``range.LAYER``; where a range is missing, the currents at hand calibrate it.
-    ``ranges`` fills with the ranges that were used. ``perturbation`` None is "off": the plain network, bit
-    by bit. Every tensor is a single replica's.
+    There is no running average: statistics are measured in a pass of their own, on the chip or off it, which is what
+    recalibrating them means.
     """
 
-    perturbation: Perturbation | None
-    severity: Tensor
-    rule: str
-    drawn: Tree
-    ranges: Tree = field(default_factory=dict)
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.name = ""
+        self.statistics: Callable[[str, Tensor], tuple[Tensor, Tensor]] = self.of_batch
 
-    def __call__(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
-        if self.perturbation is None or self.rule == "unaware":
-            return linear(x, weight)
-        if self.rule == "straight_through":
-            # What comes back is the clean product's gradient, in the weight and in the input alike.
-            clean = linear(x, weight)
-            return clean + (self._perturbed(layer, x.detach(), weight.detach()) - clean).detach()
-        return self._perturbed(layer, x, weight)
+    @staticmethod
+    def of_batch(name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance [channels] of images [B, C, H, W]."""
+        return x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
 
-    def _perturbed(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
-        assert self.perturbation is not None
-        pair = to_pair(weight)
-        changed = self.perturbation.conductance(pair.g, self.severity, self.drawn.get(f"chip.{layer}"))
-        y = linear(x, weight if changed is pair.g else seen_weight(pair, changed))
-        bound = None
-        if self.perturbation.ranged:
-            bound = self.drawn.get(f"range.{layer}")
-            bound = self.ranges[f"range.{layer}"] = full_scale(y) if bound is None else bound
-        return self.perturbation.current(y, x, pair.scale, self.severity, self.drawn.get(f"read.{layer}"), bound)
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance = self.statistics(self.name, x)
+        normal = (x - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()
+        return normal * self.scale[:, None, None] + self.shift[:, None, None]
+
+
+class Block(nn.Module):
+    """Two convolutions with a way around them (He et al. 2016); where it narrows, the way drops every other pixel."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.first_norm = BatchNorm(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.second_norm = BatchNorm(outputs)
+        self.stride, self.extra = stride, outputs - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.second_norm(self.second(self.first_norm(self.first(x)).relu()))
+        around = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+        return (y + around).relu()
+
+
+class Attention(nn.Module):
+    """A transformer block whose four products are layers of their own."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mix, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens, width = x.shape[-2:]
+        parts = self.mix(self.before(x)).reshape(-1, tokens, 3, self.heads, width // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        weights = (query @ key.mT / math.sqrt(query.shape[-1])).softmax(-1)
+        x = x + self.out((weights @ value).transpose(1, 2).reshape(-1, tokens, width))
+        return x + self.narrow(F.gelu(self.wide(self.between(x))))
+
+
+class Tokens(nn.Module):
+    """Patches of an image as tokens, with learned positions."""
+
+    def __init__(self, channels: int, size: int, patch: int, width: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.embed = nn.Linear(channels * patch**2, width)
+        self.place = nn.Parameter(0.02 * torch.randn((size // patch) ** 2, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embed(F.unfold(x, self.patch, stride=self.patch).mT) + self.place
+
+
+class Pooled(nn.Module):
+    """The mean over tokens [B, T, d], or over the pixels of images [B, C, H, W]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(1) if x.dim() == 3 else x.mean((2, 3))
+
+
+def _mlp(channels: int, size: int, classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(channels * size**2, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, classes)
+    )
+
+
+def _cnn(channels: int, size: int, classes: int, norm: bool = False) -> nn.Module:
+    def layer(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=not norm)
+        return [convolution, *([BatchNorm(outputs)] if norm else []), nn.ReLU()]
+
+    body = [*layer(channels, 8, 1), *layer(8, 16, 2), *layer(16, 16, 2)]
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(16 * math.ceil(size / 4) ** 2, classes))
+
+
+def _vit(channels: int, size: int, classes: int) -> nn.Module:
+    width, patch = 24, size // 4
+    body = [Tokens(channels, size, patch, width), Attention(width, 2), nn.LayerNorm(width), Pooled()]
+    return nn.Sequential(*body, nn.Linear(width, classes))
+
+
+def _resnet(channels: int, size: int, classes: int) -> nn.Module:
+    """ResNet-20 (He et al. 2016, for CIFAR-10): three stages of three blocks, 16, 32 and 64 channels wide."""
+    widths = [16] * 3 + [32] * 3 + [64] * 3
+    blocks = [Block(a, b, 2 if b > a else 1) for a, b in zip([16, *widths], widths, strict=False)]
+    first = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
+    return nn.Sequential(first, BatchNorm(16), nn.ReLU(), *blocks, Pooled(), nn.Linear(64, classes))
+
+
+_NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "mlp": _mlp,
+    "cnn": _cnn,
+    "cnn_norm": lambda *given: _cnn(*given, norm=True),
+    "vit": _vit,
+    "resnet": _resnet,
+}
+NETWORKS = tuple(_NETWORKS)
+
+
+class Network:
+    """A network by name for images of ``size`` x ``size`` pixels: its parameters are an argument.
+
+    ``layers`` are the names of those on crossbars (``LAYER.weight`` is their parameter), ``shapes`` what their random
+    numbers look like.
+    """
+
+    def __init__(self, name: str, channels: int = 1, size: int = 8, classes: int = 10) -> None:
+        self.name = checks.choice("network", name, NETWORKS)
+        self._input = (channels, size, size)
+        with torch.random.fork_rng(devices=[]):
+            self._module = _NETWORKS[name](channels, size, classes).requires_grad_(False)
+        self._product: Product = ideal
+        self._statistics = BatchNorm.of_batch
+        layers = mappable(self._module)
+        self.layers = tuple(layers)
+        divert(layers, lambda: self._product)
+        for at, module in self._module.named_modules():
+            if isinstance(module, BatchNorm):
+                module.name, module.statistics = at, lambda norm, x: self._statistics(norm, x)
+        self.normalised = any(isinstance(module, BatchNorm) for module in self._module.modules())
+        self.shapes = self._shapes()
+
+    def _shapes(self) -> dict[str, Shape]:
+        found: dict[str, Shape] = {}
+
+        def record(layer: str, x: Tensor, weight: Tensor) -> Tensor:
+            y = ideal(layer, x, weight)
+            found[layer] = Shape(tuple(weight.shape), tuple(y.shape[1:]))
+            return y
+
+        self(dict(self._module.named_parameters()), torch.zeros(1, *self._input), record)
+        return found
+
+    def initial(self, generator: torch.Generator) -> Tree:
+        """Parameters for a new network: weights with variance 2/in (He et al. 2015), biases zero, the rest as built."""
+        params: Tree = {}
+        for name, value in self._module.named_parameters():
+            layer, _, kind = name.rpartition(".")
+            if layer in self.layers:
+                fan = value[0].numel()
+                drawn = torch.randn(value.shape, generator=generator) * math.sqrt(2 / fan)
+                params[name] = drawn if kind == "weight" else torch.zeros_like(value)
+            elif name.endswith("place"):
+                params[name] = 0.02 * torch.randn(value.shape, generator=generator)
+            else:
+                params[name] = value.detach().clone()
+        return params
+
+    def weights(self, params: Tree) -> Tree:
+        """The parameters that live in arrays."""
+        return {name: params[name] for name in (f"{layer}.weight" for layer in self.layers)}
+
+    def __call__(self, params: Tree, x: Tensor, product: Product = ideal) -> Tensor:
+        """Logits [batch, classes] for images [batch, C, H, W].
+
+        On :class:`~lib.hardware.crossbars.Crossbars` the statistics of batch normalisation are calibrated like the
+        range of a converter: taken from ``drawn`` where they are there, from the batch where they are not.
+        """
+        self._product, self._statistics = product, BatchNorm.of_batch
+        if isinstance(product, Crossbars):
+            self._statistics = lambda norm, images: self._calibrated(product, norm, images)
+        own = {name: value for name, value in params.items() if not name.startswith("range")}
+        return torch.func.functional_call(self._module, own, (x,))
+
+    @staticmethod
+    def _calibrated(crossbars: Crossbars, norm: str, images: Tensor) -> tuple[Tensor, Tensor]:
+        names = (f"mean.{norm}", f"variance.{norm}")
+        if names[0] in crossbars.drawn:
+            return crossbars.drawn[names[0]], crossbars.drawn[names[1]]
+        found = BatchNorm.of_batch(norm, images)
+        crossbars.calibrated.update(zip(names, (value.detach() for value in found), strict=True))
+        return found
+
+
+@cache
+def network(name: str, data: str = "digits", root: str = "") -> Network:
+    """The network for a data set, made once."""
+    images = dataset(data, root)
+    return Network(name, images.x.shape[1], images.x.shape[2], images.classes)

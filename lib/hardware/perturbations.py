@@ -1,54 +1,99 @@
 """Six ways in which an analog crossbar departs from the matrix-vector product it should compute.
 
-A weight lives in two conductances, W = (G+ - G-) / s, both inside the window from G_MIN to G_MAX. Each
-perturbation is one short class that changes either what the arrays conduct
-(:meth:`Perturbation.conductance`) or the current that leaves them (:meth:`Perturbation.current`). It is a
-pure function of tensors: conductances or currents, a severity (one number), and the random numbers of a
-chip or of a read. Nothing draws inside it, so ``torch.func.vmap`` maps it over replicas that each have
-their own severity and their own random numbers.
+A weight lives in two conductances, W = (G+ - G-) / s, both inside a :class:`Window`. A perturbation is one
+short class that changes the voltages that enter the arrays (:meth:`Perturbation.voltage`), what the arrays
+conduct (:meth:`Perturbation.conductance`), the currents that leave them (:meth:`Perturbation.current`) or the
+numbers behind the converter (:meth:`Perturbation.digital`). It is a pure function of tensors: a severity (one
+number) and the random numbers of a chip or of a read come from outside. Nothing draws inside it, so
+``torch.func.vmap`` maps it over replicas that each have their own severity and their own random numbers.
 
 *Chip* numbers are drawn once and stay (how devices came out, which are broken); *read* numbers are drawn
 anew in every operation. At ``off`` a perturbation leaves every bit of the result as it was.
+
+Shapes: inputs ``x`` [batch, ..., in], weights [..., out, in], currents ``y`` [batch, ..., out], conductances
+[2, ..., out, in] in microsiemens with G+ first. Leading dimensions of a weight are the groups of a
+convolution, each an array of its own.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lib import checks
-from lib.hardware.circuit import effective_conductance
+from lib.hardware import circuit
 
-# The conductance window in microsiemens, and the time after programming at which drift begins, in seconds.
-G_MAX = 25.0
-G_MIN = 0.1
+Tree = dict[str, Tensor]
+
+# The time after programming at which drift begins, in seconds, and the last one that is asked about.
 T_ZERO = 20.0
-# An ADC's range is this quantile of the absolute current on training data.
-ADC_QUANTILE = 0.99
+T_LAST = 1e10
+_YEAR = 3.15e7
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A weight as two arrays: ``g`` [2, out, in] in microsiemens (G+ first), ``scale`` per unit of weight."""
+class Window:
+    """The conductances that a device can take, in microsiemens."""
+
+    low: float = 0.1
+    high: float = 25.0
+
+    def __post_init__(self) -> None:
+        checks.number("window.low", self.low, low=0)
+        checks.number("window.high", self.high, above=self.low)
+
+
+WINDOW = Window()
+
+
+class Pair(NamedTuple):
+    """A weight as two arrays: ``g`` [2, ..., out, in] in microsiemens (G+ first), ``scale`` per unit of weight.
+
+    ``g`` is empty where a perturbation says that the arrays do not matter to it (``Perturbation.arrays``).
+    """
 
     weight: Tensor
     g: Tensor
     scale: Tensor
 
 
-def to_pair(weight: Tensor) -> Pair:
-    """The pair of ``weight`` [out, in]: G± = relu(±s W) + G_MIN, with s = (G_MAX - G_MIN) / max|W|."""
-    scale = (G_MAX - G_MIN) / weight.abs().amax().clamp_min(torch.finfo(weight.dtype).tiny ** 0.5)
+class Arrays(NamedTuple):
+    """The pair as programmed, and what its arrays really conduct."""
+
+    pair: Pair
+    g: Tensor
+
+
+def natural_scale(weight: Tensor, window: Window = WINDOW) -> Tensor:
+    """The scale at which the largest weight fills the window: (high - low) / max|W|."""
+    return (window.high - window.low) / weight.abs().amax().clamp_min(torch.finfo(weight.dtype).tiny ** 0.5)
+
+
+def to_pair(weight: Tensor, window: Window = WINDOW, scale: Tensor | None = None, arrays: bool = True) -> Pair:
+    """The pair of ``weight`` [..., out, in]: G± = relu(±s W) + low, with s from :func:`natural_scale`.
+
+    With a ``scale`` of its own the pair is cut off at the window. Without ``arrays`` there are no conductances in it.
+    """
+    if scale is None:
+        scale = natural_scale(weight, window)
+    else:
+        # Room for a rounding error, which the largest weight may need at its natural scale.
+        most = (window.high - window.low) * (1 + 4 * torch.finfo(weight.dtype).eps)
+        scaled = (scale * weight).clamp(-most, most)
+        # What does not fit cannot be programmed: the weight that is meant is the one that fits.
+        weight = torch.where((scale * weight).abs() <= most, weight, scaled / scale)
+    if not arrays:
+        return Pair(weight, weight.new_empty(0), scale)
     scaled = scale * weight
-    return Pair(weight, torch.stack([scaled.relu(), (-scaled).relu()]) + G_MIN, scale)
+    return Pair(weight, torch.stack([scaled.relu(), (-scaled).relu()]) + window.low, scale)
 
 
 def seen_weight(pair: Pair, changed: Tensor) -> Tensor:
-    """The weight [out, in] that the network sees when the arrays conduct ``changed`` [2, out, in] instead.
+    """The weight [..., out, in] that the network sees when the arrays conduct ``changed`` instead.
 
     Written as a deviation, so that arrays which have not changed give the weight back to the last bit.
     """
@@ -56,8 +101,65 @@ def seen_weight(pair: Pair, changed: Tensor) -> Tensor:
     return pair.weight + ((deviation[0] - deviation[1]) / pair.scale).to(pair.weight.dtype)
 
 
+class _Moved(torch.autograd.Function):
+    """The weight that is seen when every device moves by itself: what :func:`to_pair`, a class's ``moved`` and
+    :func:`seen_weight` give one after the other, with a gradient in a few passes over the arrays.
+
+    Inputs: weight, its scale, and severity and chip numbers, which get no gradient. With dG the change of a device and
+    k its derivative, W' = W + (dG+ - dG-) / s; the device that carries the weight has G = s|W| + low.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight: Tensor, scale: Tensor, severity: Tensor, chip: Tensor, hardware: Perturbation):
+        scaled = weight * scale
+        plus = scaled.relu()
+        minus = plus - scaled
+        low = hardware.window.low
+        up, up_slope = hardware.moved(plus + low, severity, chip[0])
+        down, down_slope = hardware.moved(minus + low, severity, chip[1])
+        change = up - down
+        return weight + change / scale, change, torch.where(scaled > 0, up_slope, down_slope)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        weight, scale = inputs[:2]
+        _, change, slope = output
+        ctx.mark_non_differentiable(change, slope)
+        ctx.save_for_backward(weight, scale, change, slope)
+
+    @staticmethod
+    def backward(ctx, received: Tensor, *_: Tensor):
+        weight, scale, change, slope = ctx.saved_tensors
+        through = received * slope
+        # Both sums in one: W' moves with s by k W / s - dG / s^2.
+        to_scale = ((through * weight).sum() - (received * change).sum() / scale) / scale
+        return received + through, to_scale, None, None, None
+
+
+def moved_weight(weight: Tensor, severity: Tensor, chip: Tensor, hardware: Perturbation) -> Tensor:
+    """What the network sees of ``weight`` [..., out, in] on devices that move one by one (``Perturbation.alone``)."""
+    return _Moved.apply(weight, natural_scale(weight, hardware.window), severity, chip, hardware)[0]
+
+
+def _draw(kind: str | None, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
+    if kind is None:
+        return None
+    return (torch.randn if kind == "normal" else torch.rand)(shape, generator=generator)
+
+
+@dataclass(frozen=True)
 class Perturbation:
-    """A map of the forward operator with one number of severity. A new one is a subclass like those below."""
+    """A map of the forward operator with one number of severity. A new one is a subclass like those below.
+
+    ``drawn`` in every method holds the layer's own numbers: "chip" and "read" where the class draws them, and
+    whatever a method leaves there for later operations (an ADC its "range"). ``fixed_scale`` keeps the scale
+    between weights and conductances as it was when training began; larger weights are cut off.
+    """
+
+    window: Window = field(default=WINDOW, kw_only=True)
+    fixed_scale: bool = field(default=False, kw_only=True)
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -74,16 +176,38 @@ class Perturbation:
     formula: ClassVar[str]
     physics: ClassVar[str]
     lesson: ClassVar[str]
-    # Which random numbers a chip [2, out, in] and a read [batch, out] hold.
+    # Which random numbers a chip (like the arrays) and a read (like the currents) hold.
     chip: ClassVar[Literal["normal", "uniform"] | None] = None
     read: ClassVar[Literal["normal"] | None] = None
-    # Does it need a calibrated full scale per layer?
-    ranged: ClassVar[bool] = False
+    # Does it change, or look at, what the arrays conduct? If not, that is not computed.
+    arrays: ClassVar[bool] = True
+    # Does every device move by itself, as `moved` says, and nothing else happen? Then there is a shorter way.
+    alone: ClassVar[bool] = False
 
     @property
     def random(self) -> bool:
         """Does anything differ from chip to chip or from read to read?"""
         return self.chip is not None or self.read is not None
+
+    @property
+    def lasting(self) -> bool:
+        """Does a chip have numbers of its own, which stay?"""
+        return self.chip is not None
+
+    @property
+    def ranged(self) -> bool:
+        """Does it convert, with a full scale to be calibrated?"""
+        return False
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Kinds of numbers that are calibrated where training begins and trained from there."""
+        return ()
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Kinds of numbers that are measured where training begins and stay as they are."""
+        return ("scale",) if self.fixed_scale else ()
 
     def check(self, severity: object, name: str = "severity") -> float:
         """The severity as a number, if it is in the range of this perturbation or its ``off``."""
@@ -97,26 +221,43 @@ class Perturbation:
             )
         return value
 
-    def conductance(self, g: Tensor, severity: Tensor, chip: Tensor | None) -> Tensor:
-        """What the arrays conduct, [2, out, in] in microsiemens, for programmed conductances ``g``."""
+    def draw_chip(self, shape: tuple[int, ...], generator: torch.Generator) -> Tree:
+        """The numbers of one chip for a weight of ``shape`` [..., out, in], by kind."""
+        drawn = _draw(self.chip, (2, *shape), generator)
+        return {} if drawn is None else {"chip": drawn}
+
+    def draw_read(self, shape: tuple[int, ...], generator: torch.Generator) -> Tree:
+        """The numbers of one read for currents of ``shape`` [batch, ..., out], by kind."""
+        drawn = _draw(self.read, shape, generator)
+        return {} if drawn is None else {"read": drawn}
+
+    def voltage(self, x: Tensor, severity: Tensor, drawn: Tree) -> Tensor:
+        """What reaches the word lines for inputs ``x`` [batch, ..., in]."""
+        return x
+
+    def conductance(self, g: Tensor, severity: Tensor, drawn: Tree) -> Tensor:
+        """What the arrays conduct, [2, ..., out, in] in microsiemens, for programmed conductances ``g``."""
         return g
 
-    def current(
-        self, y: Tensor, x: Tensor, scale: Tensor, severity: Tensor, read: Tensor | None, bound: Tensor | None
-    ) -> Tensor:
-        """What the periphery reports [batch, out] of the currents ``y``, in units of weight times input.
+    def moved(self, g: Tensor, severity: Tensor, chip: Tensor) -> tuple[Tensor, Tensor]:
+        """Where devices move one by one: how far, from ``g`` (like ``chip``), and the derivative of that in ``g``."""
+        raise TypeError(f"{type(self).__name__} does not move devices one by one.")
 
-        ``x`` [batch, in] are the inputs, ``scale`` as in :class:`Pair`; ``bound`` is the range of the
-        converter where the perturbation is ``ranged`` (:func:`full_scale`), else None.
-        """
+    def current(self, y: Tensor, x: Tensor, arrays: Arrays, severity: Tensor, drawn: Tree) -> Tensor:
+        """What the periphery reports [batch, ..., out] of the currents ``y``, in units of weight times input."""
+        return y
+
+    def digital(self, y: Tensor, arrays: Arrays, severity: Tensor, drawn: Tree) -> Tensor:
+        """What digital arithmetic behind the converter makes of ``y``."""
         return y
 
 
+@dataclass(frozen=True)
 class ReadNoise(Perturbation):
     name, title = "read_noise", "Read noise"
     measures, unit = "standard deviation of one device's current in one read, as a share of a full-scale device", "Gmax"
     low, high, grid = 0.0, 1.0, (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-    read = "normal"
+    read, arrays = "normal", False
     formula = r"\tilde y_i = y_i + \frac{\sigma G_{\max}}{s}\sqrt{2\textstyle\sum_j x_j^2}\;\xi_i"
     physics = (
         "Every time current flows through a device it fluctuates: charges are trapped and released near its "
@@ -131,18 +272,19 @@ class ReadNoise(Perturbation):
         "weights cannot change."
     )
 
-    def current(self, y, x, scale, severity, read, bound):
+    def current(self, y, x, arrays, severity, drawn):
         # Independent noise on each of the two devices per weight: the variances add, so one draw per output
         # is exact.
-        length = (2 * x.square().sum(-1, keepdim=True)).clamp_min(torch.finfo(x.dtype).tiny).sqrt()
-        return y + severity * (G_MAX / scale) * length * read
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return y + (severity * (math.sqrt(2) * self.window.high) / arrays.pair.scale) * length * drawn["read"]
 
 
+@dataclass(frozen=True)
 class Variability(Perturbation):
     name, title = "variability", "Programming variability"
     measures, unit = "standard deviation of a programmed conductance, as a share of the full scale", "Gmax"
     low, high, grid = 0.0, 1.0, (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-    chip = "normal"
+    chip, alone = "normal", True
     formula = (
         r"\tilde G^\pm_{ij} = \mathrm{clip}\bigl(G^\pm_{ij} + \sigma G_{\max}\,\xi^\pm_{ij},\; 0,\; G_{\max}\bigr)"
     )
@@ -157,17 +299,31 @@ class Variability(Perturbation):
         "chips differ more."
     )
 
-    def conductance(self, g, severity, chip):
-        # Clipping the change, not the sum, keeps devices at the edge of the window bit-identical when it is
-        # off.
-        change = torch.maximum(severity * G_MAX * chip, -g)
-        return g + torch.minimum(change, (G_MAX - g).clamp_min(0))
+    def moved(self, g, severity, chip):
+        aimed = severity * self.window.high * chip
+        # Clipping the change, not the sum, keeps devices at the edge of the window bit-identical when it is off.
+        change = torch.maximum(aimed, -g).minimum((self.window.high - g).clamp_min(0))
+        # Where it is clipped, a device ends at the edge, wherever it comes from.
+        return change, (change == aimed).to(g.dtype) - 1
+
+    def conductance(self, g, severity, drawn):
+        return g + self.moved(g, severity, drawn["chip"])[0]
 
 
+@dataclass(frozen=True)
 class Drift(Perturbation):
+    """``compensation`` "global" multiplies every layer's numbers by what the sum of its conductances has lost, one
+    factor per layer behind the converter; ``readout`` says whether that sum is measured with the device's own
+    fluctuations ("noisy", 1/f noise of the sum) or without ("ideal"). What it has lost is told from the sum that was
+    aimed at, so on a chip with more than drift the factor makes up for the mean of the rest as well.
+    """
+
+    compensation: Literal["none", "global"] = "none"
+    readout: Literal["ideal", "noisy"] = "ideal"
+
     name, title = "drift", "Conductance drift"
     measures, unit = "time since programming", "s"
-    low, high, off, grid = T_ZERO, 1e10, T_ZERO, (3.6e3, 8.64e4, 2.6e6, 3.15e7, 3.15e8, 3.15e9)
+    low, high, off, grid = T_ZERO, T_LAST, T_ZERO, (3.6e3, 8.64e4, 2.6e6, 3.15e7, 3.15e8, 3.15e9)
     chip = "normal"
     formula = (
         r"\tilde G = G\,(t/t_0)^{-\nu},\quad \nu = |\mu(g) + \sigma(g)\,\xi|,\quad "
@@ -185,18 +341,64 @@ class Drift(Perturbation):
         "number per layer behind the array, with no training at all."
     )
 
-    def conductance(self, g, severity, chip):
-        level = (g / G_MAX).clamp_min(1e-6).log()
+    def __post_init__(self) -> None:
+        checks.choice("compensation", self.compensation, ("none", "global"))
+        checks.choice("readout", self.readout, ("ideal", "noisy"))
+
+    def draw_chip(self, shape, generator):
+        drawn = super().draw_chip(shape, generator)
+        if self.readout == "noisy":
+            drawn["gauge"] = torch.randn((), generator=generator)
+        return drawn
+
+    def exponent(self, g: Tensor, normal: Tensor) -> Tensor:
+        """The drift exponent of devices at ``g`` microsiemens, for standard normal numbers like ``g``."""
+        level = (g / self.window.high).clamp_min(1e-6).log()
         mean = (-0.0155 * level + 0.0244).clamp(0.049, 0.1)
         spread = (-0.0125 * level - 0.0059).clamp(0.008, 0.045)
-        return g * torch.exp(-(mean + spread * chip).abs() * torch.log(severity / T_ZERO))
+        return (mean + spread * normal).abs()
+
+    def conductance(self, g, severity, drawn):
+        # On a composed chip the law goes by the conductance that was aimed at, as published.
+        exponent = self.exponent(drawn.get("target", g), drawn["chip"])
+        return g * torch.exp(-exponent * torch.log(severity / T_ZERO))
+
+    def digital(self, y, arrays, severity, drawn):
+        if self.compensation == "none":
+            return y
+        now = arrays.g.sum()
+        if self.readout == "noisy":
+            fluctuation = flicker(arrays.g, severity, self.window, arrays.pair.g).square().sum().sqrt()
+            now = now + torch.where(severity > T_ZERO, fluctuation * drawn["gauge"], 0.0)
+        return y * (arrays.pair.g.to(arrays.g.dtype).sum() / now).to(y.dtype)
 
 
+def flicker(g: Tensor, seconds: Tensor, window: Window = WINDOW, target: Tensor | None = None) -> Tensor:
+    """Standard deviation in microsiemens of a phase-change device's 1/f noise, ``seconds`` after programming.
+
+    sigma = G Q sqrt(ln((t + t_r) / (2 t_r))), Q = min(0.0088 / g^0.65, 0.2), t_r = 250 ns (Nandakumar et al. 2019;
+    the model that aihwkit documents). G is what the device conducts now, g the share of the window that was aimed at:
+    that of ``target``, or of G itself.
+    """
+    t_read = 250e-9
+    share = ((g if target is None else target) / window.high).clamp_min(1e-12)
+    quality = (0.0088 / share.pow(0.65)).clamp_max(0.2)
+    return g * quality * torch.log((seconds + t_read) / (2 * t_read)).clamp_min(0).sqrt()
+
+
+@dataclass(frozen=True)
 class StuckAt(Perturbation):
+    """``on`` is the share of the stuck devices that conduct fully; the rest are stuck at the lowest conductance.
+    With ``cluster`` above one they come in square blocks of that side, all stuck alike.
+    """
+
+    on: float = 0.5
+    cluster: int = 1
+
     name, title = "stuck_at", "Stuck-at faults"
     measures, unit = "share of devices that are stuck, half of them at Gmin and half at Gmax", "of devices"
     low, high, grid = 0.0, 1.0, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-    chip = "uniform"
+    chip, alone = "uniform", True
     formula = (
         r"\tilde G_{ij} = G_{\min}\ \text{if}\ u_{ij} < p/2,\quad G_{\max}\ \text{if}\ p/2 \le u_{ij} < p,\quad "
         r"G_{ij}\ \text{otherwise}"
@@ -213,15 +415,59 @@ class StuckAt(Perturbation):
         "need the map of that chip."
     )
 
-    def conductance(self, g, severity, chip):
-        low, high = torch.full_like(g, G_MIN), torch.full_like(g, G_MAX)
-        return torch.where(chip < severity, torch.where(chip < severity / 2, low, high), g)
+    def __post_init__(self) -> None:
+        checks.number("on", self.on, low=0, high=1)
+        checks.integer("cluster", self.cluster, low=1)
+
+    @classmethod
+    def rates(cls, on: float, off: float, **options: object) -> tuple[StuckAt, float]:
+        """The perturbation and its severity for separate rates of devices stuck on and stuck off."""
+        for name, rate in (("on", on), ("off", off)):
+            checks.number(name, rate, low=0, high=1)
+        if on + off > 1:
+            raise checks.ParameterError(f"on + off must be at most 1, but {on!r} + {off!r} was given.")
+        return cls(on=on / (on + off) if on + off else 0.5, **options), on + off
+
+    def draw_chip(self, shape, generator):
+        if self.cluster == 1:
+            return super().draw_chip(shape, generator)
+        side, (*lead, out, inputs) = self.cluster, shape
+        blocks = torch.rand(2, *lead, -(-out // side), -(-inputs // side), generator=generator)
+        devices = blocks.repeat_interleave(side, -1).repeat_interleave(side, -2)
+        return {"chip": devices[..., :out, :inputs].contiguous()}
+
+    def _stuck(self, severity: Tensor, chip: Tensor) -> tuple[Tensor, Tensor]:
+        """Which devices are stuck, and where."""
+        low, high = (torch.full_like(chip, end) for end in (self.window.low, self.window.high))
+        return chip < severity, torch.where(chip < severity * (1 - self.on), low, high)
+
+    def moved(self, g, severity, chip):
+        stuck, end = self._stuck(severity, chip)
+        return torch.where(stuck, end - g, 0.0), -stuck.to(g.dtype)
+
+    def conductance(self, g, severity, drawn):
+        stuck, end = self._stuck(severity, drawn["chip"])
+        return torch.where(stuck, end.to(g.dtype), g)
 
 
+@dataclass(frozen=True)
 class IRDrop(Perturbation):
+    """``ratio`` is the word line's resistance per segment over the bit line's. ``tile`` cuts layers into arrays of at
+    most so many word and bit lines; their currents are added digitally. ``solver`` "approximate" takes a formula for
+    the circuit. ``load`` "frozen" keeps every cell's share of the loss as it was when training began, which makes the
+    map linear in the weights. ``predistort`` counts the corrections by which conductances are programmed
+    higher where the circuit loses more; one factor per layer behind the converter restores the scale.
+    """
+
+    ratio: float = 1.0
+    tile: tuple[int, int] | None = None
+    solver: Literal["circuit", "approximate"] = "circuit"
+    load: Literal["own", "frozen"] = "own"
+    predistort: int = 0
+
     name, title = "ir_drop", "IR-drop"
     measures, unit = "resistance of one wire segment, on word and bit lines alike", "Ω"
-    low, high, grid = 0.0, 1000.0, (30.0, 100.0, 300.0, 1000.0)
+    low, high, grid = 0.0, 1e4, (100.0, 300.0, 1000.0, 3000.0)
     formula = (
         r"\begin{gathered}"
         r"(D_{1/G} + r_w\,I_m\otimes A_n + r_b\,B_m\otimes I_n)\,\mathrm{vec}(I) = V\otimes 1_n,\quad "
@@ -241,16 +487,67 @@ class IRDrop(Perturbation):
         "conductances small, the opposite of what noise asks for."
     )
 
-    def conductance(self, g, severity, chip):
-        seen = effective_conductance(g.mT, severity, severity)
-        return seen.mT
+    def __post_init__(self) -> None:
+        checks.number("ratio", self.ratio, low=0)
+        checks.choice("solver", self.solver, ("circuit", "approximate"))
+        checks.choice("load", self.load, ("own", "frozen"))
+        checks.integer("predistort", self.predistort, low=0)
+        if self.load == "frozen":
+            # A device that does not conduct has no share to keep.
+            checks.number("window.low", self.window.low, above=0)
+        if self.tile is not None:
+            circuit.check_tile(self.tile)
+            if self.solver == "approximate":
+                raise checks.ParameterError("solver must be circuit with tiles, but 'approximate' was given.")
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        return (*super().held, *(("share",) if self.load == "frozen" else ()))
+
+    def seen(self, g: Tensor, severity: Tensor) -> Tensor:
+        """What the circuit makes of ``g`` [..., out, in] at ``severity`` ohm per segment of a bit line."""
+        word, bit = self.ratio * severity, severity
+        if self.tile is not None:
+            return circuit.tiled_conductance(g.mT, word, bit, self.tile).mT
+        solve = circuit.effective_conductance if self.solver == "circuit" else circuit.approximate_conductance
+        return solve(g.mT, word, bit).mT
+
+    def conductance(self, g, severity, drawn):
+        if self.load == "frozen":
+            if "share" not in drawn:
+                # A device that an earlier perturbation has left without conductance has no share of its own.
+                drawn["share"] = torch.where(g > 0, self.seen(g, severity) / g, 1.0).detach()
+            return g * drawn["share"]
+        if self.predistort == 0:
+            return self.seen(g, severity)
+        seen = self.seen(self.programmed(g, severity), severity)
+        gain = ((g * seen).sum() / seen.square().sum()).detach()
+        return torch.where(severity > 0, seen * gain, g)
+
+    def programmed(self, g: Tensor, severity: Tensor) -> Tensor:
+        """What to program so that the circuit conducts a multiple of ``g``; the largest fills the window."""
+        aimed = g.double()
+        for _ in range(self.predistort):
+            with torch.no_grad():
+                aimed = aimed * (g / self.seen(aimed, severity).clamp_min(1e-9))
+                aimed = aimed * (self.window.high / aimed.amax())
+        return aimed
 
 
+@dataclass(frozen=True)
 class ADC(Perturbation):
+    """``calibration`` chooses the full scale: the ``quantile`` of ``|y|`` on training data, its "largest", the quantile
+    that makes the mean rounding error smallest ("best"), or "learned" by gradient (then rounding passes the gradient
+    on and cutting off does not, as in learned step sizes, Esser et al. 2020).
+    """
+
+    calibration: Literal["quantile", "largest", "best", "learned"] = "quantile"
+    quantile: float = 0.99
+
     name, title = "adc", "ADC discretization"
     measures, unit = "resolution of the converter at the end of every bit line", "bits"
     low, high, off, whole, grid = 2.0, 16.0, math.inf, True, (8.0, 6.0, 5.0, 4.0, 3.0, 2.0)
-    ranged = True
+    arrays = False
     formula = (
         r"\tilde y = \Delta\,\mathrm{clip}\bigl(\mathrm{round}(y/\Delta),\,-L,\,L\bigr),\quad "
         r"L = 2^{b-1}-1,\quad \Delta = q_{0.99}(|y|)/L"
@@ -267,18 +564,60 @@ class ADC(Perturbation):
         "question, because a range that is well calibrated has already won most of what there is to win."
     )
 
-    def current(self, y, x, scale, severity, read, bound):
-        ideal = torch.isinf(severity)
-        levels = torch.where(ideal, torch.ones_like(severity), 2 ** (severity - 1) - 1)
-        step = bound / levels
-        rounded = (y / step).round().maximum(-levels).minimum(levels) * step
-        return torch.where(ideal, y, rounded)
+    CANDIDATES: ClassVar[tuple[float, ...]] = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
+
+    def __post_init__(self) -> None:
+        checks.choice("calibration", self.calibration, ("quantile", "largest", "best", "learned"))
+        checks.number("quantile", self.quantile, above=0, high=1)
+
+    @property
+    def ranged(self) -> bool:
+        return True
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        return ("range",) if self.calibration == "learned" else ()
+
+    def full_scale(self, y: Tensor, severity: Tensor) -> Tensor:
+        """The calibrated range for currents ``y``, a constant as far as gradients go."""
+        if self.calibration == "largest":
+            return quantile_of_size(y, 1.0)
+        if self.calibration != "best":
+            return quantile_of_size(y, self.quantile)
+        bounds = torch.stack([quantile_of_size(y, share) for share in self.CANDIDATES])
+        levels = _levels(severity)
+        errors = torch.stack([(_rounded(y.detach(), bound, levels) - y.detach()).abs().mean() for bound in bounds])
+        return bounds.gather(0, errors.argmin(0, keepdim=True)).squeeze(0)
+
+    def current(self, y, x, arrays, severity, drawn):
+        if "range" not in drawn:
+            drawn["range"] = self.full_scale(y, severity)
+        return convert(y, severity, drawn["range"], through=self.calibration == "learned")
 
 
-def full_scale(y: Tensor) -> Tensor:
-    """The calibrated range of a converter: the ADC_QUANTILE of ``|y|``, a constant as far as gradients go."""
-    beyond = max(1, round((1 - ADC_QUANTILE) * y.numel()))
-    return y.detach().abs().flatten().topk(beyond).values[-1].clamp_min(torch.finfo(y.dtype).tiny)
+def _levels(bits: Tensor) -> Tensor:
+    """Values on one side of zero of a converter of so many bits; one where there is no converter (infinitely many)."""
+    return torch.where(torch.isinf(bits), torch.ones_like(bits), 2 ** (bits - 1) - 1)
+
+
+def _rounded(y: Tensor, bound: Tensor, levels: Tensor, through: bool = False) -> Tensor:
+    step = bound / levels
+    # Cut off first: what lies beyond the range passes no gradient on, and all that lies inside does.
+    place = (y / step).maximum(-levels).minimum(levels)
+    whole = place + (place.round() - place).detach() if through else place.round()
+    return whole * step
+
+
+def convert(y: Tensor, bits: Tensor, bound: Tensor, through: bool = False) -> Tensor:
+    """``y`` through a converter of ``bits`` bits with the range ``bound``; infinitely many bits leave it as it is."""
+    return torch.where(torch.isinf(bits), y, _rounded(y, bound, _levels(bits), through))
+
+
+def quantile_of_size(y: Tensor, share: float) -> Tensor:
+    """The quantile of ``|y|`` at ``share``, above which lie at least one value; a constant as far as gradients go."""
+    size = y.detach().abs().flatten()
+    beyond = max(1, round((1 - share) * size.numel()))
+    return size.topk(beyond).values[-1].clamp_min(torch.finfo(y.dtype).tiny)
 
 
 PERTURBATIONS: dict[str, Perturbation] = {

@@ -11,92 +11,123 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.hardware import training
 from lib.hardware.diagnostics import diagnose
 from lib.hardware.perturbations import Perturbation
+from lib.hardware.training import RATE, Trainer, tiled
 from lib.replicas import Optimiser, Tree
 
 
-def crest(params: Tree) -> Tensor:
+def crest(weights: Tree) -> Tensor:
     """How far the largest weight stands out [replicas]: its size over the root mean square, mean over layers.
 
     The largest weight sets the scale between weights and conductances, and with it what a device's error means.
     """
-    ratios = [
-        (value.abs().amax((1, 2)) / value.square().mean((1, 2)).sqrt()).cpu()
-        for name, value in params.items()
-        if name.startswith("weight.")
-    ]
-    return torch.stack(ratios).mean(0)
+    flat = [value.flatten(1) for value in weights.values()]
+    return torch.stack([(value.abs().amax(1) / value.square().mean(1).sqrt()).cpu() for value in flat]).mean(0)
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """All runs of a perturbation. ``warm_up`` steps of clean training lead to the fork, ``steps`` follow it.
+class Fork:
+    """Where all runs of a study part: ``warm_up`` steps of clean training lead here, ``steps`` follow.
 
-    What the rules share, the fork and the clean networks, is trained once, when first needed.
+    What the runs share, the networks here and the clean ones, is trained once, when first needed.
     """
 
-    physics: Perturbation
-    severities: Sequence[float]
+    trainer: Trainer
     seeds: Sequence[int]
-    chips: int
     warm_up: int
     steps: int
-    gradients: int
     device: torch.device
 
     @cached_property
     def start(self) -> Tree:
         """The networks at the fork [seeds, ...]."""
-        return training.fork(self.seeds, self.warm_up, self.device)
+        return self.trainer.fork(self.seeds, self.warm_up, self.device)
 
     @cached_property
     def clean(self) -> Tree:
         """The networks that never see hardware in training [seeds, ...]."""
-        return training.train_clean(self.start, self.seeds, self._optimiser, self.warm_up)
+        return self.trainer.train_clean(self.start, self.seeds, self.optimiser, self.warm_up)
 
     @property
-    def _optimiser(self) -> Optimiser:
-        return Optimiser("adam", training.RATE, self.steps)
+    def optimiser(self) -> Optimiser:
+        """What trains from here on."""
+        return Optimiser("adam", RATE, self.steps)
 
-    def accuracy(self, rule: str) -> pd.DataFrame:
+
+@dataclass(frozen=True)
+class Sweep:
+    """All runs of a perturbation from one fork. ``judge`` is the hardware that networks are judged on, where it is not
+    the one that they are trained through.
+    """
+
+    fork: Fork
+    physics: Perturbation
+    severities: Sequence[object]
+    chips: int = 25
+    gradients: int = 32
+    judge: Perturbation | None = None
+
+    def trained(self, rule: str, known: bool = False) -> tuple[Tree, Tensor]:
+        """Networks [severities x seeds, ...] after training by ``rule``, and the step at which each diverged (-1)."""
+        fork = self.fork
+        if rule == "unaware":
+            params = tiled(fork.clean, len(self.severities))
+            return params, torch.full((len(next(iter(params.values()))),), -1)
+        given = (fork.start, self.physics, rule, self.severities, fork.seeds, fork.optimiser, fork.warm_up)
+        trained = fork.trainer.train_aware(*given, known=known)
+        return trained.params, trained.diverged_at
+
+    def accuracy(self, rule: str, known: bool = False) -> pd.DataFrame:
         """Test accuracy on unseen chips after training by ``rule``, one row for each seed and severity.
 
         Columns: ``clean`` without hardware; ``accuracy`` mean, ``low`` 5th percentile and ``spread`` standard
-        deviation over ``chips``; ``steps`` in all; ``crest``; ``diverged_at`` a step, or -1.
+        deviation over ``chips``; ``first`` accuracy on the first of them; ``steps`` in all; ``crest``; ``diverged_at``
+        a step, or -1. ``known``: trained on the first chip, and judged on that one only.
         """
-        repeat = len(self.severities)
-        names = [(seed, float(severity)) for severity in self.severities for seed in self.seeds]
-        diverged = torch.full((len(names),), -1)
-        if rule == "unaware":
-            params = training.tiled(self.clean, repeat)
-        else:
-            trained = training.train_aware(
-                self.start, self.physics, rule, self.severities, self.seeds, self._optimiser, self.warm_up
-            )
-            params, diverged = trained.params, trained.diverged_at
-        seen = training.accuracy_on_chips(params, self.physics, self.severities, self.seeds, self.chips).numpy()
-        return pd.DataFrame(
-            {
-                "perturbation": self.physics.name,
-                "rule": rule,
-                "severity": [severity for _, severity in names],
-                "seed": [seed for seed, _ in names],
-                "steps": self.warm_up + self.steps,
-                "chips": seen.shape[1],
-                "clean": training.accuracy(self.clean).repeat(repeat).numpy(),
-                "accuracy": seen.mean(1),
-                "low": np.percentile(seen, 5, axis=1),
-                "spread": seen.std(1),
-                "crest": crest(params).numpy(),
-                "diverged_at": diverged.numpy(),
-            }
-        )
+        params, diverged = self.trained(rule, known)
+        fork, chips = self.fork, 1 if known else self.chips
+        seen = fork.trainer.accuracy_on_chips(
+            params,
+            self.judge or self.physics,
+            self.severities,
+            fork.seeds,
+            chips,
+            start=fork.start,
+            statistics="off chip" if rule == "unaware" else "another chip",
+        ).numpy()
+        clean = fork.trainer.accuracy(fork.clean).repeat(len(self.severities)).numpy()
+        columns = {
+            "perturbation": self.physics.name,
+            "rule": f"{rule}, known chip" if known else rule,
+            **self._names(),
+            "steps": fork.warm_up + fork.steps,
+            "chips": seen.shape[1],
+            "clean": clean,
+            "accuracy": seen.mean(1),
+            "low": np.percentile(seen, 5, axis=1),
+            "spread": seen.std(1),
+            "first": seen[:, 0],
+            "crest": crest(fork.trainer.network.weights(params)).numpy(),
+            "diverged_at": diverged.numpy(),
+        }
+        return pd.DataFrame(columns)
 
     def diagnostics(self, rule: str) -> pd.DataFrame:
         """The diagnostics of ``rule`` at the fork (see :func:`~lib.hardware.diagnostics.diagnose`)."""
-        table = diagnose(self.start, self.physics, rule, self.severities, self.seeds, self.gradients)
+        given = (self.fork.start, self.physics, rule, self.severities, self.fork.seeds, self.gradients)
+        table = diagnose(self.fork.trainer, *given)
         table.insert(0, "perturbation", self.physics.name)
         table.insert(1, "rule", rule)
         return table
+
+    def _names(self) -> dict[str, list]:
+        """Severity and seed of every replica; the severity of a composed chip is the place of its vector."""
+        values = [
+            float(place if isinstance(severity, list | tuple) else severity)
+            for place, severity in enumerate(self.severities)
+        ]
+        return {
+            "severity": [value for value in values for _ in self.fork.seeds],
+            "seed": [seed for _ in values for seed in self.fork.seeds],
+        }

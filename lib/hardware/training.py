@@ -7,36 +7,32 @@ under every rule, so that what differs between two replicas is what is being com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lib import replicas, runtime
-from lib.hardware.networks import SIZES, Crossbars, digits, initial, mlp
+from lib import checks, replicas, runtime
+from lib.hardware import networks
+from lib.hardware.crossbars import Crossbars, draw_chip, draw_read
+from lib.hardware.networks import Images, Network
 from lib.hardware.perturbations import Perturbation
 from lib.replicas import Optimiser, Tree
 
-BATCH = 128
+#: Learning rate of Adam everywhere.
 RATE = 5e-3
+#: Test images that are judged at once.
+_PART = 2000
+#: Training images on which converters and statistics are calibrated.
+CALIBRATION = 1200
 
+#: Where the statistics of batch normalisation come from when a network is judged on a chip.
+STATISTICS = ("off chip", "another chip", "each chip")
 
-def draw(perturbation: Perturbation, params: Tree, batch: int, generator: torch.Generator) -> Tree:
-    """The random numbers of one chip and one read of ``batch`` inputs, for the weights of ``params``."""
-    drawn: Tree = {}
-    for name, weight in params.items():
-        kind, _, layer = name.partition(".")
-        if kind != "weight":
-            continue
-        outputs, inputs = weight.shape[-2:]
-        if perturbation.chip == "normal":
-            drawn[f"chip.{layer}"] = torch.randn(2, outputs, inputs, generator=generator)
-        elif perturbation.chip == "uniform":
-            drawn[f"chip.{layer}"] = torch.rand(2, outputs, inputs, generator=generator)
-        if perturbation.read == "normal":
-            drawn[f"read.{layer}"] = torch.randn(batch, outputs, generator=generator)
-    return drawn
+#: Which numbers of a chip a measure changes: (chip, parameters of the replica) -> chip.
+Arrange = Callable[[Tree, Tree], Tree]
 
 
 def tiled(tree: Tree, count: int) -> Tree:
@@ -54,108 +50,234 @@ def spread(per_seed: Sequence[Tree], count: int, device: torch.device) -> Tree:
     return tiled({name: value.to(device) for name, value in replicas.stack(per_seed).items()}, count)
 
 
-def images(seed: int, step: int | str) -> Tree:
-    """The training images and labels of one step."""
-    data = digits()
-    picked = torch.randint(len(data.y), (BATCH,), generator=runtime.stream(seed, "images", step))
-    return {"x": data.x[picked], "y": data.y[picked]}
+def severity_of_replicas(severities: Sequence[object], seeds: Sequence[int], device: torch.device) -> Tensor:
+    """[severities x seeds] (a composed chip has a vector for each): the severity of every replica."""
+    return torch.tensor(severities, dtype=torch.float32, device=device).repeat_interleave(len(seeds), 0)
 
 
-def objective(params: Tree, inputs: Tree, perturbation: Perturbation | None, rule: str) -> Tensor:
-    """Cross-entropy of one replica on the images ``x``, ``y`` of ``inputs``, with its ``severity`` and
-    random numbers.
-    """
-    product = Crossbars(perturbation, inputs.get("severity"), rule, inputs)
-    return cross_entropy(mlp(params, inputs["x"], product), inputs["y"])
+@dataclass(frozen=True)
+class Trainer:
+    """A network, its data and its batch size: everything that the trainings of one study share."""
+
+    network: Network
+    data: Images
+    batch: int = 128
+
+    @classmethod
+    def named(cls, network: str, data: str = "digits", root: str = "", batch: int = 128) -> Trainer:
+        """The trainer of a network and a data set by their names."""
+        return cls(networks.network(network, data, root), networks.dataset(data, root), batch)
+
+    # ------------------------------------------------------------------------------------------- random numbers
+    def images(self, seed: int, step: int | str) -> Tree:
+        """The training images and labels of one step."""
+        picked = torch.randint(len(self.data.y), (self.batch,), generator=runtime.stream(seed, "images", step))
+        return {"x": self.data.x[picked], "y": self.data.y[picked]}
+
+    def chip(self, perturbation: Perturbation, seed: int, *names: str | int) -> Tree:
+        """The random numbers of the chip that these names stand for."""
+        return draw_chip(perturbation, self.network.shapes, runtime.stream(seed, perturbation.name, *names))
+
+    def read(self, perturbation: Perturbation, batch: int, seed: int, *names: str | int) -> Tree:
+        """The random numbers of one read of ``batch`` images."""
+        source = runtime.stream(seed, perturbation.name, "read", *names)
+        return draw_read(perturbation, self.network.shapes, batch, source)
+
+    # ------------------------------------------------------------------------------------------------ training
+    def objective(self, params: Tree, inputs: Tree, perturbation: Perturbation | None, rule: str) -> Tensor:
+        """Cross-entropy of one replica on the images ``x``, ``y`` of ``inputs``, with its ``severity`` and numbers.
+
+        Parameters named ``range...`` are ranges of converters that are trained with the rest.
+        """
+        learned = _ranges(params)
+        crossbars = Crossbars(perturbation, inputs.get("severity"), rule, {**inputs, **learned})
+        return cross_entropy(self.network(params, inputs["x"], crossbars), inputs["y"])
+
+    def fork(self, seeds: Sequence[int], steps: int, device: torch.device) -> Tree:
+        """The common starting point [seeds, ...] of all runs: each seed's network after a short clean training."""
+        params = replicas.stack([self.network.initial(runtime.stream(seed, "initial")) for seed in seeds])
+        params = {name: value.to(device) for name, value in params.items()}
+        return self.train_clean(params, seeds, Optimiser("adam", RATE, steps, cosine=False))
+
+    def train_clean(self, params: Tree, seeds: Sequence[int], optimiser: Optimiser, first: int = 0) -> Tree:
+        """Ordinary training of one network per seed, from ``params`` [seeds, ...]; steps count from ``first``."""
+        device = next(iter(params.values())).device
+
+        def inputs(step: int) -> Tree:
+            return spread([self.images(seed, first + step) for seed in seeds], 1, device)
+
+        def loss(one: Tree, drawn: Tree) -> Tensor:
+            return self.objective(one, drawn, None, "unaware")
+
+        return replicas.train(loss, params, inputs, optimiser, label="clean training").params
+
+    def train_aware(
+        self,
+        start: Tree,
+        perturbation: Perturbation,
+        rule: str,
+        severities: Sequence[object],
+        seeds: Sequence[int],
+        optimiser: Optimiser,
+        first: int = 0,
+        *,
+        known: bool = False,
+    ) -> replicas.Training:
+        """Hardware-aware training from ``start`` [seeds, ...]: replicas [severities x seeds].
+
+        Every step has a fresh chip and a fresh read. ``known``: every step has the seed's first unseen chip instead,
+        the one it will be judged on (chip in the loop). What a perturbation holds is measured at ``start``.
+        """
+        device = next(iter(start.values())).device
+        repeat = len(severities)
+        params = tiled(start, repeat)
+        severity = severity_of_replicas(severities, seeds, device)
+        kept = self.held(params, perturbation, severity)
+        if perturbation.learned:
+            quiet = self._no_chip(perturbation, severity)
+            found = self.calibrate(params, perturbation, severity, {**quiet, **kept})
+            params |= {name: value for name, value in found.items() if name.partition(".")[0] in perturbation.learned}
+
+        def inputs(step: int) -> Tree:
+            at = first + step
+            per_seed = []
+            for seed in seeds:
+                names = ("unseen chip", 0) if known else ("training chip", at)
+                chip = self.chip(perturbation, seed, *names)
+                read = self.read(perturbation, self.batch, seed, "training", at)
+                per_seed.append({**self.images(seed, at), **chip, **read})
+            return {**spread(per_seed, repeat, device), **kept, "severity": severity}
+
+        def loss(one: Tree, drawn: Tree) -> Tensor:
+            return self.objective(one, drawn, perturbation, rule)
+
+        label = f"{self.network.name}, {perturbation.name}, {rule}"
+        return replicas.train(loss, params, inputs, optimiser, label=label)
+
+    # ---------------------------------------------------------------------------------------------- calibration
+    def calibrate(self, params: Tree, perturbation: Perturbation | None, severity: Tensor, chip: Tree) -> Tree:
+        """What is calibrated on training images [replicas, ...]: ranges of converters, statistics of batches.
+
+        ``chip`` are the numbers of the chip on which it is done; reads are left out. ``perturbation`` None: off chip.
+        """
+        x = self.data.x[:CALIBRATION].to(severity.device)
+        # Reads without fluctuations: calibration averages them away.
+        reads = {} if perturbation is None else self.read(perturbation, 1, 0)
+        quiet = {name: torch.zeros((), device=severity.device) for name in reads}
+
+        def one(own: Tree, severity: Tensor, drawn: Tree) -> Tree:
+            crossbars = Crossbars(perturbation, severity, "autograd", {**quiet, **drawn})
+            self.network(own, x, crossbars)
+            return crossbars.calibrated
+
+        given = {**chip, **_ranges(params)}
+        return torch.func.vmap(one, in_dims=(0, 0, 0 if given else None))(params, severity, given)
+
+    def held(self, params: Tree, perturbation: Perturbation, severity: Tensor) -> Tree:
+        """What ``perturbation`` holds as it was at ``params`` [replicas, ...] (see ``Perturbation.held``)."""
+        if not perturbation.held:
+            return {}
+        found = self.calibrate(params, perturbation, severity, self._no_chip(perturbation, severity))
+        return {name: value for name, value in found.items() if name.partition(".")[0] in perturbation.held}
+
+    def _no_chip(self, perturbation: Perturbation, severity: Tensor) -> Tree:
+        """The numbers of chips without anything by chance: normal numbers are zero, uniform ones one."""
+        parts = getattr(perturbation, "parts", None)
+        uniform = {f"chip:{part.name}" for part in parts or () if part.chip == "uniform"}
+        uniform |= {"chip"} if perturbation.chip == "uniform" else set()
+        numbers = draw_chip(perturbation, self.network.shapes, runtime.stream(0, "no chip"))
+        return {
+            name: torch.full((len(severity), *value.shape), float(name.partition(".")[0] in uniform)).to(severity)
+            for name, value in numbers.items()
+        }
+
+    # ----------------------------------------------------------------------------------------------- evaluation
+    @torch.no_grad()
+    def accuracy(self, params: Tree) -> Tensor:
+        """Test accuracy [replicas] of plain networks [replicas, ...]."""
+        count = len(next(iter(params.values())))
+        severity = torch.zeros(count, device=next(iter(params.values())).device)
+        return self._judged(params, None, severity, self._statistics(params, severity), None)
+
+    def _statistics(self, params: Tree, severity: Tensor) -> Tree:
+        """The statistics of batch normalisation off chip; none where the network has none."""
+        return self.calibrate(params, None, severity, {}) if self.network.normalised else {}
+
+    def _judged(
+        self,
+        params: Tree,
+        perturbation: Perturbation | None,
+        severity: Tensor,
+        drawn: Tree,
+        reads: Callable[[int, int], Tree] | None,
+    ) -> Tensor:
+        """Share of test images that every replica gets right; ``reads`` draws for images from one number to another."""
+        device = severity.device
+
+        def logits(own: Tree, severity: Tensor, x: Tensor, drawn: Tree) -> Tensor:
+            return self.network(own, x, Crossbars(perturbation, severity, "autograd", {**drawn, **_ranges(own)}))
+
+        right = torch.zeros(len(severity), dtype=torch.float64, device=device)
+        for start in range(0, len(self.data.test_y), _PART):
+            x, y = (part[start : start + _PART].to(device) for part in (self.data.test_x, self.data.test_y))
+            own = {**drawn, **(reads(start, len(y)) if reads else {})}
+            seen = torch.func.vmap(logits, in_dims=(0, 0, None, 0 if own else None))(params, severity, x, own)
+            right += (seen.argmax(-1) == y).double().sum(-1)
+        return (right / len(self.data.test_y)).cpu()
+
+    @torch.no_grad()
+    def accuracy_on_chips(
+        self,
+        params: Tree,
+        perturbation: Perturbation,
+        severities: Sequence[object],
+        seeds: Sequence[int],
+        chips: int,
+        *,
+        start: Tree | None = None,
+        arrange: Arrange | None = None,
+        statistics: str = "off chip",
+    ) -> Tensor:
+        """Test accuracy [severities x seeds, chips] of networks [severities x seeds, ...] on chips never seen.
+
+        Where nothing is random all chips are the same one, and there is one column. Converters are calibrated on
+        training images, on another chip. The ``statistics`` of batch normalisation are those of the network "off chip",
+        on "another chip" (what training through chips leaves behind) or measured on "each chip" (recalibrated).
+        ``start`` [seeds, ...]: where training began, for what the perturbation holds. ``arrange`` changes the numbers
+        of every chip beforehand (a measure that knows the chip).
+        """
+        checks.choice("statistics", statistics, STATISTICS)
+        device = next(iter(params.values())).device
+        repeat = len(severities)
+        severity = severity_of_replicas(severities, seeds, device)
+        kept = self.held(tiled(start, repeat), perturbation, severity) if start is not None else {}
+        common = self._statistics(params, severity) if statistics == "off chip" else {}
+        if perturbation.ranged or (self.network.normalised and statistics == "another chip"):
+            own = spread([self.chip(perturbation, seed, "calibration chip") for seed in seeds], repeat, device)
+            # What is there already is not calibrated again.
+            found = self.calibrate(params, perturbation, severity, {**own, **kept, **common})
+            common |= {name: value for name, value in found.items() if statistics != "each chip" or _is_range(name)}
+        columns = []
+        for chip in range(chips if perturbation.random else 1):
+            numbers = spread([self.chip(perturbation, seed, "unseen chip", chip) for seed in seeds], repeat, device)
+            if arrange is not None:
+                numbers = arrange(numbers, params)
+            drawn = {**numbers, **kept, **common}
+            if statistics == "each chip" and self.network.normalised:
+                drawn |= self.calibrate(params, perturbation, severity, drawn)
+
+            def reads(first: int, count: int, chip: int = chip) -> Tree:
+                names = ("unseen chip", chip, first)
+                return spread([self.read(perturbation, count, seed, *names) for seed in seeds], repeat, device)
+
+            columns.append(self._judged(params, perturbation, severity, drawn, reads))
+        return torch.stack(columns, -1)
 
 
-def train_clean(params: Tree, seeds: Sequence[int], optimiser: Optimiser, first: int = 0) -> Tree:
-    """Ordinary training of one network per seed, from ``params`` [seeds, ...]; steps count from ``first``."""
-    device = next(iter(params.values())).device
-
-    def inputs(step: int) -> Tree:
-        return spread([images(seed, first + step) for seed in seeds], 1, device)
-
-    def loss(one: Tree, drawn: Tree) -> Tensor:
-        return objective(one, drawn, None, "unaware")
-
-    return replicas.train(loss, params, inputs, optimiser, label="clean training").params
+def _is_range(name: str) -> bool:
+    return name.startswith("range")
 
 
-def fork(seeds: Sequence[int], steps: int, device: torch.device) -> Tree:
-    """The common starting point [seeds, ...] of all runs: each seed's network after a short clean training."""
-    params = replicas.stack([initial(runtime.stream(seed, "initial"), SIZES) for seed in seeds])
-    params = {name: value.to(device) for name, value in params.items()}
-    return train_clean(params, seeds, Optimiser("adam", RATE, steps, cosine=False))
-
-
-def train_aware(
-    start: Tree,
-    perturbation: Perturbation,
-    rule: str,
-    severities: Sequence[float],
-    seeds: Sequence[int],
-    optimiser: Optimiser,
-    first: int = 0,
-) -> replicas.Training:
-    """Hardware-aware training from ``start`` [seeds, ...]: replicas [severities x seeds], a fresh chip and
-    read each step.
-    """
-    device = next(iter(start.values())).device
-    params = tiled(start, len(severities))
-    severity = torch.tensor(severities, device=device).repeat_interleave(len(seeds))
-
-    def inputs(step: int) -> Tree:
-        names = (perturbation.name, "training chip", first + step)
-        per_seed = [
-            {**images(seed, first + step), **draw(perturbation, start, BATCH, runtime.stream(seed, *names))}
-            for seed in seeds
-        ]
-        return {**spread(per_seed, len(severities), device), "severity": severity}
-
-    def loss(one: Tree, drawn: Tree) -> Tensor:
-        return objective(one, drawn, perturbation, rule)
-
-    return replicas.train(loss, params, inputs, optimiser, label=f"{perturbation.name}, {rule}")
-
-
-def accuracy(params: Tree) -> Tensor:
-    """Test accuracy [replicas] of plain networks [replicas, ...]."""
-    data = digits()
-    device = next(iter(params.values())).device
-    logits = torch.func.vmap(mlp, in_dims=(0, None))(params, data.test_x.to(device))
-    return (logits.argmax(-1) == data.test_y.to(device)).double().mean(-1).cpu()
-
-
-@torch.no_grad()
-def accuracy_on_chips(
-    params: Tree, perturbation: Perturbation, severities: Sequence[float], seeds: Sequence[int], chips: int
-) -> Tensor:
-    """Test accuracy [severities x seeds, chips] of networks [severities x seeds, ...] on chips never seen
-    in training.
-
-    Where nothing is random all chips are the same one, and there is one column. Converters are calibrated
-    on the training images first.
-    """
-    data = digits()
-    device = next(iter(params.values())).device
-    severity = torch.tensor(severities, device=device).repeat_interleave(len(seeds))
-    x, y = data.test_x.to(device), data.test_y.to(device)
-
-    def calibrate(one: Tree, severity: Tensor) -> Tree:
-        crossbars = Crossbars(perturbation, severity, "autograd", {})
-        mlp(one, data.x.to(device), crossbars)
-        return crossbars.ranges
-
-    def logits(one: Tree, severity: Tensor, drawn: Tree) -> Tensor:
-        return mlp(one, x, Crossbars(perturbation, severity, "autograd", drawn))
-
-    ranges = torch.func.vmap(calibrate)(params, severity) if perturbation.ranged else {}
-    columns = []
-    for chip in range(chips if perturbation.random else 1):
-        names = (perturbation.name, "unseen chip", chip)
-        per_seed = [draw(perturbation, params, len(y), runtime.stream(seed, *names)) for seed in seeds]
-        drawn = {**spread(per_seed, len(severities), device), **ranges}
-        seen = torch.func.vmap(logits, in_dims=(0, 0, 0 if drawn else None))(params, severity, drawn)
-        columns.append((seen.argmax(-1) == y).double().mean(-1))
-    return torch.stack(columns, -1).cpu()
+def _ranges(tree: Tree) -> Tree:
+    """The ranges of converters in a tree."""
+    return {name: value for name, value in tree.items() if _is_range(name)}

@@ -1,0 +1,100 @@
+"""The sides of the comparisons of Part II: batches of trainings, and the price of one product on a chip."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from lib.hardware.crossbars import on_chip
+from lib.hardware.devices import Composite, make
+from lib.hardware.perturbations import ADC, Perturbation, ReadNoise, Variability
+from lib.hardware.training import RATE, Trainer
+from lib.replicas import Optimiser
+from lib.runtime import stream
+
+CPU = torch.device("cpu")
+#: The perceptron of the peers' own example.
+SIZES, BATCH = (784, 256, 128, 10), 128
+PEER = Path(__file__).with_name("peer_aihwkit.py")
+
+
+def trainings(name: str, seeds: int, severities: int, steps: int = 30) -> tuple[Callable[[], object], ...]:
+    """Single runs one after the other, and the same runs as one batch."""
+    trainer, physics = Trainer.named("mlp"), make(name)
+    grid = torch.linspace(physics.grid[0], physics.grid[-1], severities).tolist()
+    start = trainer.fork(range(seeds), 5, CPU)
+    optimiser = Optimiser("adam", RATE, steps)
+
+    def run(chosen: list[int], values: list[float]) -> object:
+        own = {name: value[chosen] for name, value in start.items()}
+        return trainer.train_aware(own, physics, "autograd", values, chosen, optimiser)
+
+    def one_by_one() -> None:
+        for seed in range(seeds):
+            for value in grid:
+                run([seed], [value])
+
+    return one_by_one, partial(run, list(range(seeds)), grid)
+
+
+def perceptron() -> nn.Module:
+    """784-256-128-10 with ReLU."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(a, b) for a, b in zip(SIZES, SIZES[1:], strict=False)]
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+
+
+#: What one training step is measured with; a chip's noise at a tenth of the full scale.
+HARDWARE: dict[str, tuple[Perturbation, object]] = {
+    "read noise": (ReadNoise(), 0.1),
+    "variability": (Variability(), 0.1),
+    "read noise and ADC": (Composite((ReadNoise(), ADC())), (0.1, 8.0)),
+}
+
+
+def passes(hardware: str, kind: str, steps: int = 20) -> tuple[Callable[[], object], Callable[[], object]]:
+    """A batch through a chip, and through plain torch.
+
+    ``kind``: "pass" is forward on a programmed chip, with fresh reads; "step" adds the backward; "fresh step" is a step
+    of hardware-aware training, with a new chip each time.
+    """
+    model = perceptron()
+    x, y = torch.rand(BATCH, SIZES[0], generator=stream(0, "x")), torch.arange(BATCH) % SIZES[-1]
+
+    def once() -> None:
+        if kind == "pass":
+            with torch.no_grad():
+                model(x)
+        else:
+            model.zero_grad()
+            cross_entropy(model(x), y).backward()
+
+    def plain() -> None:
+        for _ in range(steps):
+            once()
+
+    perturbation, severity = HARDWARE[hardware]
+
+    def through() -> None:
+        with on_chip(model, perturbation, severity, generator=stream(0, "chip")) as chip:
+            for _ in range(steps):
+                if kind == "fresh step":
+                    chip.renew()
+                once()
+
+    return through, plain
+
+
+def aihwkit() -> dict[str, object] | None:
+    """What the peer measures in its own environment (see the script's head), or None where it cannot be made."""
+    command = [sys.executable, "-m", "uv", "run", "--no-project", "--no-python-downloads", "--script", str(PEER)]
+    done = subprocess.run([*command, "--threads", str(torch.get_num_threads())], capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
