@@ -10,17 +10,20 @@ import pytest
 
 from lib.checks import ParameterError
 from lib.hardware import sweep
+from lib.hardware.devices import make
 from lib.hardware.perturbations import PERTURBATIONS
+from lib.hardware.training import Trainer
 from lib.studies import perturbation as study_module
 from lib.studies import separation
+from lib.studies import variants as study_variants
 from lib.studies.perturbation import (
-    STEPS,
-    STEPS_OF,
-    WARM_UP,
+    MOST_STEPS,
+    RECIPES,
     Perturbation,
     about,
     attempt,
     look,
+    on_known_chips,
     paired,
     recovery,
     story,
@@ -28,8 +31,22 @@ from lib.studies.perturbation import (
     verdict,
     verdicts,
 )
-from lib.studies.separation import SCORES, Separation, area, balanced, cells, held_out, regimes
+from lib.studies.separation import (
+    JOINT,
+    SCORES,
+    Separation,
+    area,
+    balanced,
+    boundaries,
+    cells,
+    held_out,
+    regimes,
+    scores,
+    tell,
+)
+from lib.studies.variants import VARIANTS, closer, comparisons
 
+WARM_UP = RECIPES["mlp"].warm_up
 TINY = {"seeds": 2, "chips": 3, "steps": 3, "gradients": 4, "device": "cpu"}
 
 
@@ -41,7 +58,7 @@ TINY = {"seeds": 2, "chips": 3, "steps": 3, "gradients": 4, "device": "cpu"}
     [
         (
             {"perturbation": "noise"},
-            "perturbation must be one of read_noise, variability, drift, stuck_at, ir_drop, adc",
+            "perturbation must be one of read_noise, variability, drift, stuck_at, ir_drop, adc, programming_noise",
         ),
         (
             {"rules": ["autograd", "magic"]},
@@ -60,6 +77,15 @@ TINY = {"seeds": 2, "chips": 3, "steps": 3, "gradients": 4, "device": "cpu"}
         ({"steps": "many"}, "steps must be"),
         ({"gradients": 1}, "gradients must be"),
         ({"network": "transformer"}, "network must be one of mlp"),
+        ({"network": "resnet"}, "network must be smaller than a resnet for digits"),
+        ({"data": "imagenet"}, "data must be one of digits, cifar10"),
+        ({"data": "cifar10", "root": "/nowhere"}, "root must be a folder with train/CLASS/*.jpg"),
+        ({"options": {"volume": 3}}, "options must be out of "),
+        ({"options": ["on"]}, "options must be a mapping"),
+        ({"perturbation": "stuck_at", "options": {"on": 1.5}}, "on must be a number from 0 to 1"),
+        ({"perturbation": "ir_drop", "options": {"tile": [0, 4]}}, "tile[0] must be an integer of at least 1"),
+        ({"perturbation": "ir_drop", "options": {"ratio": -1}}, "ratio must be a number of at least 0"),
+        ({"closer": 1}, "closer must be True or False"),
         ({"device": "abacus"}, "device must be"),
     ],
 )
@@ -83,33 +109,44 @@ def test_parameters_are_brought_into_one_form():
     assert study.severities == (0.05, 0.2) and study.rules == ("straight_through", "unaware")
     # Harsher is fewer bits.
     assert Perturbation(perturbation="adc", severities=[3, 8]).severities == (8.0, 3.0)
-    assert Perturbation(perturbation="ir_drop").steps == STEPS_OF["ir_drop"]
-    assert Perturbation().steps == STEPS and Perturbation(steps=7).steps == 7
+    assert Perturbation(perturbation="ir_drop").fork("ir_drop").steps == MOST_STEPS["ir_drop"]
+    assert Perturbation().fork("read_noise").steps == RECIPES["mlp"].steps
+    assert Perturbation(steps=7).fork("read_noise").steps == 7
+    assert Perturbation(network="vit").fork("adc").warm_up == RECIPES["vit"].warm_up
     assert Perturbation().severities == PERTURBATIONS["read_noise"].grid
     chosen = Separation(perturbations="adc,drift")
     assert chosen.perturbations == ("drift", "adc")
-    assert [one.perturbation for one in chosen.studies()] == ["drift", "adc"]
+    assert [one.perturbation for one in chosen.studies()] == ["drift", "adc"] * 3
+    # The first network runs over the whole grid, and closer up; the others over every other severity.
+    first, other = chosen.studies()[0], chosen.studies()[2]
+    assert first.severities == PERTURBATIONS["drift"].grid and first.closer and first.network == "mlp"
+    assert other.severities == PERTURBATIONS["drift"].grid[1::2] and not other.closer and other.network == "cnn"
 
 
 # ------------------------------------------------------------------------------------------- tables by hand
 
 
-def runs(values: dict[tuple[str, float], tuple[float, float, float]], name="read_noise", seeds=4) -> pd.DataFrame:
+def runs(
+    values: dict[tuple[str, float], tuple[float, float, float]], name="read_noise", seeds=4, network="mlp"
+) -> pd.DataFrame:
     """An accuracy table: (rule, severity) -> clean, unaware, trained, with a small spread over seeds."""
     rows = []
     for (rule, severity), (clean, unaware, trained) in values.items():
         for seed in range(seeds):
             wobble = 0.001 * (seed - (seeds - 1) / 2)
-            shared = {"perturbation": name, "severity": severity, "seed": seed, "clean": clean, "steps": 9}
+            shared = {"network": network, "perturbation": name, "severity": severity, "seed": seed, "clean": clean}
+            shared |= {"steps": 9, "chips": 3}
             for kind, value in (("unaware", unaware), (rule, trained)):
                 rows.append({**shared, "rule": kind, "accuracy": value + wobble, "low": value - 0.01, "crest": 3.0})
-    return pd.DataFrame(rows).drop_duplicates(["perturbation", "rule", "severity", "seed"], ignore_index=True)
+                rows[-1]["first"] = value + wobble
+    keys = ["network", "perturbation", "rule", "severity", "seed"]
+    return pd.DataFrame(rows).drop_duplicates(keys, ignore_index=True)
 
 
 def signals(table: pd.DataFrame, **given: float) -> pd.DataFrame:
     """A table of diagnostics with a row for every run."""
     columns = ("cosine", "bias", "truth", "variance", "signal", "live", "gain", "rank")
-    keys = table[["perturbation", "rule", "severity", "seed"]].copy()
+    keys = table[["network", "perturbation", "rule", "severity", "seed"]].copy()
     for column in columns:
         keys[column] = given.get(column, 1.0)
     return keys
@@ -153,6 +190,50 @@ def test_runs_are_paired_by_seed_and_severity():
 
 def outcomes(found) -> dict[str, str]:
     return {finding.claim: str(finding.outcome) for finding in found}
+
+
+def test_a_known_chip_is_compared_with_the_unaware_network_on_that_chip():
+    table = runs({("autograd", 0.1): (0.9, 0.5, 0.6)})
+    known = table[table.rule == "autograd"].assign(rule="autograd, known chip", accuracy=0.9)
+    table.loc[table.rule == "unaware", "first"] = 0.7
+    chips = on_known_chips(table, known)
+    assert np.allclose(chips.damage, 0.2) and np.allclose(chips.gain, 0.2)
+    summary = summarise(table, signals(table), known).set_index("rule")
+    assert summary.known["autograd"] == pytest.approx(1) and summary.recovery["autograd"] == pytest.approx(0.25)
+    tables = {"accuracy": table, "diagnostics": signals(table), "known": known}
+    found = outcomes(study_module.findings(PERTURBATIONS["variability"], tables))
+    assert found[next(claim for claim in found if claim.startswith("A chip that is known"))] == "holds"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_claims_about_variants_go_both_ways(name):
+    def table(first: float, second: float) -> pd.DataFrame:
+        """The variant that a claim names first has one accuracy, all others the other."""
+        rows = []
+        for label in VARIANTS[name]:
+            for seed in range(4):
+                value = (first if label in better else second) + 0.001 * seed
+                rows.append({"variant": label, "seed": seed, "severity": 1.0, "accuracy": value, "unaware": value})
+        return pd.DataFrame(rows)
+
+    claims = study_variants._CLAIMS[name]
+    assert claims and all({one.one, one.other} <= set(VARIANTS[name]) for one in claims)
+    for claim in claims:
+        better = {claim.one}
+        above, below = (
+            next(found for found in comparisons(name, table(*pair)) if found.claim == claim.text)
+            for pair in ((0.9, 0.6), (0.6, 0.9))
+        )
+        assert {str(above.outcome), str(below.outcome)} == {"holds", "does not hold"}
+        assert (str(above.outcome) == "holds") == (claim.relation in (">=", ">"))
+
+
+def test_variants_are_looked_at_in_the_harsher_half():
+    assert closer((1, 2, 3, 4, 5, 6)) == (4, 5) and closer((1, 2, 3, 4)) == (3, 4) and closer((1,)) == (1,)
+    for name, variants in VARIANTS.items():
+        for variant in variants.values():
+            assert make(name, **variant.options).name == name
+            assert variant.judged is None or make(name, **variant.judged).name == name
 
 
 def test_findings_go_both_ways():
@@ -238,6 +319,66 @@ def test_regimes_and_cells():
     }
 
 
+def test_the_boundary_is_where_recovery_falls_below_half():
+    table = runs(
+        {
+            ("autograd", 0.1): (0.95, 0.75, 0.93),
+            ("autograd", 0.4): (0.95, 0.55, 0.59),
+            ("straight_through", 0.1): (0.95, 0.75, 0.76),
+            ("straight_through", 0.4): (0.95, 0.55, 0.56),
+        }
+    )
+    found = boundaries(table).set_index("rule")
+    # Recovery .9 and .1: half of the way between .1 and .4, geometrically.
+    assert found.severity["autograd"] == pytest.approx(0.2, rel=1e-3) and found.side["autograd"] == "inside"
+    assert found.low["autograd"] <= found.severity["autograd"] <= found.high["autograd"]
+    assert found.side["straight_through"] == "before" and math.isnan(found.severity["straight_through"])
+    good = boundaries(runs({("autograd", 0.1): (0.95, 0.75, 0.93)}))
+    assert good.side.tolist() == ["beyond"]
+    # Harsher is fewer bits: the order of the table counts, not that of the numbers.
+    bits = boundaries(runs({("autograd", 8.0): (0.95, 0.75, 0.93), ("autograd", 2.0): (0.95, 0.55, 0.59)}, name="adc"))
+    assert bits.severity[0] == pytest.approx(4, rel=1e-3)
+
+
+def both_networks(compensated: float) -> pd.DataFrame:
+    """Three classes in two networks: read noise and drift are compensated, stuck-at faults are not."""
+    parts = []
+    for network in ("mlp", "cnn"):
+        for name, won in (("read_noise", 0.94), ("drift", compensated), ("stuck_at", 0.76)):
+            parts.append(runs({("autograd", 0.2): (0.95, 0.75, won)}, name=name, network=network))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_the_three_together_never_see_the_class_or_the_network_that_they_decide_about():
+    accuracy = both_networks(0.94)
+    diagnostics = signals(accuracy)
+    high = accuracy.perturbation != "stuck_at"
+    for column in ("cosine", "signal", "live"):
+        diagnostics[column] = np.where(high, 0.9, 0.1)
+    table = scores(cells(accuracy, diagnostics))
+    joint_ = table[table.diagnostic == JOINT]
+    # Stuck-at faults are the only class that is not compensated: without it there is nothing to fit.
+    assert (joint_.held_out_network == 1).all() and (joint_.area_network == 1).all()
+    assert (table[table.diagnostic == "cosine"].area == 1).all()
+    told = tell(table).set_index("diagnostic")
+    assert told.held_out_network["cosine"] == 1
+    single = scores(cells(*(one[one.network == "mlp"].reset_index(drop=True) for one in (accuracy, diagnostics))))
+    assert single.held_out_network.isna().all() and single.area.notna().any()
+
+
+def test_networks_may_agree_about_the_side_and_may_not():
+    claim = "The side does not depend on the network"
+    outcomes_ = []
+    for other in (0.94, 0.76):
+        accuracy = both_networks(0.94)
+        odd = (accuracy.network == "cnn") & (accuracy.perturbation == "drift") & (accuracy.rule == "autograd")
+        accuracy.loc[odd, "accuracy"] += other - 0.94
+        tables = {"regimes": regimes(accuracy), "scores": scores(cells(accuracy, signals(accuracy)))}
+        found = outcomes(separation.findings(accuracy, tables))
+        outcomes_.append(next(outcome for text, outcome in found.items() if text.startswith(claim)))
+    assert outcomes_ == ["holds", "does not hold"]
+
+
 def test_the_quoted_claims_can_hold_and_can_fail():
     def judged(noise, wires):
         table = pd.concat(
@@ -280,14 +421,16 @@ def test_a_run_is_complete_and_resumes(tmp_path, monkeypatch):
     accuracy, diagnostics = result.tables["accuracy"], result.tables["diagnostics"]
     keys = ["rule", "severity", "seed"]
     assert len(accuracy) == len(diagnostics) == 2 * 2 * 2
+    assert len(result.tables["known"]) == 2 * 2 and set(result.tables["known"].rule) == {"autograd, known chip"}
+    assert set(result.tables["variants"].variant) == set(VARIANTS["stuck_at"])
     assert not accuracy.duplicated(keys).any() and not diagnostics.duplicated(keys).any()
     assert (accuracy.steps == WARM_UP + 3).all() and (accuracy.chips == 3).all() and (accuracy.diverged_at == -1).all()
     # At severity 0 nothing is on, for either rule.
     idle = accuracy[accuracy.severity == 0]
     assert np.allclose(idle.accuracy, idle.clean, atol=2 / 599) and np.allclose(idle.low, idle.accuracy)
-    assert result.provenance["device"] == "cpu" and len(result.findings) == 5
+    assert result.provenance["device"] == "cpu" and len(result.findings) == 9
     for name in ("train_clean", "train_aware", "fork", "accuracy_on_chips"):
-        monkeypatch.setattr(study_module.training, name, None)
+        monkeypatch.setattr(Trainer, name, None)
     monkeypatch.setattr(sweep, "diagnose", None)
     again = Perturbation(perturbation="stuck_at", **given).run()
     for name, table in result.tables.items():
@@ -296,19 +439,24 @@ def test_a_run_is_complete_and_resumes(tmp_path, monkeypatch):
 
 
 def test_a_killed_sweep_loses_no_finished_rule(tmp_path, monkeypatch):
-    study = Perturbation(perturbation="adc", **{**TINY, "results": str(tmp_path), "severities": [4]})
-    real = study_module.training.train_aware
+    study = Perturbation(perturbation="adc", closer=False, **{**TINY, "results": str(tmp_path), "severities": [4]})
+    real = Trainer.train_aware
 
-    def dies(start, physics, rule, *more):
+    def dies(self, start, physics, rule, *more, **options):
         if rule == "straight_through":
             raise KeyboardInterrupt
-        return real(start, physics, rule, *more)
+        return real(self, start, physics, rule, *more, **options)
 
-    monkeypatch.setattr(study_module.training, "train_aware", dies)
+    monkeypatch.setattr(Trainer, "train_aware", dies)
     with pytest.raises(KeyboardInterrupt):
         study.run()
     seen = []
-    monkeypatch.setattr(study_module.training, "train_aware", lambda *given: seen.append(given[2]) or real(*given))
+
+    def watched(*given, **options):
+        seen.append(given[3])
+        return real(*given, **options)
+
+    monkeypatch.setattr(Trainer, "train_aware", watched)
     study.run()
     assert seen == ["straight_through"]
 
@@ -317,10 +465,10 @@ def test_the_separation_uses_what_is_stored(tmp_path, monkeypatch):
     given = {**TINY, "results": str(tmp_path)}
     for name in ("stuck_at", "adc"):
         Perturbation(perturbation=name, **given).run()
-    monkeypatch.setattr(study_module.training, "train_aware", None)
-    study = Separation(perturbations=["adc", "stuck_at"], **given)
+    monkeypatch.setattr(Trainer, "train_aware", None)
+    study = Separation(perturbations=["adc", "stuck_at"], networks="mlp", **given)
     result = study.run()
-    assert list(result.tables) == ["summary", "regimes", "scores", "cells"]
+    assert list(result.tables) == ["summary", "regimes", "scores", "cells", "boundaries"]
     assert set(result.tables["summary"].perturbation) == {"stuck_at", "adc"}
     assert "half of the loss" in study.answer(result)
     assert {"perturbation", "rule"} <= set(separation.sides(result).columns)
@@ -338,6 +486,7 @@ def test_prose_and_the_live_experiment(tmp_path):
         "accuracy",
         "low",
         "recovery",
+        "known",
         "verdict",
         "steps",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -15,11 +16,14 @@ from matplotlib.patches import Patch
 from lib.figures.style import COLOURS, RINGS, caption, figure, known, rings
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
 from lib.studies.perturbation import BROKEN, COMPENSATED, DAMAGE, Look
-from lib.studies.separation import SCORES
+from lib.studies.separation import JOINT, SCORES
+from lib.verdicts import bootstrap
 
 RULE_COLOURS = {"unaware": "grey", "autograd": "blue", "straight_through": "orange"}
 RULE_LABELS = {"unaware": "unaware", "autograd": "HAT, autograd", "straight_through": "HAT, straight-through"}
 RULE_MARKS = {"unaware": "s", "autograd": "o", "straight_through": "^"}
+NETWORK_MARKS = {"mlp": "o", "cnn": "s", "cnn_norm": "P", "vit": "D", "resnet": "X"}
+KIND_COLOURS = {"training": "blue", "calibration": "orange", "architecture": "green", "circuit": "purple"}
 VERDICT_COLOURS = {"no damage": "#D0D0D0", "compensated": "#009E73", "in part": "#F0E442", "broken": "#D55E00"}
 CLASS_COLOURS = dict(zip(PERTURBATIONS, ("blue", "orange", "green", "purple", "vermillion", "sky"), strict=True))
 DIAGNOSTIC_LABELS = {
@@ -29,6 +33,7 @@ DIAGNOSTIC_LABELS = {
     "live": "live weights",
     "sensitivity": "Jacobian gain",
     "rank": "effective rank",
+    JOINT: "cosine, signal and live together",
 }
 _UNITS = (("yr", 3.15e7), ("mo", 2.6e6), ("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 
@@ -165,19 +170,74 @@ def recovery(table: pd.DataFrame, physics: Perturbation) -> Figure:
             marker=RULE_MARKS[rule],
             label=RULE_LABELS[rule],
         )
+    known_ = table[table.known.notna()].set_index("severity").known
+    if len(known_):
+        at = [severities.index(severity) for severity in known_.index]
+        axis.plot(at, known_, "D--", color=COLOURS["purple"], ms=4, lw=1.2, label="HAT, autograd, chip known")
     idle = table.groupby("severity").damage.mean().loc[severities] < DAMAGE
     for place in places[idle.to_numpy()]:
         axis.text(place, 0.35, "no damage", rotation=90, ha="center", va="center", fontsize=8, color="#555555")
     axis.text(len(places) - 0.65, 1.04, "compensated", ha="right", fontsize=8, color="#00694D")
     axis.text(len(places) - 0.65, -0.46, "broken", ha="right", fontsize=8, color="#A14400")
     axis.set(ylabel="recovery", ylim=(-0.55, 1.15))
-    axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.0, 1.0))
+    axis.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0)
     caption(
         drawn,
         f"The share of the loss that training wins back. From {COMPENSATED:g} on a severity counts as compensated, "
-        f"below {BROKEN:g} as broken. Bars: 95 % bootstrap over seeds; below one point of loss it is undefined.",
+        f"below {BROKEN:g} as broken. Bars: 95 % bootstrap over seeds; below one point of loss it is undefined."
+        + (" Diamonds: trained on the chip itself, and judged on it." if len(known_) else ""),
     )
     return drawn
+
+
+def variants(table: pd.DataFrame | None, physics: Perturbation) -> Figure:
+    """Variants of a class: accuracy without training (open) and after it (filled), a panel for each severity.
+
+    Hardware without variants gives a line that says so.
+    """
+    if table is None or not len(table):
+        drawn, axis = figure(6.4, 0.8)
+        axis.set_axis_off()
+        axis.text(0, 0.5, f"There are no variants of {physics.title.lower()} with these parameters.", va="center")
+        return drawn
+    severities, labels = _severities(table), list(dict.fromkeys(table.variant))
+    drawn, axes = figure(
+        9.0, 0.42 * len(labels) + 1.5, columns=len(severities), sharey=True, squeeze=False
+    )
+    for axis, severity in zip(axes[0], severities, strict=True):
+        here = table[table.severity == severity]
+        axis.axvline(100 * here.clean.mean(), color=COLOURS["black"], ls="--", lw=1.2)
+        for place, label in enumerate(labels):
+            group = here[here.variant == label]
+            before, after = 100 * group.unaware.mean(), 100 * group.accuracy.mean()
+            low, high = 100 * np.array(bootstrap(group.accuracy)) if len(group) > 1 else (after, after)
+            colour = COLOURS[RULE_COLOURS[group.rule.iloc[0]]]
+            axis.plot([before, after], [place, place], color="#BBBBBB", lw=1.5, zorder=1)
+            axis.plot([low, high], [place, place], color=colour, lw=4, alpha=0.35, solid_capstyle="butt")
+            axis.plot(before, place, "o", color=COLOURS["grey"], mfc="white", ms=6)
+            axis.plot(after, place, RULE_MARKS[group.rule.iloc[0]], color=colour, ms=6)
+        title = f"{words(severity, physics)} {_unit(physics)}".strip()
+        axis.set(xlim=(0, 102), xlabel="test accuracy (%)", title=title)
+    axes[0, 0].set_yticks(range(len(labels)), labels)
+    axes[0, 0].invert_yaxis()
+    handles = [Line2D([], [], color=COLOURS["grey"], marker="o", mfc="white", ls="", label="without training")]
+    handles += [
+        Line2D([], [], color=COLOURS[RULE_COLOURS[rule]], marker=RULE_MARKS[rule], ls="", label=RULE_LABELS[rule])
+        for rule in dict.fromkeys(table.rule)
+    ]
+    handles.append(Line2D([], [], color=COLOURS["black"], ls="--", label="clean, no hardware"))
+    drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
+    caption(
+        drawn,
+        f"{physics.title} closer up: what differs between two rows is one thing, so the distance between their filled "
+        "points is what that thing is worth to training, and between their open ones without. Mean over "
+        f"{table.seed.nunique()} seeds, bars: 95 % bootstrap.",
+    )
+    return drawn
+
+
+def _unit(physics: Perturbation) -> str:
+    return "" if physics.unit == "s" else physics.unit
 
 
 def through_the_chip(look: Look, table: pd.DataFrame, severity: float, rule: str) -> Figure:
@@ -304,7 +364,7 @@ def against_recovery(cells: pd.DataFrame, columns: Sequence[str] = ("cosine", "s
     """
     drawn, axes = figure(9.2, 3.6, columns=len(columns), sharey=True)
     joined = (
-        cells.groupby(["perturbation", "rule", "severity"], sort=False)[[*columns, "damage", "gain"]]
+        cells.groupby(["network", "perturbation", "rule", "severity"], sort=False)[[*columns, "damage", "gain"]]
         .mean()
         .reset_index()
     )
@@ -312,13 +372,13 @@ def against_recovery(cells: pd.DataFrame, columns: Sequence[str] = ("cosine", "s
     for axis, column in zip(axes, columns, strict=True):
         axis.axhspan(COMPENSATED, 1.2, color=VERDICT_COLOURS["compensated"], alpha=0.10, lw=0)
         axis.axhspan(-0.6, BROKEN, color=VERDICT_COLOURS["broken"], alpha=0.08, lw=0)
-        for (name, rule), group in joined.groupby(["perturbation", "rule"], sort=False):
+        for (network, name, rule), group in joined.groupby(["network", "perturbation", "rule"], sort=False):
             axis.plot(
                 group[column],
                 group.recovery,
-                RULE_MARKS[rule],
+                NETWORK_MARKS[network],
                 color=COLOURS[CLASS_COLOURS[name]],
-                ms=6,
+                ms=5.5,
                 mfc=None if rule == "autograd" else "white",
                 alpha=0.9,
             )
@@ -328,23 +388,17 @@ def against_recovery(cells: pd.DataFrame, columns: Sequence[str] = ("cosine", "s
         Line2D([], [], color=COLOURS[CLASS_COLOURS[name]], marker="o", ls="", label=PERTURBATIONS[name].title)
         for name in dict.fromkeys(cells.perturbation)
     ]
+    plain = {"color": COLOURS["black"], "ls": ""}
+    handles += [Line2D([], [], marker=NETWORK_MARKS[one], label=one, **plain) for one in dict.fromkeys(cells.network)]
     handles += [
-        Line2D(
-            [],
-            [],
-            color=COLOURS["black"],
-            marker=RULE_MARKS[rule],
-            ls="",
-            label=RULE_LABELS[rule],
-            mfc=None if rule == "autograd" else "white",
-        )
+        Line2D([], [], marker="o", label=RULE_LABELS[rule], mfc=None if rule == "autograd" else "white", **plain)
         for rule in dict.fromkeys(cells.rule)
     ]
-    drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+    drawn.legend(handles=handles, loc="outside upper center", ncols=6, frameon=False, fontsize=8)
     caption(
         drawn,
-        "A diagnostic that tells would sort the points: high recovery on the right, low on the left. Each point is one "
-        "class at one damaging severity under one backward rule, mean over seeds.",
+        "A diagnostic that tells would sort the points: high recovery on the right, low on the left. Each point is "
+        "one class at one damaging severity in one network (shape) under one rule (filled or open), mean over seeds.",
     )
     return drawn
 
@@ -355,21 +409,26 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame) -> Figure:
     """
     drawn, (left, right) = figure(9.0, 3.8, columns=2)
     colours = dict(zip(SCORES, ("blue", "orange", "green", "purple", "vermillion", "sky"), strict=True))
-    label = cells.compensated.to_numpy()
     for name in told.diagnostic:
-        score = SCORES[name](cells).to_numpy(dtype=float)
+        chosen = cells[cells.chance.notna()] if name == JOINT else cells
+        label = chosen.compensated.to_numpy()
+        score = (chosen.chance if name == JOINT else SCORES[name](chosen)).to_numpy(dtype=float)
         thresholds = np.concatenate([[math.inf], np.unique(score)[::-1]])
         hits = [(score[label] >= threshold).mean() for threshold in thresholds]
         alarms = [(score[~label] >= threshold).mean() for threshold in thresholds]
-        left.plot(alarms, hits, color=COLOURS[colours[name]], lw=1.6, label=DIAGNOSTIC_LABELS[name])
+        colour, width = ("black", 2.4) if name == JOINT else (colours[name], 1.4)
+        left.plot(alarms, hits, color=COLOURS[colour], lw=width, label=DIAGNOSTIC_LABELS[name])
     left.plot([0, 1], [0, 1], color="#BBBBBB", lw=1, ls="--")
     left.set(xlabel="share of uncompensated called compensable", ylabel="share of compensated called so")
     left.legend(frameon=False, fontsize=8, loc="lower right")
     places = np.arange(len(told))
     for shift, column, colour, words_ in (
-        (-0.12, "area", "black", "area under ROC"),
-        (0.12, "held_out", "grey", "balanced accuracy, class unseen"),
+        (-0.2, "area", "black", "area under ROC"),
+        (0.0, "held_out", "vermillion", "balanced accuracy, class unseen"),
+        (0.2, "held_out_network", "sky", "balanced accuracy, network unseen"),
     ):
+        if told[column].isna().all():
+            continue
         ends = np.clip([told[column] - told[f"{column}_low"], told[f"{column}_high"] - told[column]], 0, None)
         right.errorbar(
             told[column],
@@ -385,11 +444,140 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame) -> Figure:
     right.set_yticks(places, [DIAGNOSTIC_LABELS[name] for name in told.diagnostic])
     right.invert_yaxis()
     right.set(xlim=(0.2, 1.02), xlabel="score (0.5: a coin)")
-    right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
+    right.legend(frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(-0.3, 1), ncols=2, borderaxespad=0)
     caption(
         drawn,
-        'Left: each diagnostic as a test for "training will compensate". Right: the area under its curve, and '
-        "how often a threshold learnt on the other classes is right about one that it has not seen (mean over seeds, "
-        "95 % bootstrap).",
+        'Left: each diagnostic as a test for "training will compensate"; the three together are judged on classes that '
+        "they were not fitted to. Right: the area under the curve, and how often a threshold learnt on the other "
+        "classes or networks is right about one that it has not seen (mean over seeds, 95 % bootstrap).",
     )
+    return drawn
+
+
+def phases(summary: pd.DataFrame, boundaries: pd.DataFrame) -> Figure:
+    """Phase diagrams: class over severity, a panel for each network and rule, coloured by recovery; the boundary with
+    its interval in red.
+    """
+    networks, rules = list(dict.fromkeys(summary.network)), list(dict.fromkeys(summary.rule))
+    names = list(dict.fromkeys(summary.perturbation))
+    grids = {name: list(PERTURBATIONS[name].grid) for name in names}
+    columns = max(map(len, grids.values()))
+    drawn, axes = figure(
+        9.6, 2.6 * len(networks) + 1.4, columns=len(rules), rows=len(networks), squeeze=False, sharex=True, sharey=True
+    )
+    for (row, network), (column, rule) in itertools.product(enumerate(networks), enumerate(rules)):
+        axis, here = axes[row, column], summary[(summary.network == network) & (summary.rule == rule)]
+        shown = np.full((len(names), columns), np.nan)
+        for one in here.itertuples():
+            if one.severity not in grids[one.perturbation]:
+                continue
+            place = (names.index(one.perturbation), grids[one.perturbation].index(one.severity))
+            shown[place] = one.recovery
+            text = f"{words(one.severity, PERTURBATIONS[one.perturbation])}\n" + (
+                "no loss" if one.recovery != one.recovery else f"{one.recovery:.2f}".replace("-", "−")
+            )
+            light = one.recovery != one.recovery or one.recovery > 0.45
+            colour = "black" if light else "white"
+            axis.text(place[1], place[0], text, ha="center", va="center", fontsize=6.5, color=colour)
+        picture = axis.imshow(shown.clip(0, 1), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        for line in boundaries[(boundaries.network == network) & (boundaries.rule == rule)].itertuples():
+            at = [_between(value, grids[line.perturbation]) for value in (line.low, line.severity, line.high)]
+            y = names.index(line.perturbation)
+            if np.isfinite(at[1]):
+                ends = np.nan_to_num([at[0], at[2]], nan=at[1], posinf=columns, neginf=-1).clip(-0.5, columns - 0.5)
+                red = COLOURS["vermillion"]
+                axis.plot([at[1], at[1]], [y - 0.46, y + 0.46], color=red, lw=2.5)
+                axis.plot(ends, [y + 0.4, y + 0.4], color=red, lw=1.2)
+        axis.set_title(f"{network}, {RULE_LABELS[rule]}", fontsize=9.5)
+        axis.set_yticks(range(len(names)), [PERTURBATIONS[name].title for name in names], fontsize=8)
+        axis.set_xticks([])
+        axis.grid(False)
+        if row == len(networks) - 1:
+            axis.set_xlabel("severity, harsher to the right")
+    drawn.colorbar(picture, ax=axes, shrink=0.6, label="recovery", aspect=30)
+    caption(
+        drawn,
+        "Where training wins back the loss (light) and where it does not (dark), with the severity in every field. "
+        f"Red: the boundary at which recovery falls below {COMPENSATED:g}, and its 95 % interval over seeds. White "
+        "fields were not run, or cost less than a point.",
+    )
+    return drawn
+
+
+def _between(value: float, grid: Sequence[float]) -> float:
+    """The place of a severity between those of a grid, which runs from mild to harsh."""
+    if not np.isfinite(value):
+        return value
+    logs = np.log(grid)
+    order = np.argsort(logs)
+    return float(np.interp(math.log(value), logs[order], np.arange(len(grid))[order]))
+
+
+def remedies(summary: pd.DataFrame) -> Figure:
+    """What every measure gives back: a panel for each class, a row for each measure, a mark for each severity."""
+    names = list(dict.fromkeys(summary.perturbation))
+    rows = {name: list(dict.fromkeys(summary[summary.perturbation == name].measure)) for name in names}
+    heights = [len(rows[name]) + 0.8 for name in names]
+    ratios = {"height_ratios": heights}
+    drawn, axes = figure(
+        8.8, 0.27 * sum(heights) + 1.8, rows=len(names), squeeze=False, sharex=True, gridspec_kw=ratios
+    )
+    shades = ("#C9C9C9", "#8A8A8A", "#3C3C3C")
+    for axis, name in zip(axes[:, 0], names, strict=True):
+        here = summary[summary.perturbation == name]
+        severities = _severities(here)
+        axis.axvspan(COMPENSATED, 1.25, color=VERDICT_COLOURS["compensated"], alpha=0.10, lw=0)
+        axis.axvline(0, color="#BBBBBB", lw=0.8)
+        for place, measure in enumerate(rows[name]):
+            group = here[here.measure == measure].set_index("severity")
+            colour = COLOURS[KIND_COLOURS[group.kind.iloc[0]]]
+            for shade, severity in zip(shades[-len(severities) :], severities, strict=True):
+                value = group.recovery.get(severity, math.nan)
+                if value == value:
+                    axis.plot(np.clip(value, -0.45, 1.2), place, "o", color=colour, mec=shade, mew=2.2, ms=7)
+        axis.set_yticks(range(len(rows[name])), rows[name], fontsize=8)
+        axis.set_ylim(len(rows[name]) - 0.4, -0.6)
+        axis.set_xlim(-0.5, 1.25)
+        physics = PERTURBATIONS[name]
+        span = ", ".join(words(severity, physics) for severity in severities)
+        title = f"{physics.title} ({span} {_unit(physics)})".replace(" )", ")")
+        axis.set_title(title, fontsize=9.5, fontweight="bold")
+    axes[-1, 0].set_xlabel("share of the loss given back")
+    handles = [
+        Line2D([], [], color=COLOURS[colour], marker="o", ls="", ms=7, label=kind)
+        for kind, colour in KIND_COLOURS.items()
+    ]
+    handles += [
+        Line2D([], [], marker="o", ls="", color="white", mec=shade, mew=2.2, ms=7, label=label)
+        for shade, label in zip((shades[0], shades[-1]), ("mild", "harsh"), strict=True)
+    ]
+    drawn.legend(handles=handles, loc="outside upper center", ncols=6, frameon=False, fontsize=8)
+    caption(
+        drawn,
+        "What each measure gives back of the loss: colour for the kind of measure, rim for the severity (light: mild, "
+        "dark: harsh). Green ground: at least half. Severities that cost less than a point have no mark. "
+        "Batch statistics were measured on the normalised CNN, everything else on the perceptron.",
+    )
+    return drawn
+
+
+def measures(summary: pd.DataFrame, perturbation: str) -> Figure:
+    """One panel of the what-if: accuracy under every measure against one class, a bar for each severity."""
+    here = summary[(summary.perturbation == perturbation) & (summary.network == summary.network.iloc[0])]
+    labels, severities, physics = list(dict.fromkeys(here.measure)), _severities(here), PERTURBATIONS[perturbation]
+    drawn, axes = figure(8.6, 3.6, columns=3, sharey=True)
+    for axis in axes[len(severities) :]:
+        axis.set_axis_off()
+    for axis, severity in zip(axes, severities, strict=False):
+        group = here[here.severity == severity].set_index("measure").loc[labels]
+        values = [100 * group.unaware.iloc[0], *(100 * group.accuracy)]
+        colours = ["grey", *(KIND_COLOURS[kind] for kind in group.kind)]
+        bars = axis.barh(range(len(values)), values, color=[COLOURS[colour] for colour in colours])
+        axis.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
+        axis.axvline(100 * group.clean.iloc[0], color=COLOURS["black"], ls="--", lw=1.2)
+        title = f"{words(severity, physics)} {_unit(physics)}".strip()
+        axis.set(xlim=(0, 112), xlabel="test accuracy (%)", title=title)
+        axis.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(labels) + 1), ["nothing", *labels], fontsize=8)
+    axes[0].invert_yaxis()
     return drawn

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
 from lib import checks, gradients, results, runtime
-from lib.hardware import training
-from lib.hardware.networks import RULES, Crossbars, ideal
-from lib.hardware.perturbations import PERTURBATIONS
+from lib.hardware.crossbars import RULES, Crossbars, ideal
+from lib.hardware.devices import make
+from lib.hardware.networks import DATA, NETWORKS, dataset
 from lib.hardware.perturbations import Perturbation as Physics
-from lib.hardware.sweep import Sweep
-from lib.replicas import Optimiser, unstack
+from lib.hardware.sweep import Fork, Sweep
+from lib.hardware.training import Trainer
+from lib.replicas import unstack
 from lib.studies.base import Result, Study
+from lib.studies.variants import comparisons, variants
 from lib.verdicts import Findings, Verdict, bootstrap, judge
 
-#: Steps of clean training before the fork, and after it where ``steps`` is "auto". Solving six circuits in
-#: every step of every replica is slow, and training through them settles early.
-WARM_UP = 60
-STEPS = 300
-STEPS_OF = {"ir_drop": 100}
+
+class Recipe(NamedTuple):
+    """Images of a step, steps of clean training before the fork, and steps after it where ``steps`` is "auto"."""
+
+    batch: int
+    warm_up: int
+    steps: int
+
+
+RECIPES = {
+    "mlp": Recipe(128, 60, 300),
+    "cnn": Recipe(64, 80, 150),
+    "cnn_norm": Recipe(64, 60, 150),
+    "vit": Recipe(64, 200, 200),
+    "resnet": Recipe(128, 400, 2000),
+}
+# Solving the circuits in every step of every replica is slow, and training through them settles early.
+MOST_STEPS = {"ir_drop": 100}
 
 # ---------------------------------------------------------------------------- thresholds, all in one place
 
@@ -54,27 +70,73 @@ class HardwareStudy(Study):
     steps: object = "auto"
     gradients: int = 32
     network: str = "mlp"
+    data: str = "digits"
+    root: str = ""
+
+    def check(self) -> None:
+        chosen = checks.choices("rules", self.rules, RULES)
+        object.__setattr__(self, "rules", tuple(rule for rule in RULES if rule in chosen or rule == "unaware"))
+        checks.integer("seeds", self.seeds, low=1)
+        checks.integer("chips", self.chips, low=1)
+        if self.steps != "auto":
+            checks.integer("steps", self.steps, low=1)
+        checks.integer("gradients", self.gradients, low=2)
+        checks.choice("network", self.network, NETWORKS)
+        checks.choice("data", self.data, DATA)
+        if self.network == "resnet" and self.data == "digits":
+            raise checks.ParameterError("network must be smaller than a resnet for digits, but 'resnet' was given.")
+        # Pictures that are not there are found missing here, before anything is computed.
+        dataset(self.data, self.root)
+
+    def fork(self, hardware: str) -> Fork:
+        """Where the runs through the hardware of that name begin."""
+        recipe = RECIPES[self.network]
+        steps = min(recipe.steps, MOST_STEPS.get(hardware, recipe.steps)) if self.steps == "auto" else self.steps
+        trainer = Trainer.named(self.network, self.data, self.root, recipe.batch)
+        return Fork(trainer, range(self.seeds), recipe.warm_up, steps, runtime.resolve_device(self.device))
+
+    def key(self, fork: Fork) -> dict[str, Any]:
+        """What decides the numbers of every run from ``fork``, for the store."""
+        shared = {name: getattr(self, name) for name in ("seeds", "network", "data", "chips")}
+        # Pictures from a folder may change under its name; their count and first bytes say which they were.
+        pictures = {"pictures": _fingerprint(self.data, self.root)} if self.data != "digits" else {}
+        recipe = {"batch": fork.trainer.batch, "warm_up": fork.warm_up, "steps": fork.steps}
+        return {"code": results.code_version(*_MODULES), **shared, **pictures, **recipe}
+
+
+@cache
+def _fingerprint(data: str, root: str) -> list[float]:
+    images = dataset(data, root)
+    return [len(images.y), len(images.test_y), float(images.x.double().sum()), float(images.test_x.double().sum())]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation(HardwareStudy):
     """The sweep of one perturbation over severity, seed and backward rule.
 
-    ``severities`` is a list in the unit of the perturbation, or "auto" for its own grid; ``seeds``,
-    ``chips`` and ``gradients`` are numbers of them; ``steps`` are optimiser steps after the fork, for the
-    clean run and the hardware-aware runs alike ("auto": 300, for IR-drop 100). The unaware baseline is
-    always there.
+    ``perturbation`` is one of the six classes or another name of :data:`~lib.hardware.devices.HARDWARE`, ``options``
+    are its fields; ``severities`` is a list in its unit, or "auto" for its own grid; ``seeds``, ``chips`` and
+    ``gradients`` are numbers of them; ``steps`` are optimiser steps after the fork, for the clean run and the
+    hardware-aware runs alike ("auto": as :data:`RECIPES` has them, at most 100 for IR-drop). The unaware baseline is
+    always there. ``network`` is trained on ``data``, whose pictures lie in ``root`` where they do not come with the
+    library. ``closer`` adds the variants of the class (:mod:`lib.studies.variants`) and chips known in training.
     """
 
     perturbation: str = "read_noise"
+    options: Mapping[str, Any] = field(default_factory=dict)
     severities: object = "auto"
+    closer: bool = True
 
-    KEYS = ("perturbation", "rule", "severity")
+    KEYS = ("perturbation", "network", "rule", "severity")
     TOLERANCES = {"clean": 0.02, "accuracy": 0.05}
 
     def check(self) -> None:
-        checks.choice("perturbation", self.perturbation, PERTURBATIONS)
-        physics = self.physics
+        super().check()
+        if not isinstance(self.options, Mapping):
+            raise checks.ParameterError(
+                f"options must be a mapping of names to values, but {self.options!r} was given."
+            )
+        physics = make(self.perturbation, **self.options)
         if self.severities == "auto":
             severities: tuple[float, ...] = physics.grid
         else:
@@ -85,15 +147,7 @@ class Perturbation(HardwareStudy):
                 raise checks.ParameterError(f"severities must be different numbers, but {self.severities!r} was given.")
         # From mild to harsh, which for an ADC is from many bits to few.
         object.__setattr__(self, "severities", tuple(sorted(severities, reverse=physics.off > physics.high)))
-        chosen = checks.choices("rules", self.rules, RULES)
-        object.__setattr__(self, "rules", tuple(rule for rule in RULES if rule in chosen or rule == "unaware"))
-        checks.integer("seeds", self.seeds, low=1)
-        checks.integer("chips", self.chips, low=1)
-        if self.steps == "auto":
-            object.__setattr__(self, "steps", STEPS_OF.get(self.perturbation, STEPS))
-        checks.integer("steps", self.steps, low=1)
-        checks.integer("gradients", self.gradients, low=2)
-        checks.choice("network", self.network, ("mlp",))
+        checks.flag("closer", self.closer)
         if self.perturbation == "ir_drop" and runtime.resolve_device(self.device).type == "mps":
             raise checks.ParameterError(
                 f"device must be one with double precision for ir_drop (cpu, cuda), but {self.device!r} was given."
@@ -105,38 +159,36 @@ class Perturbation(HardwareStudy):
     @property
     def physics(self) -> Physics:
         """The perturbation itself."""
-        return PERTURBATIONS[self.perturbation]
+        return make(self.perturbation, **self.options)
 
     def run(self) -> Result:
-        """Tables ``accuracy`` and ``diagnostics`` (one row for each rule, severity, seed) and ``summary``
-        (seeds joined).
+        """Tables ``accuracy`` and ``diagnostics`` (one row for each rule, severity, seed), ``known`` (trained on the
+        chip that it is judged on), ``variants`` (the class closer up) and ``summary`` (seeds joined).
         """
         store = self.store()
-        device = runtime.resolve_device(self.device)
-        sweep = Sweep(
-            self.physics, self.severities, range(self.seeds), self.chips, WARM_UP, self.steps, self.gradients, device
-        )
-        tables: dict[str, list[pd.DataFrame]] = {"accuracy": [], "diagnostics": []}
+        physics, fork = self.physics, self.fork(self.perturbation)
+        sweep = Sweep(fork, physics, self.severities, self.chips, self.gradients)
+        own = {name: getattr(self, name) for name in ("perturbation", "options", "severities")}
+        key = {**self.key(fork), **own}
+
+        def stored(kind: str, run, **more: object) -> pd.DataFrame:
+            table = store.get_or_run(kind, {**key, **more}, run, device=fork.device, seeds=self.seeds)
+            return table.assign(network=self.network)
+
+        parts: dict[str, list[pd.DataFrame]] = {"accuracy": [], "diagnostics": []}
         for rule in self.rules:
-            for kind, compute, of_kind in (
-                ("accuracy", sweep.accuracy, {"chips": self.chips, "steps": self.steps}),
-                ("diagnostics", sweep.diagnostics, {"gradients": self.gradients}),
-            ):
-                config = {
-                    "code": results.code_version(*_MODULES),
-                    **{name: getattr(self, name) for name in ("perturbation", "severities", "seeds", "network")},
-                    **of_kind,
-                    "warm_up": WARM_UP,
-                    "rule": rule,
-                }
-                run = partial(compute, rule)
-                tables[kind].append(
-                    store.get_or_run(f"perturbation_{kind}", config, run, device=device, seeds=self.seeds)
-                )
-        joined = {kind: pd.concat(parts, ignore_index=True) for kind, parts in tables.items()}
-        joined["summary"] = summarise(joined["accuracy"], joined["diagnostics"])
-        record = results.provenance(device, self.seeds, store.seconds)
-        return Result(joined, findings(self.physics, joined), record)
+            parts["accuracy"].append(stored("perturbation_accuracy", partial(sweep.accuracy, rule), rule=rule))
+            run = partial(sweep.diagnostics, rule)
+            given = {"rule": rule, "gradients": self.gradients}
+            parts["diagnostics"].append(stored("perturbation_diagnostics", run, **given))
+        tables = {kind: pd.concat(found, ignore_index=True) for kind, found in parts.items()}
+        if self.closer and physics.lasting:
+            tables["known"] = stored("perturbation_known", partial(sweep.accuracy, "autograd", known=True))
+        if self.closer and not self.options:
+            tables["variants"] = variants(store, key, fork, self.perturbation, tables["accuracy"], self.chips)
+        tables["summary"] = summarise(tables["accuracy"], tables["diagnostics"], tables.get("known"))
+        record = results.provenance(fork.device, self.seeds, store.seconds)
+        return Result(tables, findings(physics, tables), record)
 
 
 # -------------------------------------------------------------------------------------------- reading tables
@@ -147,7 +199,7 @@ def paired(accuracy: pd.DataFrame) -> pd.DataFrame:
 
     Adds ``unaware``, ``damage`` = clean - unaware and ``gain`` = accuracy - unaware.
     """
-    keys = ["perturbation", "severity", "seed"]
+    keys = ["network", "perturbation", "severity", "seed"]
     base = accuracy[accuracy.rule == "unaware"][[*keys, "accuracy"]].rename(columns={"accuracy": "unaware"})
     table = accuracy[accuracy.rule != "unaware"].merge(base, on=keys)
     return table.assign(damage=table.clean - table.unaware, gain=table.accuracy - table.unaware)
@@ -185,15 +237,32 @@ def verdict(damage: float, won_back: float) -> Verdict:
     return Verdict("broken", (reason,), "Change the backward rule, the calibration or the circuit.")
 
 
-def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
-    """One row per perturbation, rule and severity: seeds joined, recovery, verdict, median diagnostics."""
+def on_known_chips(accuracy: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Runs trained on the chip that they are judged on, beside an unaware network on that same chip."""
+    first = accuracy[accuracy.rule == "unaware"].assign(accuracy=lambda table: table["first"])
+    return paired(pd.concat([first, known], ignore_index=True))
+
+
+def summarise(
+    accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """One row per network, perturbation, rule and severity: seeds joined, recovery, verdict, median diagnostics.
+
+    ``known`` is the recovery by vanilla training on the chip itself, where that was run.
+    """
     measured = ["cosine", "bias", "truth", "variance", "signal", "live", "gain", "rank"]
+    keys = ["network", "perturbation", "rule", "severity"]
+    of_known = {}
+    if known is not None:
+        for severity, group in on_known_chips(accuracy, known).groupby("severity"):
+            of_known["autograd", severity] = recovery(group.damage, group.gain)[0]
     rows = []
-    for (name, rule, severity), group in paired(accuracy).groupby(["perturbation", "rule", "severity"], sort=False):
+    for (network, name, rule, severity), group in paired(accuracy).groupby(keys, sort=False):
         won_back, interval = recovery(group.damage, group.gain)
-        same = (diagnostics.perturbation == name) & (diagnostics.rule == rule) & (diagnostics.severity == severity)
+        same = (diagnostics[keys] == [network, name, rule, severity]).all(axis=1)
         rows.append(
             {
+                "network": network,
                 "perturbation": name,
                 "rule": rule,
                 "severity": severity,
@@ -204,6 +273,7 @@ def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame
                 "recovery": won_back,
                 "recovery_low": interval[0],
                 "recovery_high": interval[1],
+                "known": of_known.get((rule, severity), float("nan")),
                 "verdict": verdict(group.damage.mean(), won_back).name,
                 # The median: a variance ratio may be infinite in one seed.
                 **diagnostics.loc[same, measured].rename(columns={"gain": "sensitivity"}).median().to_dict(),
@@ -275,6 +345,14 @@ def findings(physics: Physics, tables: dict[str, pd.DataFrame]) -> Findings:
         ):
             values = _at(diagnostics, harshest, "autograd", column)
             found.append(judge(f"{claim}, at the harshest severity", values, ">=", threshold, name="mean"))
+    if "known" in tables:
+        chips = on_known_chips(tables["accuracy"], tables["known"])
+        chips = chips.assign(beyond=100 * (chips.gain - COMPENSATED * chips.damage))
+        claim = "A chip that is known in training: vanilla training wins back at least half of the loss at the harshest"
+        values = chips[chips.severity == harshest].beyond
+        found.append(judge(f"{claim} severity", values, ">=", 0, unit="points", name=half))
+    if "variants" in tables:
+        found.extend(comparisons(physics.name, tables["variants"]))
     return found
 
 
@@ -337,8 +415,9 @@ def verdicts(result: Result) -> pd.DataFrame:
     table = result.tables["summary"]
     percent = 100 * table[["unaware", "accuracy", "low"]]
     shown = table[["severity", "rule"]].join(percent.round(1))
-    won_back = ["–" if value != value else plain(value) for value in table.recovery]
-    return shown.assign(recovery=won_back, verdict=table.verdict, steps=table.steps)
+    for column in ("recovery", "known"):
+        shown[column] = ["–" if value != value else plain(value) for value in table[column]]
+    return shown.assign(verdict=table.verdict, steps=table.steps)
 
 
 # ----------------------------------------------------------------------------------------- looking and trying
@@ -359,40 +438,50 @@ class Look:
 
 def look(study: Perturbation, severity: float, rule: str, points: int = 500) -> Look:
     """What the perturbation does to the forward and to the backward pass at the fork, for the first seed."""
-    return _bench(study.perturbation).at(severity, rule, points)
+    return _bench(study.perturbation, study.network, study.data, study.root).at(severity, rule, points)
 
 
 class _Bench:
     """The fork of the first seed, a batch and a chip, kept between the panels of a what-if."""
 
-    def __init__(self, name: str) -> None:
-        self.physics = PERTURBATIONS[name]
-        self.params = unstack(training.fork([0], WARM_UP, torch.device("cpu")), 0)
-        self.batch = training.images(0, "diagnosis")
-        source = runtime.stream(0, name, "diagnosis chip", 0)
-        self.drawn = training.draw(self.physics, self.params, len(self.batch["y"]), source)
+    def __init__(self, name: str, trainer: Trainer, warm_up: int) -> None:
+        self.physics, self.trainer = make(name), trainer
+        self.params = unstack(trainer.fork([0], warm_up, torch.device("cpu")), 0)
+        self.batch = trainer.images(0, "diagnosis")
+        chip = trainer.chip(self.physics, 0, "diagnosis chip", 0)
+        read = trainer.read(self.physics, trainer.batch, 0, "diagnosis", 0)
+        self.drawn = {**chip, **read}
 
     def at(self, severity: float, rule: str, points: int) -> Look:
         inputs = {**self.batch, **self.drawn, "severity": torch.tensor(float(severity))}
-        weight, x = self.params["weight.0"], self.batch["x"]
-        real = Crossbars(self.physics, inputs["severity"], "autograd", inputs)("0", x, weight)
-        pairs = torch.stack([ideal("0", x, weight), real]).flatten(1)
+        pairs = []
+
+        def first(layer: str, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            y = ideal(layer, x, weight)
+            if not pairs:
+                crossbars = Crossbars(self.physics, inputs["severity"], "autograd", inputs)
+                pairs.append(torch.stack([y, crossbars(layer, x, weight)]).flatten(1))
+            return y
+
+        network = self.trainer.network
+        network(self.params, self.batch["x"], first)
         rows = []
         for hardware in (None, self.physics):
-            tree = torch.func.grad(training.objective)(self.params, inputs, hardware, rule)
-            rows.append(torch.cat([value.flatten() for name, value in tree.items() if name.startswith("weight.")]))
+            tree = torch.func.grad(self.trainer.objective)(self.params, inputs, hardware, rule)
+            rows.append(gradients.flatten(network.weights(tree)))
         picked = runtime.stream(0, "points")
-        columns = [torch.randperm(part.shape[-1], generator=picked)[:points] for part in (pairs, rows[0])]
+        columns = [torch.randperm(part.shape[-1], generator=picked)[:points] for part in (pairs[0], rows[0])]
         return Look(
-            pairs[:, columns[0]].detach().numpy(),
+            pairs[0][:, columns[0]].detach().numpy(),
             torch.stack(rows)[:, columns[1]].numpy(),
             gradients.cosine(*rows),
         )
 
 
 @cache
-def _bench(name: str) -> _Bench:
-    return _Bench(name)
+def _bench(name: str, network: str, data: str, root: str) -> _Bench:
+    recipe = RECIPES[network]
+    return _Bench(name, Trainer.named(network, data, root, recipe.batch), recipe.warm_up)
 
 
 def attempt(study: Perturbation, severity: float, rule: str, steps: int = 40, chips: int = 10) -> pd.DataFrame:
@@ -403,14 +492,13 @@ def attempt(study: Perturbation, severity: float, rule: str, steps: int = 40, ch
     physics = study.physics
     severity = physics.check(severity)
     checks.choice("rule", rule, RULES)
-    optimiser = Optimiser("adam", training.RATE, checks.integer("steps", steps, low=1))
-    start = training.fork([0], WARM_UP, torch.device("cpu"))
-    clean = training.train_clean(start, [0], optimiser, WARM_UP)
-    rows = [("clean, no hardware", float(training.accuracy(clean)[0]), float(training.accuracy(clean)[0]))]
-    networks = {"unaware": clean}
-    if rule != "unaware":
-        networks[NAMES[rule]] = training.train_aware(start, physics, rule, [severity], [0], optimiser, WARM_UP).params
-    for name, params in networks.items():
-        seen = training.accuracy_on_chips(params, physics, [severity], [0], chips)[0].numpy()
-        rows.append((name, float(seen.mean()), float(np.percentile(seen, 5))))
+    recipe = RECIPES[study.network]
+    trainer = Trainer.named(study.network, study.data, study.root, recipe.batch)
+    fork = Fork(trainer, [0], recipe.warm_up, checks.integer("steps", steps, low=1), torch.device("cpu"))
+    sweep = Sweep(fork, physics, [severity], chips)
+    clean = float(trainer.accuracy(fork.clean)[0])
+    rows = [("clean, no hardware", clean, clean)]
+    for one in dict.fromkeys(("unaware", rule)):
+        (seen,) = sweep.accuracy(one).itertuples()
+        rows.append(("unaware" if one == "unaware" else NAMES[one], seen.accuracy, seen.low))
     return pd.DataFrame(rows, columns=["network", "accuracy", "low"])

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from lib import checks, results, runtime
+from lib.hardware.networks import NETWORKS
 from lib.hardware.perturbations import PERTURBATIONS
-from lib.prediction import area, balanced, held_out
+from lib.prediction import area, balanced, held_out, joint
 from lib.studies.base import Result
 from lib.studies.perturbation import (
     BROKEN,
@@ -45,34 +46,52 @@ SCORES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 }
 
 
+#: The three together: a logistic regression on the ranks of these.
+TOGETHER = ("cosine", "signal", "live")
+JOINT = "three together"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Separation(HardwareStudy):
-    """All perturbations with their own grids; parameters as in
+    """All perturbations with their own grids on several networks; parameters as in
     :class:`~lib.studies.perturbation.Perturbation`.
 
-    ``perturbations`` is "all" or a list of names. What the perturbation pages have stored is used, not run
-    again.
+    ``perturbations`` is "all" (the six classes) or a list of names, ``networks`` a list of names. The first network
+    runs over the whole grid of severities, the others over every other one. What the perturbation pages have stored is
+    used, not run again.
     """
 
     perturbations: object = "all"
+    networks: object = ("mlp", "cnn", "vit")
 
-    KEYS = ("perturbation", "rule", "regime")
+    KEYS = ("network", "perturbation", "rule", "regime")
     TOLERANCES = {"damage": 0.05, "recovery": 0.2}
 
     def check(self) -> None:
         chosen = tuple(PERTURBATIONS) if self.perturbations == "all" else self.perturbations
         names = checks.choices("perturbations", chosen, PERTURBATIONS)
         object.__setattr__(self, "perturbations", tuple(name for name in PERTURBATIONS if name in names))
+        object.__setattr__(self, "networks", checks.choices("networks", self.networks, NETWORKS))
         for study in self.studies():
             object.__setattr__(self, "rules", study.rules)
 
     def studies(self) -> list[Perturbation]:
-        """The studies of the single perturbations."""
-        given = {field.name: getattr(self, field.name) for field in fields(HardwareStudy)}
-        return [Perturbation(perturbation=name, **given) for name in self.perturbations]
+        """The studies of the single perturbations, network by network."""
+        given = {field.name: getattr(self, field.name) for field in fields(HardwareStudy) if field.name != "network"}
+        return [
+            Perturbation(
+                perturbation=name,
+                network=network,
+                severities="auto" if first else PERTURBATIONS[name].grid[1::2],
+                closer=first,
+                **given,
+            )
+            for network, first in zip(self.networks, (True, *(False for _ in self.networks)), strict=False)
+            for name in self.perturbations
+        ]
 
     def run(self) -> Result:
-        """Tables ``summary``, ``regimes``, ``cells`` (one row for each seed) and ``scores``."""
+        """Tables ``summary``, ``regimes``, ``cells`` (one row for each seed), ``scores`` and ``boundaries``."""
         runs = [study.run() for study in self.studies()]
         accuracy, diagnostics, summary = (
             pd.concat([run.tables[kind] for run in runs], ignore_index=True)
@@ -84,6 +103,7 @@ class Separation(HardwareStudy):
             "regimes": regimes(accuracy),
             "scores": scores(single),
             "cells": single,
+            "boundaries": boundaries(accuracy),
         }
         device = runtime.resolve_device(self.device)
         record = results.provenance(device, self.seeds, sum(run.provenance["seconds"] for run in runs))
@@ -97,12 +117,19 @@ class Separation(HardwareStudy):
             hurt = summary[(summary.rule == rule) & (summary.damage >= DAMAGE)]
             won = int((hurt.recovery >= COMPENSATED).sum())
             parts.append(f"{NAMES[rule]} wins back at least half of the loss in {won} of {len(hurt)}")
+        known = summary[(summary.damage >= DAMAGE) & summary.known.notna()]
         moderate = regimes_[(regimes_.regime == "moderate") & (regimes_.rule == "autograd")]
-        ranked = moderate.sort_values("recovery", ascending=False).itertuples()
-        shares = [f"{PERTURBATIONS[row.perturbation].title} {plain(row.recovery)}" for row in ranked]
-        best, cosine = told.iloc[0], told[told.diagnostic == "cosine"].iloc[0]
+        means = moderate.groupby("perturbation").recovery.mean().sort_values(ascending=False)
+        shares = [f"{PERTURBATIONS[name].title} {plain(value)}" for name, value in means.items()]
+        best = told[told.diagnostic != JOINT].iloc[0]
+        cosine, joint_ = (told[told.diagnostic == name].iloc[0] for name in ("cosine", JOINT))
         return (
-            f"Among all classes and severities that do damage, {', '.join(parts)} cases. "
+            f"Among all classes, severities and networks where damage is done, {', '.join(parts)} cases. "
+            + (
+                f"When the chip is known in training, it is {int((known.known >= COMPENSATED).sum())} of {len(known)}. "
+                if len(known)
+                else ""
+            )
             + (
                 f"Where a distortion costs {100 * CLEAR_DAMAGE:g} to {100 * SEVERE:g} points, the share that vanilla "
                 f"training wins back is: {', '.join(shares)}. "
@@ -111,7 +138,7 @@ class Separation(HardwareStudy):
             )
             + f"Of the gradient's properties before training, *{best.diagnostic}* tells best which cases will be "
             f"compensated, with an area under the ROC curve of {best.area:.2f}; the cosine with the clean gradient "
-            f"reaches {cosine.area:.2f}, and 0.5 is a coin."
+            f"reaches {cosine.area:.2f}, the three together {joint_.area:.2f} on classes not seen, and 0.5 is a coin."
         )
 
     def summary(self, result: Result) -> pd.DataFrame:
@@ -123,19 +150,21 @@ class Separation(HardwareStudy):
 def damaging(accuracy: pd.DataFrame) -> pd.DataFrame:
     """Paired runs at severities that cost at least DAMAGE in the mean over seeds, with their ``regime``."""
     runs = paired(accuracy)
-    mean = runs.groupby(["perturbation", "severity"]).damage.transform("mean")
+    mean = runs.groupby(["network", "perturbation", "severity"]).damage.transform("mean")
     regime = np.where(mean > SEVERE, "severe", np.where(mean >= CLEAR_DAMAGE, "moderate", "slight"))
     return runs.assign(regime=regime)[mean >= DAMAGE]
 
 
 def regimes(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """Recovery and verdict for each perturbation, rule and regime of damage."""
+    """Recovery and verdict for each network, perturbation, rule and regime of damage."""
     rows = []
-    for (name, rule, regime), group in damaging(accuracy).groupby(["perturbation", "rule", "regime"], sort=False):
+    keys = ["network", "perturbation", "rule", "regime"]
+    for (network, name, rule, regime), group in damaging(accuracy).groupby(keys, sort=False):
         seeds = group.groupby("seed")[["damage", "gain"]].mean()
         won_back, interval = recovery(seeds.damage, seeds.gain)
         rows.append(
             {
+                "network": network,
                 "perturbation": name,
                 "rule": rule,
                 "regime": regime,
@@ -153,32 +182,107 @@ def regimes(accuracy: pd.DataFrame) -> pd.DataFrame:
 def cells(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
     """Damaging cells, seed by seed: did training compensate, and what did the gradients say before?"""
     runs = damaging(accuracy)
-    keys = ["perturbation", "rule", "severity", "seed"]
+    keys = ["network", "perturbation", "rule", "severity", "seed"]
     measured = diagnostics.rename(columns={"gain": "sensitivity"})
     table = runs.merge(measured, on=keys)
     table["recovery"] = table.gain / table.damage.clip(lower=DAMAGE)
     table["compensated"] = table.gain >= COMPENSATED * table.damage
+    return together(table)
+
+
+def together(table: pd.DataFrame) -> pd.DataFrame:
+    """The chance of being compensated by the three together, seed by seed: ``chance`` for a row's class from the other
+    classes, ``chance_network`` for its network from the other networks.
+    """
+    table = table.assign(chance=np.nan, chance_network=np.nan)
+    for _, group in table.groupby("seed"):
+        values = np.stack([SCORES[name](group).to_numpy(dtype=float) for name in TOGETHER], 1)
+        for column, of in (("chance", "perturbation"), ("chance_network", "network")):
+            table.loc[group.index, column] = joint(values, group.compensated.to_numpy(), group[of].to_numpy())
     return table
 
 
-def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """For each diagnostic and seed: the area under the ROC curve, and the balanced accuracy on held-out
-    classes.
+def boundaries(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """The severity at which recovery falls below COMPENSATED, for each network, perturbation and rule.
+
+    Between two severities it is interpolated geometrically; columns ``severity``, ``low`` and ``high`` (95 % bootstrap
+    over seeds, cut off at the mildest and the harshest severity that do damage). nan: recovery is above everywhere
+    ("beyond", see ``side``), or below everywhere it does damage ("before").
     """
     rows = []
-    for name, score in SCORES.items():
-        for seed, group in table.assign(score=score(table)).groupby("seed"):
-            values, labels = group.score.to_numpy(dtype=float), group.compensated.to_numpy()
-            predicted = held_out(values, labels, group.perturbation.to_numpy())
-            rows.append(
-                {
-                    "diagnostic": name,
-                    "seed": seed,
-                    "area": area(values, labels),
-                    "held_out": balanced(predicted, labels),
-                }
-            )
+    for (network, name, rule), group in damaging(accuracy).groupby(["network", "perturbation", "rule"], sort=False):
+        severities = list(dict.fromkeys(group.severity))
+        wide = [group[group.severity == one].set_index("seed")[["damage", "gain"]] for one in severities]
+        table = np.stack([one.to_numpy() for one in wide])
+        seeds = np.arange(table.shape[1])
+
+        def crossing(picked: np.ndarray, table=table) -> float:
+            lost, won = table[:, np.asarray(picked, dtype=int)].mean(1).T
+            return _crossing(won / np.maximum(lost, DAMAGE / 10))
+
+        at, last = crossing(seeds), len(severities) - 1
+        side = "before" if at < 0 else "beyond" if at > last else "inside"
+        row: dict[str, object] = {"network": network, "perturbation": name, "rule": rule, "side": side}
+        ends = bootstrap(seeds, lambda picked: np.array(crossing(picked)), resamples=400)
+        logs = np.log(severities)
+        for column, place in zip(("severity", "low", "high"), (at, *ends), strict=True):
+            inside = side == "inside" and place == place
+            row[column] = float(np.exp(np.interp(place, range(last + 1), logs))) if inside else float("nan")
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _crossing(won_back: np.ndarray) -> float:
+    """The place, from mild to harsh, at which ``won_back`` first falls below COMPENSATED; one step outside if nowhere."""
+    below = np.flatnonzero(won_back < COMPENSATED)
+    if not len(below):
+        return float(len(won_back))
+    if below[0] == 0:
+        return -1.0
+    before, after = won_back[below[0] - 1], won_back[below[0]]
+    return float(below[0] - 1 + (before - COMPENSATED) / (before - after))
+
+
+def scores(table: pd.DataFrame) -> pd.DataFrame:
+    """For each diagnostic and seed: the area under the ROC curve, and how well it transfers.
+
+    ``area`` is that of the score itself; for the three together, of predictions for classes that were not fitted, and
+    ``area_network`` of those for networks that were not. ``held_out`` and ``held_out_network`` are the balanced
+    accuracy with a threshold (or a fit) from the other classes or networks; nan with a single network.
+    """
+    rows = []
+    single = table.network.nunique() < 2
+    for seed, group in table.groupby("seed"):
+        label = group.compensated.to_numpy()
+        kinds = {"held_out": group.perturbation.to_numpy(), "held_out_network": group.network.to_numpy()}
+        for name, score in SCORES.items():
+            values = score(group).to_numpy(dtype=float)
+            held = {kind: balanced(held_out(values, label, of), label) for kind, of in kinds.items()}
+            own = area(values, label)
+            rows.append({"diagnostic": name, "seed": seed, "area": own, "area_network": own, **held})
+        chances = {"held_out": group.chance.to_numpy(), "held_out_network": group.chance_network.to_numpy()}
+        rows.append(
+            {
+                "diagnostic": JOINT,
+                "seed": seed,
+                "area": _area(chances["held_out"], label),
+                "area_network": _area(chances["held_out_network"], label),
+                **{kind: _right(chance, label) for kind, chance in chances.items()},
+            }
+        )
+    found = pd.DataFrame(rows)
+    return found.assign(held_out_network=np.nan, area_network=np.nan) if single else found
+
+
+def _area(chance: np.ndarray, label: np.ndarray) -> float:
+    """The area of predictions, where there are any."""
+    known = np.isfinite(chance)
+    return area(chance[known], label[known])
+
+
+def _right(chance: np.ndarray, label: np.ndarray) -> float:
+    known = np.isfinite(chance)
+    return balanced(chance[known] > 0.5, label[known])
 
 
 def tell(table: pd.DataFrame) -> pd.DataFrame:
@@ -186,7 +290,7 @@ def tell(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, group in table.groupby("diagnostic", sort=False):
         row: dict[str, object] = {"diagnostic": name}
-        for column in ("area", "held_out"):
+        for column in ("area", "area_network", "held_out", "held_out_network"):
             low, high = bootstrap(group[column])
             row |= {column: group[column].mean(), f"{column}_low": low, f"{column}_high": high}
         rows.append(row)
@@ -194,26 +298,30 @@ def tell(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sides(result: Result) -> pd.DataFrame:
-    """The verdicts of all classes, with recovery, where they cost moderately and where severely."""
+    """The verdicts of all classes, with recovery: a column for every network and regime (moderate, severe)."""
     table = result.tables["regimes"]
     table = table[table.regime != "slight"]
     shown = [
         "–" if value != value else f"{verdict} ({plain(value)})"
         for value, verdict in zip(table.recovery, table.verdict, strict=True)
     ]
-    wide = table.assign(shown=shown).pivot(index=["perturbation", "rule"], columns="regime", values="shown")
-    order = [name for name in ("moderate", "severe") if name in wide]
+    table = table.assign(shown=shown, column=table.network + ", " + table.regime)
+    wide = table.pivot(index=["perturbation", "rule"], columns="column", values="shown")
+    order = [f"{network}, {regime}" for network in dict.fromkeys(table.network) for regime in ("moderate", "severe")]
     names = [(name, rule) for name in dict.fromkeys(table.perturbation) for rule in dict.fromkeys(table.rule)]
-    return wide.loc[[pair for pair in names if pair in wide.index], order].fillna("not reached").reset_index()
+    rows = [pair for pair in names if pair in wide.index]
+    return wide.loc[rows, [name for name in order if name in wide]].fillna("not reached").reset_index()
 
 
 def _beyond(accuracy: pd.DataFrame, name: str, rule: str, regime: str, share: float) -> np.ndarray:
-    """Seed by seed, in points: what training won back minus ``share`` of the loss, over a regime's
-    severities.
+    """Seed by seed, in points: what training won back minus ``share`` of the loss, over a regime's severities and
+    networks.
     """
     runs = damaging(accuracy)
     chosen = runs[(runs.perturbation == name) & (runs.rule == rule) & (runs.regime == regime)]
-    return 100 * (chosen.gain - share * chosen.damage).groupby(chosen.seed).mean().to_numpy()
+    beyond = (chosen.gain - share * chosen.damage).groupby([chosen.network, chosen.seed]).mean()
+    # Networks count alike, however many severities of theirs are in the regime.
+    return 100 * beyond.groupby("seed").mean().to_numpy()
 
 
 def findings(accuracy: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> Findings:
@@ -242,7 +350,7 @@ def findings(accuracy: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> Finding
             )
     table = tables["regimes"]
     vanilla = table[(table.rule == "autograd") & (table.regime != "slight")]
-    sides = vanilla.groupby("perturbation").recovery.agg(["min", "max"])
+    sides = vanilla.groupby(["network", "perturbation"]).recovery.agg(["min", "max"])
     mixed = float(((sides["max"] >= COMPENSATED) & (sides["min"] < COMPENSATED)).sum())
     found.append(
         judge_value(
@@ -252,9 +360,25 @@ def findings(accuracy: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> Finding
             "<=",
             0,
             unit="classes",
-            name="classes on both sides",
+            name="classes on both sides, over all networks",
         )
     )
+    if vanilla.network.nunique() > 1:
+        flags = vanilla.assign(won=vanilla.recovery >= COMPENSATED)
+        shared = flags.groupby(["perturbation", "regime"]).won.agg(["min", "max", "count"])
+        shared = shared[shared["count"] > 1]
+        differ = float((shared["min"] != shared["max"]).sum())
+        found.append(
+            judge_value(
+                "The side does not depend on the network: at equal damage every network is on the same one",
+                differ,
+                (differ, differ),
+                "<=",
+                0,
+                unit=f"of {len(shared)} pairs of class and regime",
+                name="pairs on which networks differ",
+            )
+        )
     if {"autograd", "straight_through"} <= set(accuracy.rule) and "adc" in present:
         runs = damaging(accuracy)
         adc = runs[(runs.perturbation == "adc") & (runs.regime != "slight")]
@@ -270,29 +394,23 @@ def findings(accuracy: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> Finding
             )
         )
     measured = tables["scores"]
-    for name in ("cosine", "signal", "live"):
+    titles = {
+        "cosine": "Consistency (cosine) separates",
+        "signal": "Variance (share of signal) separates",
+        "live": "Sensitivity (live weights) separates",
+        JOINT: "The three together separate, in classes not seen,",
+    }
+    for name, title in titles.items():
         own = measured[measured.diagnostic == name]
-        title = {
-            "cosine": "Consistency (cosine)",
-            "signal": "Variance (share of signal)",
-            "live": "Sensitivity (live weights)",
-        }
-        found.append(
-            judge(
-                f"{title[name]} separates what training compensates from what it does not",
-                own.area,
-                ">=",
-                TELLS,
-                name="area under ROC",
-            )
-        )
-        found.append(
-            judge(
-                f"{title[name]} decides about a class it has not seen",
-                own.held_out,
-                ">=",
-                TRANSFERS,
-                name="balanced accuracy",
-            )
-        )
+        claim = f"{title} what training compensates from what it does not"
+        found.append(judge(claim, own.area, ">=", TELLS, name="area under ROC"))
+    kinds = {"held_out": "a class", "held_out_network": "a network"}
+    for name in titles:
+        own = measured[measured.diagnostic == name]
+        subject = titles[name].partition(" separate")[0]
+        for kind, words in kinds.items():
+            if own[kind].notna().any():
+                verb = "decide" if name == JOINT else "decides"
+                claim = f"{subject} {verb} about {words} not seen"
+                found.append(judge(claim, own[kind], ">=", TRANSFERS, name="balanced accuracy"))
     return found
