@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks import crossbar
+from benchmarks import crossbar, hardware
 from benchmarks.memory import SEEDS, STATUS, measured
 from benchmarks.sides import ours, theirs
 
@@ -58,6 +58,29 @@ def memory(learner: str) -> str:
     )
 
 
+def hardware_batched(seeds: int = 5, severities: int = 6) -> str:
+    """All trainings through hardware one after the other, over all of them as one batch."""
+    found = ratio(*hardware.trainings("variability", seeds, severities))
+    return f"one training at a time takes {found:.1f} times as long as {seeds * severities} in a batch"
+
+
+def hardware_pass(kind: str) -> str:
+    """A batch of the peers' perceptron through a chip, over the same in plain torch."""
+    found = [f"{name} {ratio(*hardware.passes(name, kind), repetitions=7):.2f}" for name in hardware.HARDWARE]
+    return f"a {kind} through a chip takes, in times of plain torch: {', '.join(found)}"
+
+
+def hardware_aihwkit() -> str:
+    """One training step with fresh noise on the weights, here and in aihwkit, each over plain torch beside it."""
+    peer = hardware.aihwkit()
+    if peer is None:
+        return "aihwkit's environment cannot be made here (uv, a network and 6 GB of disk)"
+    ours = {name: ratio(*hardware.passes(name, "fresh step"), repetitions=7) for name in ("variability", "read noise")}
+    versions = ", ".join(f"{name} {version}" for name, version in peer["versions"].items())
+    sides = [", ".join(f"{name} {value:.2f}" for name, value in one.items()) for one in (ours, peer["over_plain"])]
+    return f"a step takes, in times of plain torch: here {sides[0]}; aihwkit's torch tile {sides[1]} ({versions})"
+
+
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "coop_batched": lambda: batched("coop", "length"),
     "maple_batched": lambda: batched("maple", "length"),
@@ -65,6 +88,10 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "cocoop_plain": lambda: against_plain("cocoop"),
     "coop_memory": lambda: memory("coop"),
     "cocoop_memory": lambda: memory("cocoop"),
+    "hardware_batched": hardware_batched,
+    "hardware_pass": lambda: hardware_pass("pass"),
+    "hardware_step": lambda: hardware_pass("step"),
+    "hardware_aihwkit": hardware_aihwkit,
     "crossbar_badcrossbar": lambda: crossbar.against_badcrossbar(ratio),
 }
 

@@ -93,7 +93,7 @@ def passes(hardware: str, kind: str, steps: int = 20) -> tuple[Callable[[], obje
     return through, plain
 
 
-def aihwkit() -> dict[str, object] | None:
+def aihwkit() -> dict[str, dict] | None:
     """What the peer measures in its own environment (see the script's head), or None where it cannot be made."""
     command = [sys.executable, "-m", "uv", "run", "--no-project", "--no-python-downloads", "--script", str(PEER)]
     done = subprocess.run([*command, "--threads", str(torch.get_num_threads())], capture_output=True, text=True)

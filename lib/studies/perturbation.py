@@ -34,13 +34,13 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "mlp": Recipe(128, 60, 300),
-    "cnn": Recipe(64, 80, 150),
-    "cnn_norm": Recipe(64, 60, 150),
-    "vit": Recipe(64, 200, 200),
+    "cnn": Recipe(64, 80, 120),
+    "cnn_norm": Recipe(64, 60, 120),
+    "vit": Recipe(64, 150, 150),
     "resnet": Recipe(128, 400, 2000),
 }
 # Solving the circuits in every step of every replica is slow, and training through them settles early.
-MOST_STEPS = {"ir_drop": 100}
+MOST_STEPS = {"ir_drop": 80}
 
 # ---------------------------------------------------------------------------- thresholds, all in one place
 
@@ -92,8 +92,8 @@ class HardwareStudy(Study):
         """Where the runs through the hardware of that name begin."""
         recipe = RECIPES[self.network]
         steps = min(recipe.steps, MOST_STEPS.get(hardware, recipe.steps)) if self.steps == "auto" else self.steps
-        trainer = Trainer.named(self.network, self.data, self.root, recipe.batch)
-        return Fork(trainer, range(self.seeds), recipe.warm_up, steps, runtime.resolve_device(self.device))
+        device = runtime.resolve_device(self.device)
+        return _fork(self.network, self.data, self.root, self.seeds, recipe, steps, device)
 
     def key(self, fork: Fork) -> dict[str, Any]:
         """What decides the numbers of every run from ``fork``, for the store."""
@@ -102,6 +102,15 @@ class HardwareStudy(Study):
         pictures = {"pictures": _fingerprint(self.data, self.root)} if self.data != "digits" else {}
         recipe = {"batch": fork.trainer.batch, "warm_up": fork.warm_up, "steps": fork.steps}
         return {"code": results.code_version(*_MODULES), **shared, **pictures, **recipe}
+
+
+@cache
+def _fork(
+    network: str, data: str, root: str, seeds: int, recipe: Recipe, steps: int, device: torch.device
+) -> Fork:
+    """One fork for all studies of a process that begin there."""
+    trainer = Trainer.named(network, data, root, recipe.batch)
+    return Fork(trainer, range(seeds), recipe.warm_up, steps, device)
 
 
 @cache
@@ -117,7 +126,7 @@ class Perturbation(HardwareStudy):
     ``perturbation`` is one of the six classes or another name of :data:`~lib.hardware.devices.HARDWARE`, ``options``
     are its fields; ``severities`` is a list in its unit, or "auto" for its own grid; ``seeds``, ``chips`` and
     ``gradients`` are numbers of them; ``steps`` are optimiser steps after the fork, for the clean run and the
-    hardware-aware runs alike ("auto": as :data:`RECIPES` has them, at most 100 for IR-drop). The unaware baseline is
+    hardware-aware runs alike ("auto": as :data:`RECIPES` has them, at most 80 for IR-drop). The unaware baseline is
     always there. ``network`` is trained on ``data``, whose pictures lie in ``root`` where they do not come with the
     library. ``closer`` adds the variants of the class (:mod:`lib.studies.variants`) and chips known in training.
     """
@@ -178,9 +187,10 @@ class Perturbation(HardwareStudy):
         parts: dict[str, list[pd.DataFrame]] = {"accuracy": [], "diagnostics": []}
         for rule in self.rules:
             parts["accuracy"].append(stored("perturbation_accuracy", partial(sweep.accuracy, rule), rule=rule))
-            run = partial(sweep.diagnostics, rule)
-            given = {"rule": rule, "gradients": self.gradients}
-            parts["diagnostics"].append(stored("perturbation_diagnostics", run, **given))
+            if rule != "unaware" or self.closer:
+                run = partial(sweep.diagnostics, rule)
+                given = {"rule": rule, "gradients": self.gradients}
+                parts["diagnostics"].append(stored("perturbation_diagnostics", run, **given))
         tables = {kind: pd.concat(found, ignore_index=True) for kind, found in parts.items()}
         if self.closer and physics.lasting:
             tables["known"] = stored("perturbation_known", partial(sweep.accuracy, "autograd", known=True))

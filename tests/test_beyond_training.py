@@ -1,0 +1,232 @@
+"""Measures beyond training: redundancy, remapping, pre-distortion, and the study that compares them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import runtime
+from lib.checks import ParameterError
+from lib.hardware.crossbars import Crossbars
+from lib.hardware.devices import make
+from lib.hardware.mitigation import Redundant, _assigned, remapped
+from lib.hardware.perturbations import ADC, IRDrop, Variability, seen_weight, to_pair
+from lib.hardware.training import Trainer
+from lib.studies import beyond_training as study_module
+from lib.studies.beyond_training import (
+    KINDS,
+    MEASURES,
+    BeyondTraining,
+    advice,
+    findings,
+    severities,
+    shown,
+    summarise,
+)
+
+WEIGHT = torch.randn(6, 9, generator=runtime.stream(0, "weight"))
+INPUT = torch.rand(5, 9, generator=runtime.stream(0, "input"))
+TINY = {"seeds": 2, "chips": 2, "steps": 2, "gradients": 2, "device": "cpu"}
+
+
+# ----------------------------------------------------------------------------------------------- redundancy
+
+
+@pytest.mark.parametrize("name", ["variability", "stuck_at", "drift"])
+def test_copies_average_what_their_devices_conduct(name):
+    part, severity = make(name), torch.tensor(make(name).grid[3])
+    three = Redundant(part, copies=3)
+    drawn = three.draw_chip((6, 9), runtime.stream(1, "chips"))
+    g = to_pair(WEIGHT).g
+    by_hand = torch.stack([part.conductance(g, severity, {"chip": drawn[f"chip{i}"]}) for i in range(3)]).mean(0)
+    assert torch.allclose(three.conductance(g, severity, drawn), by_hand, atol=1e-5)
+    assert torch.equal(three.conductance(g, torch.tensor(part.off), drawn), g)
+    assert not torch.equal(drawn["chip0"], drawn["chip1"])
+
+
+def test_copies_of_noisy_reads_are_quieter_by_the_root_of_their_number():
+    part = make("read_noise")
+    spreads = []
+    for one in (part, Redundant(part, copies=4)):
+        seen = []
+        for read in range(600):
+            drawn = {f"{kind}.0": value for kind, value in one.draw_read((5, 6), runtime.stream(read, "r")).items()}
+            seen.append(Crossbars(one, torch.tensor(0.1), "autograd", drawn)("0", INPUT, WEIGHT))
+        spreads.append(torch.stack(seen).std(0).mean().item())
+    assert spreads[0] / spreads[1] == pytest.approx(2, rel=0.05)
+
+
+def test_only_what_is_random_can_be_averaged():
+    with pytest.raises(ParameterError, match="^part must have random numbers .* but adc was given.$"):
+        Redundant(ADC())
+    with pytest.raises(ParameterError, match="^copies must be an integer of at least 1"):
+        Redundant(Variability(), copies=0)
+    assert Redundant(Variability()).check(0.5) == 0.5
+    with pytest.raises(ParameterError, match="severity must be a number from 0 to 1"):
+        Redundant(Variability()).check(2.0)
+
+
+# ----------------------------------------------------------------------------------------------- remapping
+
+
+def errors(weight: torch.Tensor, chip: torch.Tensor, severity: float) -> float:
+    """The sum of absolute errors of the weights on a chip."""
+    pair = to_pair(weight)
+    changed = make("stuck_at").conductance(pair.g, torch.tensor(severity), {"chip": chip})
+    return (seen_weight(pair, changed) - weight).abs().sum().item()
+
+
+def test_lines_go_where_their_faults_hurt_least():
+    weight, severity, faults = WEIGHT[:4], 0.3, make("stuck_at")
+    chip = faults.draw_chip((4, 9), runtime.stream(3, "chip"))["chip"]
+    moved = _assigned(faults, weight, torch.tensor(severity), chip, -2)
+    # All 24 ways to place four rows, one by one.
+    every = [errors(weight, chip[:, list(order)], severity) for order in itertools.permutations(range(4))]
+    assert errors(weight, moved, severity) == pytest.approx(min(every), rel=1e-6)
+    assert min(every) < errors(weight, chip, severity)
+    # The lines are those of the chip, in another order.
+    assert sorted(moved[0].sum(-1).tolist()) == pytest.approx(sorted(chip[0].sum(-1).tolist()))
+    across = _assigned(faults, weight, torch.tensor(severity), chip, -1)
+    assert errors(weight, across, severity) < errors(weight, chip, severity)
+
+
+def test_every_replica_is_remapped_for_its_own_chip():
+    trainer, faults = Trainer.named("mlp"), make("stuck_at")
+    params = trainer.fork([0, 1], 5, torch.device("cpu"))
+    chips = [trainer.chip(faults, seed, "unseen chip", 0) for seed in (0, 1)]
+    numbers = {name: torch.stack([chip[name] for chip in chips]) for name in chips[0]}
+    severity = torch.tensor([0.05, 0.2])
+    moved = remapped(faults, severity)(numbers, params)
+    assert moved.keys() == numbers.keys()
+    for layer in trainer.network.layers:
+        for replica in (0, 1):
+            weight = params[f"{layer}.weight"][replica]
+            share = severity[replica].item()
+            before, after = (errors(weight, one[f"chip.{layer}"][replica], share) for one in (numbers, moved))
+            assert after <= before * (1 + 1e-6)
+    last = ({name: value[1:] for name, value in tree.items()} for tree in (numbers, params))
+    alone = remapped(faults, severity[1:])(*last)
+    assert all(torch.equal(alone[name][0], moved[name][1]) for name in moved)
+
+
+# ------------------------------------------------------------------------------------------- pre-distortion
+
+
+def test_predistorted_conductances_bring_the_weights_back():
+    weight, r = torch.randn(24, 24, generator=runtime.stream(5, "weight")), torch.tensor(300.0)
+    pair = to_pair(weight)
+
+    def wrong(**options):
+        seen = seen_weight(pair, IRDrop(**options).conductance(pair.g, r, {}).float())
+        return ((seen - weight).norm() / weight.norm()).item()
+
+    plain, once, often = wrong(), wrong(predistort=1), wrong(predistort=8)
+    assert often < once < plain and often < 0.1 * plain
+    programmed = IRDrop(predistort=8).programmed(pair.g, r)
+    assert programmed.max().item() == pytest.approx(25.0, rel=1e-6) and programmed.min() > 0
+
+
+# ------------------------------------------------------------------------------------------------- the study
+
+
+def test_measures_are_of_known_kinds_and_can_be_made():
+    for name, measures in MEASURES.items():
+        assert set(severities(name)) <= set(make(name).grid)
+        for measure in measures.values():
+            assert measure.kind in KINDS and measure.physics(name).name == name
+
+
+def table(values: dict[tuple[str, str], float], name="drift", unaware=0.5) -> pd.DataFrame:
+    """Accuracy by (measure, kind) at one severity, four seeds."""
+    rows = []
+    for (measure, kind), value in values.items():
+        for seed in range(4):
+            rows.append({"perturbation": name, "measure": measure, "kind": kind, "network": "mlp", "severity": 1.0})
+            rows[-1] |= {"seed": seed, "clean": 0.9, "unaware": unaware, "accuracy": value + 0.001 * seed, "low": value}
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("training", "calibration", "both", "unaware", "expected"),
+    [
+        (0.8, 0.85, 0.9, 0.5, "training"),
+        (0.6, 0.85, 0.9, 0.5, "calibration"),
+        (0.6, 0.6, 0.9, 0.5, "several together"),
+        (0.6, 0.6, 0.6, 0.5, "nothing tried"),
+        (0.9, 0.9, 0.9, 0.895, "no damage"),
+    ],
+)
+def test_the_advice_is_the_first_kind_that_gives_half_back(training, calibration, both, unaware, expected):
+    runs = table(
+        {
+            ("vanilla training", "training"): training,
+            ("one factor per layer", "calibration"): calibration,
+            ("one factor per layer, trained", "calibration"): both,
+            # Measured on another network, so it does not count.
+            ("batch statistics of each chip", "calibration"): 0.9,
+        },
+        unaware=unaware,
+    )
+    summary = summarise(runs)
+    (row,) = advice(summary).to_dict("records")
+    assert row["advice"] == expected
+    if unaware == 0.5:
+        assert row["training"] == pytest.approx((training - 0.5) / 0.4, abs=0.01)
+        assert row["several together"] == pytest.approx((both - 0.5) / 0.4, abs=0.01)
+    assert math.isnan(row["circuit"])
+
+
+def test_findings_go_both_ways():
+    for factor, outcome in ((0.85, "holds"), (0.55, "does not hold")):
+        runs = table(
+            {("vanilla training", "training"): 0.7, ("one factor per layer", "calibration"): factor}
+        )
+        found = {finding.claim: str(finding.outcome) for finding in findings(runs)}
+        assert found["One factor per layer does more against drift than vanilla training"] == outcome
+
+
+def test_a_run_uses_the_pages_of_the_classes_and_resumes(tmp_path, monkeypatch):
+    given = {**TINY, "results": str(tmp_path), "perturbations": "stuck_at,adc"}
+    result = BeyondTraining(**given).run()
+    runs = result.tables["accuracy"]
+    for name in ("stuck_at", "adc"):
+        own = runs[runs.perturbation == name]
+        assert set(own.measure) == set(MEASURES[name])
+        assert set(own.severity) == set(severities(name))
+    assert runs[runs.measure == "batch statistics of each chip"].network.unique().tolist() == ["cnn_norm"]
+    # Nothing done is nothing done: one unaware accuracy for each network, seed and severity.
+    assert (runs.groupby(["perturbation", "network", "severity", "seed"]).unaware.nunique() == 1).all()
+    assert set(shown(result).columns) >= {*KINDS, "advice"}
+    assert "Of " in BeyondTraining(**given).answer(result)
+
+    def never(*given):
+        raise AssertionError("nothing is computed twice")
+
+    monkeypatch.setattr(study_module, "accuracy", never)
+    again = BeyondTraining(**given).run()
+    for name, one in result.tables.items():
+        pd.testing.assert_frame_equal(one, again.tables[name])
+
+
+def test_refusals():
+    with pytest.raises(ParameterError, match="perturbations must be one or more different names"):
+        BeyondTraining(perturbations="noise")
+    with pytest.raises(ParameterError, match="chips must be"):
+        BeyondTraining(chips=0)
+
+
+def test_batch_statistics_help_where_the_scale_has_gone(monkeypatch):
+    trainer = Trainer.named("cnn_norm", batch=64)
+    params = trainer.fork([0], 40, torch.device("cpu"))
+    drift = make("drift")
+    seen = {
+        statistics: trainer.accuracy_on_chips(params, drift, [3.15e7], [0], 2, statistics=statistics).mean().item()
+        for statistics in ("off chip", "each chip")
+    }
+    assert seen["each chip"] > seen["off chip"] + 0.2
+    assert np.isfinite(list(seen.values())).all()
