@@ -93,6 +93,7 @@ def test_parameters_are_brought_into_one_form():
     assert some.classes == ("drift", "adc") and some.severities == {"drift": SEVERITIES["drift"], "adc": 4.0}
     assert some.vectors() == [("drift",), ("adc",), ("drift", "adc")] and some.times == (20.0, 1e6)
     assert some.kind(("drift", "adc")) == "all" and some.arms() == ["unaware", "straight_through"]
+    assert Composed().start().steps == composed.STEPS and Composed(steps=7).start().steps == 7
     # No chip is in two batches, and only those with wires have wires.
     groups = study.groups(study.vectors())
     assert [len(group) for _, group in groups] == [16, 7]
@@ -329,7 +330,7 @@ def study() -> Composed:
 
 @pytest.fixture(scope="module")
 def fork(study):
-    return study.fork("ir_drop")
+    return study.start()
 
 
 @pytest.mark.parametrize("arm", ["autograd", "straight_through", "staircase"])

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from lib.checks import ParameterError
-from lib.hardware import sweep
+from lib.hardware import networks, sweep
 from lib.hardware.devices import make
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.training import Trainer
@@ -500,3 +501,32 @@ def test_prose_and_the_live_experiment(tmp_path):
         attempt(study, 7.0, "autograd")
     with pytest.raises(ParameterError, match="rule must be"):
         attempt(study, 0.1, "magic")
+
+
+def test_a_resnet_runs_on_pictures_from_a_folder(tmp_path, monkeypatch):
+    """The full profile's network and data, at the smallest size: real code, few pictures, one step."""
+    source = np.random.default_rng(0)
+    for part, count in (("train", 6), ("test", 3)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "pictures" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = source.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.jpg")
+    monkeypatch.setitem(study_module.RECIPES, "resnet", study_module.Recipe(8, 1, 1))
+    given = {"network": "resnet", "data": "cifar10", "root": str(tmp_path / "pictures"), "device": "cpu"}
+    given |= {"seeds": 2, "chips": 2, "gradients": 2, "results": str(tmp_path / "store")}
+    study = Perturbation(perturbation="variability", severities=[0.05], rules="autograd", closer=False, **given)
+    result = study.run()
+    accuracy = result.tables["accuracy"]
+    assert set(accuracy.network) == {"resnet"} and (accuracy.steps == 2).all() and len(accuracy) == 2 * 2
+    # Six test pictures: accuracies are sixths, and a mean over two chips twelfths.
+    assert np.allclose(accuracy.accuracy * 12, (accuracy.accuracy * 12).round())
+    assert np.isfinite(result.tables["diagnostics"].cosine).all()
+    # Other pictures under the same name are other runs.
+    Image.fromarray(np.zeros((32, 32, 3), dtype=np.uint8)).save(tmp_path / "pictures" / "train" / "cat" / "0.jpg")
+    before = study.key(study.fork("variability"))
+    for known in (study_module.dataset, study_module._fingerprint, study_module._fork):
+        getattr(known, "cache_clear", lambda: None)()
+    networks.cifar10.cache_clear()
+    assert study.key(study.fork("variability"))["pictures"] != before["pictures"]

@@ -1,0 +1,241 @@
+"""Figures of the page on the forward operator: arrays in space, what wires cost, chips over time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+
+from lib.figures.style import COLOURS, band, caption, figure
+from lib.studies.operator import View, duration
+
+# One scale for every picture of a loss, so that pictures compare: from 0.1 to 100 per cent.
+_LOSS = LogNorm(0.1, 100)
+_CHIP_COLOURS = {
+    "phase-change": "blue",
+    "phase-change, compensated": "sky",
+    "resistive": "vermillion",
+    "ideal": "grey",
+}
+
+
+def _map(axis: Axes, values: np.ndarray, title: str, label: str, **look: object) -> None:
+    """A heat map over the array: word lines downwards, bit lines to the right, with its scale below."""
+    shown = axis.imshow(values, aspect="auto", interpolation="nearest", **look)
+    axis.set(title=title)
+    axis.grid(False)
+    bar = axis.figure.colorbar(shown, ax=axis, location="bottom", shrink=0.9, aspect=22, pad=0.02)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    axis.tick_params(labelsize=7)
+
+
+def _lines(axis: Axes, word: bool = True, bit: bool = True) -> None:
+    if word:
+        axis.set_ylabel("word line (input)", fontsize=8)
+    if bit:
+        axis.set_xlabel("bit line (output)", fontsize=8)
+
+
+def pair(weight: np.ndarray, g: np.ndarray) -> Figure:
+    """A layer's weight [in, out] and the two arrays [2, in, out] that stand for it."""
+    drawn, axes = figure(9.2, 4.0, columns=3)
+    size = np.abs(weight).max()
+    _map(axes[0], weight, "weight $W$", "weight", cmap="coolwarm", vmin=-size, vmax=size)
+    for axis, array, name in zip(axes[1:], g, ("$G^+$", "$G^-$"), strict=True):
+        _map(axis, array, f"array {name}", "conductance (µS)", cmap="cividis", vmin=0, vmax=g.max())
+    for axis in axes:
+        _lines(axis, word=axis is axes[0])
+    caption(
+        drawn,
+        "One weight, two devices. Positive weights live in the first array, negative ones in the second, and the "
+        "partner rests at the lower end of the window. The largest weight fills the window and sets the scale for "
+        "all others.",
+    )
+    return drawn
+
+
+def circuit(view: View) -> Figure:
+    """A small array as it is wired: lines coloured by their voltage, cells as large as their current."""
+    drawn, axis = figure(7.0, 4.6)
+    m, n = view.g.shape
+    volts = 1e3 * np.concatenate([view.volts[:, None], view.word], 1)
+    largest = 1e3 * view.volts.max()
+    across = [[[j - 1 if j else -0.9, i + 0.0], [j, i]] for i in range(m) for j in range(n)]
+    down = [[[j + 0.3, i + 0.3], [j + 0.3, i + 1.3]] for i in range(m) for j in range(n)]
+    look = {"cmap": "cividis", "linewidths": 3.2}
+    for segments, values in ((across, volts[:, 1:].ravel()), (down, 1e3 * view.bit.ravel())):
+        lines = LineCollection(segments, array=values, zorder=2, **look)
+        lines.set_clim(0, largest)
+        axis.add_collection(lines)
+    rows, columns = np.mgrid[:m, :n]
+    axis.plot([columns.ravel(), columns.ravel() + 0.3], [rows.ravel(), rows.ravel() + 0.3], color="#555555", lw=0.8)
+    size = 90 * view.current / view.current.max()
+    axis.scatter(columns + 0.15, rows + 0.15, s=size, color=COLOURS["vermillion"], zorder=4, lw=0)
+    for i in range(m):
+        axis.text(-1.0, i, f"{1e3 * view.volts[i]:.0f} mV", ha="right", va="center", fontsize=8)
+    for j, (real, due) in enumerate(zip(view.output, view.ideal, strict=True)):
+        axis.text(j + 0.3, m + 0.5, f"{real:.1f}\nof {due:.1f}", ha="center", va="top", fontsize=7.5)
+    axis.text(-1.0, m + 0.5, "µA delivered\nof µA owed", ha="right", va="top", fontsize=7.5)
+    axis.text((n - 1) / 2, -0.75, "word lines: inputs as voltages", ha="center", fontsize=9)
+    axis.text(n - 0.25, (m - 1) / 2, "bit lines: outputs as currents", va="center", rotation=270, fontsize=9)
+    axis.set(xlim=(-2.1, n + 0.2), ylim=(m + 1.6, -1.0))
+    axis.axis("off")
+    bar = drawn.colorbar(lines, ax=axis, shrink=0.75, pad=0.01)
+    bar.set_label("voltage of the wire (mV)")
+    caption(
+        drawn,
+        f"{m} word lines (across, driven from the left) and {n} bit lines (down, held at 0 V at their lower ends), "
+        f"wires of {view.r_word:g} Ω per segment. Dots: cells, their area is the current. The voltage between the two "
+        "wires of a cell shrinks towards the upper right, and with it the current.",
+    )
+    return drawn
+
+
+def _outputs(axis: Axes, view: View) -> None:
+    places = np.arange(len(view.output))
+    axis.step(places, view.ideal, where="mid", color=COLOURS["grey"], lw=1.2, label="owed")
+    axis.fill_between(places, view.output, step="mid", color=COLOURS["blue"], alpha=0.55, lw=0, label="delivered")
+    axis.set(xlim=(-0.5, len(places) - 0.5), ylim=(0, 1.45 * view.ideal.max()), title="output currents")
+    axis.set_ylabel("µA", fontsize=8)
+    axis.legend(frameon=False, fontsize=7.5, ncols=2, loc="upper left")
+    axis.tick_params(labelsize=7)
+    _lines(axis, word=False)
+
+
+def _loss_map(axis: Axes, view: View, norm: Normalize | None = _LOSS) -> None:
+    axis.set_facecolor("#DDDDDD")
+    # Where current runs backwards, or nothing flows, there is no loss to draw.
+    share = 100 * view.cell_loss
+    shown = np.where(share > 0, share, np.nan)
+    norm = norm or Normalize(0, float(np.nanmax(share)))
+    _map(axis, shown, "loss of each cell", "% of its current", cmap="cividis", norm=norm)
+
+
+def crossbar(view: View, digit: np.ndarray | None = None) -> Figure:
+    """An array in operation, and the weight that the network really sees."""
+    drawn, axes = figure(10.4, 7.2, columns=4, rows=2)
+    first = axes[0, 0]
+    if digit is None:
+        _map(first, view.g, "conductance", "µS", cmap="cividis", vmin=0)
+    else:
+        _map(first, 1e3 * view.volts.reshape(digit.shape), "input image", "mV", cmap="cividis", vmin=0)
+        first.set_box_aspect(1)
+        first.set(xticks=[], yticks=[])
+    _map(axes[0, 1], 1e3 * (view.volts[:, None] - view.word), "sag of word lines", "mV", cmap="cividis", vmin=0)
+    _map(axes[0, 2], 1e3 * view.bit, "rise of bit lines", "mV", cmap="cividis", vmin=0)
+    _loss_map(axes[0, 3], view, None)
+    _outputs(axes[1, 0], view)
+    size = np.abs(view.meant).max()
+    symmetric = {"cmap": "coolwarm", "vmin": -size, "vmax": size}
+    _map(axes[1, 1], view.meant, "meant", view.unit, **symmetric)
+    _map(axes[1, 2], view.seen, "what the network sees", view.unit, **symmetric)
+    change = view.seen - view.meant
+    largest = np.abs(change).max()
+    _map(axes[1, 3], change, "seen minus meant", view.unit, cmap="coolwarm", vmin=-largest, vmax=largest)
+    for axis in (axes[0, 1], axes[1, 1]):
+        _lines(axis, bit=False)
+    for axis in axes[1, 1:]:
+        _lines(axis, word=False)
+    caption(
+        drawn,
+        f"Wires of {view.r_word:g} Ω (word) and {view.r_bit:g} Ω (bit) per segment. Above: voltages sag along the word "
+        "lines and pile up on the bit lines, towards their floating ends; a cell loses most where both are far away, "
+        "and where its input is weak (grey: not driven). Below: the currents that arrive, and the matrix by "
+        "which the input was really multiplied.",
+    )
+    return drawn
+
+
+def setting(view: View) -> Figure:
+    """One panel of the what-if: where the signal is lost, and what is left of the weight."""
+    drawn, axes = figure(9.2, 3.0, columns=4)
+    word = 100 * (view.volts[:, None] - view.word) / view.volts.max()
+    bit = 100 * view.bit / view.volts.max()
+    axes[0].set_facecolor("#DDDDDD")
+    axes[1].set_facecolor("#DDDDDD")
+    for axis, values, title in ((axes[0], word, "sag of word lines"), (axes[1], bit, "rise of bit lines")):
+        shown = np.where(values > 1e-9, values, np.nan)
+        _map(axis, shown, title, "% of the largest input", cmap="cividis", norm=_LOSS)
+    _loss_map(axes[2], view)
+    size = np.abs(view.meant).max()
+    axes[3].plot([-size, size], [-size, size], color="#BBBBBB", lw=1)
+    axes[3].plot(view.meant.ravel(), view.seen.ravel(), ".", color=COLOURS["blue"], ms=1.5)
+    axes[3].set(title="weights", xlim=(-size, size), ylim=(-size, size))
+    axes[3].set_xlabel("meant", fontsize=8)
+    axes[3].set_ylabel("seen", fontsize=8)
+    axes[3].tick_params(labelsize=7)
+    axes[3].text(
+        0.05, 0.93, f"current lost: {100 * view.total_loss:.2g} %", transform=axes[3].transAxes, fontsize=8, va="top"
+    )
+    _lines(axes[0])
+    return drawn
+
+
+def wires(loss: pd.DataFrame, tiles: pd.DataFrame) -> Figure:
+    """What wires cost over side and resistance, how far the fast estimate is off, and what cutting into tiles saves."""
+    drawn, axes = figure(9.6, 3.9, columns=3)
+    colours = ("sky", "blue", "green", "orange", "vermillion", "purple", "grey")
+    sides = np.array(sorted(loss.side.unique()))
+    for ohm, colour in zip(sorted(loss.ohm.unique()), colours * 3, strict=False):
+        here = loss[loss.ohm == ohm]
+        for axis, column in zip(axes, ("loss", "error"), strict=False):
+            means = here.groupby(["kind", "side"])[column].mean()
+            for kind, style in (("uniform", "o-"), ("sparse", "s:")):
+                label = f"{ohm:g} Ω" if kind == "uniform" and axis is axes[0] else None
+                axis.loglog(sides, means[kind], style, color=COLOURS[colour], ms=4, lw=1.5, label=label)
+    start = loss[(loss.kind == "uniform") & (loss.ohm == loss.ohm.min())].groupby("side").loss.mean().iloc[0]
+    axes[0].loglog(sides, 0.5 * start * (sides / sides[0]) ** 2.0, "--", color=COLOURS["black"], lw=1, label="square")
+    axes[0].set(title="loss in the wires", ylabel="current lost (%)", xlabel="lines on a side")
+    axes[0].legend(frameon=False, fontsize=7.5, loc="lower right", ncols=2, columnspacing=0.8, handlelength=1.4)
+    axes[0].set_ylim(bottom=0.05 * start)
+    axes[1].axhline(1, color=COLOURS["black"], ls="--", lw=1)
+    axes[1].set(title="error of the fast estimate", ylabel="% of the largest current", xlabel="lines on a side")
+    for axis in axes[:2]:
+        axis.set_xticks(sides, [str(side) for side in sides])
+        axis.minorticks_off()
+    by_tile = tiles.groupby("tile").loss.mean()
+    bars = axes[2].bar(range(len(by_tile)), by_tile, color=COLOURS["blue"])
+    axes[2].bar_label(bars, fmt="%.2g", fontsize=8)
+    axes[2].set_xticks(range(len(by_tile)), [str(tile) for tile in by_tile.index])
+    axes[2].set(title=f"{int(tiles.side.iloc[0])} lines in tiles", ylabel="current lost (%)", xlabel="lines of a tile")
+    axes[2].grid(axis="x", visible=False)
+    caption(
+        drawn,
+        "The loss grows nearly with the square of the side until it is no longer small; tiles buy it back. Dashed in "
+        "the middle: one per cent. Circles: uniform random conductances; squares: one cell in ten "
+        f"fully on. Mean over {loss.array.nunique()} arrays of each kind, all inputs driven (loss) or random "
+        "inputs (error); tiles at 1 Ω.",
+    )
+    return drawn
+
+
+def over_time(chips: pd.DataFrame) -> Figure:
+    """Accuracy of an unaware network on calibrated chips, over the time since programming."""
+    drawn, axis = figure(7.0, 3.8)
+    times = np.array(sorted(chips.seconds[chips.seconds > 0].unique()))
+    for name, group in chips.groupby("chip", sort=False):
+        colour = COLOURS[_CHIP_COLOURS[name]]
+        if (group.seconds > 0).any():
+            values = group.pivot_table(index="seconds", columns="seed", values="accuracy").loc[times].to_numpy()
+            band(axis, times, values, colour, name, "o-")
+            axis.plot(times, group.groupby("seconds").low.mean().loc[times], ":", color=colour, lw=1.2)
+        else:
+            axis.axhline(group.accuracy.mean(), color=colour, ls="-", lw=1.6, label=name)
+            axis.axhline(group.low.mean(), color=colour, ls=":", lw=1.2)
+    axis.set_xscale("log")
+    axis.set_xticks(times, [duration(time) for time in times])
+    axis.minorticks_off()
+    axis.set(xlabel="time since programming", ylabel="test accuracy (%)")
+    axis.set_ylim(top=99.5)
+    drawn.legend(loc="outside upper center", frameon=False, fontsize=8, ncols=4)
+    caption(
+        drawn,
+        "A network that never heard of hardware, on chips with published statistics. Solid: mean over chips and "
+        f"{chips.seed.nunique()} networks, with its 95 % interval over networks; dotted: 5th percentile of chips. "
+        "What does not change with time is a level line.",
+    )
+    return drawn
