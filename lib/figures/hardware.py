@@ -23,7 +23,13 @@ RULE_COLOURS = {"unaware": "grey", "autograd": "blue", "straight_through": "oran
 RULE_LABELS = {"unaware": "unaware", "autograd": "HAT, autograd", "straight_through": "HAT, straight-through"}
 RULE_MARKS = {"unaware": "s", "autograd": "o", "straight_through": "^"}
 NETWORK_MARKS = {"mlp": "o", "cnn": "s", "cnn_norm": "P", "vit": "D", "resnet": "X"}
-KIND_COLOURS = {"training": "blue", "calibration": "orange", "architecture": "green", "circuit": "purple"}
+KIND_COLOURS = {
+    "training": "blue",
+    "calibration": "orange",
+    "training per chip": "sky",
+    "architecture": "green",
+    "circuit": "purple",
+}
 VERDICT_COLOURS = {"no damage": "#D0D0D0", "compensated": "#009E73", "in part": "#F0E442", "broken": "#D55E00"}
 CLASS_COLOURS = dict(zip(PERTURBATIONS, ("blue", "orange", "green", "purple", "vermillion", "sky"), strict=True))
 DIAGNOSTIC_LABELS = {
@@ -33,7 +39,7 @@ DIAGNOSTIC_LABELS = {
     "live": "live weights",
     "sensitivity": "Jacobian gain",
     "rank": "effective rank",
-    JOINT: "cosine, signal and live together",
+    JOINT: "the three together",
 }
 _UNITS = (("yr", 3.15e7), ("mo", 2.6e6), ("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 
@@ -362,7 +368,7 @@ def against_recovery(cells: pd.DataFrame, columns: Sequence[str] = ("cosine", "s
     """Each diagnostic at the fork against the recovery reached, one point for each class, severity and
     rule.
     """
-    drawn, axes = figure(9.2, 3.6, columns=len(columns), sharey=True)
+    drawn, axes = figure(9.2, 3.8, columns=len(columns), sharey=True)
     joined = (
         cells.groupby(["network", "perturbation", "rule", "severity"], sort=False)[[*columns, "damage", "gain"]]
         .mean()
@@ -383,7 +389,7 @@ def against_recovery(cells: pd.DataFrame, columns: Sequence[str] = ("cosine", "s
                 alpha=0.9,
             )
         axis.set(xlabel=DIAGNOSTIC_LABELS[column], ylim=(-0.6, 1.2), xlim=(-0.06, 1.08))
-    axes[0].set_ylabel("recovery")
+    axes[0].set_ylabel("recovery", labelpad=8)
     handles = [
         Line2D([], [], color=COLOURS[CLASS_COLOURS[name]], marker="o", ls="", label=PERTURBATIONS[name].title)
         for name in dict.fromkeys(cells.perturbation)
@@ -394,7 +400,7 @@ def against_recovery(cells: pd.DataFrame, columns: Sequence[str] = ("cosine", "s
         Line2D([], [], marker="o", label=RULE_LABELS[rule], mfc=None if rule == "autograd" else "white", **plain)
         for rule in dict.fromkeys(cells.rule)
     ]
-    drawn.legend(handles=handles, loc="outside upper center", ncols=6, frameon=False, fontsize=8)
+    drawn.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
     caption(
         drawn,
         "A diagnostic that tells would sort the points: high recovery on the right, low on the left. Each point is "
@@ -407,7 +413,7 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame) -> Figure:
     """ROC curves of the diagnostics (all seeds pooled) and their areas with the balanced accuracy on unseen
     classes.
     """
-    drawn, (left, right) = figure(9.0, 3.8, columns=2)
+    drawn, (left, right) = figure(9.4, 4.2, columns=2)
     colours = dict(zip(SCORES, ("blue", "orange", "green", "purple", "vermillion", "sky"), strict=True))
     for name in told.diagnostic:
         chosen = cells[cells.chance.notna()] if name == JOINT else cells
@@ -420,7 +426,7 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame) -> Figure:
         left.plot(alarms, hits, color=COLOURS[colour], lw=width, label=DIAGNOSTIC_LABELS[name])
     left.plot([0, 1], [0, 1], color="#BBBBBB", lw=1, ls="--")
     left.set(xlabel="share of uncompensated called compensable", ylabel="share of compensated called so")
-    left.legend(frameon=False, fontsize=8, loc="lower right")
+    left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
     places = np.arange(len(told))
     for shift, column, colour, words_ in (
         (-0.2, "area", "black", "area under ROC"),
@@ -444,7 +450,7 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame) -> Figure:
     right.set_yticks(places, [DIAGNOSTIC_LABELS[name] for name in told.diagnostic])
     right.invert_yaxis()
     right.set(xlim=(0.2, 1.02), xlabel="score (0.5: a coin)")
-    right.legend(frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(-0.3, 1), ncols=2, borderaxespad=0)
+    right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     caption(
         drawn,
         'Left: each diagnostic as a test for "training will compensate"; the three together are judged on classes that '
@@ -551,7 +557,7 @@ def remedies(summary: pd.DataFrame) -> Figure:
         Line2D([], [], marker="o", ls="", color="white", mec=shade, mew=2.2, ms=7, label=label)
         for shade, label in zip((shades[0], shades[-1]), ("mild", "harsh"), strict=True)
     ]
-    drawn.legend(handles=handles, loc="outside upper center", ncols=6, frameon=False, fontsize=8)
+    drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     caption(
         drawn,
         "What each measure gives back of the loss: colour for the kind of measure, rim for the severity (light: mild, "

@@ -25,13 +25,15 @@ from lib.studies.perturbation import (
     DAMAGE,
     HardwareStudy,
     Perturbation,
+    on_known_chips,
+    paired,
     plain,
     recovery,
 )
 from lib.verdicts import Findings, judge
 
 #: The kinds of measures, from what costs least in hardware to what costs most.
-KINDS = ("training", "calibration", "architecture", "circuit")
+KINDS = ("training", "calibration", "training per chip", "architecture", "circuit")
 #: The network on which batch normalisation is recalibrated.
 NORMALISED = "cnn_norm"
 
@@ -40,13 +42,14 @@ NORMALISED = "cnn_norm"
 class Measure:
     """Something that is done about a class: ``options`` of it, ``copies`` of every device, or faults ``remapped``.
 
-    ``rule`` trains through it (None: the network is not trained); ``statistics`` as in
-    :meth:`~lib.hardware.training.Trainer.accuracy_on_chips`, on the normalised network.
+    ``rule`` trains through it (None: the network is not trained), with ``known`` through the very chip that it will run
+    on; ``statistics`` as in :meth:`~lib.hardware.training.Trainer.accuracy_on_chips`, on the normalised network.
     """
 
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
     rule: str | None = None
+    known: bool = False
     copies: int = 1
     remap: bool = False
     statistics: str | None = None
@@ -61,6 +64,7 @@ _TRAINING = {
     "vanilla training": Measure("training", rule="autograd"),
     "straight-through training": Measure("training", rule="straight_through"),
 }
+_KNOWN = {"vanilla training on the chip itself": Measure("training per chip", rule="autograd", known=True)}
 _COPIES = {
     "every device three times": Measure("architecture", copies=3),
     "every device three times, trained": Measure("architecture", copies=3, rule="autograd"),
@@ -69,7 +73,7 @@ _STATISTICS = {"batch statistics of each chip": Measure("calibration", statistic
 
 MEASURES: dict[str, dict[str, Measure]] = {
     "read_noise": {**_TRAINING, **_COPIES},
-    "variability": {**_TRAINING, **_STATISTICS, **_COPIES},
+    "variability": {**_TRAINING, **_STATISTICS, **_KNOWN, **_COPIES},
     "drift": {
         **_TRAINING,
         "one factor per layer": Measure("calibration", {"compensation": "global", "readout": "noisy"}),
@@ -77,11 +81,12 @@ MEASURES: dict[str, dict[str, Measure]] = {
             "calibration", {"compensation": "global", "readout": "noisy"}, rule="autograd"
         ),
         **_STATISTICS,
-        **_COPIES,
+        **_KNOWN,
     },
     "stuck_at": {
         **_TRAINING,
         **_STATISTICS,
+        **_KNOWN,
         "lines remapped around the faults": Measure("architecture", remap=True),
         **_COPIES,
     },
@@ -135,8 +140,10 @@ class BeyondTraining(HardwareStudy):
             forks = {self.network: study.fork(name)}
             for label, measure in MEASURES[name].items():
                 network = self.network
-                if measure.rule is not None and not measure.options and measure.copies == 1:
-                    table = trained(main.tables["accuracy"], name, measure.rule)
+                if measure.known:
+                    table = trained(on_known_chips(main.tables["accuracy"], main.tables["known"]), name)
+                elif measure.rule is not None and not measure.options and measure.copies == 1:
+                    table = trained(paired(main.tables["accuracy"]), name, measure.rule)
                 else:
                     if measure.statistics is not None:
                         network = NORMALISED
@@ -146,6 +153,9 @@ class BeyondTraining(HardwareStudy):
                     key = {**self.key(fork), "network": network, "perturbation": name, "measure": _plain(measure)}
                     run = partial(accuracy, fork, name, measure, self.chips)
                     table = store.get_or_run("beyond_training", key, run, device=device, seeds=self.seeds)
+                    if network == self.network:
+                        same = trained(paired(main.tables["accuracy"]), name, "autograd")
+                        table["unaware"] = same.unaware.to_numpy()
                 first = {"perturbation": name, "measure": label, "kind": measure.kind, "network": network}
                 parts.append(table.assign(**first))
         joined = pd.concat(parts, ignore_index=True)
@@ -180,21 +190,23 @@ def severities(name: str) -> tuple[float, ...]:
     return PERTURBATIONS[name].grid[1::2]
 
 
-def trained(main: pd.DataFrame, name: str, rule: str) -> pd.DataFrame:
-    """The runs of the page of a class, as :func:`accuracy` has them."""
-    here = main[main.severity.isin(severities(name))]
-    unaware = here[here.rule == "unaware"].accuracy.to_numpy()
-    columns = ["severity", "seed", "clean", "unaware", "accuracy", "low"]
-    return here[here.rule == rule].assign(unaware=unaware)[columns]
+def trained(runs: pd.DataFrame, name: str, rule: str | None = None) -> pd.DataFrame:
+    """Paired runs of the page of a class (of one ``rule``), as :func:`accuracy` has them."""
+    here = runs[runs.severity.isin(severities(name)) & ((runs.rule == rule) if rule else True)]
+    return here[["severity", "seed", "clean", "unaware", "accuracy", "low"]]
 
 
 def accuracy(fork: Fork, name: str, measure: Measure, chips: int) -> pd.DataFrame:
-    """Accuracy of every seed with a measure taken: ``clean``, ``unaware`` (nothing done), ``accuracy`` and ``low``."""
+    """Accuracy of every seed with a measure taken: ``clean``, ``unaware`` (nothing done), ``accuracy`` and ``low``.
+
+    ``unaware`` is measured on the normalised network only; the page of the class has it for the other.
+    """
     grid = severities(name)
     trainer, physics = fork.trainer, measure.physics(name)
     judged = partial(trainer.accuracy_on_chips, severities=grid, seeds=fork.seeds, chips=chips, start=fork.start)
     unaware = tiled(fork.clean, len(grid))
-    plain_ = judged(unaware, PERTURBATIONS[name]).numpy().mean(1)
+    normalised = measure.statistics is not None
+    before = judged(unaware, PERTURBATIONS[name]).numpy().mean(1) if normalised else np.nan
     if measure.rule is not None:
         params, _ = Sweep(fork, physics, grid).trained(measure.rule)
         seen = judged(params, physics)
@@ -208,7 +220,7 @@ def accuracy(fork: Fork, name: str, measure: Measure, chips: int) -> pd.DataFram
             "severity": np.repeat(grid, len(fork.seeds)),
             "seed": list(fork.seeds) * len(grid),
             "clean": trainer.accuracy(fork.clean).repeat(len(grid)).numpy(),
-            "unaware": plain_,
+            "unaware": before,
             "accuracy": seen.numpy().mean(1),
             "low": np.percentile(seen.numpy(), 5, axis=1),
         }
@@ -295,6 +307,13 @@ _CLAIMS = (
         "every device three times",
         "vanilla training",
         0,
+    ),
+    (
+        "Training on the chip itself does more against variability than training for any chip, by at least 20 points",
+        "variability",
+        "vanilla training on the chip itself",
+        "vanilla training",
+        20,
     ),
     (
         "Both together do more than either, by at least 5 points: variability",
