@@ -114,10 +114,12 @@ def _one(drawn: Tree) -> Tree:
     return {name: value[:1].double() for name, value in drawn.items()}
 
 
-def _read(physics: Perturbation, g: Tensor, seconds: Tensor, source: torch.Generator) -> Tensor:
-    """One read of devices ``g`` [1, n, 1], each on its own at 1 V: currents [n] in microampere."""
+def _read(physics: Perturbation, target: Tensor, g: Tensor, seconds: Tensor, source: torch.Generator) -> Tensor:
+    """One read of devices that conduct ``g`` [1, n, 1] and were aimed at ``target``, each on its own at 1 V: currents
+    [n] in microampere.
+    """
     one = torch.ones(1, 1, dtype=g.dtype)
-    arrays = Arrays(Pair(g[0], g, one.squeeze()), g)
+    arrays = Arrays(Pair(target[0], target, one.squeeze()), g)
     drawn = {name: value.double() for name, value in physics.draw_read((1, g.shape[1]), source).items()}
     return physics.current(g[0].mT, one, arrays, seconds, drawn).flatten()
 
@@ -137,9 +139,10 @@ def devices(law: str, g: float, seconds: float, count: int, source: torch.Genera
         left = Drift().conductance(target, day, _one(Drift().draw_chip((count, 1), source))) / target
         return -left.log().flatten() / (day / T_ZERO).log()
     if law == "read":
-        return _read(FlickerNoise(), target, at, source)
+        return _read(FlickerNoise(), target, target, at, source)
     chip = PhaseChange()
-    return _read(chip, chip.conductance(target, at, _one(chip.draw_chip((count, 1), source))), at, source)
+    aged = chip.conductance(target, at, _one(chip.draw_chip((count, 1), source)))
+    return _read(chip, target, aged, at, source)
 
 
 def points() -> Iterator[tuple[str, float, float]]:
