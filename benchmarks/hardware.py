@@ -17,7 +17,7 @@ from lib.hardware.crossbars import on_chip
 from lib.hardware.devices import Composite, make
 from lib.hardware.perturbations import ADC, Perturbation, ReadNoise, Variability
 from lib.hardware.training import RATE, Trainer
-from lib.replicas import Optimiser
+from lib.replicas import Optimiser, Training
 from lib.runtime import stream
 
 CPU = torch.device("cpu")
@@ -33,14 +33,12 @@ def trainings(name: str, seeds: int, severities: int, steps: int = 30) -> tuple[
     start = trainer.fork(range(seeds), 5, CPU)
     optimiser = Optimiser("adam", RATE, steps)
 
-    def run(chosen: list[int], values: list[float]) -> object:
+    def run(chosen: list[int], values: list[float]) -> Training:
         own = {name: value[chosen] for name, value in start.items()}
         return trainer.train_aware(own, physics, "autograd", values, chosen, optimiser)
 
-    def one_by_one() -> None:
-        for seed in range(seeds):
-            for value in grid:
-                run([seed], [value])
+    def one_by_one() -> list[Training]:
+        return [run([seed], [value]) for value in grid for seed in range(seeds)]
 
     return one_by_one, partial(run, list(range(seeds)), grid)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks import plain
+from benchmarks import hardware, plain
+from lib.hardware.crossbars import on_chip
 from lib.prompts import tasks
 from lib.prompts.backbone import load
 from lib.prompts.learners import Learner
@@ -38,3 +39,28 @@ def test_the_peer_learns():
     split = tasks.few_shot(task, 4, 0)
     losses = plain.train(backbone, task.names, split.images, split.labels, 30, 8, False)
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_the_batch_trains_what_the_loop_trains():
+    loop, batch = hardware.trainings("variability", 2, 2, steps=3)
+    single, together = loop(), batch()
+    assert len(single) == 4
+    for place, one in enumerate(single):
+        for name, value in one.params.items():
+            torch.testing.assert_close(together.params[name][place], value[0], atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", hardware.HARDWARE)
+def test_a_pass_through_a_chip_is_a_pass_through_a_chip(name):
+    model = hardware.perceptron()
+    assert [tuple(layer.weight.shape[::-1]) for layer in model if hasattr(layer, "weight")] == list(
+        zip(hardware.SIZES, hardware.SIZES[1:], strict=False)
+    )
+    x = torch.rand(4, hardware.SIZES[0], generator=stream(0, "x"))
+    perturbation, severity = hardware.HARDWARE[name]
+    with on_chip(model, perturbation, severity, generator=stream(0, "chip")):
+        seen = model(x)
+    assert (seen - model(x)).abs().max() > 0.01
+    for kind in ("pass", "step", "fresh step"):
+        through, plainly = hardware.passes(name, kind, steps=1)
+        through(), plainly()

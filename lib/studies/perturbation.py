@@ -32,6 +32,7 @@ class Recipe(NamedTuple):
     steps: int
 
 
+#: How each network is trained.
 RECIPES = {
     "mlp": Recipe(128, 60, 300),
     "cnn": Recipe(64, 80, 120),
@@ -39,7 +40,7 @@ RECIPES = {
     "vit": Recipe(64, 150, 150),
     "resnet": Recipe(128, 400, 2000),
 }
-# Solving the circuits in every step of every replica is slow, and training through them settles early.
+#: Solving the circuits in every step of every replica is slow, and training through them settles early.
 MOST_STEPS = {"ir_drop": 80}
 
 # ---------------------------------------------------------------------------- thresholds, all in one place
