@@ -60,7 +60,7 @@ def _severity_axis(axis: Axes, severities: Sequence[float], physics: Perturbatio
     axis.set_xlim(-0.4, len(severities) - 0.6)
     if label:
         unit = "" if physics.unit == "s" else f" ({physics.unit})"
-        axis.set_xlabel(f"{_SHORT[physics.name]}{unit}, harsher to the right")
+        axis.set_xlabel(f"{_SHORT.get(physics.name, 'severity')}{unit}, harsher to the right")
     return places
 
 
@@ -71,6 +71,8 @@ _SHORT = {
     "stuck_at": "share stuck",
     "ir_drop": "wire resistance per segment",
     "adc": "resolution",
+    "dac": "resolution",
+    "pcm": "time since programming",
 }
 
 

@@ -374,11 +374,13 @@ def about(physics: Physics) -> str:
     """The paragraphs of a page on its perturbation (Markdown): physics, law, what severity means."""
     span = f"from {physics.low:g} to {physics.high:g} {physics.unit}"
     off = "not converting at all" if physics.off > physics.high else f"{physics.off:g}"
+    reads = bool(physics.draw_read((1, 1), torch.Generator()))
     chips = {
         (True, False): "The random numbers belong to the *chip*: drawn once, then frozen.",
         (False, True): "The random numbers belong to the *read*: every operation draws new ones.",
+        (True, True): "Some random numbers belong to the *chip* and are drawn once, others to the *read* and are new each time.",
         (False, False): "Nothing is random: all chips with the same weights are alike, and one chip stands for all.",
-    }[physics.chip is not None, physics.read is not None]
+    }[physics.lasting, reads]
     return (
         f"{physics.physics}\n\n$$ {physics.formula} $$\n\n"
         f"**Severity** is the {physics.measures}, {span}; off is {off}. {chips}\n\n"
