@@ -378,8 +378,8 @@ def about(physics: Physics) -> str:
     chips = {
         (True, False): "The random numbers belong to the *chip*: drawn once, then frozen.",
         (False, True): "The random numbers belong to the *read*: every operation draws new ones.",
-        (True, True): "Some random numbers belong to the *chip* and are drawn once, others to the *read* and are new each time.",
-        (False, False): "Nothing is random: all chips with the same weights are alike, and one chip stands for all.",
+        (True, True): "Some random numbers belong to the *chip*, drawn once, others to the *read*, drawn each time.",
+        (False, False): "Nothing is random: all chips with the same weights are alike, and one stands for all.",
     }[physics.lasting, reads]
     return (
         f"{physics.physics}\n\n$$ {physics.formula} $$\n\n"
