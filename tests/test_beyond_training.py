@@ -12,10 +12,10 @@ import torch
 
 from lib import runtime
 from lib.checks import ParameterError
-from lib.hardware.crossbars import Crossbars
+from lib.hardware.crossbars import Crossbars, Shape, draw_chip
 from lib.hardware.devices import make
 from lib.hardware.mitigation import Redundant, _assigned, remapped
-from lib.hardware.perturbations import ADC, IRDrop, Variability, seen_weight, to_pair
+from lib.hardware.perturbations import ADC, Drift, IRDrop, Variability, seen_weight, to_pair
 from lib.hardware.training import Trainer
 from lib.studies import beyond_training as study_module
 from lib.studies.beyond_training import (
@@ -41,12 +41,17 @@ TINY = {"seeds": 2, "chips": 2, "steps": 2, "gradients": 2, "device": "cpu"}
 def test_copies_average_what_their_devices_conduct(name):
     part, severity = make(name), torch.tensor(make(name).grid[3])
     three = Redundant(part, copies=3)
-    drawn = three.draw_chip((6, 9), runtime.stream(1, "chips"))
+    shapes = {layer: Shape((6, 9), ()) for layer in ("first", "second")}
+    chips = draw_chip(three, shapes, runtime.stream(1, "chips"))
+    drawn = {kind.partition(".")[0]: value for kind, value in chips.items() if kind.endswith("second")}
     g = to_pair(WEIGHT).g
-    by_hand = torch.stack([part.conductance(g, severity, {"chip": drawn[f"chip{i}"]}) for i in range(3)]).mean(0)
+    by_hand = torch.stack([part.conductance(g, severity, {"chip": drawn[f"chip#{i}"]}) for i in range(3)]).mean(0)
     assert torch.allclose(three.conductance(g, severity, drawn), by_hand, atol=1e-5)
     assert torch.equal(three.conductance(g, torch.tensor(part.off), drawn), g)
-    assert not torch.equal(drawn["chip0"], drawn["chip1"])
+    assert not torch.equal(drawn["chip#0"], drawn["chip#1"])
+    # In every layer the first copy is the chip that would be there without the others.
+    single = draw_chip(part, shapes, runtime.stream(1, "chips"))
+    assert torch.equal(drawn["chip#0"], single["chip.second"])
 
 
 def test_copies_of_noisy_reads_are_quieter_by_the_root_of_their_number():
@@ -61,9 +66,10 @@ def test_copies_of_noisy_reads_are_quieter_by_the_root_of_their_number():
     assert spreads[0] / spreads[1] == pytest.approx(2, rel=0.05)
 
 
-def test_only_what_is_random_can_be_averaged():
-    with pytest.raises(ParameterError, match="^part must have random numbers .* but adc was given.$"):
-        Redundant(ADC())
+def test_only_errors_of_single_devices_can_be_averaged():
+    for part in (ADC(), Drift(compensation="global"), Variability(fixed_scale=True), make("pcm")):
+        with pytest.raises(ParameterError, match="^part must be a perturbation of single devices"):
+            Redundant(part)
     with pytest.raises(ParameterError, match="^copies must be an integer of at least 1"):
         Redundant(Variability(), copies=0)
     assert Redundant(Variability()).check(0.5) == 0.5
@@ -114,6 +120,22 @@ def test_every_replica_is_remapped_for_its_own_chip():
     assert all(torch.equal(alone[name][0], moved[name][1]) for name in moved)
 
 
+def test_a_convolution_is_remapped_too_and_what_cannot_be_is_refused():
+    trainer, faults = Trainer.named("cnn"), make("stuck_at")
+    params = trainer.fork([0], 2, torch.device("cpu"))
+    numbers = {name: value[None] for name, value in trainer.chip(faults, 0, "unseen chip", 0).items()}
+    moved = remapped(faults, torch.tensor([0.1]))(numbers, params)
+    for layer in trainer.network.layers:
+        weight = params[f"{layer}.weight"][0].flatten(1)
+        before, after = (errors(weight, one[f"chip.{layer}"][0], 0.1) for one in (numbers, moved))
+        assert after < before
+    with pytest.raises(ParameterError, match="^perturbation must be one whose devices err one by one, but ir_drop"):
+        remapped(IRDrop(), torch.tensor([1.0]))
+    grouped = {"chip.0": torch.zeros(1, 2, 2, 3, 4)}
+    with pytest.raises(ParameterError, match="^layers must be one array each, but the groups of 0 were given.$"):
+        remapped(faults, torch.tensor([0.1]))(grouped, {"0.weight": torch.zeros(1, 6, 4, 1, 1)})
+
+
 # ------------------------------------------------------------------------------------------- pre-distortion
 
 
@@ -127,6 +149,11 @@ def test_predistorted_conductances_bring_the_weights_back():
 
     plain, once, often = wrong(), wrong(predistort=1), wrong(predistort=8)
     assert often < once < plain and often < 0.1 * plain
+    # The gradient takes the corrections for numbers: there is one for every weight.
+    straight = weight.clone().requires_grad_()
+    own = to_pair(straight)
+    seen_weight(own, IRDrop(predistort=3).conductance(own.g, r, {}).float()).square().sum().backward()
+    assert (straight.grad != 0).all() and torch.cosine_similarity(straight.grad, weight, dim=-1).mean() > 0.9
     programmed = IRDrop(predistort=8).programmed(pair.g, r)
     assert programmed.max().item() == pytest.approx(25.0, rel=1e-6) and programmed.min() > 0
 
@@ -220,6 +247,8 @@ def test_refusals():
         BeyondTraining(perturbations="noise")
     with pytest.raises(ParameterError, match="chips must be"):
         BeyondTraining(chips=0)
+    with pytest.raises(ParameterError, match="rules must be left out"):
+        BeyondTraining(rules="autograd")
 
 
 def test_batch_statistics_help_where_the_scale_has_gone(monkeypatch):

@@ -439,9 +439,12 @@ def test_a_noisy_readout_adds_the_fluctuation_of_the_summed_devices():
     assert seen.std() == pytest.approx(spread.item(), rel=0.05)
     assert seen.mean() == pytest.approx(g.sum().item(), abs=4 * spread.item() / math.sqrt(4000))
     assert factor(noisy, gauge=torch.tensor(0.0)) == pytest.approx(factor(ideal), rel=1e-6)
-    # The readout is done once for a chip; without it, no number is drawn for it.
-    assert "gauge" in noisy.draw_chip((3, 4), runtime.stream(0, "a"))
-    assert set(ideal.draw_chip((3, 4), runtime.stream(0, "a"))) == {"chip"}
+    # The readout is done once for a chip; without it, no number is drawn for it. And it leaves the exponents of all
+    # layers as they are.
+    shapes = {layer: Shape((3, 4), ()) for layer in "ab"}
+    quiet, loud = (draw_chip(one, shapes, runtime.stream(0, "a")) for one in (ideal, noisy))
+    assert set(quiet) == {"chip.a", "chip.b"} and set(loud) == {*quiet, "gauge.a", "gauge.b"}
+    assert all(torch.equal(quiet[key], loud[key]) for key in quiet)
 
 
 def test_stuck_devices_are_half_low_half_high_and_stay_stuck_when_more_join():

@@ -524,3 +524,40 @@ def test_diagnostics_of_a_normalised_network_on_a_composed_chip(norm_start, rule
     off, on = table.to_dict("records")
     assert off["cosine"] == pytest.approx(1, abs=1e-5) and off["variance"] == pytest.approx(0, abs=1e-8)
     assert on["cosine"] < 0.95 and on["variance"] > 0.01
+
+
+def test_calibration_sees_every_class_when_pictures_come_class_by_class(monkeypatch):
+    order = digits().y.argsort(stable=True)
+    data = digits()._replace(x=digits().x[order], y=digits().y[order])
+    monkeypatch.setattr(training, "CALIBRATION", 40)
+    seen = []
+    one = dataclasses.replace(NORM, data=data, network=lambda own, x, product: seen.append(x) or x.sum())
+    one.network.shapes = NORM.network.shapes
+    one.calibrate({"weight": torch.zeros(1, 1)}, None, torch.zeros(1), {})
+    (pictures,) = seen
+    assert len(pictures) == 40
+    places = [int((data.x == picture).flatten(1).all(1).nonzero()[0]) for picture in pictures]
+    assert set(data.y[places].tolist()) == set(range(10))
+
+
+@pytest.mark.parametrize("name", ["read_noise", "stuck_at", "adc"])
+def test_what_does_not_fit_at_once_is_computed_in_parts(start, name, monkeypatch):
+    """Fewer replicas and fewer images at a time: the same training, and the same accuracy where no read is drawn."""
+    physics, severities = PERTURBATIONS[name], PERTURBATIONS[name].grid[2:4]
+    rule = "straight_through" if name == "adc" else "autograd"
+    trainer = Trainer.named("mlp")
+    whole = trainer.train_aware(start, physics, rule, severities, SEEDS, SHORT)
+    right = trainer.accuracy_on_chips(whole.params, physics, severities, SEEDS, 2)
+    numbers = 10 * 106 * trainer.batch * 3
+    monkeypatch.setattr(training, "_NUMBERS", numbers)
+    assert trainer._fit(trainer.batch, 4) == (96, 3) and trainer._fit(trainer.batch, 2) == (128, None)
+    parts = trainer.train_aware(start, physics, rule, severities, SEEDS, SHORT)
+    for key, value in whole.params.items():
+        assert torch.allclose(parts.params[key], value, atol=2e-4), key
+    again = trainer.accuracy_on_chips(whole.params, physics, severities, SEEDS, 2)
+    assert (again - right).abs().max() <= (0.05 if name == "read_noise" else 2.1 / 599)
+
+
+def test_a_batch_has_an_image_for_every_group():
+    with pytest.raises(ParameterError, match="^batch must be an integer of at least 8, but 4 was given.$"):
+        Trainer.named("mlp", batch=4)

@@ -52,8 +52,9 @@ def draw_chip(perturbation: Perturbation, shapes: dict[str, Shape], generator: t
     """The random numbers of one chip, ``KIND.LAYER``."""
     return {
         f"{kind}.{layer}": value
+        for draw in (perturbation.draw_chip, perturbation.draw_more)
         for layer, shape in shapes.items()
-        for kind, value in perturbation.draw_chip(shape.weight, generator).items()
+        for kind, value in draw(shape.weight, generator).items()
     }
 
 
@@ -67,17 +68,11 @@ def draw_read(perturbation: Perturbation, shapes: dict[str, Shape], batch: int, 
 
 
 class _Programmed(NamedTuple):
-    """A layer whose weight is in its arrays, and what that weight was."""
+    """A layer whose weight is in its arrays, and a copy of that weight."""
 
     weight: Tensor
-    version: int
     seen: Tensor
     arrays: Arrays
-
-    def still(self, weight: Tensor) -> bool:
-        """Is ``weight`` the one that was programmed, unchanged since?"""
-        same = weight.data_ptr() == self.weight.data_ptr() and weight.shape == self.weight.shape
-        return same and weight._version == self.version
 
 
 @dataclass(frozen=True)
@@ -134,8 +129,8 @@ class Crossbars:
         if self.memory is None or torch.is_grad_enabled():
             return self.program(weight, drawn)
         kept = self.memory.get(layer)
-        if kept is None or not kept.still(weight):
-            kept = self.memory[layer] = _Programmed(weight, weight._version, *self.program(weight, drawn))
+        if kept is None or not torch.equal(kept.weight, weight):
+            kept = self.memory[layer] = _Programmed(weight.clone(), *self.program(weight, drawn))
         return kept.seen, kept.arrays
 
     def operate(self, layer: str, x: Tensor, seen: Tensor, arrays: Arrays, drawn: Tree) -> Tensor:
@@ -310,8 +305,9 @@ def on_chip(
     """Place every Linear and Conv2d of ``model`` on a chip, without changing the model, until the block ends.
 
     ``perturbation`` None, or a ``severity`` at its "off", is the plain model, bit by bit. ``generator`` draws the chip
-    and the reads (on the CPU). Layers named in ``digital`` stay in the computer. Converters calibrate their range on
-    the first batch that they see: let that be training data. Yields the :class:`OnChip`.
+    and the reads (on the CPU); without one it is always the same chip. Layers named in ``digital`` stay in the
+    computer. Converters calibrate their range on the first batch that they see: let that be training data. Yields the
+    :class:`OnChip`.
 
     >>> with on_chip(model, ReadNoise(), 0.1, generator=torch.Generator().manual_seed(0)):
     ...     model(x)

@@ -215,17 +215,19 @@ class Composite(Perturbation):
         return severity.unbind(-1)
 
     def draw_chip(self, shape, generator):
-        return {
-            f"{kind}:{part.name}": value
-            for part in self.parts
-            for kind, value in part.draw_chip(shape, generator).items()
-        }
+        return self._drawn("draw_chip", shape, generator)
+
+    def draw_more(self, shape, generator):
+        return self._drawn("draw_more", shape, generator)
 
     def draw_read(self, shape, generator):
+        return self._drawn("draw_read", shape, generator)
+
+    def _drawn(self, method: str, shape: tuple[int, ...], generator: torch.Generator) -> Tree:
         return {
             f"{kind}:{part.name}": value
             for part in self.parts
-            for kind, value in part.draw_read(shape, generator).items()
+            for kind, value in getattr(part, method)(shape, generator).items()
         }
 
     def _each(

@@ -15,69 +15,89 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from lib import checks
-from lib.hardware.perturbations import Perturbation, StuckAt, Tree, seen_weight, to_pair
+from lib.hardware.devices import FlickerNoise, ProgrammingNoise
+from lib.hardware.perturbations import (
+    Drift,
+    Perturbation,
+    ReadNoise,
+    StuckAt,
+    Tree,
+    Variability,
+    seen_weight,
+    to_pair,
+)
 from lib.hardware.training import Arrange
 from lib.replicas import unstack
+
+#: What redundancy can lower: errors of single devices, in arrays or in currents.
+_AVERAGED = (ReadNoise, Variability, ProgrammingNoise, FlickerNoise, StuckAt, Drift)
 
 
 @dataclass(frozen=True)
 class Redundant(Perturbation):
-    """Every device of ``part`` in so many ``copies``, whose currents are averaged."""
+    """Every device of ``part`` in so many ``copies``, whose currents are averaged; the first are those of ``part``."""
 
     part: Perturbation = field(default_factory=StuckAt)
     copies: int = 3
 
-    measures, unit, low, high = "as that of its part", "", 0.0, 1e10
+    measures, low, high = "as that of its part", 0.0, 1e10
 
     def __post_init__(self) -> None:
         checks.integer("copies", self.copies, low=1)
-        if not self.part.random:
+        compensated = isinstance(self.part, Drift) and self.part.compensation != "none"
+        if not isinstance(self.part, _AVERAGED) or self.part.fixed_scale or compensated:
             raise checks.ParameterError(
-                f"part must have random numbers that averaging can lower, but {self.part.name} was given."
+                "part must be a perturbation of single devices, with its own scale and without compensation, but "
+                f"{self.part!r} was given."
             )
         object.__setattr__(self, "window", self.part.window)
 
-    @property
-    def name(self) -> str:
-        """That of the part: its chips are those of the part, more of them."""
-        return self.part.name
-
-    @property
-    def arrays(self) -> bool:
-        return self.part.arrays
-
-    @property
-    def random(self) -> bool:
-        return True
-
-    @property
-    def lasting(self) -> bool:
-        return self.part.lasting
+    # Whatever it is asked, it answers as its part does.
+    name = property(lambda self: self.part.name)
+    title = property(lambda self: self.part.title)
+    unit = property(lambda self: self.part.unit)
+    off = property(lambda self: self.part.off)
+    grid = property(lambda self: self.part.grid)
+    arrays = property(lambda self: self.part.arrays)
+    random = property(lambda self: self.part.random)
+    lasting = property(lambda self: self.part.lasting)
 
     def check(self, severity: object, name: str = "severity") -> float:
         return self.part.check(severity, name)
 
     def draw_chip(self, shape, generator):
-        drawn = [self.part.draw_chip(shape, generator) for _ in range(self.copies)]
-        return {f"{kind}{i}": value for i, one in enumerate(drawn) for kind, value in one.items()}
+        return _numbered(self.part.draw_chip(shape, generator), 0)
+
+    def draw_more(self, shape, generator):
+        drawn = (_numbered(self.part.draw_chip(shape, generator), copy) for copy in range(1, self.copies))
+        return {kind: value for one in drawn for kind, value in one.items()}
 
     def draw_read(self, shape, generator):
-        drawn = [self.part.draw_read(shape, generator) for _ in range(self.copies)]
-        return {f"{kind}{i}": value for i, one in enumerate(drawn) for kind, value in one.items()}
-
-    def _own(self, drawn: Tree, copy: int) -> Tree:
-        return {kind.removesuffix(str(copy)): value for kind, value in drawn.items() if kind.endswith(str(copy))}
+        drawn = (_numbered(self.part.draw_read(shape, generator), copy) for copy in range(self.copies))
+        return {kind: value for one in drawn for kind, value in one.items()}
 
     def conductance(self, g, severity, drawn):
         if not self.part.lasting:
             return g
-        copies = [self.part.conductance(g, severity, self._own(drawn, i)) for i in range(self.copies)]
-        # As a deviation from the first, so that copies without an error give it back to the last bit.
-        return copies[0] + sum((one - copies[0] for one in copies[1:]), torch.zeros_like(g)) / self.copies
+        return _mean([self.part.conductance(g, severity, _own(drawn, copy)) for copy in range(self.copies)])
 
     def current(self, y, x, arrays, severity, drawn):
-        copies = [self.part.current(y, x, arrays, severity, self._own(drawn, i)) for i in range(self.copies)]
-        return copies[0] + sum((one - copies[0] for one in copies[1:]), torch.zeros_like(y)) / self.copies
+        return _mean([self.part.current(y, x, arrays, severity, _own(drawn, copy)) for copy in range(self.copies)])
+
+
+def _numbered(drawn: Tree, copy: int) -> Tree:
+    return {f"{kind}#{copy}": value for kind, value in drawn.items()}
+
+
+def _own(drawn: Tree, copy: int) -> Tree:
+    """The numbers of one copy."""
+    ending = f"#{copy}"
+    return {kind.removesuffix(ending): value for kind, value in drawn.items() if kind.endswith(ending)}
+
+
+def _mean(copies: list[Tensor]) -> Tensor:
+    # As a deviation from the first, so that copies without an error give it back to the last bit.
+    return copies[0] + sum((one - copies[0] for one in copies[1:]), torch.zeros_like(copies[0])) / len(copies)
 
 
 def remapped(perturbation: Perturbation, severity: Tensor) -> Arrange:
@@ -85,16 +105,21 @@ def remapped(perturbation: Perturbation, severity: Tensor) -> Arrange:
 
     ``severity`` [replicas] is that of every replica. For a chip whose map is known: which logical bit line is stored
     on which physical one is an assignment problem (Kuhn 1955), then the same for word lines; the cost of a place is the
-    sum of the absolute errors of its weights.
+    sum of the absolute errors of its weights. For perturbations of single devices on layers that are one array each.
     """
+    if not isinstance(perturbation, StuckAt | Variability | ProgrammingNoise):
+        raise checks.ParameterError(
+            f"perturbation must be one whose devices err one by one, but {perturbation.name} was given."
+        )
 
     def arrange(numbers: Tree, params: Tree) -> Tree:
         moved = dict(numbers)
         for key, chips in numbers.items():
-            kind, _, layer = key.partition(".")
-            weights = params[f"{layer}.weight"]
-            if kind != "chip" or weights.dim() != 3:
-                continue
+            layer = key.partition(".")[2]
+            # The kernels of a convolution are the rows of its array.
+            weights = params[f"{layer}.weight"].flatten(2)
+            if chips.dim() != 4:
+                raise checks.ParameterError(f"layers must be one array each, but the groups of {layer} were given.")
             placed = []
             for replica, chip in enumerate(chips):
                 weight, own = unstack({"": weights}, replica)[""], severity[replica]

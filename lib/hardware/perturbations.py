@@ -32,7 +32,6 @@ Tree = dict[str, Tensor]
 # The time after programming at which drift begins, in seconds, and the last one that is asked about.
 T_ZERO = 20.0
 T_LAST = 1e10
-_YEAR = 3.15e7
 
 
 @dataclass(frozen=True)
@@ -211,8 +210,8 @@ class Perturbation:
 
     def check(self, severity: object, name: str = "severity") -> float:
         """The severity as a number, if it is in the range of this perturbation or its ``off``."""
-        if isinstance(severity, float) and severity == self.off:
-            return severity
+        if isinstance(severity, int | float) and not isinstance(severity, bool) and severity == self.off:
+            return float(severity)
         value = checks.number(name, severity, low=self.low, high=self.high)
         if self.whole and value != int(value):
             raise checks.ParameterError(
@@ -225,6 +224,10 @@ class Perturbation:
         """The numbers of one chip for a weight of ``shape`` [..., out, in], by kind."""
         drawn = _draw(self.chip, (2, *shape), generator)
         return {} if drawn is None else {"chip": drawn}
+
+    def draw_more(self, shape: tuple[int, ...], generator: torch.Generator) -> Tree:
+        """Further numbers of the chip, drawn after those of all layers, which so do not depend on them."""
+        return {}
 
     def draw_read(self, shape: tuple[int, ...], generator: torch.Generator) -> Tree:
         """The numbers of one read for currents of ``shape`` [batch, ..., out], by kind."""
@@ -345,11 +348,8 @@ class Drift(Perturbation):
         checks.choice("compensation", self.compensation, ("none", "global"))
         checks.choice("readout", self.readout, ("ideal", "noisy"))
 
-    def draw_chip(self, shape, generator):
-        drawn = super().draw_chip(shape, generator)
-        if self.readout == "noisy":
-            drawn["gauge"] = torch.randn((), generator=generator)
-        return drawn
+    def draw_more(self, shape, generator):
+        return {"gauge": torch.randn((), generator=generator)} if self.readout == "noisy" else {}
 
     def exponent(self, g: Tensor, normal: Tensor) -> Tensor:
         """The drift exponent of devices at ``g`` microsiemens, for standard normal numbers like ``g``."""
@@ -488,7 +488,7 @@ class IRDrop(Perturbation):
     )
 
     def __post_init__(self) -> None:
-        checks.number("ratio", self.ratio, low=0)
+        checks.number("ratio", self.ratio, low=0, high=100)
         checks.choice("solver", self.solver, ("circuit", "approximate"))
         checks.choice("load", self.load, ("own", "frozen"))
         checks.integer("predistort", self.predistort, low=0)
@@ -499,6 +499,10 @@ class IRDrop(Perturbation):
             circuit.check_tile(self.tile)
             if self.solver == "approximate":
                 raise checks.ParameterError("solver must be circuit with tiles, but 'approximate' was given.")
+        if self.load == "frozen" and self.predistort:
+            raise checks.ParameterError(
+                f"predistort must be 0 where the load is frozen, but {self.predistort!r} was given."
+            )
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -531,7 +535,8 @@ class IRDrop(Perturbation):
             with torch.no_grad():
                 aimed = aimed * (g / self.seen(aimed, severity).clamp_min(1e-9))
                 aimed = aimed * (self.window.high / aimed.amax())
-        return aimed
+        # The corrections are numbers to a gradient: it follows the conductance, not how they depend on it.
+        return g * (aimed / g.double().clamp_min(1e-12)).detach()
 
 
 @dataclass(frozen=True)

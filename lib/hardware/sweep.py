@@ -94,7 +94,7 @@ class Sweep:
             fork.seeds,
             chips,
             start=fork.start,
-            statistics="off chip" if rule == "unaware" else "another chip",
+            statistics="each chip" if known else "off chip" if rule == "unaware" else "another chip",
         ).numpy()
         clean = fork.trainer.accuracy(fork.clean).repeat(len(self.severities)).numpy()
         columns = {

@@ -7,6 +7,7 @@ under every rule, so that what differs between two replicas is what is being com
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,8 +24,9 @@ from lib.replicas import Optimiser, Tree
 
 #: Learning rate of Adam everywhere.
 RATE = 5e-3
-#: Test images that are judged at once.
+#: Test images that are judged at once, and numbers that may be in memory at once, roughly (3 GB).
 _PART = 2000
+_NUMBERS = 8e8
 #: Training images on which converters and statistics are calibrated.
 CALIBRATION = 1200
 
@@ -67,6 +69,16 @@ class Trainer:
     def named(cls, network: str, data: str = "digits", root: str = "", batch: int = 128) -> Trainer:
         """The trainer of a network and a data set by their names."""
         return cls(networks.network(network, data, root), networks.dataset(data, root), batch)
+
+    def __post_init__(self) -> None:
+        checks.integer("batch", self.batch, low=8)
+
+    def _fit(self, images: int, replicas: int) -> tuple[int, int | None]:
+        """How many images fit into memory with all replicas, and how many replicas with all images (None: all)."""
+        # Inputs of arrays are patches, about ten numbers for each current.
+        each = 10 * sum(math.prod(shape.current) for shape in self.network.shapes.values())
+        chunk = max(1, int(_NUMBERS / (each * images)))
+        return max(1, min(images, int(_NUMBERS / (each * replicas)))), chunk if chunk < replicas else None
 
     # ------------------------------------------------------------------------------------------- random numbers
     def images(self, seed: int, step: int | str) -> Tree:
@@ -152,7 +164,8 @@ class Trainer:
             return self.objective(one, drawn, perturbation, rule)
 
         label = f"{self.network.name}, {perturbation.name}, {rule}"
-        return replicas.train(loss, params, inputs, optimiser, label=label)
+        _, chunk = self._fit(self.batch, len(severity))
+        return replicas.train(loss, params, inputs, optimiser, chunk=chunk, label=label)
 
     # ---------------------------------------------------------------------------------------------- calibration
     def calibrate(self, params: Tree, perturbation: Perturbation | None, severity: Tensor, chip: Tree) -> Tree:
@@ -160,7 +173,8 @@ class Trainer:
 
         ``chip`` are the numbers of the chip on which it is done; reads are left out. ``perturbation`` None: off chip.
         """
-        x = self.data.x[:CALIBRATION].to(severity.device)
+        # Every so many: pictures from a folder come class by class.
+        x = self.data.x[:: max(1, len(self.data.x) // CALIBRATION)][:CALIBRATION].to(severity.device)
         # Reads without fluctuations: calibration averages them away.
         reads = {} if perturbation is None else self.read(perturbation, 1, 0)
         quiet = {name: torch.zeros((), device=severity.device) for name in reads}
@@ -171,7 +185,9 @@ class Trainer:
             return crossbars.calibrated
 
         given = {**chip, **_ranges(params)}
-        return torch.func.vmap(one, in_dims=(0, 0, 0 if given else None))(params, severity, given)
+        _, chunk = self._fit(len(x), len(severity))
+        mapped = torch.func.vmap(one, in_dims=(0, 0, 0 if given else None), chunk_size=chunk)
+        return mapped(params, severity, given)
 
     def held(self, params: Tree, perturbation: Perturbation, severity: Tensor) -> Tree:
         """What ``perturbation`` holds as it was at ``params`` [replicas, ...] (see ``Perturbation.held``)."""
@@ -218,8 +234,9 @@ class Trainer:
             return self.network(own, x, Crossbars(perturbation, severity, "autograd", {**drawn, **_ranges(own)}))
 
         right = torch.zeros(len(severity), dtype=torch.float64, device=device)
-        for start in range(0, len(self.data.test_y), _PART):
-            x, y = (part[start : start + _PART].to(device) for part in (self.data.test_x, self.data.test_y))
+        step, _ = self._fit(_PART, len(severity))
+        for start in range(0, len(self.data.test_y), step):
+            x, y = (part[start : start + step].to(device) for part in (self.data.test_x, self.data.test_y))
             own = {**drawn, **(reads(start, len(y)) if reads else {})}
             seen = torch.func.vmap(logits, in_dims=(0, 0, None, 0 if own else None))(params, severity, x, own)
             right += (seen.argmax(-1) == y).double().sum(-1)

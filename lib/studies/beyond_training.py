@@ -123,7 +123,10 @@ class BeyondTraining(HardwareStudy):
         chosen = tuple(PERTURBATIONS) if self.perturbations == "all" else self.perturbations
         names = checks.choices("perturbations", chosen, PERTURBATIONS)
         object.__setattr__(self, "perturbations", tuple(name for name in PERTURBATIONS if name in names))
-        object.__setattr__(self, "rules", RULES)
+        if self.rules != RULES:
+            raise checks.ParameterError(
+                f"rules must be left out, as the measures have their own, but {self.rules!r} was given."
+            )
 
     def run(self) -> Result:
         """Tables ``accuracy`` (one row for each class, measure, severity, seed), ``summary`` (seeds joined) and
@@ -150,7 +153,8 @@ class BeyondTraining(HardwareStudy):
                         normalised = Perturbation(perturbation=name, **{**given, "network": network})
                         forks.setdefault(network, normalised.fork(name))
                     fork = forks[network]
-                    key = {**self.key(fork), "network": network, "perturbation": name, "measure": _plain(measure)}
+                    key = {**self.key(fork, "studies.beyond_training"), "network": network}
+                    key |= {"perturbation": name, "measure": _plain(measure)}
                     run = partial(accuracy, fork, name, measure, self.chips)
                     table = store.get_or_run("beyond_training", key, run, device=device, seeds=self.seeds)
                     if network == self.network:
@@ -209,7 +213,7 @@ def accuracy(fork: Fork, name: str, measure: Measure, chips: int) -> pd.DataFram
     before = judged(unaware, PERTURBATIONS[name]).numpy().mean(1) if normalised else np.nan
     if measure.rule is not None:
         params, _ = Sweep(fork, physics, grid).trained(measure.rule)
-        seen = judged(params, physics)
+        seen = judged(params, physics, statistics="another chip")
     elif measure.remap:
         severity = severity_of_replicas(grid, fork.seeds, fork.device)
         seen = judged(unaware, physics, arrange=remapped(physics, severity))

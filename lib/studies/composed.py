@@ -29,12 +29,13 @@ from lib.studies.perturbation import (
     NAMES,
     RECIPES,
     HardwareStudy,
+    over_seeds,
     paired,
     plain,
     recovery,
     verdict,
 )
-from lib.verdicts import Finding, Findings, Relation, bootstrap, judge, judge_value
+from lib.verdicts import Finding, Findings, Relation, judge
 
 #: One moderate severity of each class: alone it costs a small network between three and twenty points.
 SEVERITIES = {
@@ -222,7 +223,7 @@ class Composed(HardwareStudy):
         and ``phase_change``.
         """
         store, fork = self.store(), self.start()
-        key, vectors = self.key(fork), self.vectors()
+        key, vectors = self.key(fork, "studies.composed"), self.vectors()
 
         def stored(kind: str, run: Callable[[], pd.DataFrame], **more: object) -> pd.DataFrame:
             return store.get_or_run(kind, {**key, **more}, run, device=fork.device, seeds=self.seeds)
@@ -549,22 +550,7 @@ def _mean_error(table: Cells, chance: float, column: str, relation: Relation, li
     def error(picked: np.ndarray) -> float:
         return scale * float(np.abs(errors(table, chance, picked)[column]).mean())
 
-    return _over_seeds(claim, error, len(table.clean), relation, scale * limit, unit, name)
-
-
-def _over_seeds(
-    claim: str,
-    value: Callable[[np.ndarray], float],
-    seeds: int,
-    relation: Relation,
-    limit: float,
-    unit: str,
-    name: str,
-) -> Finding:
-    """A claim on a value that is computed from some seeds, given by their places."""
-    places = np.arange(seeds)
-    interval = bootstrap(places, lambda picked: np.array(value(np.asarray(picked, dtype=int))), resamples=400)
-    return judge_value(claim, value(places), interval, relation, limit, unit=unit, name=name)
+    return over_seeds(claim, error, len(table.clean), relation, scale * limit, unit, name)
 
 
 def _against_best(wide: pd.DataFrame, part: str) -> np.ndarray:
@@ -648,7 +634,7 @@ def _of_signal(table: pd.DataFrame, accuracy: pd.DataFrame) -> list[Finding]:
     def error(picked: np.ndarray) -> float:
         return float(np.abs(off.to_numpy()[:, picked].mean(1)).mean())
 
-    found.append(_over_seeds(claim, error, off.shape[1], "<=", 100 * LOSS_ERROR, "points", "mean error"))
+    found.append(over_seeds(claim, error, off.shape[1], "<=", 100 * LOSS_ERROR, "points", "mean error"))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from lib.hardware.training import Trainer
 from lib.replicas import unstack
 from lib.studies.base import Result, Study
 from lib.studies.variants import comparisons, variants
-from lib.verdicts import Findings, Verdict, bootstrap, judge
+from lib.verdicts import Finding, Findings, Relation, Verdict, bootstrap, judge, judge_value
 
 
 class Recipe(NamedTuple):
@@ -96,13 +96,13 @@ class HardwareStudy(Study):
         device = runtime.resolve_device(self.device)
         return _fork(self.network, self.data, self.root, self.seeds, recipe, steps, device)
 
-    def key(self, fork: Fork) -> dict[str, Any]:
-        """What decides the numbers of every run from ``fork``, for the store."""
+    def key(self, fork: Fork, *modules: str) -> dict[str, Any]:
+        """What decides the numbers of every run from ``fork``, for the store; ``modules`` compute it besides."""
         shared = {name: getattr(self, name) for name in ("seeds", "network", "data", "chips")}
         # Pictures from a folder may change under its name; their count and first bytes say which they were.
         pictures = {"pictures": _fingerprint(self.data, self.root)} if self.data != "digits" else {}
         recipe = {"batch": fork.trainer.batch, "warm_up": fork.warm_up, "steps": fork.steps}
-        return {"code": results.code_version(*_MODULES), **shared, **pictures, **recipe}
+        return {"code": results.code_version(*_MODULES, *modules), **shared, **pictures, **recipe}
 
 
 @cache
@@ -166,6 +166,16 @@ class Perturbation(HardwareStudy):
     def reference_name(self) -> str:
         return f"perturbation_{self.perturbation}"
 
+    def reference(self) -> pd.DataFrame | None:
+        """None with ``options``: the reference is that of the class as it is."""
+        return None if self.options else super().reference()
+
+    def write_reference(self, result: Result) -> None:
+        """Refused with ``options``, which the reference knows nothing of."""
+        if self.options:
+            raise checks.ParameterError(f"options must be none for a reference, but {self.options!r} was given.")
+        super().write_reference(result)
+
     @property
     def physics(self) -> Physics:
         """The perturbation itself."""
@@ -196,6 +206,7 @@ class Perturbation(HardwareStudy):
         if self.closer and physics.lasting:
             tables["known"] = stored("perturbation_known", partial(sweep.accuracy, "autograd", known=True))
         if self.closer and not self.options:
+            key |= self.key(fork, "studies.variants")
             tables["variants"] = variants(store, key, fork, self.perturbation, tables["accuracy"], self.chips)
         tables["summary"] = summarise(tables["accuracy"], tables["diagnostics"], tables.get("known"))
         record = results.provenance(fork.device, self.seeds, store.seconds)
@@ -233,6 +244,21 @@ def recovery(damage: Sequence[float], gain: Sequence[float]) -> tuple[float, tup
         return won.mean(axis) / np.maximum(lost.mean(axis), DAMAGE / 10)
 
     return float(ratio(seeds)), bootstrap(seeds, ratio)
+
+
+def over_seeds(
+    claim: str,
+    value: Callable[[np.ndarray], float],
+    seeds: int,
+    relation: Relation,
+    limit: float,
+    unit: str,
+    name: str,
+) -> Finding:
+    """A claim on a value that is computed from some seeds, given by their places."""
+    places = np.arange(seeds)
+    interval = bootstrap(places, lambda picked: np.array(value(np.asarray(picked, dtype=int))), resamples=400)
+    return judge_value(claim, value(places), interval, relation, limit, unit=unit, name=name)
 
 
 def verdict(damage: float, won_back: float) -> Verdict:
@@ -451,14 +477,14 @@ class Look:
 
 def look(study: Perturbation, severity: float, rule: str, points: int = 500) -> Look:
     """What the perturbation does to the forward and to the backward pass at the fork, for the first seed."""
-    return _bench(study.perturbation, study.network, study.data, study.root).at(severity, rule, points)
+    return _bench(study.physics, study.network, study.data, study.root).at(severity, rule, points)
 
 
 class _Bench:
     """The fork of the first seed, a batch and a chip, kept between the panels of a what-if."""
 
-    def __init__(self, name: str, trainer: Trainer, warm_up: int) -> None:
-        self.physics, self.trainer = make(name), trainer
+    def __init__(self, physics: Physics, trainer: Trainer, warm_up: int) -> None:
+        self.physics, self.trainer = physics, trainer
         self.params = unstack(trainer.fork([0], warm_up, torch.device("cpu")), 0)
         self.batch = trainer.images(0, "diagnosis")
         chip = trainer.chip(self.physics, 0, "diagnosis chip", 0)
@@ -492,9 +518,9 @@ class _Bench:
 
 
 @cache
-def _bench(name: str, network: str, data: str, root: str) -> _Bench:
+def _bench(physics: Physics, network: str, data: str, root: str) -> _Bench:
     recipe = RECIPES[network]
-    return _Bench(name, Trainer.named(network, data, root, recipe.batch), recipe.warm_up)
+    return _Bench(physics, Trainer.named(network, data, root, recipe.batch), recipe.warm_up)
 
 
 def attempt(study: Perturbation, severity: float, rule: str, steps: int = 40, chips: int = 10) -> pd.DataFrame:

@@ -177,7 +177,7 @@ _CLAIMS: dict[str, tuple[Claim, ...]] = {
 
 
 def closer(severities: Sequence[float]) -> tuple[float, ...]:
-    """Two of the severities, from the middle of the harsher half."""
+    """Two of the severities: the two mildest of the harsher half."""
     return tuple(severities[len(severities) // 2 :][:2])
 
 
