@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, nll_loss
 
 from lib.hardware.crossbars import on_chip
 from lib.hardware.devices import Composite, make
@@ -89,6 +91,50 @@ def passes(hardware: str, kind: str, steps: int = 20) -> tuple[Callable[[], obje
                 once()
 
     return through, plain
+
+
+@dataclass(frozen=True)
+class WeightNoise(Perturbation):
+    """What usually stands in for a chip in training: W + sigma max|W| xi, shared by the two devices."""
+
+    name, title, measures, unit = "weight_noise", "Weight noise", "standard deviation of a weight", "max|W|"
+    low, high, grid = 0.0, 1.0, (0.1,)
+    chip, alone = "normal", True
+
+    def moved(self, g: Tensor, severity: Tensor, chip: Tensor) -> tuple[Tensor, Tensor]:
+        span = self.window.high - self.window.low
+        return severity * (span / math.sqrt(2)) * chip, torch.zeros_like(g)
+
+    def conductance(self, g: Tensor, severity: Tensor, drawn: dict[str, Tensor]) -> Tensor:
+        return g + self.moved(g, severity, drawn["chip"])[0]
+
+
+def peer_training(steps: int = 20) -> tuple[Callable[[], object], Callable[[], object]]:
+    """The training that the peer's script times, through weight noise of a tenth on a fresh chip, and in plain torch.
+
+    The same perceptron with sigmoids, the same batch, loss and optimiser, as many steps.
+    """
+    torch.manual_seed(0)
+    widths = list(zip(SIZES, SIZES[1:], strict=False))
+    layers = [part for wide, narrow in widths for part in (nn.Linear(wide, narrow), nn.Sigmoid())]
+    model = nn.Sequential(*layers[:-1], nn.LogSoftmax(dim=1))
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = torch.rand(BATCH, SIZES[0], generator=stream(0, "x")), torch.arange(BATCH) % SIZES[-1]
+
+    def train(renew: Callable[[], object]) -> float:
+        for _ in range(steps):
+            renew()
+            optimiser.zero_grad()
+            loss = nll_loss(model(x), y)
+            loss.backward()
+            optimiser.step()
+        return float(loss.detach())
+
+    def through() -> float:
+        with on_chip(model, WeightNoise(), 0.1, generator=stream(0, "chip")) as chip:
+            return train(chip.renew)
+
+    return through, lambda: train(lambda: None)
 
 
 def aihwkit() -> dict[str, dict] | None:

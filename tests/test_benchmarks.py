@@ -7,6 +7,7 @@ import torch
 
 from benchmarks import hardware, plain
 from lib.hardware.crossbars import on_chip
+from lib.hardware.perturbations import moved_weight
 from lib.prompts import tasks
 from lib.prompts.backbone import load
 from lib.prompts.learners import Learner
@@ -64,3 +65,13 @@ def test_a_pass_through_a_chip_is_a_pass_through_a_chip(name):
     for kind in ("pass", "step", "fresh step"):
         through, plainly = hardware.passes(name, kind, steps=1)
         through(), plainly()
+
+
+def test_the_peers_training_learns_through_noise_of_the_stated_size():
+    through, plainly = hardware.peer_training(steps=40)
+    assert plainly() < 2.31 and through() < 2.31
+    weight = torch.randn(60, 50, generator=stream(0, "weight"))
+    noise = hardware.WeightNoise()
+    chip = noise.draw_chip((60, 50), stream(0, "chip"))["chip"]
+    seen = moved_weight(weight, torch.tensor(0.1), chip, noise)
+    assert (seen - weight).std() == pytest.approx(0.1 * weight.abs().max().item(), rel=0.05)

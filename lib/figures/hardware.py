@@ -527,6 +527,7 @@ def remedies(summary: pd.DataFrame) -> Figure:
     rows = {name: list(dict.fromkeys(summary[summary.perturbation == name].measure)) for name in names}
     heights = [len(rows[name]) + 0.8 for name in names]
     ratios = {"height_ratios": heights}
+    first, *others = dict.fromkeys(summary.network)
     drawn, axes = figure(
         8.8, 0.27 * sum(heights) + 1.8, rows=len(names), squeeze=False, sharex=True, gridspec_kw=ratios
     )
@@ -564,7 +565,7 @@ def remedies(summary: pd.DataFrame) -> Figure:
         drawn,
         "What each measure gives back of the loss: colour for the kind of measure, rim for the severity (light: mild, "
         "dark: harsh). Green ground: at least half. Severities that cost less than a point have no mark. "
-        "Batch statistics were measured on the normalised CNN, everything else on the perceptron.",
+        f"Batch statistics were measured on a {' or '.join(others)}, everything else on a {first}.",
     )
     return drawn
 

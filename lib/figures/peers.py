@@ -86,10 +86,11 @@ def chips(peers: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("ours over aihwkit's − 1 (%)")
     axes[0].legend(frameon=False, fontsize=8, loc="upper right", title="after programming", title_fontsize=8)
     spread = 100 * np.abs(table[table.statistic == "std"].deviation).max()
-    told = "differ in spread as time goes on" if spread > 2 else "agree"
+    apart = "differ in spread as time goes on, although every law alone agrees"
+    told = apart if spread > 2 else "agree, as every law does alone"
     caption(
         drawn,
-        f"Programmed, drifted and read: whole devices {told}, although every law alone agrees. Bars: ±{CHANCE:g} "
+        f"Programmed, drifted and read: whole devices {told}. Bars: ±{CHANCE:g} "
         "standard errors of the difference.",
     )
     return drawn

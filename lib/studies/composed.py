@@ -110,7 +110,7 @@ def order() -> str:
     lines = []
     for place, kind in enumerate(ORDER, 1):
         stages = [words for method, words in _STAGES.items() if method in vars(kind)]
-        lines.append(f"{place}. **{kind.title}** acts {', and '.join(stages)}.")
+        lines.append(f"{place}. **{kind.title}**: {', and '.join(stages)}")
     return "\n".join(lines)
 
 

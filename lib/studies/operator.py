@@ -273,7 +273,7 @@ def findings(tables: dict[str, pd.DataFrame]) -> Findings:
     here = loss[(loss.side == ARRAY) & (loss.ohm <= REALISTIC)].groupby(["kind", "array"]).error.max()
     where = f"on {ARRAY} × {ARRAY} up to {REALISTIC:g} Ω"
     claim = f"The fast estimate stays within {CLOSE:g} % of the largest current {where}"
-    found.append(_judged(claim, here.to_numpy(), "<", CLOSE, unit="%", name="largest error"))
+    found.append(_judged(claim, here.to_numpy(), "<", CLOSE, unit="%", name="mean of the arrays' largest errors"))
     by_tile = tiles.pivot_table(index="array", columns="tile", values="loss")
     shares = (by_tile[TILE] / by_tile[by_tile.columns.max()]).to_numpy() if TILE in by_tile else np.array([])
     claim = f"Tiles of {TILE} lines leave less than {100 * LEFT:g} % of the loss of the largest array"
