@@ -218,10 +218,10 @@ def test_findings_go_both_ways():
 
 
 def test_a_run_uses_the_pages_of_the_classes_and_resumes(tmp_path, monkeypatch):
-    given = {**TINY, "results": str(tmp_path), "perturbations": "stuck_at,adc"}
+    given = {**TINY, "results": str(tmp_path), "perturbations": "stuck_at,drift"}
     result = BeyondTraining(**given).run()
     runs = result.tables["accuracy"]
-    for name in ("stuck_at", "adc"):
+    for name in ("stuck_at", "drift"):
         own = runs[runs.perturbation == name]
         assert set(own.measure) == set(MEASURES[name])
         assert set(own.severity) == set(severities(name))
@@ -230,7 +230,7 @@ def test_a_run_uses_the_pages_of_the_classes_and_resumes(tmp_path, monkeypatch):
     others = runs[runs.kind != "training per chip"]
     assert (others.groupby(["perturbation", "network", "severity", "seed"]).unaware.nunique() == 1).all()
     assert runs.unaware.notna().all()
-    assert set(shown(result).columns) >= {*KINDS, "advice"}
+    assert list(shown(result).columns)[:3] == ["severity", "loss", "training"] and "advice" in shown(result)
     assert "Of " in BeyondTraining(**given).answer(result)
 
     def never(*given):
