@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import subprocess
@@ -60,7 +61,7 @@ HARDWARE: dict[str, tuple[Perturbation, object]] = {
 }
 
 
-def passes(hardware: str, kind: str, steps: int = 20) -> tuple[Callable[[], object], Callable[[], object]]:
+def passes(hardware: str, kind: str, steps: int = 20) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     """A batch through a chip, and through plain torch.
 
     ``kind``: "pass" is forward on a programmed chip, with fresh reads; "step" adds the backward; "fresh step" is a step
@@ -69,27 +70,32 @@ def passes(hardware: str, kind: str, steps: int = 20) -> tuple[Callable[[], obje
     model = perceptron()
     x, y = torch.rand(BATCH, SIZES[0], generator=stream(0, "x")), torch.arange(BATCH) % SIZES[-1]
 
-    def once() -> None:
+    def once(own: nn.Module) -> Tensor:
         if kind == "pass":
             with torch.no_grad():
-                model(x)
-        else:
-            model.zero_grad()
-            cross_entropy(model(x), y).backward()
+                return own(x)
+        own.zero_grad()
+        y_hat = own(x)
+        cross_entropy(y_hat, y).backward()
+        return y_hat.detach()
 
-    def plain() -> None:
-        for _ in range(steps):
-            once()
+    def steps_of(own: nn.Module, before: Callable[[], object]) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            for _ in range(steps):
+                before()
+                seen = once(own)
+            return seen
+
+        return run
 
     perturbation, severity = HARDWARE[hardware]
-
-    def through() -> None:
-        with on_chip(model, perturbation, severity, generator=stream(0, "chip")) as chip:
-            for _ in range(steps):
-                if kind == "fresh step":
-                    chip.renew()
-                once()
-
+    placed = copy.deepcopy(model)
+    # The chip stays programmed from one measurement to the next, for as long as its context is referred to.
+    context = on_chip(placed, perturbation, severity, generator=stream(0, "chip"))
+    chip = context.__enter__()
+    through = steps_of(placed, lambda held=context: chip.renew() if kind == "fresh step" else held)
+    plain = steps_of(model, lambda: None)
+    through()
     return through, plain
 
 

@@ -64,7 +64,10 @@ def test_a_pass_through_a_chip_is_a_pass_through_a_chip(name):
     assert (seen - model(x)).abs().max() > 0.01
     for kind in ("pass", "step", "fresh step"):
         through, plainly = hardware.passes(name, kind, steps=1)
-        through(), plainly()
+        first, second = through(), through()
+        assert (first - plainly()).abs().max() > 0.01, "the chip is still there"
+        # A programmed chip stays as it is, its reads do not; a fresh one differs.
+        assert torch.equal(first, second) == (name == "variability" and kind != "fresh step")
 
 
 def test_the_peers_training_learns_through_noise_of_the_stated_size():

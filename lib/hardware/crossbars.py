@@ -68,11 +68,19 @@ def draw_read(perturbation: Perturbation, shapes: dict[str, Shape], batch: int, 
 
 
 class _Programmed(NamedTuple):
-    """A layer whose weight is in its arrays, and a copy of that weight."""
+    """A layer whose weight is in its arrays, and how to know that weight again."""
 
     weight: Tensor
+    version: int
+    norm: Tensor
     seen: Tensor
     arrays: Arrays
+
+    def still(self, weight: Tensor) -> bool:
+        """Is ``weight`` the one that was programmed, unchanged since?"""
+        same = weight.data_ptr() == self.weight.data_ptr() and weight.shape == self.weight.shape
+        # A change through `.data` leaves the version alone, but hardly the norm.
+        return same and weight._version == self.version and bool(torch.linalg.vector_norm(weight) == self.norm)
 
 
 @dataclass(frozen=True)
@@ -129,8 +137,10 @@ class Crossbars:
         if self.memory is None or torch.is_grad_enabled():
             return self.program(weight, drawn)
         kept = self.memory.get(layer)
-        if kept is None or not torch.equal(kept.weight, weight):
-            kept = self.memory[layer] = _Programmed(weight.clone(), *self.program(weight, drawn))
+        if kept is None or not kept.still(weight):
+            norm = torch.linalg.vector_norm(weight)
+            kept = _Programmed(weight, weight._version, norm, *self.program(weight, drawn))
+            self.memory[layer] = kept
         return kept.seen, kept.arrays
 
     def operate(self, layer: str, x: Tensor, seen: Tensor, arrays: Arrays, drawn: Tree) -> Tensor:
