@@ -55,8 +55,8 @@ def visit(browser: Browser) -> Iterator[Callable[[str], Visit]]:
         page.on("response", lambda answer: answer.status >= 400 and seen.broken.append(answer.url))
         page.on("requestfailed", lambda request: seen.broken.append(request.url))
         page.on("pageerror", lambda error: seen.broken.append(str(error)))
-        page.goto(address, wait_until="load")
-        page.wait_for_load_state("networkidle")
+        page.goto(address, wait_until="load", timeout=90_000)
+        page.wait_for_load_state("networkidle", timeout=90_000)
         return seen
 
     yield load
