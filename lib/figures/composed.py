@@ -12,9 +12,9 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lib.figures.hardware import CLASS_COLOURS, RULE_COLOURS, RULE_LABELS, RULE_MARKS, VERDICT_COLOURS, words
+from lib.figures.hardware import CLASS_COLOURS, RULE_COLOURS, RULE_LABELS, RULE_MARKS, VERDICT_COLOURS
 from lib.figures.style import COLOURS, RINGS, caption, figure, known, rings
-from lib.hardware.devices import make
+from lib.studies.base import duration
 from lib.studies.composed import LOSS_ERROR, RECOVERY_ERROR, split
 from lib.studies.perturbation import DAMAGE, NAMES
 
@@ -259,7 +259,7 @@ def phase_change(table: pd.DataFrame) -> Figure:
             axis.plot(places, means.accuracy, RULE_MARKS[rule] + style, color=colour, mfc=face, ms=5, label=text)
             if compensation == "global":
                 axis.fill_between(places, means.low, means.accuracy, color=colour, alpha=0.15, lw=0)
-    axis.set_xticks(places, [words(time, make("pcm")) if time >= 60 else f"{time:g} s" for time in times])
+    axis.set_xticks(places, [duration(time) for time in times])
     axis.set(ylabel="test accuracy (%)", xlabel="time since programming")
     axis.legend(frameon=False, fontsize=8, loc="lower left")
     chips = int(table.chips.iloc[0])

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 
 from lib.figures.style import COLOURS, RINGS, caption, figure, known, rings
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
+from lib.studies.base import duration
 from lib.studies.perturbation import BROKEN, COMPENSATED, DAMAGE, Look
 from lib.studies.separation import JOINT, SCORES
 from lib.verdicts import bootstrap
@@ -41,16 +42,11 @@ DIAGNOSTIC_LABELS = {
     "rank": "effective rank",
     JOINT: "the three together",
 }
-_UNITS = (("yr", 3.15e7), ("mo", 2.6e6), ("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 
 
 def words(severity: float, physics: Perturbation) -> str:
     """A severity as the reader says it: a time in hours or years, otherwise the number."""
-    if physics.unit == "s":
-        for unit, seconds in _UNITS:
-            if severity >= 0.99 * seconds:
-                return f"{severity / seconds:.3g} {unit}"
-    return f"{severity:g}"
+    return duration(severity) if physics.unit == "s" else f"{severity:g}"
 
 
 def _severity_axis(axis: Axes, severities: Sequence[float], physics: Perturbation, label: bool = True) -> np.ndarray:

@@ -18,6 +18,22 @@ _IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
 _PLAIN = (int, float, str, bool, type(None), list, tuple, dict)
 
 
+def double_precision(device: str, purpose: str = "") -> None:
+    """Refuse a device that cannot compute in double precision; ``purpose`` says what needs it."""
+    from lib import runtime
+
+    if runtime.resolve_device(device).type == "mps":
+        raise checks.ParameterError(
+            f"device must be one with double precision{purpose} (cpu, cuda), but {device!r} was given."
+        )
+
+
+def duration(seconds: float) -> str:
+    """A time as the reader says it, for example "1 h"."""
+    units = (("yr", 3.15e7), ("mo", 2.6e6), ("d", 86400.0), ("h", 3600.0), ("min", 60.0))
+    return next((f"{seconds / unit:.3g} {name}" for name, unit in units if seconds >= 0.99 * unit), f"{seconds:g} s")
+
+
 @dataclass(frozen=True)
 class Result:
     """Tables by name, findings, and where the numbers come from."""

@@ -18,7 +18,7 @@ from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.perturbations import Perturbation as Physics
 from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import severity_of_replicas, tiled
-from lib.studies.base import Result
+from lib.studies.base import Result, duration
 from lib.studies.perturbation import (
     CLEAR_DAMAGE,
     COMPENSATED,
@@ -270,7 +270,8 @@ def shown(result: Result) -> pd.DataFrame:
         physics = PERTURBATIONS[row["perturbation"]]
         kinds = {kind: "–" if row[kind] != row[kind] else plain(row[kind]) for kind in (*KINDS, "several together")}
         loss = f"{100 * row['damage'] + 0.0:.0f}"
-        where = f"{row['severity']:.3g} {physics.unit}".replace(" of devices", "")
+        number = f"{row['severity']:.3g} {physics.unit}".removesuffix(" of devices")
+        where = duration(row["severity"]) if physics.unit == "s" else number
         rows.append({"class": physics.title, "severity": where, "loss": loss, **kinds, "advice": row["advice"]})
     short = {"training per chip": "per chip", "several together": "together"}
     return pd.DataFrame(rows).rename(columns=short).set_index("class")

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import checks, results, runtime
+from lib import checks, results
 from lib.hardware.crossbars import Crossbars, ideal
 from lib.hardware.devices import ORDER, Composite, make
 from lib.hardware.networks import dataset
@@ -21,7 +21,7 @@ from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import severity_of_replicas, spread, tiled
 from lib.replicas import Tree
-from lib.studies.base import Result
+from lib.studies.base import Result, double_precision
 from lib.studies.perturbation import (
     BROKEN,
     CLEAR_DAMAGE,
@@ -155,10 +155,8 @@ class Composed(HardwareStudy):
         if len(set(times)) < len(times):
             raise checks.ParameterError(f"times must be different numbers, but {self.times!r} was given.")
         object.__setattr__(self, "times", tuple(sorted(times)))
-        if "ir_drop" in classes and runtime.resolve_device(self.device).type == "mps":
-            raise checks.ParameterError(
-                f"device must be one with double precision for ir_drop (cpu, cuda), but {self.device!r} was given."
-            )
+        if "ir_drop" in classes:
+            double_precision(self.device, " for ir_drop")
 
     def _severities(self, classes: Parts) -> dict[str, float]:
         given = {} if self.severities == "auto" else self.severities

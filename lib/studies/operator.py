@@ -18,7 +18,7 @@ from lib.hardware import circuit, devices
 from lib.hardware.crossbars import OnChip, divert, ideal, mappable, on_chip
 from lib.hardware.perturbations import PERTURBATIONS, WINDOW, Perturbation, seen_weight, to_pair
 from lib.hardware.training import Trainer, tiled
-from lib.studies.base import Result, Study
+from lib.studies.base import Result, Study, double_precision, duration
 from lib.verdicts import Finding, Findings, judge, judge_value
 
 #: Volts at a word line for the largest input.
@@ -86,10 +86,7 @@ class Operator(Study):
         for name in ("arrays", "seeds", "steps", "chips"):
             checks.integer(name, getattr(self, name), low=1)
         checks.number("ohm", self.ohm, above=0, high=1000)
-        if runtime.resolve_device(self.device).type == "mps":
-            raise checks.ParameterError(
-                f"device must be one with double precision (cpu, cuda), but {self.device!r} was given."
-            )
+        double_precision(self.device)
 
     def run(self) -> Result:
         store = self.store()
@@ -273,11 +270,11 @@ def findings(tables: dict[str, pd.DataFrame]) -> Findings:
     here = loss[(loss.side == ARRAY) & (loss.ohm <= REALISTIC)].groupby(["kind", "array"]).error.max()
     where = f"on {ARRAY} × {ARRAY} up to {REALISTIC:g} Ω"
     claim = f"The fast estimate stays within {CLOSE:g} % of the largest current {where}"
-    found.append(_judged(claim, here.to_numpy(), "<", CLOSE, unit="%", name="mean of the arrays' largest errors"))
+    found.append(judge(claim, here.to_numpy(), "<", CLOSE, unit="%", name="mean of the arrays' largest errors"))
     by_tile = tiles.pivot_table(index="array", columns="tile", values="loss")
     shares = (by_tile[TILE] / by_tile[by_tile.columns.max()]).to_numpy() if TILE in by_tile else np.array([])
     claim = f"Tiles of {TILE} lines leave less than {100 * LEFT:g} % of the loss of the largest array"
-    found.append(_judged(claim, shares, "<", LEFT, name="share of the loss"))
+    found.append(judge(claim, shares, "<", LEFT, name="share of the loss"))
     changed = float((~layers.same_when_off).sum())
     claim = "Off leaves every bit as it was, for every class on every kind of layer"
     found.append(judge_value(claim, changed, (changed, changed), "<=", 0, name="layers that differ"))
@@ -288,24 +285,17 @@ def findings(tables: dict[str, pd.DataFrame]) -> Findings:
     plain, repaired = (_lost_points(chips, name, last) for name in ("phase-change", "phase-change, compensated"))
     claim = f"Right after programming a phase-change chip costs an unaware network less than {NO_LOSS:g} point"
     at_first = _lost_points(chips, "phase-change", first)
-    found.append(_judged(claim, at_first, "<", NO_LOSS, unit="points", name="mean loss"))
+    found.append(judge(claim, at_first, "<", NO_LOSS, unit="points", name="mean loss"))
     claim = f"At the last time looked at it costs at least {CLEAR_LOSS:g} points"
-    found.append(_judged(claim, plain, ">=", CLEAR_LOSS, unit="points", name="mean loss"))
+    found.append(judge(claim, plain, ">=", CLEAR_LOSS, unit="points", name="mean loss"))
     claim = "One factor per layer wins back at least half of that"
-    found.append(_judged(claim, plain / 2 - repaired, ">=", 0, unit="points", name="won back minus half of the loss"))
+    found.append(judge(claim, plain / 2 - repaired, ">=", 0, unit="points", name="won back minus half of the loss"))
     return found
-
-
-def _judged(claim: str, samples: np.ndarray, relation: str, threshold: float, **more: str) -> Finding:
-    """As :func:`~lib.verdicts.judge`; without samples nothing can be said."""
-    if len(samples):
-        return judge(claim, samples, relation, threshold, **more)
-    return judge_value(claim, math.nan, (math.nan, math.nan), relation, threshold, **more)
 
 
 def _square(loss: pd.DataFrame, ohm: float, words: str) -> Finding:
     away = np.abs(exponents(loss, ohm) - 2)
-    return _judged(
+    return judge(
         f"The loss in the wires grows with the square of the side, {words}", away, "<", SQUARE, name="|exponent − 2|"
     )
 
@@ -463,12 +453,6 @@ def of_wires(result: Result) -> str:
         f"by which the loss grows: {powers}. Cut into smaller arrays, {int(tiles.side.iloc[0])} lines "
         f"lose {cut} (at {REALISTIC:g} Ω)."
     )
-
-
-def duration(seconds: float) -> str:
-    """A time as the reader says it, for example "1 h"."""
-    units = (("yr", 3.15e7), ("mo", 2.6e6), ("d", 86400.0), ("h", 3600.0), ("min", 60.0))
-    return next((f"{seconds / unit:.3g} {name}" for name, unit in units if seconds >= 0.99 * unit), f"{seconds:g} s")
 
 
 def over_time(result: Result) -> str:

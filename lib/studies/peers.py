@@ -23,7 +23,7 @@ from lib import checks, results, runtime
 from lib.hardware import circuit
 from lib.hardware.devices import FlickerNoise, PhaseChange, ProgrammingNoise
 from lib.hardware.perturbations import T_ZERO, WINDOW, Arrays, Drift, Pair, Perturbation, Tree
-from lib.studies.base import Result, Study
+from lib.studies.base import Result, Study, double_precision
 from lib.studies.operator import Operator
 from lib.verdicts import Findings, judge_value
 
@@ -81,10 +81,7 @@ class Peers(Study):
             )
         sides = tuple(sorted({checks.integer("sides", side, 2, 256) for side in self.sides}))
         object.__setattr__(self, "sides", sides)
-        if runtime.resolve_device(self.device).type == "mps":
-            raise checks.ParameterError(
-                f"device must be one with double precision (cpu, cuda), but {self.device!r} was given."
-            )
+        double_precision(self.device)
 
     def run(self) -> Result:
         store = self.store()

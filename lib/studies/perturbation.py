@@ -19,7 +19,7 @@ from lib.hardware.perturbations import Perturbation as Physics
 from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import Trainer
 from lib.replicas import unstack
-from lib.studies.base import Result, Study
+from lib.studies.base import Result, Study, double_precision
 from lib.studies.variants import comparisons, variants
 from lib.verdicts import Finding, Findings, Relation, Verdict, bootstrap, judge, judge_value
 
@@ -158,10 +158,8 @@ class Perturbation(HardwareStudy):
         # From mild to harsh, which for an ADC is from many bits to few.
         object.__setattr__(self, "severities", tuple(sorted(severities, reverse=physics.off > physics.high)))
         checks.flag("closer", self.closer)
-        if self.perturbation == "ir_drop" and runtime.resolve_device(self.device).type == "mps":
-            raise checks.ParameterError(
-                f"device must be one with double precision for ir_drop (cpu, cuda), but {self.device!r} was given."
-            )
+        if self.perturbation == "ir_drop":
+            double_precision(self.device, " for ir_drop")
 
     def reference_name(self) -> str:
         return f"perturbation_{self.perturbation}"
