@@ -51,11 +51,11 @@ lint: $(STAMP) ## ruff over the Python code
 	@ruff check .
 
 notebooks: $(STAMP) ## execute notebooks/ (or PAGES="a b") in place with their defaults, and README's picture
-	@python -m lib.pages refresh $(PAGES)
-	@python -m lib.pages export gate_value bars.png book/static/answer.png
+	@python -m paper.tools.pages refresh $(PAGES)
+	@python -m paper.tools.pages export gate_value bars.png book/static/answer.png
 
 check: $(STAMP) ## say what is wrong with the committed notebooks and the profiles
-	@python -m lib.pages check
+	@python -m paper.tools.pages check
 
 pretrain: $(STAMP) ## train MiniCLIP again from nothing and report its zero-shot table
 	@python -m lib.prompts.pretrain

@@ -11,7 +11,7 @@ import fcntl
 import shlex
 from pathlib import Path
 
-from lib import pages
+from paper.tools import pages
 from lib.checks import ParameterError
 
 try:
@@ -79,7 +79,7 @@ rule page:
         arguments=arguments,
     threads: lambda wildcards: BOOK[wildcards.page].threads or workflow.cores
     shell:
-        "OMP_NUM_THREADS={threads} python -m lib.pages run {params.notebook} {output} {params.arguments}"
+        "OMP_NUM_THREADS={threads} python -m paper.tools.pages run {params.notebook} {output} {params.arguments}"
 
 
 # Pages that the profile marks so start first, so that at the end no core waits for one of them.
@@ -108,7 +108,7 @@ rule book:
     threads: 1
     shell:
         # From nothing each time: an incremental build stays silent about warnings that it gave before.
-        "python -m lib.pages prune {params.pages}; rm -rf _build/next; mkdir -p _build/next;"
+        "python -m paper.tools.pages prune {params.pages}; rm -rf _build/next; mkdir -p _build/next;"
         " jupyter-book build . --path-output _build/next --quiet -W -n --keep-going >_build/next/log"
         " || {{ cat _build/next/log; exit 1; }};"
         " rm -rf _build/html; mv _build/next/_build/html _build/html; rm -rf _build/next"

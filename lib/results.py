@@ -47,7 +47,8 @@ def code_version(*modules: str) -> str:
     """
     digest = hashlib.sha256()
     for module in sorted(set(modules)) or ["."]:
-        base = _LIBRARY.joinpath(*module.split(".")) if module != "." else _LIBRARY
+        home = _LIBRARY.parent / "paper" if module.startswith("studies") else _LIBRARY
+        base = home.joinpath(*module.split(".")) if module != "." else _LIBRARY
         files = sorted(base.rglob("*.py")) if base.is_dir() else [base.with_suffix(".py")]
         if not files or not files[0].is_file():
             raise checks.ParameterError(
@@ -56,7 +57,8 @@ def code_version(*modules: str) -> str:
         for file in files:
             # Line endings follow the platform of a checkout, not the code.
             source = file.read_bytes().replace(b"\r\n", b"\n")
-            digest.update(f"{file.relative_to(_LIBRARY).as_posix()}:{len(source)}:".encode() + source)
+            name = file.relative_to(home if module != "." else _LIBRARY).as_posix()
+            digest.update(f"{name}:{len(source)}:".encode() + source)
     return digest.hexdigest()[:12]
 
 

@@ -18,7 +18,7 @@ import nbformat
 import pytest
 import yaml
 
-from lib import pages
+from paper.tools import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,7 +73,7 @@ def _cells() -> list[nbformat.NotebookNode]:
     return [
         nbformat.v4.new_markdown_cell("# What if\n\nThe slope $s$ follows the slider."),
         code("levels = 3", metadata={"tags": ["parameters"]}),
-        code("import ipywidgets\nfrom lib import whatif\nfrom lib.figures import style"),
+        code("import ipywidgets\nfrom paper import whatif\nfrom paper.figures import style"),
         code(DRAW.strip()),
         code(
             "values = [i / 2 for i in range(levels)]\n"

@@ -17,8 +17,8 @@ from lib.hardware.devices import make
 from lib.hardware.mitigation import Redundant, _assigned, remapped
 from lib.hardware.perturbations import ADC, Drift, IRDrop, Variability, seen_weight, to_pair
 from lib.hardware.training import Trainer
-from lib.studies import beyond_training as study_module
-from lib.studies.beyond_training import (
+from paper.studies import beyond_training as study_module
+from paper.studies.beyond_training import (
     KINDS,
     MEASURES,
     BeyondTraining,

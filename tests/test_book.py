@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib import pages
+from paper.tools import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ROOT / "_build" / "html"
@@ -84,11 +84,11 @@ def test_vendored_scripts_are_the_ones_declared():
 def test_wings_never_import_each_other():
     """The ground floor knows no wing, no wing the other, and figures train nothing."""
     forbidden = {
-        "lib.prompts": ("lib.hardware", "lib.studies", "lib.figures", "lib.whatif"),
-        "lib.hardware": ("lib.prompts", "lib.studies", "lib.figures", "lib.whatif"),
-        "lib.figures": ("lib.replicas",),
+        "lib.prompts": ("lib.hardware", "paper.studies", "paper.figures", "paper.whatif"),
+        "lib.hardware": ("lib.prompts", "paper.studies", "paper.figures", "paper.whatif"),
+        "paper.figures": ("lib.replicas",),
         **{
-            f"lib.{name}": ("lib.prompts", "lib.hardware", "lib.studies", "lib.figures", "lib.whatif")
+            f"lib.{name}": ("lib.prompts", "lib.hardware", "paper.studies", "paper.figures", "paper.whatif")
             for name in ("checks", "runtime", "gradients", "verdicts", "replicas", "results")
         },
     }

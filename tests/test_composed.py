@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from lib.checks import ParameterError
-from lib.figures import composed as figures
 from lib.hardware.devices import ORDER
 from lib.hardware.sweep import Sweep
-from lib.studies import composed
-from lib.studies.composed import (
+from paper.figures import composed as figures
+from paper.studies import composed
+from paper.studies.composed import (
     SEVERITIES,
     Composed,
     attempt,
@@ -40,7 +40,7 @@ from lib.studies.composed import (
     weighted,
     worst,
 )
-from lib.studies.perturbation import paired
+from paper.studies.perturbation import paired
 
 TINY = {"seeds": 2, "chips": 2, "steps": 2, "gradients": 2, "device": "cpu", "times": [20, 1e6]}
 

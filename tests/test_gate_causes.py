@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from lib.checks import ParameterError
-from lib.figures import gates as figures
 from lib.prediction import area, joint
-from lib.studies import escape, gap_origin, guide, predictors
-from lib.studies.gate_degradation import GateDegradation
-from lib.studies.gate_value import ADAPTIVE, GateValue
-from lib.studies.gradient_imbalance import GradientImbalance
+from paper.figures import gates as figures
+from paper.studies import escape, gap_origin, guide, predictors
+from paper.studies.gate_degradation import GateDegradation
+from paper.studies.gate_value import ADAPTIVE, GateValue
+from paper.studies.gradient_imbalance import GradientImbalance
 
 TINY = dict(seeds=2, shots=1, test_size=12, device="cpu")
 

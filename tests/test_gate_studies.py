@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 
 from lib.checks import ParameterError
-from lib.figures import prompts as figures
 from lib.prompts import data, gates, learners, tasks
 from lib.prompts.diagnosis import FACTORS
 from lib.runtime import stream
-from lib.studies.gate_degradation import GateDegradation
-from lib.studies.gate_value import GateValue
-from lib.studies.gating import Bench
-from lib.studies.gradient_imbalance import GradientImbalance, gap_before_training
-from lib.studies.learners import Learners
-from lib.studies.world import World
+from paper.figures import prompts as figures
+from paper.studies.gate_degradation import GateDegradation
+from paper.studies.gate_value import GateValue
+from paper.studies.gating import Bench
+from paper.studies.gradient_imbalance import GradientImbalance, gap_before_training
+from paper.studies.learners import Learners
+from paper.studies.world import World
 
 TINY = dict(
     task="texture", learner="coop", gate="length", seeds=2, shots=1, steps=3, test_size=12, device="cpu"

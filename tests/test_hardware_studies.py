@@ -14,10 +14,10 @@ from lib.hardware import networks, sweep
 from lib.hardware.devices import make
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.training import Trainer
-from lib.studies import perturbation as study_module
-from lib.studies import separation
-from lib.studies import variants as study_variants
-from lib.studies.perturbation import (
+from paper.studies import perturbation as study_module
+from paper.studies import separation
+from paper.studies import variants as study_variants
+from paper.studies.perturbation import (
     MOST_STEPS,
     RECIPES,
     Perturbation,
@@ -32,7 +32,7 @@ from lib.studies.perturbation import (
     verdict,
     verdicts,
 )
-from lib.studies.separation import (
+from paper.studies.separation import (
     JOINT,
     SCORES,
     Separation,
@@ -45,7 +45,7 @@ from lib.studies.separation import (
     scores,
     tell,
 )
-from lib.studies.variants import VARIANTS, closer, comparisons
+from paper.studies.variants import VARIANTS, closer, comparisons
 
 WARM_UP = RECIPES["mlp"].warm_up
 TINY = {"seeds": 2, "chips": 3, "steps": 3, "gradients": 4, "device": "cpu"}

@@ -8,7 +8,7 @@ import statistics
 import nbformat
 import pytest
 
-from lib import pages
+from paper.tools import pages
 
 NOTEBOOKS = sorted(pages.NOTEBOOKS.glob("*.ipynb"))
 PROFILES = sorted((pages.ROOT / "profiles").glob("*.yaml"))

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import pages
 from lib.checks import ParameterError
-from lib.figures import crossbar as figures
 from lib.hardware import circuit
 from lib.hardware.crossbars import on_chip
 from lib.hardware.perturbations import PERTURBATIONS, ReadNoise, to_pair
-from lib.studies import operator
-from lib.studies.operator import Operator, exponents, findings, first_layer, look, model, own, same_when_off
+from paper.figures import crossbar as figures
+from paper.studies import operator
+from paper.studies.operator import Operator, exponents, findings, first_layer, look, model, own, same_when_off
+from paper.tools import pages
 
 TINY = {
     "sides": [4, 8],

@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import pages
 from lib.checks import ParameterError
+from paper.tools import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,7 +44,7 @@ def notebook(tmp_path: Path) -> Path:
 def command(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """The command line as a user calls it, from another folder."""
     return subprocess.run(
-        [sys.executable, "-m", "lib.pages", *map(str, words)], cwd=folder, capture_output=True, text=True
+        [sys.executable, "-m", "paper.tools.pages", *map(str, words)], cwd=folder, capture_output=True, text=True
     )
 
 

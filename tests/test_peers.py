@@ -13,11 +13,11 @@ from scipy import integrate, stats
 
 from lib import results
 from lib.checks import ParameterError
-from lib.figures import peers as figures
 from lib.hardware.perturbations import PERTURBATIONS
-from lib.studies import peers
-from lib.studies.base import Result
-from lib.studies.peers import CHANCE, LAWS, READINGS, SECONDS, Peers, aihwkit, devices, findings, published
+from paper.figures import peers as figures
+from paper.studies import peers
+from paper.studies.base import Result
+from paper.studies.peers import CHANCE, LAWS, READINGS, SECONDS, Peers, aihwkit, devices, findings, published
 
 TINY = {"samples": 20_000, "sides": [4, 6], "device": "cpu"}
 

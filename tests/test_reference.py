@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lib import pages, results
+from lib import results
 from lib.checks import ParameterError
-from lib.studies import reference
-from lib.studies.base import Study
-from lib.studies.world import World
+from paper.tools import reference
+from paper.studies.base import Study
+from paper.studies.world import World
+from paper.tools import pages
 
 TINY = dict(task="texture,counting", pictures=24, pretrained="random", device="cpu")
 

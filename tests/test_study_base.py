@@ -11,8 +11,8 @@ import pytest
 
 from lib import checks, runtime
 from lib.checks import ParameterError
-from lib.studies.base import Result, Study
 from lib.verdicts import Finding, Findings, Outcome
+from paper.studies.base import Result, Study
 
 
 @dataclass(frozen=True, kw_only=True)

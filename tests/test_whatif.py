@@ -14,9 +14,9 @@ import pytest
 from ipywidgets.widgets.widget_link import Link
 from PIL import Image
 
-from lib import whatif
 from lib.checks import ParameterError
-from lib.figures import style
+from paper import whatif
+from paper.figures import style
 
 
 def draw(severity: float, rule: str = "autograd") -> plt.Figure:

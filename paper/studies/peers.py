@@ -1,6 +1,6 @@
 """Our models beside the published ones, and beside what another simulator samples from them.
 
-``python benchmarks/peer_aihwkit.py --noise | python -m lib.studies.peers`` keeps a run of aihwkit's noise model in
+``python benchmarks/peer_aihwkit.py --noise | python -m paper.studies.peers`` keeps a run of aihwkit's noise model in
 ``results/peers``, with its versions.
 """
 
@@ -23,9 +23,9 @@ from lib import checks, results, runtime
 from lib.hardware import circuit
 from lib.hardware.devices import FlickerNoise, PhaseChange, ProgrammingNoise
 from lib.hardware.perturbations import T_ZERO, WINDOW, Arrays, Drift, Pair, Perturbation, Tree
-from lib.studies.base import Result, Study, double_precision
-from lib.studies.operator import Operator
 from lib.verdicts import Findings, judge_value
+from paper.studies.base import Result, Study, double_precision
+from paper.studies.operator import Operator
 
 #: Conductances in microsiemens, and seconds since programming: 20 s, an hour and a day on aihwkit's clock, which
 #: starts 20 s after programming.
@@ -252,7 +252,7 @@ def aihwkit() -> tuple[pd.DataFrame, dict]:
     if found is None:
         raise checks.ParameterError(
             "results/peers must hold aihwkit_pcm.csv, but a checkout without it was given: run "
-            "benchmarks/peer_aihwkit.py --noise | python -m lib.studies.peers."
+            "benchmarks/peer_aihwkit.py --noise | python -m paper.studies.peers."
         )
     theirs, origin = found
     # aihwkit cuts a read off at zero and we do not: compare what it draws before it cuts.

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib.figures.style import COLOURS, caption, figure
-from lib.studies.peers import CHANCE, LAWS, SECONDS, curve
+from paper.figures.style import COLOURS, caption, figure
+from paper.studies.peers import CHANCE, LAWS, SECONDS, curve
 
 _TIMES = dict(zip(SECONDS, (("20 s", "blue"), ("1 h", "green"), ("1 d", "purple")), strict=True))
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lib import checks, pages
+from lib import checks
 from lib.prompts.tasks import GRADED
 from lib.results import provenance
 from lib.runtime import resolve_device
-from lib.studies.base import Result, Study
-from lib.studies.escape import PUBLISHED
-from lib.studies.gate_value import ADAPTIVE
-from lib.studies.predictors import SCORES
-from lib.studies.reference import study_of
 from lib.verdicts import Finding, Findings, Outcome
+from paper.studies.base import Result, Study
+from paper.studies.escape import PUBLISHED
+from paper.studies.gate_value import ADAPTIVE
+from paper.studies.predictors import SCORES
+from paper.tools import pages
+from paper.tools.reference import study_of
 
 PAGES = ("gradient_imbalance", "gap_origin", "gate_degradation", "gate_value", "escape", "predictors")
 """Pages that the guide draws on."""

@@ -9,9 +9,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from lib.figures.style import COLOURS, band, caption, figure
-from lib.studies.base import duration
-from lib.studies.operator import View
+from paper.figures.style import COLOURS, band, caption, figure
+from paper.studies.base import duration
+from paper.studies.operator import View
 
 # One scale for every picture of a loss, so that pictures compare: from 0.1 to 100 per cent.
 _LOSS = LogNorm(0.1, 100)

@@ -16,9 +16,9 @@ from lib.prompts.learners import Learner
 from lib.prompts.tasks import Task
 from lib.results import Store, code_version, provenance
 from lib.runtime import resolve_device, stream
-from lib.studies.base import Result
-from lib.studies.gating import CODE, Bench, GateStudy, per_seed
 from lib.verdicts import Findings, judge
+from paper.studies.base import Result
+from paper.studies.gating import CODE, Bench, GateStudy, per_seed
 
 REPORTED = 2.60
 """Magnitude gap in decades that the first source paper is quoted with for its gated MaPLe."""

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lib.figures.style import COLOURS, RINGS, caption, figure, known, rings
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
-from lib.studies.base import duration
-from lib.studies.perturbation import BROKEN, COMPENSATED, DAMAGE, Look
-from lib.studies.separation import JOINT, SCORES
 from lib.verdicts import bootstrap
+from paper.figures.style import COLOURS, RINGS, caption, figure, known, rings
+from paper.studies.base import duration
+from paper.studies.perturbation import BROKEN, COMPENSATED, DAMAGE, Look
+from paper.studies.separation import JOINT, SCORES
 
 RULE_COLOURS = {"unaware": "grey", "autograd": "blue", "straight_through": "orange"}
 RULE_LABELS = {"unaware": "unaware", "autograd": "HAT, autograd", "straight_through": "HAT, straight-through"}

@@ -14,10 +14,10 @@ from lib import checks
 from lib.prompts import tasks, training
 from lib.results import provenance
 from lib.runtime import resolve_device
-from lib.studies.base import Result
-from lib.studies.gate_value import ADAPTIVE
-from lib.studies.gating import Bench, Cell, PromptStudy, Tables, per_seed
 from lib.verdicts import Findings, judge, judge_value
+from paper.studies.base import Result
+from paper.studies.gate_value import ADAPTIVE
+from paper.studies.gating import Bench, Cell, PromptStudy, Tables, per_seed
 
 ESCAPED = 0.02
 """Input information from which a gate counts as having left its starting point."""

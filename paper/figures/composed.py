@@ -12,11 +12,11 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lib.figures.hardware import CLASS_COLOURS, RULE_COLOURS, RULE_LABELS, RULE_MARKS, VERDICT_COLOURS
-from lib.figures.style import COLOURS, RINGS, caption, figure, known, rings
-from lib.studies.base import duration
-from lib.studies.composed import LOSS_ERROR, RECOVERY_ERROR, split
-from lib.studies.perturbation import DAMAGE, NAMES
+from paper.figures.hardware import CLASS_COLOURS, RULE_COLOURS, RULE_LABELS, RULE_MARKS, VERDICT_COLOURS
+from paper.figures.style import COLOURS, RINGS, caption, figure, known, rings
+from paper.studies.base import duration
+from paper.studies.composed import LOSS_ERROR, RECOVERY_ERROR, split
+from paper.studies.perturbation import DAMAGE, NAMES
 
 SHORT = {
     "read_noise": "read noise",

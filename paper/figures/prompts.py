@@ -9,11 +9,11 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from lib.figures.style import COLOURS, RINGS, band, caption, figure, known, rings
 from lib.prompts import tasks, world
 from lib.prompts.diagnosis import FACTORS
 from lib.runtime import stream
 from lib.verdicts import bootstrap
+from paper.figures.style import COLOURS, RINGS, band, caption, figure, known, rings
 
 CELL_COLOURS = ("blue", "vermillion", "green", "purple")
 FACTOR_LABELS = {

@@ -57,7 +57,7 @@ def _imported(name: str, value: object) -> bool:
     return any(
         vars(module).get(name, _imported) is value
         for path, module in list(sys.modules.items())
-        if module is not None and path.partition(".")[0] == "lib"
+        if module is not None and path.partition(".")[0] in ("lib", "paper")
     )
 
 

@@ -12,9 +12,9 @@ from scipy.stats import spearmanr
 from lib.prompts import learners
 from lib.results import provenance
 from lib.runtime import resolve_device
-from lib.studies.base import Result
-from lib.studies.gating import Bench, PromptStudy
 from lib.verdicts import Findings, judge
+from paper.studies.base import Result
+from paper.studies.gating import Bench, PromptStudy
 
 
 @dataclass(frozen=True, kw_only=True)

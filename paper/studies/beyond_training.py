@@ -18,8 +18,9 @@ from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.perturbations import Perturbation as Physics
 from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import severity_of_replicas, tiled
-from lib.studies.base import Result, duration
-from lib.studies.perturbation import (
+from lib.verdicts import Findings, judge
+from paper.studies.base import Result, duration
+from paper.studies.perturbation import (
     CLEAR_DAMAGE,
     COMPENSATED,
     DAMAGE,
@@ -30,7 +31,6 @@ from lib.studies.perturbation import (
     plain,
     recovery,
 )
-from lib.verdicts import Findings, judge
 
 #: The kinds of measures, from what costs least in hardware to what costs most.
 KINDS = ("training", "calibration", "training per chip", "architecture", "circuit")
@@ -109,7 +109,7 @@ class BeyondTraining(HardwareStudy):
     """Measures against the six classes, on ``network`` (batch statistics on the normalised CNN).
 
     ``perturbations`` is "all" or a list of names; other parameters as in
-    :class:`~lib.studies.perturbation.Perturbation`. Every class is measured at every other severity of its grid.
+    :class:`~paper.studies.perturbation.Perturbation`. Every class is measured at every other severity of its grid.
     """
 
     perturbations: object = "all"

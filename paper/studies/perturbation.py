@@ -19,9 +19,9 @@ from lib.hardware.perturbations import Perturbation as Physics
 from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import Trainer
 from lib.replicas import unstack
-from lib.studies.base import Result, Study, double_precision
-from lib.studies.variants import comparisons, variants
 from lib.verdicts import Finding, Findings, Relation, Verdict, bootstrap, judge, judge_value
+from paper.studies.base import Result, Study, double_precision
+from paper.studies.variants import comparisons, variants
 
 
 class Recipe(NamedTuple):
@@ -129,7 +129,7 @@ class Perturbation(HardwareStudy):
     ``gradients`` are numbers of them; ``steps`` are optimiser steps after the fork, for the clean run and the
     hardware-aware runs alike ("auto": as :data:`RECIPES` has them, at most 80 for IR-drop). The unaware baseline is
     always there. ``network`` is trained on ``data``, whose pictures lie in ``root`` where they do not come with the
-    library. ``closer`` adds the variants of the class (:mod:`lib.studies.variants`) and chips known in training.
+    library. ``closer`` adds the variants of the class (:mod:`paper.studies.variants`) and chips known in training.
     """
 
     perturbation: str = "read_noise"

@@ -18,7 +18,7 @@ from lib.prompts import backbone as backbones
 from lib.prompts import data, gates, learners, tasks, training
 from lib.results import Store, code_version
 from lib.runtime import resolve_device
-from lib.studies.base import Study
+from paper.studies.base import Study
 
 CODE = ("prompts", "gradients", "replicas", "runtime", "studies.gating")
 KEYS = ["learner", "gate", "task", "seed"]

@@ -18,8 +18,8 @@ from lib.hardware import circuit, devices
 from lib.hardware.crossbars import OnChip, divert, ideal, mappable, on_chip
 from lib.hardware.perturbations import PERTURBATIONS, WINDOW, Perturbation, seen_weight, to_pair
 from lib.hardware.training import Trainer, tiled
-from lib.studies.base import Result, Study, double_precision, duration
 from lib.verdicts import Finding, Findings, judge, judge_value
+from paper.studies.base import Result, Study, double_precision, duration
 
 #: Volts at a word line for the largest input.
 VOLTS = 0.2

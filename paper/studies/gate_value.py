@@ -11,9 +11,9 @@ from lib import checks
 from lib.prompts import tasks
 from lib.results import provenance
 from lib.runtime import resolve_device
-from lib.studies.base import Result
-from lib.studies.gating import Bench, GateStudy, per_seed
 from lib.verdicts import Findings, Verdict, judge
+from paper.studies.base import Result
+from paper.studies.gating import Bench, GateStudy, per_seed
 
 ADAPTIVE = 2.0
 """Percentage points by which a gate must beat its own mean and its own shuffle to be called adaptive."""

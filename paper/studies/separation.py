@@ -12,8 +12,9 @@ from lib import checks, results, runtime
 from lib.hardware.networks import NETWORKS
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.prediction import area, balanced, held_out, joint
-from lib.studies.base import Result
-from lib.studies.perturbation import (
+from lib.verdicts import Finding, Findings, bootstrap, judge
+from paper.studies.base import Result
+from paper.studies.perturbation import (
     BROKEN,
     CLEAR_DAMAGE,
     COMPENSATED,
@@ -27,7 +28,6 @@ from lib.studies.perturbation import (
     recovery,
     verdict,
 )
-from lib.verdicts import Finding, Findings, bootstrap, judge
 
 #: Classes are compared where they cost about as much: up to this loss it is "moderate", above it "severe".
 SEVERE = 0.5
@@ -55,7 +55,7 @@ JOINT = "three together"
 @dataclass(frozen=True, kw_only=True)
 class Separation(HardwareStudy):
     """All perturbations with their own grids on several networks; parameters as in
-    :class:`~lib.studies.perturbation.Perturbation`.
+    :class:`~paper.studies.perturbation.Perturbation`.
 
     ``perturbations`` is "all" (the six classes) or a list of names, ``networks`` a list of names. The first network
     runs over the whole grid of severities, the others over two of them, one mild and one harsh. What the perturbation

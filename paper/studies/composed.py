@@ -21,8 +21,9 @@ from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import severity_of_replicas, spread, tiled
 from lib.replicas import Tree
-from lib.studies.base import Result, double_precision
-from lib.studies.perturbation import (
+from lib.verdicts import Finding, Findings, Relation, judge
+from paper.studies.base import Result, double_precision
+from paper.studies.perturbation import (
     BROKEN,
     CLEAR_DAMAGE,
     DAMAGE,
@@ -35,7 +36,6 @@ from lib.studies.perturbation import (
     recovery,
     verdict,
 )
-from lib.verdicts import Finding, Findings, Relation, judge
 
 #: One moderate severity of each class: alone it costs a small network between three and twenty points.
 SEVERITIES = {
@@ -122,7 +122,7 @@ class Composed(HardwareStudy):
     :data:`SEVERITIES` ("auto": none). Every class is run alone, all of them together, and all but one; ``pairs``
     says which classes are also paired: "auto" (all but ir_drop, whose circuits take long to solve), "all" or a list
     of names. ``times`` are seconds after programming at which the phase-change chip is looked at. The rest is as in
-    :class:`~lib.studies.perturbation.Perturbation`; ``steps`` "auto" are at most :data:`STEPS`.
+    :class:`~paper.studies.perturbation.Perturbation`; ``steps`` "auto" are at most :data:`STEPS`.
     """
 
     classes: object = tuple(PERTURBATIONS)

@@ -2,9 +2,9 @@
 
 ::
 
-    python -m lib.pages run notebooks/perturbation.ipynb out.ipynb -p perturbation drift -p seeds 3
-    python -m lib.pages refresh [NAME ...]      # execute notebooks/NAME.ipynb in place with its defaults
-    python -m lib.pages check [NAME ...]        # what would make a committed notebook or the profiles fail
+    python -m paper.tools.pages run notebooks/perturbation.ipynb out.ipynb -p perturbation drift -p seeds 3
+    python -m paper.tools.pages refresh [NAME ...]      # execute notebooks/NAME.ipynb in place with its defaults
+    python -m paper.tools.pages check [NAME ...]        # what would make a committed notebook or the profiles fail
 
 Papermill executes; this module adds what it leaves open: parameters are checked before anything is written,
 the output appears under its name only when it is complete, and nothing that changes from run to run or from
@@ -33,8 +33,11 @@ from nbformat import NotebookNode
 
 from lib.checks import ParameterError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "notebooks"
+
+#: The packages of this repository.
+PACKAGES = ("lib", "paper")
 
 #: Lines of code that a cell may have; a page is read by people who came for the answer.
 LONGEST_CELL = 12
@@ -156,7 +159,7 @@ def sources(notebook: Path) -> list[Path]:
     todo = list(_imports(code, ""))
     while todo:
         name = todo.pop()
-        if name != "lib" and not name.startswith("lib."):
+        if name.partition(".")[0] not in PACKAGES:
             continue
         todo += [name.rpartition(".")[0]] if "." in name else []
         path = _module_file(name)
@@ -165,7 +168,7 @@ def sources(notebook: Path) -> list[Path]:
         found.add(path)
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         todo += _imports(path.read_text(encoding="utf-8"), package)
-    packages = {path.parent for path in found} - {ROOT / "lib"}
+    packages = {path.parent for path in found} - {ROOT / name for name in PACKAGES}
     data = {
         path
         for package in packages
@@ -472,7 +475,7 @@ def _prune_command(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 done, 1 failed, 2 refused."""
     parser = argparse.ArgumentParser(
-        prog="python -m lib.pages", description="Run and keep the book's notebooks."
+        prog="python -m paper.tools.pages", description="Run and keep the book's notebooks."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(

@@ -13,10 +13,10 @@ from lib.prediction import area, balanced, held_out, joint
 from lib.prompts import tasks
 from lib.results import provenance
 from lib.runtime import resolve_device
-from lib.studies.base import Result
-from lib.studies.gate_value import ADAPTIVE
-from lib.studies.gating import Bench, Cell, GateStudy
 from lib.verdicts import Findings, judge
+from paper.studies.base import Result
+from paper.studies.gate_value import ADAPTIVE
+from paper.studies.gating import Bench, Cell, GateStudy
 
 TELLS = 0.8
 """Area under the ROC curve from which on a measurement counts as telling."""

@@ -1,6 +1,6 @@
 """Runs studies with the parameters of a profile and keeps their summaries as the reference.
 
-``python -m lib.studies.reference [--profile full] [PAGE ...]``: every page of the profile, or those named.
+``python -m paper.tools.reference [--profile full] [PAGE ...]``: every page of the profile, or those named.
 What is already stored is not computed again; each reference is written as soon as its study is done.
 """
 
@@ -12,14 +12,14 @@ import inspect
 import sys
 from pathlib import Path
 
-from lib import pages
 from lib.checks import ParameterError
-from lib.studies.base import Study
+from paper.studies.base import Study
+from paper.tools import pages
 
 
 def study_of(module: str) -> type[Study]:
-    """The one study that a module of :mod:`lib.studies` exists for: the class it defines that can run."""
-    loaded = importlib.import_module(f"lib.studies.{module}")
+    """The one study that a module of :mod:`paper.studies` exists for: the class it defines that can run."""
+    loaded = importlib.import_module(f"paper.studies.{module}")
     return next(
         kind
         for _, kind in inspect.getmembers(loaded, inspect.isclass)

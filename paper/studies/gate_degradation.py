@@ -11,9 +11,9 @@ from lib.prompts.gates import GATES
 from lib.prompts.learners import POOL
 from lib.results import provenance
 from lib.runtime import resolve_device
-from lib.studies.base import Result
-from lib.studies.gating import KEYS, Bench, GateStudy, per_seed
 from lib.verdicts import Findings, judge
+from paper.studies.base import Result
+from paper.studies.gating import KEYS, Bench, GateStudy, per_seed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,9 @@ from lib.prompts.learners import Learner
 from lib.replicas import Tree
 from lib.results import code_version, provenance
 from lib.runtime import resolve_device, stream
-from lib.studies.base import Result
-from lib.studies.gating import CODE, GateStudy
 from lib.verdicts import Finding, Findings, judge
+from paper.studies.base import Result
+from paper.studies.gating import CODE, GateStudy
 
 #: What is changed, to which values; the one in the middle of each list is where everything starts.
 INTERVENTIONS: dict[str, tuple[float, ...]] = {

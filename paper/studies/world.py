@@ -15,8 +15,8 @@ from lib.prompts import tasks
 from lib.prompts.pretrain import GOALS, ZERO_SHOT
 from lib.results import code_version, provenance
 from lib.runtime import resolve_device, stream
-from lib.studies.base import Result, Study
 from lib.verdicts import Findings, judge_value
+from paper.studies.base import Result, Study
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import ndtr
 
-from lib.figures.prompts import words
-from lib.figures.style import COLOURS, RINGS, band, caption, figure, known, rings
 from lib.verdicts import bootstrap
+from paper.figures.prompts import words
+from paper.figures.style import COLOURS, RINGS, band, caption, figure, known, rings
 
 
 def gap_survey(survey: pd.DataFrame) -> Figure:

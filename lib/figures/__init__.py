@@ -1,4 +1,0 @@
-"""Drawings of the studies' tables; nothing here trains or measures.
-
-:mod:`lib.figures.style` holds the colours and the frame that all figures share.
-"""
