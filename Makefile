@@ -47,8 +47,8 @@ test: $(STAMP) ## run all tests, and every notebook against its stored outputs
 	@OMP_NUM_THREADS=1 python -m pytest $(TESTS) -n $(WORKERS) --no-loadscope-reorder \
 	  --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1200
 
-lint: $(STAMP) ## ruff over the Python code
-	@ruff check .
+lint: $(STAMP) ## the code: style and formatting
+	@ruff check . && ruff format --check .
 
 notebooks: $(STAMP) ## execute notebooks/ (or PAGES="a b") in place with their defaults, and README's picture
 	@python -m paper.tools.pages refresh $(PAGES)

@@ -165,9 +165,7 @@ def columns(name: str, table: pandas.DataFrame, required: Iterable[str]) -> None
     present = [str(column) for column in table.columns]
     missing = [column for column in wanted if column not in present]
     if missing:
-        given = _Verbatim(
-            f"a table without {', '.join(missing)} (it has {', '.join(present) or 'no columns'})"
-        )
+        given = _Verbatim(f"a table without {', '.join(missing)} (it has {', '.join(present) or 'no columns'})")
         raise _refuse(name, f"a table with the columns {', '.join(wanted)}", given)
 
 

@@ -235,9 +235,7 @@ def effective_rank(samples: Tensor) -> float:
     return float(torch.special.entr(energies / total).sum().exp())
 
 
-def jacobian_norm(
-    function: Callable[[Tensor], Tensor], at: Tensor, probes: int, generator: torch.Generator
-) -> float:
+def jacobian_norm(function: Callable[[Tensor], Tensor], at: Tensor, probes: int, generator: torch.Generator) -> float:
     """Frobenius norm of the Jacobian of ``function`` at ``at`` [P], by Hutchinson's estimator.
 
     ‖J‖² = E ‖vᵀJ‖² over Rademacher vectors v on the outputs; the square is unbiased. One backward pass a

@@ -69,9 +69,7 @@ class Optimiser:
         checks.number("warmup_rate", self.warmup_rate, low=0)
         checks.flag("cosine", self.cosine)
         if len(checks.numbers("betas", self.betas, low=0, high=1)) != 2:
-            raise checks.ParameterError(
-                f"betas must be two numbers from 0 to 1, but {self.betas!r} was given."
-            )
+            raise checks.ParameterError(f"betas must be two numbers from 0 to 1, but {self.betas!r} was given.")
         checks.number("eps", self.eps, above=0)
 
     def rate_at(self, step: int) -> float:
@@ -140,9 +138,7 @@ def _along(replicas: Tensor, like: Tensor) -> Tensor:
     return replicas.reshape(-1, *(1,) * (like.dim() - 1))
 
 
-def _multipliers(
-    rates: Rates | None, params: Tree, count: int
-) -> dict[str, float | Tensor]:
+def _multipliers(rates: Rates | None, params: Tree, count: int) -> dict[str, float | Tensor]:
     multipliers: dict[str, float | Tensor] = dict.fromkeys(params, 1.0)
     for name, rate in (rates or {}).items():
         checks.choice("rates", name, params)
@@ -198,9 +194,7 @@ def train(
     counts = {name: value.shape[0] if value.dim() else 0 for name, value in params.items()}
     count = next(iter(counts.values()))
     if count < 1 or set(counts.values()) != {count}:
-        raise checks.ParameterError(
-            f"params must be stacked with one number of replicas, but {counts} was given."
-        )
+        raise checks.ParameterError(f"params must be stacked with one number of replicas, but {counts} was given.")
     if chunk is not None:
         checks.integer("chunk", chunk, low=1)
     current = {name: value.detach().clone() for name, value in params.items()}
@@ -234,9 +228,7 @@ def train(
             diverged_at = torch.where((diverged_at < 0) & ~healthy, index, diverged_at)
             active = diverged_at < 0
             # Selection, not multiplication by zero: 0 * nan would be nan.
-            current = {
-                name: torch.where(_along(active, new), new, current[name]) for name, new in proposed.items()
-            }
+            current = {name: torch.where(_along(active, new), new, current[name]) for name, new in proposed.items()}
             losses.append(torch.where(active, value, torch.nan))
             advance(1)
     return Training(current, torch.stack(losses).cpu(), diverged_at.cpu())

@@ -51,9 +51,7 @@ def code_version(*modules: str) -> str:
         base = home.joinpath(*module.split(".")) if module != "." else _LIBRARY
         files = sorted(base.rglob("*.py")) if base.is_dir() else [base.with_suffix(".py")]
         if not files or not files[0].is_file():
-            raise checks.ParameterError(
-                f"module must be one of lib's modules or packages, but {module!r} was given."
-            )
+            raise checks.ParameterError(f"module must be one of lib's modules or packages, but {module!r} was given.")
         for file in files:
             # Line endings follow the platform of a checkout, not the code.
             source = file.read_bytes().replace(b"\r\n", b"\n")
@@ -75,16 +73,13 @@ def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     raise checks.ParameterError(
-        "configuration must be made of numbers, words, lists and mappings, "
-        f"but a {type(value).__name__} was given."
+        f"configuration must be made of numbers, words, lists and mappings, but a {type(value).__name__} was given."
     )
 
 
 def _name(name: str, given: str) -> str:
     if not isinstance(given, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", given):
-        raise checks.ParameterError(
-            f"{name} must be a plain word (letters, digits, _ . -), but {given!r} was given."
-        )
+        raise checks.ParameterError(f"{name} must be a plain word (letters, digits, _ . -), but {given!r} was given.")
     return given
 
 
@@ -96,9 +91,7 @@ def _tidy(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     tidy = table.infer_objects().reset_index(drop=True)
     for column in tidy.columns:
         if not isinstance(column, str) or column in types:
-            raise checks.ParameterError(
-                f"table must have different words as column names, but {column!r} was given."
-            )
+            raise checks.ParameterError(f"table must have different words as column names, but {column!r} was given.")
         values = tidy[column]
         if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biuf":
             types[column] = values.dtype.name
@@ -443,15 +436,9 @@ def agreement(
         part["difference"] = difference.mask(same, 0.0).fillna(math.inf)
         part["tolerance"] = float(tolerance)
         parts.append(part)
-    cells = (
-        pd.concat(parts, ignore_index=True)
-        if parts
-        else joined.iloc[:0].assign(difference=0.0, tolerance=0.0)
-    )
+    cells = pd.concat(parts, ignore_index=True) if parts else joined.iloc[:0].assign(difference=0.0, tolerance=0.0)
     fits = cells["difference"] <= cells["tolerance"]
     with np.errstate(divide="ignore", invalid="ignore"):
-        excess = np.nan_to_num(
-            cells["difference"].to_numpy() / cells["tolerance"].to_numpy(), nan=0.0, posinf=math.inf
-        )
+        excess = np.nan_to_num(cells["difference"].to_numpy() / cells["tolerance"].to_numpy(), nan=0.0, posinf=math.inf)
     order = np.argsort(-excess, kind="stable")[:20]
     return Agreement(len(cells), int(fits.sum()), cells.iloc[order].reset_index(drop=True))

@@ -223,6 +223,4 @@ class Verdict:
     advice: str
 
     def __str__(self) -> str:
-        return "\n".join(
-            [self.name, *(f"  because {reason}" for reason in self.reasons), f"  advice: {self.advice}"]
-        )
+        return "\n".join([self.name, *(f"  because {reason}" for reason in self.reasons), f"  advice: {self.advice}"])

@@ -38,9 +38,7 @@ class WhatIf(widgets.VBox):
 def png(drawn: Figure, colours: int = 64) -> bytes:
     """The figure as a PNG with at most ``colours`` colours: small, and sharp for lines and text."""
     raw = io.BytesIO()
-    drawn.savefig(
-        raw, format="png", dpi=drawn.dpi, facecolor=drawn.get_facecolor(), metadata={"Software": None}
-    )
+    drawn.savefig(raw, format="png", dpi=drawn.dpi, facecolor=drawn.get_facecolor(), metadata={"Software": None})
     picture = Image.open(raw).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
     small = io.BytesIO()
     picture.save(small, format="png", optimize=True)
@@ -83,13 +81,9 @@ def panels(
         raise checks.ParameterError(f"axes must be one or two parameters, but {len(values)} were given.")
     for name, options in values.items():
         if not options or len({_words(option) for option in options}) < len(options):
-            raise checks.ParameterError(
-                f"axes must be values that differ for {name}, but {options!r} was given."
-            )
+            raise checks.ParameterError(f"axes must be values that differ for {name}, but {options!r} was given.")
     if (count := len(list(itertools.product(*values.values())))) > LIMIT:
-        raise checks.ParameterError(
-            f"axes must be at most {LIMIT} settings together, but {count} were given."
-        )
+        raise checks.ParameterError(f"axes must be at most {LIMIT} settings together, but {count} were given.")
     titles = {name: (labels or {}).get(name, name.replace("_", " ")) for name in values}
     chosen = {name: options.index((start or {}).get(name, options[0])) for name, options in values.items()}
 
@@ -120,9 +114,7 @@ def panels(
         for value in values[name]:
             setting = {**fixed, name: value}
             last = depth == len(names) - 1
-            children.append(
-                _panel(draw(**setting), describe(setting), layout) if last else column(setting, depth + 1)
-            )
+            children.append(_panel(draw(**setting), describe(setting), layout) if last else column(setting, depth + 1))
         stack = widgets.Stack(children, selected_index=chosen[name])
         # The link lives in the page (no kernel): each inner stack follows the inner slider by its own link.
         widgets.jslink((sliders[depth], "index"), (stack, "selected_index"))
@@ -134,9 +126,7 @@ def panels(
     return shown
 
 
-def live(
-    run: Callable[..., Figure], controls: Mapping[str, widgets.Widget], *, button: str = "Run"
-) -> WhatIf:
+def live(run: Callable[..., Figure], controls: Mapping[str, widgets.Widget], *, button: str = "Run") -> WhatIf:
     """Controls and a button that runs ``run(**values)`` in the kernel and shows the figure it returns.
 
     A :class:`~lib.checks.ParameterError` shows as its sentence. A page without a kernel cannot run anything:

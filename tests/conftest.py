@@ -136,9 +136,7 @@ class _References(HTMLParser):
         }:
             self.found.append(given.get("href", ""))
         elif tag != "a":
-            self.found += [
-                given[name] for name in ("src", "data", "poster") if tag != "input" and name in given
-            ]
+            self.found += [given[name] for name in ("src", "data", "poster") if tag != "input" and name in given]
             self.found += [part.split()[0] for part in given.get("srcset", "").split(",") if part.strip()]
         self.found += re.findall(r"url\(([^)]+)\)", given.get("style", ""))
 
@@ -177,9 +175,7 @@ def serve() -> Iterator[Callable[[Path], str]]:
     servers = []
 
     def start(folder: Path) -> str:
-        server = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))
-        )
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
         servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}"

@@ -47,8 +47,7 @@ def test_a_large_open_clip_vit_with_random_weights(pictures):
             pictures[:1], size=(224, 224), mode="bicubic", align_corners=False, antialias=True
         ).clamp(0, 1)
         mean, std = (
-            torch.tensor(v)[:, None, None]
-            for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+            torch.tensor(v)[:, None, None] for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
         )
         image = big.model.encode_image((upright - mean) / std, normalize=True)
         text = big.model.encode_text(open_clip.get_tokenizer("ViT-B-16-quickgelu")(texts), normalize=True)
@@ -80,9 +79,7 @@ def test_a_local_checkpoint_is_loaded(mini, tmp_path, suffix):
     path = tmp_path / f"own.{suffix}"
     state = {name: value.clone() for name, value in mini.model.state_dict().items()}
     if suffix == "pt":
-        torch.save(
-            {"state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}, path
-        )
+        torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}, path)
     else:
         save_file(state, path)
     again = load("miniclip", str(path))

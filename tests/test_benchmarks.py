@@ -24,8 +24,11 @@ def test_the_peer_has_the_same_parameters_and_logits(name, conditional):
     assert sum(value.numel() for value in trained.values()) == sum(learner.counts().values())
     ours = {"context": params["prompt.tokens"][0]}
     if conditional:
-        ours |= {f"network.{at}.{end}": params[f"meta.{key}.{end}"] for at, key in ((0, "in"), (2, "out"))
-                 for end in ("weight", "bias")}
+        ours |= {
+            f"network.{at}.{end}": params[f"meta.{key}.{end}"]
+            for at, key in ((0, "in"), (2, "out"))
+            for end in ("weight", "bias")
+        }
     with torch.no_grad():
         for key, value in trained.items():
             value.copy_(ours[key])

@@ -210,9 +210,7 @@ def test_the_advice_is_the_first_kind_that_gives_half_back(training, calibration
 
 def test_findings_go_both_ways():
     for factor, outcome in ((0.85, "holds"), (0.55, "does not hold")):
-        runs = table(
-            {("vanilla training", "training"): 0.7, ("one factor per layer", "calibration"): factor}
-        )
+        runs = table({("vanilla training", "training"): 0.7, ("one factor per layer", "calibration"): factor})
         found = {finding.claim: str(finding.outcome) for finding in findings(runs)}
         assert found["One factor per layer does more against drift than vanilla training"] == outcome
 

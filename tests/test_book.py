@@ -94,13 +94,9 @@ def test_wings_never_import_each_other():
     }
     for path in (ROOT / "lib").rglob("*.py"):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        kept_from = next(
-            (refused for start, refused in forbidden.items() if f"{module}.".startswith(f"{start}.")), ()
-        )
+        kept_from = next((refused for start, refused in forbidden.items() if f"{module}.".startswith(f"{start}.")), ())
         code = ast.parse(path.read_text(encoding="utf-8"))
-        imported = {
-            alias.name for node in ast.walk(code) if isinstance(node, ast.Import) for alias in node.names
-        }
+        imported = {alias.name for node in ast.walk(code) if isinstance(node, ast.Import) for alias in node.names}
         for node in ast.walk(code):
             if isinstance(node, ast.ImportFrom) and node.module:
                 imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
@@ -123,9 +119,7 @@ def test_offline_check_sees_what_it_must(tmp_path, outside):
         '<script src="//b.example/x.js"></script><img src="x.png" srcset="https://c.example/x.png 2x">'
         '<div style="background:url(http://d.example/x.png)"></div><link rel="canonical" href="https://fine.example">'
     )
-    (tmp_path / "page.css").write_text(
-        "@import 'https://e.example/x.css'; a {src: url('//f.example/x.woff')}"
-    )
+    (tmp_path / "page.css").write_text("@import 'https://e.example/x.css'; a {src: url('//f.example/x.woff')}")
     hosts = sorted(re.search(r"//(\w)\.", found)[1] for found in outside(tmp_path))
     assert hosts == ["a", "b", "c", "d", "e", "f"]
 

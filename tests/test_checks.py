@@ -49,12 +49,8 @@ def test_the_sentence_names_parameter_given_and_allowed():
     assert refused(checks.choice, "gate", "dept", ["length", "depth"]) == (
         "gate must be one of length, depth, but 'dept' was given."
     )
-    assert refused(checks.integer, "shots", 0, 1, 16) == (
-        "shots must be an integer from 1 to 16, but 0 was given."
-    )
-    assert refused(checks.integer, "seeds", -2, 1) == (
-        "seeds must be an integer of at least 1, but -2 was given."
-    )
+    assert refused(checks.integer, "shots", 0, 1, 16) == ("shots must be an integer from 1 to 16, but 0 was given.")
+    assert refused(checks.integer, "seeds", -2, 1) == ("seeds must be an integer of at least 1, but -2 was given.")
     assert refused(checks.number, "rate", 0, above=0) == "rate must be a number above 0, but 0 was given."
     assert refused(checks.number, "x", 2, above=0, high=1) == (
         "x must be a number above 0 and at most 1, but 2 was given."
@@ -119,9 +115,7 @@ def test_numbers_reads_lists_and_strings_alike(values):
     assert checks.numbers("x", values[0]) == expected[:1]
 
 
-@pytest.mark.parametrize(
-    "value", ["", [], "1,a", "1,,2", [1, None], [0.5, 2.0], "nan", None, {"a": 1}, [True]]
-)
+@pytest.mark.parametrize("value", ["", [], "1,a", "1,,2", [1, None], [0.5, 2.0], "nan", None, {"a": 1}, [True]])
 def test_numbers_refuses_every_bad_entry(value):
     refused(checks.numbers, "x", value, 0, 1)
 
@@ -151,8 +145,7 @@ def test_columns_names_what_is_missing():
     checks.columns("reference", table, ["b", "a"])
     sentence = refused(checks.columns, "reference", table, ["a", "c", "d"])
     assert sentence == (
-        "reference must be a table with the columns a, c, d, "
-        "but a table without c, d (it has a, b) was given."
+        "reference must be a table with the columns a, c, d, but a table without c, d (it has a, b) was given."
     )
 
 
@@ -200,9 +193,7 @@ def test_writable_removes_what_it_made_when_the_probe_fails(tmp_path, monkeypatc
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="a superuser may write everywhere"
-)
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="a superuser may write everywhere")
 def test_writable_refuses_a_real_read_only_folder(tmp_path):
     tmp_path.chmod(0o555)
     try:

@@ -72,9 +72,7 @@ def test_torch_and_torchvision_match():
     versions = locked()
     # torchvision is built against one release of torch and names it in its metadata.
     (needed,) = [
-        Requirement(line)
-        for line in metadata.requires("torchvision") or ()
-        if re.match(r"torch\b(?!vision)", line)
+        Requirement(line) for line in metadata.requires("torchvision") or () if re.match(r"torch\b(?!vision)", line)
     ]
     assert needed.specifier.contains(versions["torch"])
 

@@ -163,8 +163,18 @@ def test_all_scores_together_find_what_each_holds_a_part_of():
 
 def test_a_gate_is_adaptive_if_it_beats_both_its_mean_and_its_shuffle():
     rows = [
-        dict(learner="coop", gate="length", task="conflict", strength=1.0, label="Adam", seed=seed, step=step,
-             accuracy_gated=60.0, accuracy_mean=mean, accuracy_shuffled=shuffled)
+        dict(
+            learner="coop",
+            gate="length",
+            task="conflict",
+            strength=1.0,
+            label="Adam",
+            seed=seed,
+            step=step,
+            accuracy_gated=60.0,
+            accuracy_mean=mean,
+            accuracy_shuffled=shuffled,
+        )
         for seed, (mean, shuffled) in enumerate([(50, 50), (59, 50), (50, 59)])
         for step in (0, 1, 8)
     ]
@@ -205,7 +215,8 @@ def test_rules_follow_the_outcomes(found):
     changed = dict(found)
     findings = type(found["gate_value"].findings)(
         type(f)(f.claim, f.criterion, 30.0, (25.0, 35.0), guide.Outcome.DOES_NOT_HOLD, f.unit)
-        if "over its own mean" in f.claim else f
+        if "over its own mean" in f.claim
+        else f
         for f in found["gate_value"].findings
     )
     changed["gate_value"] = type(found["gate_value"])(found["gate_value"].tables, findings)

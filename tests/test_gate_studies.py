@@ -23,9 +23,7 @@ from paper.studies.gradient_imbalance import GradientImbalance, gap_before_train
 from paper.studies.learners import Learners
 from paper.studies.world import World
 
-TINY = dict(
-    task="texture", learner="coop", gate="length", seeds=2, shots=1, steps=3, test_size=12, device="cpu"
-)
+TINY = dict(task="texture", learner="coop", gate="length", seeds=2, shots=1, steps=3, test_size=12, device="cpu")
 
 
 def test_pages_share_their_trainings(tmp_path, monkeypatch):
@@ -204,9 +202,7 @@ def test_longer_prompts_close_the_gap_and_opening_the_gate_widens_it():
 
 
 def test_world_study_reports_chance_for_a_random_backbone(tmp_path):
-    study = World(
-        task="texture,counting", pictures=120, pretrained="random", results=str(tmp_path), device="cpu"
-    )
+    study = World(task="texture,counting", pictures=120, pretrained="random", results=str(tmp_path), device="cpu")
     table = study.run().table.set_index("task")
     for task in ("texture", "counting"):
         assert table.loc[task, "low"] < table.loc[task, "chance"] + 8

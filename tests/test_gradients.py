@@ -34,9 +34,7 @@ class Gaussian:
 
     def draw(self, count: int) -> torch.Tensor:
         size = self.mean.numel()
-        return self.mean + self.spread * torch.randn(
-            count, size, generator=self.generator, dtype=torch.float64
-        )
+        return self.mean + self.spread * torch.randn(count, size, generator=self.generator, dtype=torch.float64)
 
 
 def standard_error(values: np.ndarray) -> float:
@@ -112,9 +110,7 @@ def test_cosine_edges():
 @pytest.mark.parametrize("noise", [1.0, 4.0])
 def test_cosine_of_the_expectation_does_not_fade_with_noise(noise):
     truth = Gaussian(200, noise)
-    values = np.array(
-        [gradients.expected_cosine(truth.draw(16), truth.clean, resamples=2)[0] for _ in range(400)]
-    )
+    values = np.array([gradients.expected_cosine(truth.draw(16), truth.clean, resamples=2)[0] for _ in range(400)])
     plain = np.array([gradients.cosine(truth.draw(16).mean(0), truth.clean) for _ in range(400)])
     assert abs(values.mean() - truth.cosine) < 4 * standard_error(values) + 0.01
     if noise > 2:
@@ -207,9 +203,7 @@ def test_truth_is_one_for_the_true_gradient_and_its_share_for_another():
     expected = float(gradient @ other / other.square().sum())
     assert gradients.truth(objective, at, other, 1e-4) == pytest.approx(expected, abs=1e-6)
     assert gradients.truth(objective, at, torch.zeros(5), 1e-4) == 0.0
-    assert gradients.truth(lambda x: 3.0 * float(x[0]), at.float(), torch.eye(5)[0], 1e-2) == pytest.approx(
-        3, rel=1e-4
-    )
+    assert gradients.truth(lambda x: 3.0 * float(x[0]), at.float(), torch.eye(5)[0], 1e-2) == pytest.approx(3, rel=1e-4)
     with pytest.raises(ParameterError):
         gradients.truth(objective, at, gradient, 0.0)
 
@@ -228,9 +222,7 @@ def test_effective_rank_agrees_with_the_singular_values(shape):
     )
     energy = np.linalg.svd(samples.numpy(), compute_uv=False) ** 2
     share = energy / energy.sum()
-    assert gradients.effective_rank(samples) == pytest.approx(
-        math.exp(-(share * np.log(share)).sum()), rel=1e-9
-    )
+    assert gradients.effective_rank(samples) == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-9)
 
 
 def test_effective_rank_edges():
@@ -244,9 +236,7 @@ def test_jacobian_norm_of_a_linear_map_and_of_a_network():
     found = gradients.jacobian_norm(lambda x: matrix @ x, torch.zeros(7), 1000, generator(1))
     assert found == pytest.approx(float(matrix.norm()), rel=0.04)
     diagonal = torch.diag(torch.arange(1.0, 6.0))
-    assert gradients.jacobian_norm(lambda x: diagonal @ x, torch.ones(5), 1, generator()) == pytest.approx(
-        55**0.5
-    )
+    assert gradients.jacobian_norm(lambda x: diagonal @ x, torch.ones(5), 1, generator()) == pytest.approx(55**0.5)
 
     def network(x):
         return torch.tanh(matrix @ x).reshape(3, 4)

@@ -171,8 +171,9 @@ def test_exact_gradients_of_mapped_arrays_by_finite_differences(shape):
 
     gradients = vmap(grad(function))(g, r_word, r_bit)
     for one, word, bit, gradient in zip(g, r_word, r_bit, gradients, strict=True):
-        near, far = (function(one + h * direction, word, bit) - function(one - h * direction, word, bit)
-                     for h in (0.05, 0.1))
+        near, far = (
+            function(one + h * direction, word, bit) - function(one - h * direction, word, bit) for h in (0.05, 0.1)
+        )
         # The derivative up to the fourth power of the step.
         slope = (8 * near - far) / 0.6
         assert (gradient * direction).sum().item() == pytest.approx(slope.item(), rel=1e-8)
@@ -265,8 +266,10 @@ def first_order(g: torch.Tensor, r: float) -> torch.Tensor:
 
 def test_the_approximation_is_first_order_and_better_than_its_first_order():
     g = conductances(12, 8)
-    errors = [relative(approximate_conductance(g, r, r), effective_conductance(g, r, r, exact=True))
-              for r in (0.5, 1.0, 2.0, 4.0)]
+    errors = [
+        relative(approximate_conductance(g, r, r), effective_conductance(g, r, r, exact=True))
+        for r in (0.5, 1.0, 2.0, 4.0)
+    ]
     # The error over the square of the resistance tends to a constant.
     assert [high / low for low, high in zip(errors, errors[1:], strict=False)] == pytest.approx([4] * 3, rel=0.02)
     plain = [relative(first_order(g, r), effective_conductance(g, r, r, exact=True)) for r in (0.5, 1.0)]
@@ -276,8 +279,10 @@ def test_the_approximation_is_first_order_and_better_than_its_first_order():
 
 def test_the_approximation_of_equal_cells_is_second_order():
     g = torch.full((20, 30), 25.0, dtype=torch.float64)
-    errors = [relative(approximate_conductance(g, r, 3 * r), effective_conductance(g, r, 3 * r, exact=True))
-              for r in (0.05, 0.1)]
+    errors = [
+        relative(approximate_conductance(g, r, 3 * r), effective_conductance(g, r, 3 * r, exact=True))
+        for r in (0.05, 0.1)
+    ]
     assert errors[1] / errors[0] == pytest.approx(8, rel=0.05)
 
 

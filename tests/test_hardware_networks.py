@@ -435,9 +435,7 @@ def test_cifar10_from_the_files_of_torchvision(tmp_path, monkeypatch):
         (base / name).write_bytes(pickle.dumps(content))
         return [name, hashlib.md5((base / name).read_bytes()).hexdigest()]
 
-    batches = [
-        {"data": source.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": [i, 1, 2, 9]} for i in range(3)
-    ]
+    batches = [{"data": source.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": [i, 1, 2, 9]} for i in range(3)]
     names = ["data_batch_1", "data_batch_2", "test_batch"]
     files = [write(name, batch) for name, batch in zip(names, batches, strict=True)]
     meta = write("batches.meta", {"label_names": [f"class {i}" for i in range(10)]})

@@ -371,9 +371,7 @@ def test_variability_spreads_by_sigma_and_stays_in_the_window():
     inputs=st.integers(1, 5),
     seed=st.integers(0, 2**20),
 )
-def test_what_varies_conducts_no_less_than_nothing_and_no_more_than_the_window(
-    low, width, severity, out, inputs, seed
-):
+def test_what_varies_conducts_no_less_than_nothing_and_no_more_than_the_window(low, width, severity, out, inputs, seed):
     window = Window(low, low + width)
     one = Variability(window=window)
     source = runtime.stream(seed, "devices")

@@ -173,9 +173,7 @@ def test_a_held_scale_is_that_of_the_start(start):
     assert not torch.allclose(*largest, rtol=1e-4)
     # In the evaluation it is held too, if the start is known.
     grown = {name: 2 * value for name, value in start.items()}
-    seen, unheld = (
-        MLP.accuracy_on_chips(grown, physics, [0.3], SEEDS, 2, start=given) for given in (start, None)
-    )
+    seen, unheld = (MLP.accuracy_on_chips(grown, physics, [0.3], SEEDS, 2, start=given) for given in (start, None))
     assert not torch.equal(seen, unheld)
 
 
@@ -211,9 +209,7 @@ def test_learned_ranges_begin_at_the_calibrated_ones_and_are_trained(start, rule
     for replica, (severity, i) in enumerate((severity, i) for severity in severities for i in range(2)):
         crossbars = Crossbars(physics, torch.tensor(severity), "autograd", {})
         MLP.network(unstack(start, i), digits().x, crossbars)
-        expected = by_hand(
-            FEW, {**unstack(start, i), **crossbars.calibrated}, physics, rule, severity, SEEDS[i], PLAIN
-        )
+        expected = by_hand(FEW, {**unstack(start, i), **crossbars.calibrated}, physics, rule, severity, SEEDS[i], PLAIN)
         assert_same(trained, replica, expected)
         moved = [not torch.allclose(expected[name], crossbars.calibrated[name], rtol=1e-6) for name in names]
         # Straight-through takes the clean product's gradient, in which there are no ranges.

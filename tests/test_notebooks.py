@@ -69,9 +69,7 @@ def test_profiles_name_known_notebooks_and_parameters(path):
 def test_shared_notebook_defines_no_labels(path):
     (quick,) = [profile for profile in PROFILES if profile.stem == "quick"]
     users = [page for page in pages.profile(quick).values() if page.notebook == path.stem]
-    text = "\n".join(
-        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"
-    )
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
     if len(users) > 1:
         # A label of one notebook would be defined once on each of its pages.
         assert not re.search(r"(?m)^\([\w-]+\)=$|\$\$ *\([\w-]+\)|:name:|:label:", text)

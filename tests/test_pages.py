@@ -87,13 +87,9 @@ def test_refused_parameter_is_one_sentence_and_writes_nothing(notebook, tmp_path
 
 
 def test_refused_output_and_input(notebook, tmp_path):
-    with pytest.raises(
-        ParameterError, match=r"^OUT must be the name of a notebook \(.ipynb\), but .* was given.$"
-    ):
+    with pytest.raises(ParameterError, match=r"^OUT must be the name of a notebook \(.ipynb\), but .* was given.$"):
         pages.run(notebook, tmp_path / "out.txt", {})
-    with pytest.raises(
-        ParameterError, match=r"^OUT must be in a folder that can be written, but .* was given.$"
-    ):
+    with pytest.raises(ParameterError, match=r"^OUT must be in a folder that can be written, but .* was given.$"):
         pages.run(notebook, notebook / "out.ipynb", {})
     with pytest.raises(ParameterError, match=r"^NOTEBOOK must be a file, but .* was given.$"):
         pages.run(tmp_path / "none.ipynb", tmp_path / "out.ipynb", {})
@@ -163,9 +159,7 @@ def clean() -> nbformat.NotebookNode:
     code = nbformat.v4.new_code_cell
     cells = [
         nbformat.v4.new_markdown_cell("# A page"),
-        code(
-            "seeds = 5  # how many\nrates = [0.1, 0.2]", metadata={"tags": ["parameters"]}, execution_count=1
-        ),
+        code("seeds = 5  # how many\nrates = [0.1, 0.2]", metadata={"tags": ["parameters"]}, execution_count=1),
         code(
             "print(seeds)",
             execution_count=2,
@@ -180,9 +174,7 @@ def stream(text: str, name: str = "stdout") -> nbformat.NotebookNode:
 
 
 def display(**data: str) -> nbformat.NotebookNode:
-    return nbformat.v4.new_output(
-        "display_data", data={key.replace("_", "/"): text for key, text in data.items()}
-    )
+    return nbformat.v4.new_output("display_data", data={key.replace("_", "/"): text for key, text in data.items()})
 
 
 def test_checker_accepts_what_is_in_order():

@@ -216,10 +216,7 @@ def test_pictures_do_not_influence_each_other(mini, batch, name, kind):
     with torch.no_grad():
         together = learner.logits(params, batch["features"], batch["patches"])
         alone = torch.cat(
-            [
-                learner.logits(params, batch["features"][i : i + 1], batch["patches"][i : i + 1])
-                for i in range(6)
-            ]
+            [learner.logits(params, batch["features"][i : i + 1], batch["patches"][i : i + 1]) for i in range(6)]
         )
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
@@ -359,9 +356,7 @@ def test_changing_one_factor_moves_the_gap_by_what_the_chain_says(mini, batch):
 def test_gate_statistics_in_closed_form():
     labels = torch.tensor([0, 0, 1, 1] * 50)
     constant = gate_statistics(torch.full((200, 3), 0.3), labels)
-    assert constant["information"] == pytest.approx(0, abs=1e-12) and constant["spread"] == pytest.approx(
-        0, abs=1e-7
-    )
+    assert constant["information"] == pytest.approx(0, abs=1e-12) and constant["spread"] == pytest.approx(0, abs=1e-7)
     assert constant["class_share"] == 0
     switch = gate_statistics(labels.double()[:, None], labels)
     assert switch["information"] == pytest.approx(1) and switch["class_share"] == pytest.approx(1)

@@ -9,10 +9,9 @@ import pytest
 
 from lib import results
 from lib.checks import ParameterError
-from paper.tools import reference
 from paper.studies.base import Study
 from paper.studies.world import World
-from paper.tools import pages
+from paper.tools import pages, reference
 
 TINY = dict(task="texture,counting", pictures=24, pretrained="random", device="cpu")
 

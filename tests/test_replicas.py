@@ -55,9 +55,7 @@ def single(replica: int, optimiser: Optimiser, rates=None, loss=loss):
     factors = {name: float((rates or {}).get(name, 1.0)) for name in params}
     groups = [{"params": [value], "factor": factors[name]} for name, value in params.items()]
     if optimiser.name == "sgd":
-        peer = torch.optim.SGD(
-            groups, lr=1.0, momentum=optimiser.momentum, weight_decay=optimiser.weight_decay
-        )
+        peer = torch.optim.SGD(groups, lr=1.0, momentum=optimiser.momentum, weight_decay=optimiser.weight_decay)
     else:
         peer = torch.optim.Adam(
             groups, lr=1.0, betas=optimiser.betas, eps=optimiser.eps, weight_decay=optimiser.weight_decay

@@ -133,9 +133,7 @@ def test_the_code_version_follows_the_named_sources_only(library):
     (library / "one.py").write_bytes(b"# one.py\r\n")
     assert results.code_version("one") == before["one",]
     (library / "two.py").write_text("# changed\n")
-    assert (
-        results.code_version("one", "wing") == before["one", "wing"] and results.code_version() != before[()]
-    )
+    assert results.code_version("one", "wing") == before["one", "wing"] and results.code_version() != before[()]
     (library / "wing" / "deep" / "three.py").write_text("# changed\n")
     assert results.code_version("one") == before["one",]
     for names in (("wing",), ("one", "wing"), ("wing.deep.three",)):
@@ -264,9 +262,7 @@ def test_a_damaged_result_is_refused_and_then_computed_again(tmp_path, damage):
     with pytest.raises(DamagedResult) as caught:
         store.get("study", CONFIG)
     sentence = str(caught.value)
-    assert sentence.startswith("The stored result study/") and sentence.endswith(
-        "; delete it or run it again."
-    )
+    assert sentence.startswith("The stored result study/") and sentence.endswith("; delete it or run it again.")
     assert str(tmp_path) not in sentence
     found = store.get_or_run("study", CONFIG, table, device="cpu", seeds=[0])
     pd.testing.assert_frame_equal(found, table(), check_exact=True)
@@ -311,9 +307,7 @@ def test_provenance_can_be_published():
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-    run = subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True
-    )
+    run = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return run.stdout.strip()
 
 

@@ -38,9 +38,7 @@ def test_an_absent_device_names_what_there_is(monkeypatch, device):
     without_gpu(monkeypatch)
     with pytest.raises(ParameterError) as caught:
         runtime.resolve_device(device)
-    assert str(caught.value) == (
-        f"device must be one that this machine offers (auto, cpu), but '{device}' was given."
-    )
+    assert str(caught.value) == (f"device must be one that this machine offers (auto, cpu), but '{device}' was given.")
 
 
 def test_auto_takes_a_gpu_when_there_is_one(monkeypatch):
@@ -68,9 +66,7 @@ def test_a_stream_is_the_same_every_time_and_differs_from_every_other():
     ]
     seeds = [0, 1, -1, 2**40]
     drawn = {
-        (seed, n): tuple(torch.rand(4, generator=runtime.stream(seed, *n)).tolist())
-        for seed in seeds
-        for n in names
+        (seed, n): tuple(torch.rand(4, generator=runtime.stream(seed, *n)).tolist()) for seed in seeds for n in names
     }
     assert len(set(drawn.values())) == len(seeds) * len(names)
     for (seed, n), values in drawn.items():
@@ -138,9 +134,7 @@ def test_progress_from_a_kernel_goes_to_the_terminal_and_not_to_the_cell(tmp_pat
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     command = [sys.executable, str(script)]
-    run = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=inherited, text=True, env=environment, timeout=900
-    )
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=inherited, text=True, env=environment, timeout=900)
     os.close(inherited)
     watcher.join(timeout=60)
     os.close(terminal)

@@ -61,8 +61,7 @@ def test_an_unknown_parameter_is_one_sentence(value):
     with pytest.raises(ParameterError) as caught:
         Example.from_notebook(notebook(shost=value, shots=0))
     assert str(caught.value) == (
-        "shost is not a parameter of this notebook; "
-        "the parameters are device, results, task, shots, severities."
+        "shost is not a parameter of this notebook; the parameters are device, results, task, shots, severities."
     )
 
 

@@ -107,9 +107,7 @@ def example() -> Findings:
     return Findings(
         [
             Finding("gates <collapse>", "mean > 2 decades", 2.6181, (2.5, 2.7), Outcome.HOLDS, "decades"),
-            Finding(
-                "gates help", "mean > 0 points", -0.123456, (-1.0, math.inf), Outcome.INCONCLUSIVE, "points"
-            ),
+            Finding("gates help", "mean > 0 points", -0.123456, (-1.0, math.inf), Outcome.INCONCLUSIVE, "points"),
             Finding("gates differ", "ratio < 1", math.nan, (math.nan, math.nan), Outcome.DOES_NOT_HOLD),
         ]
     )

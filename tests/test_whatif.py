@@ -123,11 +123,7 @@ def test_live_runs_on_the_button_and_says_what_it_refuses():
     assert asked == [0.5] and re.fullmatch(r"\d+\.\d s", status.value) and not button.disabled
     control.value = 2.0
     button.click()
-    assert (
-        asked == [0.5]
-        and status.value == "severity must be at most 1, but 2.0 was given."
-        and not button.disabled
-    )
+    assert asked == [0.5] and status.value == "severity must be at most 1, but 2.0 was given." and not button.disabled
     assert plt.get_fignums() == []
 
 
@@ -143,9 +139,7 @@ def test_style_leaves_the_rest_of_matplotlib_alone():
 def test_caption_is_inside_the_figure_and_below_the_axes():
     drawn, axes = style.figure(4, 3)
     axes.set(xlabel="step")
-    style.caption(
-        drawn, "The gap stays open over the whole of training and closes only with another rule. " * 2
-    )
+    style.caption(drawn, "The gap stays open over the whole of training and closes only with another rule. " * 2)
     drawn.draw_without_rendering()
     text = drawn._supxlabel.get_window_extent()
     assert text.x0 >= 0 and text.y0 >= 0 and text.x1 <= drawn.bbox.x1 + 1

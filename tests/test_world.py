@@ -73,10 +73,7 @@ def test_area_follows_geometry():
     """A square of half-side 0.82 r covers (1.64 r)^2 pixels, a ring pi((0.94 r)^2 - (0.42 r)^2)."""
     radius = world.RADII[2]
     square = [object_mask(world.render(one(), stream(k, "area"))[0], "red").sum().item() for k in range(24)]
-    ring = [
-        object_mask(world.render(one(shape="ring"), stream(k, "area"))[0], "red").sum().item()
-        for k in range(24)
-    ]
+    ring = [object_mask(world.render(one(shape="ring"), stream(k, "area"))[0], "red").sum().item() for k in range(24)]
     assert sum(square) / 24 == pytest.approx((1.64 * radius) ** 2, rel=0.08)
     assert sum(ring) / 24 == pytest.approx(torch.pi * radius**2 * (0.94**2 - 0.42**2), rel=0.08)
 
@@ -102,9 +99,7 @@ def test_position_moves_the_object(place):
 
 
 def test_textures_differ_and_solid_is_solid():
-    pictures = {
-        t: world.render(one(texture=t, style="clean"), stream(0, "texture"))[0] for t in world.TEXTURES
-    }
+    pictures = {t: world.render(one(texture=t, style="clean"), stream(0, "texture"))[0] for t in world.TEXTURES}
     inside = (slice(None), slice(12, 20), slice(12, 20))
     assert pictures["solid"][inside].std(dim=(1, 2)).max() < 0.05
     for name, picture in pictures.items():
@@ -206,9 +201,7 @@ def test_few_shot_sets_have_their_size_and_seeds_differ_but_share_the_test_set(n
 def test_labels_are_true():
     labels = torch.arange(24)
     _, scenes = tasks.get("held_out").draw(labels, stream(0, "t"))
-    pairs = [
-        (world.SHAPES[s], world.COLOUR_NAMES[c]) for s, c in zip(scenes.shape, scenes.colour, strict=True)
-    ]
+    pairs = [(world.SHAPES[s], world.COLOUR_NAMES[c]) for s, c in zip(scenes.shape, scenes.colour, strict=True)]
     assert pairs == list(world.HELD_OUT)
     _, scenes = tasks.get("synonyms").draw(torch.arange(12), stream(0, "t"))
     assert [world.SYNONYMS[world.SHAPES[s]] for s in scenes.shape] == list(tasks.get("synonyms").names)

@@ -266,9 +266,7 @@ def divert(layers: dict[str, nn.Module], product: Callable[[], Product]) -> Call
 class OnChip:
     """A module on a chip, for as long as :func:`on_chip` lasts. Draws every read anew, the chip when it is asked to."""
 
-    def __init__(
-        self, perturbation: Perturbation, severity: object, rule: str, generator: torch.Generator
-    ) -> None:
+    def __init__(self, perturbation: Perturbation, severity: object, rule: str, generator: torch.Generator) -> None:
         self.perturbation, self.rule, self.generator = perturbation, checks.choice("rule", rule, RULES), generator
         self.severity = torch.tensor(perturbation.check(severity))
         self._numbers: Tree = {}

@@ -313,9 +313,7 @@ def _tower(
     return _block(last, insert(len(early), x) if insert and early else x, last_mask, read)
 
 
-def _block(
-    block: nn.Module, x: Tensor, mask: Tensor | None, read: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
+def _block(block: nn.Module, x: Tensor, mask: Tensor | None, read: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """One of open_clip's residual attention blocks on [..., T, width].
 
     Written out because ``nn.MultiheadAttention`` accepts neither extra leading dimensions nor, in all torch

@@ -76,7 +76,6 @@ class Recipe:
         even = [round(i * (self.steps - 1) / (RECORDS - len(early))) for i in range(RECORDS - len(early) + 1)]
         return sorted({step for step in [*early, *even] if step < self.steps})
 
-
     def watched(self) -> list[int]:
         """Steps at which the gate's values are measured: 0 and ten in every decade."""
         if not self.watch:
@@ -162,9 +161,7 @@ class Data:
 def _padded(tensors: Sequence[Tensor], value: float = 0) -> Tensor:
     """Stacked along a new first dimension, shorter ones filled up along their own first."""
     longest = max(len(tensor) for tensor in tensors)
-    return torch.stack(
-        [torch.cat([t, t.new_full((longest - len(t), *t.shape[1:]), value)]) for t in tensors]
-    )
+    return torch.stack([torch.cat([t, t.new_full((longest - len(t), *t.shape[1:]), value)]) for t in tensors])
 
 
 def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
@@ -385,9 +382,7 @@ def _rates(
     return lambda step: dict.fromkeys(names, torch.where(step < start, 0.0, rate))
 
 
-def _balance(
-    learner: Learner, settings: Sequence[Setting], device: torch.device
-) -> Callable[[Tree], Tree] | None:
+def _balance(learner: Learner, settings: Sequence[Setting], device: torch.device) -> Callable[[Tree], Tree] | None:
     """Scales the gate's gradient to the norm of the prompts' gradient, in the replicas that ask for it."""
     if not any(setting.balance for setting in settings):
         return None
@@ -539,9 +534,7 @@ def _groups(count: int, size: int = 8) -> list[slice]:
     return [slice(start, start + size) for start in range(0, count, size)]
 
 
-def _logits(
-    learner: Learner, data: Data, params: Tree, values: Tensor | None, part: slice, batch: int = 60
-) -> Tensor:
+def _logits(learner: Learner, data: Data, params: Tree, values: Tensor | None, part: slice, batch: int = 60) -> Tensor:
     """Logits [r, N', K] on the test pictures for some replicas, with gate ``values`` [R, N', U] or [R, U]."""
     some = {name: value[part] for name, value in params.items()}
     constants = {name: value[part] for name, value in data.constants.items()}

@@ -115,8 +115,7 @@ def selection_usage(gates: pd.DataFrame, pool: int) -> Figure:
     told = ", ".join(f"{value:.1f} by {words(name)}" for name, value in last.items())
     caption(
         drawn,
-        f"Of {pool} entries (dotted), after training {told} are in use. Mean over tasks; bands: 95 % "
-        "over seeds.",
+        f"Of {pool} entries (dotted), after training {told} are in use. Mean over tasks; bands: 95 % over seeds.",
     )
     return drawn
 
@@ -161,8 +160,14 @@ def intervention_bars(looks: pd.DataFrame, adaptive: float, reference: pd.DataFr
         works = low > adaptive
         axis.barh(place, values.mean(), color=COLOURS["blue" if works else "grey"], height=0.62)
         axis.plot([low, high], [place, place], color=COLOURS["black"], lw=1)
-        axis.plot(own[(own["intervention"] == name) & (own["step"] == first)]["over_mean"].mean(), place, "|",
-                  color=COLOURS["orange"], ms=10, mew=2)
+        axis.plot(
+            own[(own["intervention"] == name) & (own["step"] == first)]["over_mean"].mean(),
+            place,
+            "|",
+            color=COLOURS["orange"],
+            ms=10,
+            mew=2,
+        )
     there = kept.groupby("intervention")["over_mean"].mean()
     if len(there):
         rings(axis, there, [order.index(name) for name in there.index], "black")
@@ -174,8 +179,7 @@ def intervention_bars(looks: pd.DataFrame, adaptive: float, reference: pd.DataFr
         drawn,
         f"{int(works.sum())} of {len(order)} ways to train the same gate on the same task make it worth more than "
         f"{adaptive:g} points (dashed); grey: the interval over seeds does not clear that. Orange: after {first:g} "
-        "steps."
-        + (RINGS if len(kept) else ""),
+        "steps." + (RINGS if len(kept) else ""),
     )
     return drawn
 
@@ -196,9 +200,15 @@ def escape_law(escapes: pd.DataFrame, law: pd.DataFrame) -> Figure:
     drawn_points = means[means["left"] > 0].sort_values("behind")
     for place, (name, row) in enumerate(drawn_points.iterrows()):
         # Neighbours are labelled on alternating sides, or they would cover each other.
-        axis.annotate(name.removeprefix("gate rate "), (row["behind"], row["escape"]), fontsize=7, va="center",
-                      xytext=(6, 0) if place % 2 else (-6, 0), ha="left" if place % 2 else "right",
-                      textcoords="offset points")
+        axis.annotate(
+            name.removeprefix("gate rate "),
+            (row["behind"], row["escape"]),
+            fontsize=7,
+            va="center",
+            xytext=(6, 0) if place % 2 else (-6, 0),
+            ha="left" if place % 2 else "right",
+            textcoords="offset points",
+        )
     fitted = law.iloc[0]
     if np.isfinite(fitted["slope"]) and len(drawn_points):
         x = np.linspace(drawn_points["behind"].min() - 0.3, drawn_points["behind"].max() + 0.3, 30)
@@ -231,8 +241,13 @@ def forecast(law: pd.DataFrame, gap: float, rate: float, steps: int = 100) -> Fi
     drawn, axis = figure(6.4, 3.2)
     axis.plot(grid, 100 * chance(grid), color=COLOURS["blue"], lw=1.8)
     axis.axvline(steps, color=COLOURS["vermillion"], ls="--", lw=1.2)
-    axis.set(xscale="log", xlabel="optimiser steps", ylabel="gates that have left (%)", ylim=(-2, 102),
-             title=f"gap {gap:g} decades, gate rate x {rate:g}")
+    axis.set(
+        xscale="log",
+        xlabel="optimiser steps",
+        ylabel="gates that have left (%)",
+        ylim=(-2, 102),
+        title=f"gap {gap:g} decades, gate rate x {rate:g}",
+    )
     half = 10 ** (fitted["slope"] * behind + fitted["intercept"])
     caption(
         drawn,
@@ -253,8 +268,15 @@ def escape_map(looks: pd.DataFrame, boundary: pd.DataFrame, adaptive: float) -> 
         means = part.pivot_table(index="strength", columns="step", values="over_mean")
         shown = axis.imshow(means.to_numpy(), cmap="cividis", vmin=0, vmax=top, aspect="auto", origin="lower")
         for (row, column), value in np.ndenumerate(means.to_numpy()):
-            axis.text(column, row, f"{value + 0.0:.0f}".replace("-0", "0"), ha="center", va="center", fontsize=9,
-                      color="white" if value < 0.55 * top else "black")
+            axis.text(
+                column,
+                row,
+                f"{value + 0.0:.0f}".replace("-0", "0"),
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if value < 0.55 * top else "black",
+            )
         line = boundary[boundary["intervention"] == name]
         steps = np.log10(means.columns.to_numpy(dtype=float))
         columns = np.interp(np.log10(line["steps"]), steps, np.arange(len(steps)), left=np.nan, right=np.nan)
@@ -276,8 +298,11 @@ def escape_map(looks: pd.DataFrame, boundary: pd.DataFrame, adaptive: float) -> 
     return drawn
 
 
-MOMENTS = {"before": ("before the first step", "sky"), "early": ("after an eighth of the steps", "orange"),
-           "late": ("after the last step", "blue")}
+MOMENTS = {
+    "before": ("before the first step", "sky"),
+    "early": ("after an eighth of the steps", "orange"),
+    "late": ("after the last step", "blue"),
+}
 
 
 def roc_areas(

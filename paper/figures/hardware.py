@@ -102,8 +102,7 @@ def accuracy(table: pd.DataFrame, physics: Perturbation, reference: pd.DataFrame
     caption(
         drawn,
         f"What {physics.title} costs and what training wins back. Lines: mean over {table.seed.nunique()} seeds and "
-        f"{shown}; {int(table.steps.iloc[0])} optimiser steps in all."
-        + (RINGS if len(kept) else ""),
+        f"{shown}; {int(table.steps.iloc[0])} optimiser steps in all." + (RINGS if len(kept) else ""),
     )
     return drawn
 
@@ -205,9 +204,7 @@ def variants(table: pd.DataFrame | None, physics: Perturbation) -> Figure:
         axis.text(0, 0.5, f"There are no variants of {physics.title.lower()} with these parameters.", va="center")
         return drawn
     severities, labels = _severities(table), list(dict.fromkeys(table.variant))
-    drawn, axes = figure(
-        9.0, 0.42 * len(labels) + 1.5, columns=len(severities), sharey=True, squeeze=False
-    )
+    drawn, axes = figure(9.0, 0.42 * len(labels) + 1.5, columns=len(severities), sharey=True, squeeze=False)
     for axis, severity in zip(axes[0], severities, strict=True):
         here = table[table.severity == severity]
         axis.axvline(100 * here.clean.mean(), color=COLOURS["black"], ls="--", lw=1.2)

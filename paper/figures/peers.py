@@ -26,8 +26,15 @@ def _law(axis: Axes, law: str, statistics: pd.DataFrame, peers: pd.DataFrame) ->
             axis.plot(line.g, line[statistic] / (line.g if relative else 1), color=COLOURS[colour], lw=1.4)
             here = own[(own.seconds == seconds) & (own.statistic == statistic)]
             unit = here.g if relative else 1
-            axis.errorbar(here.g, here.sampled / unit, yerr=CHANCE * here.error / unit, fmt="o", ms=4, capsize=2,
-                          color=COLOURS[colour])
+            axis.errorbar(
+                here.g,
+                here.sampled / unit,
+                yerr=CHANCE * here.error / unit,
+                fmt="o",
+                ms=4,
+                capsize=2,
+                color=COLOURS[colour],
+            )
             there = peers[(peers.law == law) & (peers.seconds == seconds) & (peers.statistic == statistic)]
             axis.plot(there.g, there.peer / (there.g if relative else 1), "x", color=COLOURS["vermillion"], ms=7)
             if law == "drift":
@@ -80,8 +87,17 @@ def chips(peers: pd.DataFrame) -> Figure:
         for seconds, (words, colour) in _TIMES.items():
             here = table[(table.seconds == seconds) & (table.statistic == statistic)]
             error = 100 * CHANCE * here.error / here.peer
-            axis.errorbar(here.g, 100 * here.deviation, yerr=error, fmt="o-", ms=4, lw=1.2, capsize=3,
-                          color=COLOURS[colour], label=words)
+            axis.errorbar(
+                here.g,
+                100 * here.deviation,
+                yerr=error,
+                fmt="o-",
+                ms=4,
+                lw=1.2,
+                capsize=3,
+                color=COLOURS[colour],
+                label=words,
+            )
         axis.set(title=title, xlabel="target conductance (µS)")
     axes[0].set_ylabel("ours over aihwkit's − 1 (%)")
     axes[0].legend(frameon=False, fontsize=8, loc="upper right", title="after programming", title_fontsize=8)
@@ -90,7 +106,6 @@ def chips(peers: pd.DataFrame) -> Figure:
     told = apart if spread > 2 else "agree, as every law does alone"
     caption(
         drawn,
-        f"Programmed, drifted and read: whole devices {told}. Bars: ±{CHANCE:g} "
-        "standard errors of the difference.",
+        f"Programmed, drifted and read: whole devices {told}. Bars: ±{CHANCE:g} standard errors of the difference.",
     )
     return drawn

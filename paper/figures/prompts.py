@@ -197,9 +197,7 @@ def gates_over_training(gates: pd.DataFrame) -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel("optimiser step")
     axes[0, 0].axhline(1, color=COLOURS["black"], ls=":", lw=1)
-    axes[0, 0].annotate(
-        "a gate that switches", (0, 1), xytext=(2, -10), textcoords="offset points", fontsize=8
-    )
+    axes[0, 0].annotate("a gate that switches", (0, 1), xytext=(2, -10), textcoords="offset points", fontsize=8)
     axes[0, 1].legend(frameon=False, fontsize=8)
     first, last = _ends(gates, "information")
     caption(
@@ -319,9 +317,7 @@ def gallery(names: Sequence[str], columns: int = 6) -> Figure:
             axis.set_xticks([]), axis.set_yticks([])
             axis.set_title(task.names[int(label)].removesuffix(" thing"), fontsize=7, loc="center", pad=2)
         row[0].set_ylabel(words(name), fontsize=8)
-    caption(
-        drawn, f"One row per task, {world.SIZE} x {world.SIZE} pixels each; above every picture its label."
-    )
+    caption(drawn, f"One row per task, {world.SIZE} x {world.SIZE} pixels each; above every picture its label.")
     return drawn
 
 

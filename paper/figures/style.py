@@ -72,8 +72,9 @@ def figure(
     The style is applied while the axes are made and nothing global changes.
     """
     with plt.rc_context(_STYLE):
-        drawn = plt.figure(FigureClass=_Drawing, figsize=(width, height), dpi=DPI, layout="constrained",
-                           facecolor="white")
+        drawn = plt.figure(
+            FigureClass=_Drawing, figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white"
+        )
         axes = drawn.subplots(rows, columns, **subplots)
     # The cell shows what it returns; pyplot is not to show it a second time.
     plt.close(drawn)

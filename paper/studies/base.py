@@ -160,6 +160,4 @@ class Study:
 
     def write_reference(self, result: Result) -> None:
         """Keep this run as the reference, with its provenance and its parameters."""
-        write_reference(
-            self.reference_name(), self.summary(result), {**result.provenance, "parameters": self.config()}
-        )
+        write_reference(self.reference_name(), self.summary(result), {**result.provenance, "parameters": self.config()})

@@ -205,9 +205,7 @@ class GapOrigin(GateStudy):
 
 
 def _close(claim: str, part: pd.DataFrame, column: str) -> Finding:
-    return judge(
-        claim, part.groupby("seed")[column].mean().tolist(), "<", CLOSE, unit="decades", name="mean error"
-    )
+    return judge(claim, part.groupby("seed")[column].mean().tolist(), "<", CLOSE, unit="decades", name="mean error")
 
 
 #: The factors that an intervention is meant to change, and what it does in words.

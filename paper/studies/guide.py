@@ -62,7 +62,6 @@ class Guide(Study):
             provenance(resolve_device(self.device), max(study.seeds for study in studies.values()), seconds),
         )
 
-
     @staticmethod
     def tally(result: Result) -> pd.DataFrame:
         """How many claims were put to the test on each page."""

@@ -337,9 +337,7 @@ class View:
         return float(1 - self.output.sum() / self.ideal.sum())
 
 
-def view(
-    g: Tensor, volts: Tensor, r_word: float, r_bit: float, meant: Tensor, seen: Tensor, unit: str
-) -> View:
+def view(g: Tensor, volts: Tensor, r_word: float, r_bit: float, meant: Tensor, seen: Tensor, unit: str) -> View:
     """The array ``g`` [m, n] driven by ``volts`` [m]."""
     nodes = circuit.node_voltages(g, r_word, r_bit, volts)
     tensors = (volts, g, *nodes, volts.to(g) @ g, meant, seen)

@@ -91,9 +91,7 @@ class Peers(Study):
         sampled = store.get_or_run(
             "peers_statistics", given, partial(_sampled, self, device), device=device, seeds=[self.seed]
         )
-        read = store.get_or_run(
-            "peers_readings", given, partial(_readings, self), device="cpu", seeds=[self.seed]
-        )
+        read = store.get_or_run("peers_readings", given, partial(_readings, self), device="cpu", seeds=[self.seed])
         given = {"sides": self.sides, "code": code}
         wires = store.get_or_run("peers_wires", given, partial(_wires, self, device), device=device, seeds=[0])
         statistics = _against_published(sampled)
@@ -265,9 +263,9 @@ def _against_peer(sampled: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """Every moment that both sampled; the standard error is that of the difference."""
     table = sampled.merge(theirs.rename(columns={"value": "peer"}), on=_KEYS)
     error = table.error * np.sqrt(1 + table.samples / table["count"])
-    return table.assign(
-        error=error, z=(table.sampled - table.peer) / error, deviation=table.sampled / table.peer - 1
-    )[[*_KEYS, "sampled", "peer", "error", "z", "deviation"]]
+    return table.assign(error=error, z=(table.sampled - table.peer) / error, deviation=table.sampled / table.peer - 1)[
+        [*_KEYS, "sampled", "peer", "error", "z", "deviation"]
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------- readings

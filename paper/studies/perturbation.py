@@ -106,9 +106,7 @@ class HardwareStudy(Study):
 
 
 @cache
-def _fork(
-    network: str, data: str, root: str, seeds: int, recipe: Recipe, steps: int, device: torch.device
-) -> Fork:
+def _fork(network: str, data: str, root: str, seeds: int, recipe: Recipe, steps: int, device: torch.device) -> Fork:
     """One fork for all studies of a process that begin there."""
     trainer = Trainer.named(network, data, root, recipe.batch)
     return Fork(trainer, range(seeds), recipe.warm_up, steps, device)
@@ -278,9 +276,7 @@ def on_known_chips(accuracy: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     return paired(pd.concat([first, known], ignore_index=True))
 
 
-def summarise(
-    accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per network, perturbation, rule and severity: seeds joined, recovery, verdict, median diagnostics.
 
     ``known`` is the recovery by vanilla training on the chip itself, where that was run.

@@ -140,9 +140,7 @@ _CLAIMS: dict[str, tuple[Claim, ...]] = {
         ),
     ),
     "stuck_at": (
-        Claim(
-            "Stuck on costs more than stuck off, by at least 5 points", "all off", "all on", ">=", 5, "unaware"
-        ),
+        Claim("Stuck on costs more than stuck off, by at least 5 points", "all off", "all on", ">=", 5, "unaware"),
         Claim(
             "Clusters cost at most a point more than scattered faults",
             *("half on, half off", "in clusters of 4 x 4", "<=", 1, "unaware"),
@@ -169,9 +167,7 @@ _CLAIMS: dict[str, tuple[Claim, ...]] = {
             "The best quantile beats the largest current by at least 5 points without training",
             *("best quantile", "largest", ">=", 5, "unaware"),
         ),
-        Claim(
-            "Learning the range beats the quantile by at least 1 point", "learned", "quantile .99", ">=", 1
-        ),
+        Claim("Learning the range beats the quantile by at least 1 point", "learned", "quantile .99", ">=", 1),
     ),
 }
 

@@ -72,15 +72,10 @@ def profile(path: Path) -> dict[str, Page]:
         known = ", ".join(sorted(found.stem for found in path.parent.glob("*.yaml")))
         raise ParameterError(f"PROFILE must be one of {known}, but {path.stem!r} was given.")
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))["pages"]
-    pages = {
-        name: Page(name, **{**entry, "after": tuple(entry.get("after", ()))})
-        for name, entry in entries.items()
-    }
+    pages = {name: Page(name, **{**entry, "after": tuple(entry.get("after", ()))}) for name, entry in entries.items()}
     for page in pages.values():
         if lost := [name for name in page.after if name not in pages]:
-            raise ParameterError(
-                f"after of {page.name} must be pages of {path.name}, but {lost[0]!r} was given."
-            )
+            raise ParameterError(f"after of {page.name} must be pages of {path.name}, but {lost[0]!r} was given.")
         check_parameters(page.source, page.parameters)
     return pages
 
@@ -94,9 +89,7 @@ def parameters(notebook: Path) -> dict[str, str]:
     try:
         found = papermill.inspect_notebook(str(notebook))
     except (ValueError, nbformat.reader.NotJSONError) as error:
-        refusal = (
-            f"NOTEBOOK must be a Jupyter notebook with a Python kernel, but {str(notebook)!r} was given."
-        )
+        refusal = f"NOTEBOOK must be a Jupyter notebook with a Python kernel, but {str(notebook)!r} was given."
         raise ParameterError(refusal) from error
     return {name: entry["default"] for name, entry in found.items()}
 
@@ -107,9 +100,7 @@ def check_parameters(notebook: Path, given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in known:
             listed = ", ".join(known) or "none"
-            raise ParameterError(
-                f"{name} is not a parameter of {notebook.name}; the parameters are {listed}."
-            )
+            raise ParameterError(f"{name} is not a parameter of {notebook.name}; the parameters are {listed}.")
 
 
 def value(text: str) -> Any:
@@ -152,9 +143,7 @@ def sources(notebook: Path) -> list[Path]:
     """
     cells = nbformat.read(notebook, as_version=4).cells
     # IPython's own syntax (magics, shell commands) is no Python and imports nothing of ours.
-    code = "\n".join(
-        re.sub(r"(?m)^\s*[%!].*$", "", cell.source) for cell in cells if cell.cell_type == "code"
-    )
+    code = "\n".join(re.sub(r"(?m)^\s*[%!].*$", "", cell.source) for cell in cells if cell.cell_type == "code")
     found: set[Path] = set()
     todo = list(_imports(code, ""))
     while todo:
@@ -207,9 +196,7 @@ def _number_widgets(text: str, models: Mapping[str, int]) -> str:
 def _widget_models(notebook: NotebookNode) -> dict[str, int]:
     """A number for each widget's random identity, in the order of the outputs and of their references."""
     states = [state.get("state", {}) for state in notebook.metadata.get("widgets", {}).values()]
-    contents = {
-        model: json.dumps(entry, sort_keys=True) for state in states for model, entry in state.items()
-    }
+    contents = {model: json.dumps(entry, sort_keys=True) for state in states for model, entry in state.items()}
     numbers: dict[str, int] = {}
 
     def number(text: str) -> None:
@@ -231,26 +218,20 @@ def problems(notebook: NotebookNode) -> list[str]:
     found = _parameter_problems(code)
     for number, cell in enumerate(code, 1):
         where, tags = f"code cell {number}", set(cell.metadata.get("tags", []))
-        lines = [
-            line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")
-        ]
+        lines = [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
         if not lines:
             found.append(f"{where} is empty")
         if not cell.get("execution_count"):
             # nbval would not compare such a cell, and pass.
             found.append(f"{where} has no execution count")
         if len(lines) > LONGEST_CELL and "parameters" not in tags:
-            found.append(
-                f"{where} has {len(lines)} lines, more than {LONGEST_CELL}: the algorithm belongs in lib"
-            )
+            found.append(f"{where} has {len(lines)} lines, more than {LONGEST_CELL}: the algorithm belongs in lib")
         if forbidden := tags & {"raises-exception", "nbval-raises-exception", "nbval-skip", "skip-execution"}:
             found.append(f"{where} is tagged {', '.join(sorted(forbidden))}")
         if re.search(r"\blive\(", cell.source) and "remove-output" not in tags:
             found.append(f"{where} needs a kernel (live) and is not tagged remove-output")
         found += [f"{where}: {problem}" for output in cell.outputs for problem in _output_problems(output)]
-    state = [
-        model for kind in notebook.metadata.get("widgets", {}).values() for model in kind["state"].values()
-    ]
+    state = [model for kind in notebook.metadata.get("widgets", {}).values() for model in kind["state"].values()]
     return found + [f"widget state: {problem}" for problem in _text_problems(json.dumps(state))]
 
 
@@ -353,9 +334,7 @@ def _retitle(notebook: NotebookNode, title: str) -> None:
         if cell.cell_type == "markdown" and re.search(r"(?m)^# ", cell.source):
             cell.source = re.sub(r"(?m)^# .*$", lambda _: f"# {title}", cell.source, count=1)
             return
-    raise ParameterError(
-        f"title must be given to a notebook with a heading, but {title!r} was given to one without."
-    )
+    raise ParameterError(f"title must be given to a notebook with a heading, but {title!r} was given to one without.")
 
 
 def exports(notebook: NotebookNode) -> dict[str, bytes]:
@@ -363,11 +342,7 @@ def exports(notebook: NotebookNode) -> dict[str, bytes]:
     found = {}
     for cell in notebook.cells:
         for matched in filter(None, map(_EXPORT.fullmatch, cell.metadata.get("tags", []))):
-            data = {
-                kind: text
-                for output in cell.get("outputs", [])
-                for kind, text in output.get("data", {}).items()
-            }
+            data = {kind: text for output in cell.get("outputs", []) for kind, text in output.get("data", {}).items()}
             if "image/png" in data:
                 found[f"{matched[1]}.png"] = base64.b64decode(data["image/png"])
             elif "text/markdown" in data:
@@ -419,9 +394,7 @@ def _named(names: Sequence[str]) -> list[Path]:
     for path in chosen:
         if not path.is_file():
             known = ", ".join(sorted(found.stem for found in NOTEBOOKS.glob("*.ipynb")))
-            raise ParameterError(
-                f"NAME must be one of {known or 'no notebook yet'}, but {path.stem!r} was given."
-            )
+            raise ParameterError(f"NAME must be one of {known or 'no notebook yet'}, but {path.stem!r} was given.")
     return chosen
 
 
@@ -441,10 +414,7 @@ def _refresh_command(options: argparse.Namespace) -> int:
         found = refresh(notebook)
         failed += bool(found)
         seconds = f"{time.perf_counter() - began:.0f} s"
-        print(
-            f"{notebook.stem}: "
-            + ("; ".join([*found, "left as it was"]) if found else f"refreshed in {seconds}")
-        )
+        print(f"{notebook.stem}: " + ("; ".join([*found, "left as it was"]) if found else f"refreshed in {seconds}"))
     return min(failed, 1)
 
 
@@ -478,9 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m paper.tools.pages", description="Run and keep the book's notebooks."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser(
-        "run", help="execute a notebook with parameters and write the result elsewhere"
-    )
+    command = commands.add_parser("run", help="execute a notebook with parameters and write the result elsewhere")
     command.add_argument("notebook", type=Path)
     command.add_argument("out", type=Path)
     command.add_argument(
@@ -502,9 +470,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=text)
         command.add_argument("names", nargs="*", metavar="NAME")
         command.set_defaults(run=function)
-    command = commands.add_parser(
-        "export", help="write a picture or sentence that a committed notebook exports"
-    )
+    command = commands.add_parser("export", help="write a picture or sentence that a committed notebook exports")
     command.add_argument("name", metavar="NAME")
     command.add_argument("export", metavar="EXPORT", help="for example bars.png")
     command.add_argument("out", type=Path, metavar="OUT")
