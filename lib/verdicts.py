@@ -1,18 +1,18 @@
-"""What a number means: findings with their criterion, and verdicts with their reasons.
+"""What a number means: claims with their criterion, findings, and verdicts with their reasons.
 
-A :class:`Finding` is a claim, the criterion that decides it, the measured value with its interval, and one
-of three outcomes. The line that a finding prints holds no measured number, so that it is the same on every
-machine; the numbers are shown separately by :meth:`Findings.numbers`.
+A :class:`Claim` is a sentence about measured samples and the criterion that decides it; what decides it is a
+:class:`Finding`: the value with its interval and one of three outcomes. The line that a finding prints holds no
+measured number; the numbers are shown by :func:`compare`, evidence and rerun side by side.
 """
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -40,17 +40,35 @@ class Outcome(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-# Symbol and colour (Okabe-Ito, so that the outcomes differ for colour-blind readers too).
-_MARKS = {
+#: Symbol and colour of every outcome (Okabe-Ito, so that they differ for colour-blind readers too).
+MARKS = {
     Outcome.HOLDS: ("✓", "#009E73"),
     Outcome.DOES_NOT_HOLD: ("✗", "#D55E00"),
     Outcome.INCONCLUSIVE: ("?", "#767676"),
 }
 
 
+class Threshold(float):
+    """A criterion's number with the commit in which it was first written (``since``), and the one that changed it after
+    numbers had been seen (``changed``, empty if none did).
+    """
+
+    since: str
+    changed: str
+
+    def __new__(cls, value: float, since: str, changed: str = "") -> Threshold:
+        made = super().__new__(cls, value)
+        made.since, made.changed = since, changed
+        return made
+
+
 @dataclass(frozen=True)
 class Finding:
-    """A claim, the criterion that decides it, the value with its 95 % interval, and the outcome."""
+    """A claim, the criterion that decides it, the value with its 95 % interval, and the outcome.
+
+    ``id`` names the claim for those who refer to it, ``family`` the claims that are judged together; ``since`` is the
+    commit in which its criterion was first written, ``changed`` the one that changed it after numbers had been seen.
+    """
 
     claim: str
     criterion: str
@@ -58,6 +76,10 @@ class Finding:
     interval: tuple[float, float]
     outcome: Outcome
     unit: str = ""
+    id: str = ""
+    family: str = ""
+    since: str = ""
+    changed: str = ""
 
     def __str__(self) -> str:
         return f"{self.outcome} | {self.claim} | {self.criterion}"
@@ -154,6 +176,38 @@ def judge(
     return judge_value(claim, value, bootstrap(values, statistic), relation, threshold, unit=unit, name=name)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A sentence ``text`` about ``samples`` [n], and the criterion: ``statistic`` of them, called ``name``, stands in
+    ``relation`` to ``threshold`` (a :class:`Threshold`, or a number that no measurement could have moved).
+
+    ``measured`` is a value with its interval, where those are not the bootstrap's over samples. ``family`` names the
+    claims with which it is judged together.
+    """
+
+    id: str
+    text: str
+    samples: Sequence[float] | np.ndarray
+    relation: Relation
+    threshold: float
+    family: str
+    unit: str = ""
+    name: str = "mean"
+    statistic: Callable[..., np.ndarray] = np.mean
+    measured: tuple[float, tuple[float, float]] | None = None
+
+    def judged(self) -> Finding:
+        """What the samples say of it."""
+        criterion: dict[str, Any] = {"unit": self.unit, "name": self.name}
+        if self.measured is None:
+            statistic = self.statistic
+            found = judge(self.text, self.samples, self.relation, self.threshold, statistic=statistic, **criterion)
+        else:
+            found = judge_value(self.text, *self.measured, self.relation, self.threshold, **criterion)
+        origin = {name: getattr(self.threshold, name, "") for name in ("since", "changed")}
+        return replace(found, id=self.id, family=self.family, **origin)
+
+
 def _digits(number: float) -> str:
     if math.isnan(number):
         return "–"
@@ -162,33 +216,10 @@ def _digits(number: float) -> str:
     return f"{number:.3g}".replace("-", "−")
 
 
-class _Numbers:
-    """The findings with their measured numbers, as a table."""
-
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        self._findings = tuple(findings)
-
-    @staticmethod
-    def _measured(finding: Finding) -> str:
-        low, high = finding.interval
-        unit = f" {finding.unit}" if finding.unit else ""
-        return f"{_digits(finding.value)} [{_digits(low)}, {_digits(high)}]{unit}"
-
-    def __repr__(self) -> str:
-        return "\n".join(f"{finding} | {self._measured(finding)}" for finding in self._findings)
-
-    def _repr_html_(self) -> str:
-        cells = ["Claim", "Criterion", "Measured [95 % interval]", "Outcome"]
-        head = "".join(f'<th style="text-align:left">{cell}</th>' for cell in cells)
-        rows = []
-        for finding in self._findings:
-            symbol, colour = _MARKS[finding.outcome]
-            texts = [finding.claim, finding.criterion, self._measured(finding)]
-            row = "".join(f'<td style="text-align:left">{html.escape(text)}</td>' for text in texts)
-            mark = f'<b style="color:{colour}">{symbol} {finding.outcome}</b>'
-            rows.append(f'<tr>{row}<td style="text-align:left;white-space:nowrap">{mark}</td></tr>')
-        body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-        return f'<table class="findings">{body}</table>'
+def _measured(finding: Finding) -> str:
+    low, high = finding.interval
+    unit = f" {finding.unit}" if finding.unit else ""
+    return f"{_digits(finding.value)} [{_digits(low)}, {_digits(high)}]{unit}"
 
 
 class Findings(list[Finding]):
@@ -196,22 +227,82 @@ class Findings(list[Finding]):
     criterion``.
     """
 
+    @classmethod
+    def of(cls, claims: Iterable[Claim]) -> Findings:
+        """The claims, judged; two with one id are refused."""
+        found = cls(claim.judged() for claim in claims)
+        ids = [finding.id for finding in found]
+        if twice := [name for name in dict.fromkeys(ids) if ids.count(name) > 1]:
+            raise checks.ParameterError(f"claims must have different ids, but {twice[0]!r} was given twice.")
+        return found
+
     def __str__(self) -> str:
         return "\n".join(str(finding) for finding in self)
 
     __repr__ = __str__
 
-    def numbers(self) -> _Numbers:
-        """The same findings with value, interval and unit, for display."""
-        return _Numbers(self)
+    def get(self, claim: str) -> Finding | None:
+        """The finding of the claim with this id, or None where it was not judged."""
+        return next((finding for finding in self if finding.id == claim), None)
 
     def table(self) -> pandas.DataFrame:
-        """One row per finding: claim, criterion, value, low, high, unit, outcome."""
+        """One row per finding: id, family, claim, criterion, value, low, high, unit, outcome, since, changed."""
         import pandas
 
-        names = ["claim", "criterion", "value", "low", "high", "unit", "outcome"]
-        rows = [(f.claim, f.criterion, f.value, *f.interval, f.unit, str(f.outcome)) for f in self]
+        names = ["id", "family", "claim", "criterion", "value", "low", "high", "unit", "outcome", "since", "changed"]
+        rows = [
+            (f.id, f.family, f.claim, f.criterion, f.value, *f.interval, f.unit, str(f.outcome), f.since, f.changed)
+            for f in self
+        ]
         return pandas.DataFrame(rows, columns=names)
+
+
+class Comparison:
+    """Findings from the evidence and from this run, side by side: shown as a table with both columns.
+
+    ``sides`` are findings by the heading of their column; rows follow the first side, then what others add.
+    """
+
+    def __init__(self, sides: Mapping[str, Findings]) -> None:
+        self._sides = dict(sides)
+        keys = [(finding.id or finding.claim, finding) for findings in self._sides.values() for finding in findings]
+        self._rows = dict(reversed(keys))
+        self._order = list(dict.fromkeys(key for key, _ in keys))
+
+    def _found(self, side: Findings, key: str) -> Finding | None:
+        return next((finding for finding in side if (finding.id or finding.claim) == key), None)
+
+    def __repr__(self) -> str:
+        lines = []
+        for key in self._order:
+            parts = [str(self._rows[key])]
+            for name, side in self._sides.items():
+                if found := self._found(side, key):
+                    parts.append(f"{name}: {_measured(found)} {found.outcome}")
+            lines.append(" | ".join(parts))
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        def cell(text: str, more: str = "") -> str:
+            return f'<td style="text-align:left{more}">{text}</td>'
+
+        heads = ["Claim", "Criterion", *(f"{name} [95 % interval]" for name in self._sides)]
+        head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in heads)
+        rows = []
+        for key in self._order:
+            first = self._rows[key]
+            row = cell(html.escape(first.claim)) + cell(html.escape(first.criterion))
+            for side in self._sides.values():
+                found = self._found(side, key)
+                if found is None:
+                    row += cell("not measured")
+                    continue
+                symbol, colour = MARKS[found.outcome]
+                mark = f'<b style="color:{colour};white-space:nowrap">{symbol} {found.outcome}</b>'
+                row += cell(f"{mark}<br>{html.escape(_measured(found))}")
+            rows.append(f"<tr>{row}</tr>")
+        body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+        return f'<table class="findings">{body}</table>'
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,42 @@
-"""What every study shares: parameters that are checked before any compute, and a result with findings."""
+"""What every study shares: typed parameters, cells that are measured, claims that are judged, and the page of both."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Self
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Self
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import checks
-from lib.results import Agreement, Store, agreement, reference, write_reference
-from lib.verdicts import Findings
+from lib.agreement import Agreement, Quantity, agreement
+from lib.evidence import Evidence
+from lib.results import Cell, Store, Tables
+from lib.verdicts import Comparison, Findings
+from paper import ROOT
+from paper.studies.parameters import Checked, Text
 
 # What IPython itself puts among a notebook's names.
 _IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
 _PLAIN = (int, float, str, bool, type(None), list, tuple, dict)
+
+#: Where the committed evidence lies.
+EVIDENCE = ROOT / "results" / "evidence"
+
+
+@dataclass(frozen=True)
+class _Device(Checked):
+    def check(self, name: str, given: Any) -> str:
+        from lib import runtime
+
+        runtime.resolve_device(given)
+        return given
 
 
 def double_precision(device: str, purpose: str = "") -> None:
@@ -36,11 +57,11 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """Tables by name, findings, and where the numbers come from."""
+    """Tables by name, findings, and what computing them took in seconds."""
 
     tables: dict[str, pd.DataFrame]
     findings: Findings = field(default_factory=Findings)
-    provenance: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
     @property
     def table(self) -> pd.DataFrame:
@@ -52,8 +73,19 @@ class Result:
         return f"Result: {tables}; {len(self.findings)} findings"
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What of a table is compared between a rerun and the evidence: its ``keys`` and quantities.
+
+    A quantity's number is what rounding or a single test picture is worth.
+    """
+
+    keys: tuple[str, ...]
+    quantities: Mapping[str, float | Quantity]
+
+
 def _imported(name: str, value: object) -> bool:
-    """Is this a constant that the notebook imported from ``lib`` (the same object under the same name)?"""
+    """Is this a constant that the notebook imported from our packages (the same object under the same name)?"""
     return any(
         vars(module).get(name, _imported) is value
         for path, module in list(sys.modules.items())
@@ -61,103 +93,240 @@ def _imported(name: str, value: object) -> bool:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """An experiment: a frozen dataclass whose fields are exactly the parameters of its notebook, with the
-    defaults of the quick run. A subclass checks its own fields in :meth:`check` and computes in
-    :meth:`run`.
+class Study(BaseModel):
+    """An experiment: a frozen model whose fields are exactly the parameters of its notebook, with the defaults of the
+    rerun. A subclass names its :meth:`cells` and judges their tables in :meth:`judge`; what they share is here.
+
+    Fields are typed by :mod:`paper.studies.parameters`; what concerns several of them stands in :meth:`check`.
     """
 
-    device: str = "auto"
-    results: str = "auto"
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ignored_types=(cached_property,))
 
-    #: Columns that identify a row of :meth:`summary`, and how far its quantities may lie from the reference.
-    KEYS: ClassVar[tuple[str, ...]] = ()
-    TOLERANCES: ClassVar[Mapping[str, float]] = {}
-    #: Words of the claims whose outcome does not turn on rounding; empty: all of them.
-    SETTLED: ClassVar[tuple[str, ...]] = ()
+    device: Annotated[str, _Device()] = "auto"
+    results: Annotated[str, Text("auto or the path of a folder")] = "auto"
 
-    def __post_init__(self) -> None:
-        from lib import runtime
+    #: Fields that say how much is measured of the same thing: they may differ between a rerun and the evidence.
+    SIZES: ClassVar[tuple[str, ...]] = ("seeds",)
+    #: Fields that list what is measured: a rerun may do with some of it.
+    PARTS: ClassVar[tuple[str, ...]] = ()
+    #: What is compared, by table.
+    COMPARED: ClassVar[Mapping[str, Compared]] = {}
 
-        runtime.resolve_device(self.device)
-        if not isinstance(self.results, str) or not self.results.strip():
-            raise checks.ParameterError(
-                f"results must be auto or the path of a folder, but {self.results!r} was given."
-            )
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as refused:
+            raise _sentence(refused, type(self), given) from None
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Checks that concern several fields."""
         self.check()
 
     def check(self) -> None:
-        """Validate the fields, and normalise them with ``object.__setattr__`` where needed."""
+        """Refuse what does not fit together."""
 
-    def run(self) -> Result:
-        """Compute, or fetch what is stored, and judge."""
-        raise TypeError(f"{type(self).__name__} defines no experiment.")
+    def changed(self, **changes: Any) -> Self:
+        """The same study with other parameters, checked again."""
+        return type(self)(**{**self.parameters(), **changes})
 
-    def store(self) -> Store:
-        """The store in ``results``; call it first in :meth:`run`: a folder that cannot be written fails
-        here.
-        """
-        return Store(self.results)
-
-    def config(self) -> dict[str, Any]:
-        """The parameters that decide the numbers: every field except ``device`` and ``results``."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("device", "results")}
+    def parameters(self) -> dict[str, Any]:
+        """Every field with its value."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
 
     @classmethod
     def from_notebook(cls, namespace: Mapping[str, object]) -> Self:
         """The study with the parameters of a notebook, given its ``globals()``.
 
         Every plain value (number, word, truth value, None, list, tuple, dict) counts as a parameter, except
-        names that begin with an underscore, IPython's own and constants imported from ``lib``. A name that
+        names that begin with an underscore, IPython's own and constants imported from our packages. A name that
         is no field is refused, which is how a misspelt ``-p NAME VALUE`` is found before any compute.
         """
-        known = [f.name for f in fields(cls)]
         given: dict[str, Any] = {}
         for name, value in namespace.items():
             if name.startswith("_") or name in _IPYTHON or not isinstance(value, _PLAIN):
                 continue
-            if name not in known and _imported(name, value):
+            if name not in cls.model_fields and _imported(name, value):
                 continue
             given[name] = value
-        for name in given:
-            if name not in known:
-                raise checks.ParameterError(
-                    f"{name} is not a parameter of this notebook; the parameters are {', '.join(known)}."
-                )
         return cls(**given)
 
-    def settled(self, result: Result) -> Findings:
-        """The findings that come out alike on every machine (:attr:`SETTLED`).
+    # What is measured -----------------------------------------------------------------------------------
+    def cells(self) -> Sequence[Cell]:
+        """The training batches of this study, in the order in which they should be computed."""
+        raise TypeError(f"{type(self).__name__} measures nothing.")
 
-        Where training is chaotic, rounding decides which seeds succeed, and a claim near its threshold may come out
-        either way.
+    def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
+        """Tables and findings from the tables of all :meth:`cells`; nothing is computed that takes long."""
+        raise TypeError(f"{type(self).__name__} judges nothing.")
+
+    def place(self) -> str:
+        """The device to compute on, by its name."""
+        from lib import runtime
+
+        return str(runtime.resolve_device(self.device))
+
+    def store(self) -> Store:
+        """Where this run keeps what it has finished."""
+        return Store(ROOT / "results" / "store" if self.results == "auto" else self.results)
+
+    def run(self) -> Result:
+        """Compute, or fetch what is stored, and judge."""
+        store = self.store()
+        tables, findings = self.judge(store.fetch(self.cells(), self.place()))
+        return Result(tables, findings, store.seconds)
+
+    # The evidence ---------------------------------------------------------------------------------------
+    @classmethod
+    def notebook(cls) -> str:
+        """The name of the notebook and of the evidence: the module's own."""
+        return cls.__module__.rpartition(".")[2]
+
+    def covering(self) -> Self | None:
+        """The study whose evidence covers this one: it measured the same, perhaps more of it; None if there is none."""
+        from paper.tools import pages
+
+        for page in pages.evidence().values():
+            if page.notebook != self.notebook():
+                continue
+            whole = type(self)(**{**page.parameters, "device": self.device, "results": self.results})
+            if self._covered(whole):
+                return whole
+        return None
+
+    def _covered(self, whole: Self) -> bool:
+        for name, mine in self.parameters().items():
+            theirs = getattr(whole, name)
+            if name in self.SIZES or name in ("device", "results") or mine == theirs:
+                continue
+            if (
+                name in self.PARTS
+                and isinstance(mine, tuple)
+                and isinstance(theirs, tuple)
+                and set(mine) <= set(theirs)
+            ):
+                continue
+            if (
+                name in self.PARTS
+                and isinstance(mine, dict)
+                and isinstance(theirs, dict)
+                and mine.items() <= theirs.items()
+            ):
+                continue
+            return False
+        return True
+
+    def from_evidence(self) -> tuple[Result | None, dict[str, int]]:
+        """Tables and findings from the committed evidence, None unless all of it is there; and how many of the cells
+        are "current", "stale" and "missing".
         """
-        chosen = [f for f in result.findings if not self.SETTLED or any(words in f.claim for words in self.SETTLED)]
-        return Findings(chosen)
+        evidence = Evidence(EVIDENCE)
+        found = {cell: evidence.get(cell) for cell in self.cells()}
+        states = {"current": 0, "stale": 0, "missing": 0}
+        for cell in found:
+            states[evidence.state(cell)] += 1
+        if states["missing"] or not found:
+            return None, states
+        stored = {cell: one for cell, one in found.items() if one is not None}
+        tables, findings = self.judge({cell: one.tables for cell, one in stored.items()})
+        return Result(tables, findings, sum(one.provenance["seconds"] for one in stored.values())), states
 
-    # The reference ---------------------------------------------------------------------------------
-    def reference_name(self) -> str:
-        """Name of this study's table in ``results/reference``: the module's own name."""
-        return type(self).__module__.rpartition(".")[2]
+    def page(self) -> Page:
+        """What a page shows: the evidence, this run over it, and whether they agree."""
+        whole = self.covering()
+        result, states = whole.from_evidence() if whole is not None else (None, {})
+        return Page(self, self.run(), whole, result, states)
 
-    def summary(self, result: Result) -> pd.DataFrame:
-        """The small table that is kept as reference: one row per :attr:`KEYS`, the mean of each quantity."""
-        quantities = list(self.TOLERANCES)
-        return result.table.groupby(list(self.KEYS))[quantities].mean().reset_index()
 
-    def reference(self) -> pd.DataFrame | None:
-        """The committed reference of this study, or None where there is none yet."""
-        found = reference(self.reference_name(), [*self.KEYS, *self.TOLERANCES])
-        return None if found is None else found[0]
+def named(notebook: str) -> type[Study]:
+    """The study that a notebook is about: the class that the module of its name defines."""
+    module = importlib.import_module(f"paper.studies.{notebook}")
+    found = (kind for _, kind in inspect.getmembers(module, inspect.isclass) if issubclass(kind, Study))
+    return next(kind for kind in found if kind.__module__ == module.__name__ and "judge" in vars(kind))
 
-    def agreement(self, result: Result) -> Agreement | str:
-        """How this run compares with the committed reference, wherever both measured the same cells."""
-        table = self.reference()
-        if table is None:
-            return "there is no reference for this study yet"
-        return agreement(self.summary(result), table, self.KEYS, self.TOLERANCES)
 
-    def write_reference(self, result: Result) -> None:
-        """Keep this run as the reference, with its provenance and its parameters."""
-        write_reference(self.reference_name(), self.summary(result), {**result.provenance, "parameters": self.config()})
+def _sentence(refused: ValidationError, study: type[Study], given: Mapping[str, Any]) -> checks.ParameterError:
+    """The first complaint, as one sentence."""
+    first = refused.errors()[0]
+    error = first.get("ctx", {}).get("error")
+    if isinstance(error, checks.ParameterError):
+        return error
+    name = str(first["loc"][0]) if first["loc"] else "parameter"
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(study.model_fields)
+        return checks.ParameterError(f"{name} is not a parameter of this notebook; the parameters are {known}.")
+    return checks.ParameterError(
+        f"{name} must be as its type says ({first['msg']}), but {given.get(name)!r} was given."
+    )
+
+
+@dataclass(frozen=True)
+class Page:
+    """A study's evidence and this run. ``whole`` is the study that the evidence covers, ``evidence`` its result."""
+
+    study: Study
+    rerun: Result
+    whole: Study | None
+    evidence: Result | None
+    states: Mapping[str, int]
+
+    @property
+    def shown(self) -> Result:
+        """What figures and sentences are about: the evidence, or this run where there is none."""
+        return self.rerun if self.evidence is None else self.evidence
+
+    @property
+    def subject(self) -> Study:
+        """The study whose numbers are shown."""
+        return self.study if self.evidence is None or self.whole is None else self.whole
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables that are shown."""
+        return self.shown.tables
+
+    @property
+    def over(self) -> Mapping[str, pd.DataFrame | None]:
+        """This run's tables, to be drawn over the evidence; None for each where this run is all there is."""
+        return defaultdict(lambda: None, {} if self.evidence is None else self.rerun.tables)
+
+    @property
+    def findings(self) -> Findings:
+        """The findings of what is shown."""
+        return self.shown.findings
+
+    @property
+    def compared(self) -> Comparison:
+        """The findings with their numbers, evidence and this run side by side."""
+        if self.evidence is None:
+            return Comparison({"this run": self.rerun.findings})
+        return Comparison({"evidence": self.evidence.findings, "this run": self.rerun.findings})
+
+    @cached_property
+    def agreement(self) -> Agreement | str:
+        """Whether this run agrees with the evidence, wherever both measured the same."""
+        if self.evidence is None:
+            return "there is no evidence for these parameters to agree with"
+        parts = [
+            (name, self.rerun.tables[name], self.evidence.tables[name], compared.keys, compared.quantities)
+            for name, compared in self.study.COMPARED.items()
+            if name in self.rerun.tables and name in self.evidence.tables
+        ]
+        return agreement(parts)
+
+    @property
+    def notice(self) -> str:
+        """A box that says what the page shows where that is not current evidence, as Markdown; empty otherwise."""
+        if self.evidence is not None and not self.states["stale"]:
+            return ""
+        if self.evidence is not None:
+            count = f"{self.states['stale']} of {sum(self.states.values())}"
+            text = (
+                f"The code has changed since {count} parts of this evidence were computed; `make evidence` renews them."
+            )
+            return f":::{{warning}}\n**Stale evidence.** {text}\n:::\n"
+        if self.whole is not None:
+            count = f"{self.states['missing']} of {sum(self.states.values())}"
+            text = f"{count} parts of the evidence are still missing, so the page shows this run alone."
+        else:
+            text = "The evidence does not cover these parameters, so the page shows this run alone."
+        return f":::{{note}}\n{text}\n:::\n"

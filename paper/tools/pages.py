@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import ast
 import base64
+import functools
 import json
 import os
 import re
@@ -78,6 +79,13 @@ def profile(path: Path) -> dict[str, Page]:
             raise ParameterError(f"after of {page.name} must be pages of {path.name}, but {lost[0]!r} was given.")
         check_parameters(page.source, page.parameters)
     return pages
+
+
+@functools.cache
+def evidence() -> dict[str, Page]:
+    """The pages whose evidence is committed, with the parameters that it was measured with; none without a checkout."""
+    path = ROOT / "profiles" / "evidence.yaml"
+    return profile(path) if path.is_file() else {}
 
 
 def parameters(notebook: Path) -> dict[str, str]:

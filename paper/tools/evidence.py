@@ -1,0 +1,217 @@
+"""The evidence that the book shows: compute what is missing or stale, say what is, and merge what others computed.
+
+::
+
+    python -m paper.tools.evidence run [PAGE ...] [--device auto] [--jobs 1] [--dry-run]
+    python -m paper.tools.evidence check [PAGE ...]
+    python -m paper.tools.evidence merge FOLDER
+    python -m paper.tools.evidence prune
+
+Cells are computed one after the other (with ``--jobs``, side by side) and each is on disk as soon as it is finished, so
+a run may be killed and started again, here or on another machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib import checks, results, runtime
+from lib.evidence import LIMIT, Evidence, File, State
+from lib.results import Cell
+from paper.studies import base
+from paper.tools import pages
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell of the book with the study whose file it belongs to, and how its evidence stands."""
+
+    cell: Cell
+    study: str
+    state: State
+
+
+def studies(names: Sequence[str] = (), device: str = "auto") -> dict[str, base.Study]:
+    """The studies of the evidence profile by page, or of the pages named."""
+    profile = pages.evidence()
+    for name in names:
+        checks.choice("PAGES", name, profile)
+    chosen = {name: page for name, page in profile.items() if not names or name in names}
+    return {name: base.named(page.notebook)(**page.parameters, device=device) for name, page in chosen.items()}
+
+
+def plan(names: Sequence[str] = (), device: str = "auto") -> list[Planned]:
+    """Every cell of these pages, once; a cell of several pages belongs to the first."""
+    evidence = Evidence(base.EVIDENCE)
+    found: dict[Cell, Planned] = {}
+    for study in studies(names, device).values():
+        for cell in study.cells():
+            found.setdefault(cell, Planned(cell, study.notebook(), evidence.state(cell)))
+    return list(found.values())
+
+
+def estimate(cells: Sequence[Cell]) -> float | None:
+    """Seconds that these will take, from the times of the evidence; None where nothing of their kind was measured."""
+    evidence = Evidence(base.EVIDENCE)
+    own: dict[str, float] = {}
+    kinds: dict[str, list[float]] = {}
+    for file in evidence.files.values():
+        for key, entry in file.record["cells"].items():
+            own[key] = entry["seconds"]
+            kinds.setdefault(entry["kind"], []).append(entry["seconds"])
+    total = 0.0
+    for cell in cells:
+        times = kinds.get(cell.kind)
+        if cell.key not in own and not times:
+            return None
+        total += own[cell.key] if cell.key in own else sum(times) / len(times)  # type: ignore[arg-type]
+    return total
+
+
+def words(seconds: float | None) -> str:
+    """A time as a reader says it."""
+    if seconds is None:
+        return "for an unknown time"
+    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
+
+
+# What a forked worker computes: set before the fork, since functions and tables do not travel through a pipe.
+_WORK: list[list[Planned]] = []
+_DEVICE = "cpu"
+
+
+def _compute(number: int) -> tuple[int, float, str]:
+    """Compute one batch and keep it; gives its number, the seconds, and what went wrong."""
+    group = _WORK[number]
+    began = time.perf_counter()
+    try:
+        finished = results.measured([planned.cell for planned in group], _DEVICE)
+        evidence = Evidence(base.EVIDENCE)
+        homes: dict[Path, File] = {}
+        parts: dict[Path, list] = {}
+        for planned, one in zip(group, finished, strict=True):
+            home = evidence.home(planned.cell, planned.study)
+            homes[home.path] = home
+            parts.setdefault(home.path, []).append(one)
+        for path, home in homes.items():
+            home.put(parts[path])
+    except Exception:
+        return number, time.perf_counter() - began, traceback.format_exc()
+    return number, time.perf_counter() - began, ""
+
+
+def _outcomes(jobs: int) -> Iterator[tuple[int, float, str]]:
+    if jobs == 1:
+        yield from map(_compute, range(len(_WORK)))
+        return
+    import torch
+
+    # Forked workers with threads of their own would fight over the cores, and may hang on the parent's.
+    torch.set_num_threads(1)
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        yield from pool.imap_unordered(_compute, range(len(_WORK)))
+
+
+def run(names: Sequence[str], device: str, jobs: int, dry: bool) -> int:
+    """Compute what is missing or stale of these pages; 1 if anything failed."""
+    global _DEVICE
+    planned = plan(names, device)
+    todo = [one for one in planned if one.state != "current"]
+    _DEVICE = str(runtime.resolve_device(device))
+    if _DEVICE.startswith("cuda") and jobs > 1:
+        raise checks.ParameterError(f"JOBS must be 1 on a GPU, which works on a batch at a time, but {jobs} was given.")
+    by_cell = {one.cell: one for one in todo}
+    _WORK[:] = [[by_cell[cell] for cell in group] for group in results.groups(list(by_cell), _DEVICE)]
+    expected = estimate([one.cell for one in todo])
+    per_job = None if expected is None else expected / jobs
+    count = f"{len(todo)} of {len(planned)} cells to compute in {len(_WORK)} batches"
+    print(f"{count}, {words(per_job)} with {jobs} job{'s' if jobs > 1 else ''}", flush=True)
+    if dry:
+        for one in todo:
+            print(f"  {one.study} {one.cell.kind} {one.cell.key} ({one.state}): {words(estimate([one.cell]))}")
+        return 0
+    began, done, failed = time.perf_counter(), 0, 0
+    for number, seconds, error in _outcomes(jobs):
+        group = _WORK[number]
+        done += len(group)
+        failed += bool(error)
+        left = (time.perf_counter() - began) / done * (len(todo) - done)
+        name = f"{group[0].study}, {group[0].cell.kind}"
+        if error:
+            print(f"FAILED {name}: {error.strip().splitlines()[-1]}\n{error}", file=sys.stderr, flush=True)
+        print(f"{done}/{len(todo)} {name} ({len(group)} cells, {seconds:.0f} s); {words(left)} left", flush=True)
+    return min(failed, 1)
+
+
+def check(names: Sequence[str]) -> list[str]:
+    """What is wrong with the evidence of these pages: one sentence each."""
+    found = []
+    counts: dict[tuple[str, State], int] = {}
+    for planned in plan(names, "cpu"):
+        counts[planned.study, planned.state] = counts.get((planned.study, planned.state), 0) + 1
+    for (study, state), count in counts.items():
+        if state == "stale":
+            found.append(f"evidence {study}: {count} cells are stale (the code that computed them has changed)")
+        if state == "missing":
+            found.append(f"evidence {study}: {count} cells are missing")
+    for file in Evidence(base.EVIDENCE).files.values():
+        if (size := file.path.stat().st_size) > LIMIT:
+            found.append(f"evidence {file.path.stem}: {size / 2**20:.1f} MiB, more than {LIMIT / 2**20:g}")
+    return found
+
+
+def prune() -> int:
+    """Drop cells that no page of the profile asks for any more; counts them."""
+    wanted = {planned.cell.key for planned in plan((), "cpu")}
+    return sum(file.keep(wanted) for file in Evidence(base.EVIDENCE).files.values())
+
+
+def merge(folder: Path) -> int:
+    """Take over the evidence in another folder; counts the cells."""
+    if not folder.is_dir():
+        raise checks.ParameterError(f"FOLDER must be a folder with evidence, but {str(folder)!r} was given.")
+    return sum(File(base.EVIDENCE / file.path.name).merge(file) for file in Evidence(folder).files.values())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 0 done, 1 failed or out of date, 2 refused."""
+    parser = argparse.ArgumentParser(prog="python -m paper.tools.evidence", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    command = commands.add_parser("run", help="compute what is missing or stale")
+    command.add_argument("pages", nargs="*", metavar="PAGE", help="pages of profiles/evidence.yaml (default: all)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    command.add_argument("--jobs", type=int, default=1, help="batches computed at once, one thread each (default: 1)")
+    command.add_argument("--dry-run", action="store_true", help="only say what would be computed")
+    command = commands.add_parser("check", help="say what is stale, missing or too large")
+    command.add_argument("pages", nargs="*", metavar="PAGE")
+    command = commands.add_parser("merge", help="take over evidence that another machine has computed")
+    command.add_argument("folder", type=Path)
+    commands.add_parser("prune", help="drop cells that no page asks for any more")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "run":
+            jobs = checks.integer("JOBS", options.jobs, low=1)
+            return run(options.pages, options.device, jobs, options.dry_run)
+        if options.command == "merge":
+            print(f"{merge(options.folder)} cells taken over")
+            return 0
+        if options.command == "prune":
+            print(f"{prune()} cells dropped")
+            return 0
+        found = check(options.pages)
+    except checks.ParameterError as refused:
+        print(refused, file=sys.stderr)
+        return 2
+    print("\n".join(found) or "evidence: all of it is there and current")
+    return min(len(found), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
