@@ -73,7 +73,7 @@ class File:
     def state(self, cell: Cell) -> State:
         """Is there evidence of this cell, and is its code that of today?"""
         entry = self.record["cells"].get(cell.key)
-        if entry is None or entry["rows"] not in self.rows and any(entry["tables"].values()):
+        if entry is None or len(self.rows.get(entry["rows"], ())) != entry["count"]:
             return "missing"
         return "current" if entry["code"] == cell.code else "stale"
 
@@ -82,7 +82,8 @@ class File:
         if self.state(cell) == "missing":
             return None
         entry = self.record["cells"][cell.key]
-        own = self.rows.get(entry["rows"], pd.DataFrame({"cell": [], "table": []}))
+        nothing = pd.DataFrame(columns=["table", *{column for types in entry["tables"].values() for column in types}])
+        own = self.rows.get(entry["rows"], nothing)
         try:
             tables = {name: typed(own[own["table"] == name], types) for name, types in entry["tables"].items()}
         except (KeyError, ValueError):
@@ -169,6 +170,7 @@ class File:
             "config": json.loads(cell.text),
             "code": cell.code,
             "rows": name,
+            "count": len(body),
             "tables": types,
             "origin": self._origin(origin),
             "seconds": origin["seconds"],
@@ -198,7 +200,7 @@ class File:
 def _lines(origins: Sequence[Mapping[str, Any]], cells: Mapping[str, Mapping[str, Any]]) -> str:
     """JSON with a line for each origin and each cell, so that a change is a line in a diff."""
     first = ",\n".join(json.dumps(origin, sort_keys=True) for origin in origins)
-    second = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry, sort_keys=True)}" for key, entry in cells.items())
+    second = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in cells.items())
     return f'{{"origins": [\n{first}\n],\n"cells": {{\n{second}\n}}}}\n'
 
 

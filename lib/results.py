@@ -148,8 +148,8 @@ class Cell:
     so that its code can be told from that of the study's sentences: ``compute(config, site)`` gives named tables, where
     ``site`` says where it is computed: the "device", and what else the cell's own ``site`` holds (folders of pictures
     or weights, which decide nothing). Cells of equal kind and ``batch`` may be computed together: then ``compute``
-    takes a list of configurations and gives a list. ``size`` counts a cell's replicas. ``uses`` are objects whose classes
-    belong to the code: the perturbation or the gate in use.
+    takes a list of configurations and gives a list. ``size`` counts a cell's replicas. ``uses`` are objects whose
+    classes belong to the code: the perturbation or the gate in use.
     """
 
     kind: str
@@ -242,20 +242,21 @@ class Store:
                 record = json.loads(packed.read("record.json"))
                 texts = {name: packed.read(f"{name}.csv").decode("utf-8") for name in record["types"]}
             tables = {name: from_csv(texts[name], types) for name, types in record["types"].items()}
-            same = record["config"] == json.loads(cell.text)
+            if record["config"] != json.loads(cell.text):
+                raise ValueError("it belongs to another configuration")
+            return Stored(tables, record["provenance"])
         except (
             OSError,
             ValueError,
             KeyError,
             TypeError,
+            EOFError,
             zipfile.BadZipFile,
             zlib.error,
-            EOFError,
             NotImplementedError,
-        ) as error:
+        ):
             shown = f"{cell.kind}/{path.name}"
-            raise DamagedResult(f"The stored result {shown} is damaged; delete it or run it again.") from error
-        return Stored(tables, record["provenance"]) if same else None
+            raise DamagedResult(f"The stored result {shown} is damaged; delete it or run it again.") from None
 
     def put(self, cell: Cell, tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, object]) -> Stored:
         """Keep the tables of a cell (numbers, truth values, words; indices are not kept). All or nothing.

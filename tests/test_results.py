@@ -1,8 +1,7 @@
-"""The store loses nothing and serves nothing stale; reference and agreement say what they compared."""
+"""The store loses nothing and serves nothing stale; cells are computed in batches; provenance can be published."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
@@ -10,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,10 @@ from hypothesis import strategies as st
 
 from lib import results
 from lib.checks import ParameterError
-from lib.results import DamagedResult, Store
+from lib.results import Cell, DamagedResult, Store
 
-CONFIG = {"task": "texture", "severity": 0.1, "seeds": (0, 1), "code": "abc"}
+CONFIG = {"task": "texture", "severity": 0.1, "seeds": (0, 1)}
+ORIGIN = {"seconds": 1.0, "device": "cpu"}
 
 
 def table() -> pd.DataFrame:
@@ -42,19 +42,49 @@ def files(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
-def only(root: Path, ending: str) -> Path:
-    (found,) = root.rglob(f"*{ending}")
+def only(root: Path) -> Path:
+    (found,) = root.rglob("*.zip")
     return found
 
 
-def test_a_table_comes_back_to_the_last_bit(tmp_path):
+def measure(config, site):
+    """What a study would compute: a table of the cell's own seed."""
+    calls.append(config["seed"])
+    if config["seed"] in failing:
+        raise KeyboardInterrupt
+    return {"rows": pd.DataFrame({"seed": [config["seed"]], "device": [site["device"]]})}
+
+
+def measure_many(configs, site):
+    calls.append([config["seed"] for config in configs])
+    return [{"rows": pd.DataFrame({"seed": [config["seed"]]})} for config in configs]
+
+
+calls: list = []
+failing: set = set()
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    calls.clear()
+    failing.clear()
+
+
+def cell(**changes: object) -> Cell:
+    return Cell("study", CONFIG | changes, measure)
+
+
+def test_several_tables_come_back_to_the_last_bit(tmp_path):
     store = Store(tmp_path)
-    assert store.get("study", CONFIG) is None and store.provenance("study", CONFIG) is None
-    store.put("study", CONFIG, table(), provenance={"seeds": [0, 1]})
-    found = Store(tmp_path).get("study", CONFIG)
-    pd.testing.assert_frame_equal(found, table(), check_exact=True)
-    assert found["accuracy"][0] == 0.1 + 0.2
-    assert store.provenance("study", CONFIG) == {"seeds": [0, 1]}
+    assert store.get(cell()) is None
+    other = pd.DataFrame({"step": [1, 2]})
+    put = store.put(cell(), {"rows": table(), "more": other}, ORIGIN)
+    found = Store(tmp_path).get(cell())
+    for stored in (put, found):
+        assert list(stored.tables) == ["rows", "more"] and stored.provenance == ORIGIN
+        pd.testing.assert_frame_equal(stored.tables["rows"], table(), check_exact=True)
+        pd.testing.assert_frame_equal(stored.tables["more"], other, check_exact=True)
+    assert found.tables["rows"]["accuracy"][0] == 0.1 + 0.2
 
 
 @given(
@@ -74,133 +104,111 @@ def test_any_tidy_table_survives(tmp_path, rows):
         {"float": "float64", "int": "int64", "word": "str", "flag": "bool"}
     )
     store = Store(tmp_path)
-    store.put("study", CONFIG, given_table, provenance={})
-    pd.testing.assert_frame_equal(store.get("study", CONFIG), given_table, check_exact=True)
+    store.put(cell(), {"rows": given_table}, ORIGIN)
+    pd.testing.assert_frame_equal(store.get(cell()).tables["rows"], given_table, check_exact=True)
 
 
-def test_missing_words_become_empty_and_mixed_cells_are_refused(tmp_path):
+def test_missing_words_become_empty_and_mixed_columns_are_refused(tmp_path):
     store = Store(tmp_path)
-    store.put("study", CONFIG, pd.DataFrame({"w": ["a", None]}, index=[5, 6]), provenance={})
-    assert store.get("study", CONFIG)["w"].tolist() == ["a", ""]
-    store.put("study", CONFIG, pd.DataFrame({"w": ["", "", "a"]}), provenance={})
-    assert store.get("study", CONFIG)["w"].tolist() == ["", "", "a"]
+    for given_words, kept in ((["a", None], ["a", ""]), (["", "", "a"], ["", "", "a"])):
+        store.put(cell(), {"rows": pd.DataFrame({"w": given_words})}, ORIGIN)
+        assert store.get(cell()).tables["rows"]["w"].tolist() == kept
     for wrong in ({"w": ["a", 1]}, {"w": [[1], [2]]}, {3: [1]}, {"t": pd.to_datetime(["2020-01-01"])}):
         with pytest.raises(ParameterError, match=r"table must .* was given\."):
-            store.put("study", CONFIG, pd.DataFrame(wrong), provenance={})
+            store.put(cell(), {"rows": pd.DataFrame(wrong)}, ORIGIN)
 
 
-def test_the_key_is_the_whole_configuration(tmp_path):
+def test_the_key_is_kind_and_whole_configuration(tmp_path):
     store = Store(tmp_path)
-    store.put("study", CONFIG, table(), provenance={})
+    store.put(cell(), {"rows": table()}, ORIGIN)
     same = dict(reversed(CONFIG.items())) | {"seeds": [0, 1], "severity": np.float64(0.1)}
-    assert store.get("study", same) is not None
-    for change in ({"severity": 0.2}, {"task": "shape"}, {"seeds": (1, 0)}, {"more": None}, {"code": "abd"}):
-        assert store.get("study", CONFIG | change) is None
-    assert store.get("other", CONFIG) is None
+    assert store.get(Cell("study", same, measure)) is not None and Cell("study", same, measure) == cell()
+    for change in ({"severity": 0.2}, {"task": "shape"}, {"seeds": (1, 0)}, {"more": None}):
+        assert store.get(cell(**change)) is None and cell(**change) != cell()
+    assert store.get(Cell("other", CONFIG, measure)) is None
     with pytest.raises(ParameterError, match="configuration must be"):
-        store.get("study", CONFIG | {"f": print})
+        store.get(cell(f=print))
     for kind in ("../up", "", "a/b", ".hidden"):
         with pytest.raises(ParameterError, match="kind must be"):
-            store.get(kind, CONFIG)
+            store.get(Cell(kind, CONFIG, measure))
 
 
-def test_without_a_code_entry_any_change_of_the_library_counts(tmp_path, monkeypatch):
+def test_where_it_is_computed_decides_nothing(tmp_path):
+    near, far = (Cell("study", CONFIG, measure, site={"root": root}) for root in ("near", "far"))
+    assert near == far and near.key == far.key
+
+
+def test_changed_code_is_never_served_old_numbers(tmp_path, monkeypatch):
     store = Store(tmp_path)
-    plain = {"seed": 1}
-    store.put("study", plain, table(), provenance={})
-    assert store.get("study", plain) is not None
-    monkeypatch.setattr(results, "code_version", lambda *modules: "changed")
-    assert store.get("study", plain) is None
+    store.put(cell(), {"rows": table()}, ORIGIN)
+    assert store.get(cell()) is not None
+    monkeypatch.setattr(results.code, "version", lambda *roots: "changed")
+    assert store.get(cell()) is None
 
 
-@pytest.fixture
-def library(tmp_path, monkeypatch) -> Path:
-    root = tmp_path / "library"
-    (root / "wing" / "deep").mkdir(parents=True)
-    for name in ("one.py", "two.py", "wing/__init__.py", "wing/deep/three.py"):
-        (root / name).write_text(f"# {name}\n")
-    monkeypatch.setattr(results, "_LIBRARY", root)
-    return root
+def test_what_has_no_source_is_computed_each_time(tmp_path, monkeypatch):
+    def unreadable(*roots):
+        raise ParameterError("source must be readable, but none was given.")
+
+    monkeypatch.setattr(results.code, "version", unreadable)
+    store = Store(tmp_path)
+    for _ in range(2):
+        store.fetch([cell(seed=3)], "cpu")
+    assert calls == [3, 3] and not files(tmp_path)
 
 
-def test_the_code_version_follows_the_named_sources_only(library):
-    before = {
-        names: results.code_version(*names)
-        for names in [("one",), ("wing",), ("one", "wing"), ("wing.deep.three",), ()]
-    }
-    assert len(set(before.values())) == 5
-    assert results.code_version("wing", "one") == before["one", "wing"]
-    (library / "one.py").write_bytes(b"# one.py\r\n")
-    assert results.code_version("one") == before["one",]
-    (library / "two.py").write_text("# changed\n")
-    assert results.code_version("one", "wing") == before["one", "wing"] and results.code_version() != before[()]
-    (library / "wing" / "deep" / "three.py").write_text("# changed\n")
-    assert results.code_version("one") == before["one",]
-    for names in (("wing",), ("one", "wing"), ("wing.deep.three",)):
-        assert results.code_version(*names) != before[names]
-    with pytest.raises(ParameterError, match="module must be"):
-        results.code_version("absent")
-
-
-def test_a_second_call_does_not_run_and_returns_the_same(tmp_path):
-    calls = []
-
-    def run() -> pd.DataFrame:
-        calls.append(1)
-        time.sleep(0.05)
-        return table()
-
-    store, later = Store(tmp_path), Store(tmp_path)
-    first = store.get_or_run("study", CONFIG, run, device="cpu", seeds=[0, 1])
-    second = later.get_or_run("study", CONFIG, run, device="cpu", seeds=[0, 1])
-    assert len(calls) == 1
-    # What it took is known to whoever uses it, however long ago it ran.
-    assert store.seconds >= 0.05 and later.seconds == pytest.approx(store.seconds, abs=1e-3)
-    pd.testing.assert_frame_equal(first, second, check_exact=True)
-    source = store.provenance("study", CONFIG)
-    assert source["seeds"] == [0, 1] and source["seconds"] >= 0 and source["device"] == "cpu"
-
-
-def test_many_at_once_are_stored_group_by_group_and_only_the_missing_run(tmp_path):
-    store, configs = Store(tmp_path), [CONFIG | {"seed": seed} for seed in range(5)]
-    store.put("study", configs[1], pd.DataFrame({"seed": [1]}), provenance={"seconds": 1.0})
-    asked = []
-
-    def run(missing):
-        asked.append(list(missing))
-        yield {0: pd.DataFrame({"seed": [0]}), 2: pd.DataFrame({"seed": [2]})}
-        if len(asked) == 1:
-            raise KeyboardInterrupt
-        yield {place: pd.DataFrame({"seed": [place]}) for place in missing}
-
+def test_only_what_is_missing_is_computed_and_kept_as_it_is_finished(tmp_path):
+    cells = [cell(seed=seed) for seed in range(4)]
+    store = Store(tmp_path)
+    store.put(cells[1], {"rows": pd.DataFrame({"seed": [1]})}, ORIGIN)
+    failing.add(3)
     with pytest.raises(KeyboardInterrupt):
-        store.get_or_run_all("study", configs, run, device="cpu", seeds=[0])
-    found = store.get_or_run_all("study", configs, run, device="cpu", seeds=[0])
-    assert asked == [[0, 2, 3, 4], [3, 4]], "what was yielded before the interruption is kept"
-    assert [table["seed"].tolist() for table in found] == [[0], [1], [2], [3], [4]]
+        store.fetch(cells, "cpu")
+    assert calls == [0, 2, 3]
+    failing.clear()
+    later = Store(tmp_path)
+    found = later.fetch(cells, "cpu")
+    assert calls == [0, 2, 3, 3], "what was finished before the interruption is kept"
+    assert [found[one]["rows"]["seed"].tolist() for one in cells] == [[0], [1], [2], [3]]
+    assert later.get(cells[0]).provenance["device"] == "cpu" and later.seconds >= 1.0
+
+
+def test_cells_that_belong_together_are_one_batch_up_to_what_fits():
+    many = [Cell("study", {"seed": seed}, measure_many, batch="b", size=6) for seed in range(5)]
+    single = Cell("study", {"seed": 9}, measure)
+    made = results.groups([many[0], single, *many[1:], many[0]], "cpu")
+    assert [[one.config["seed"] for one in group] for group in made] == [[0, 1], [9], [2, 3], [4]]
+    assert [len(group) for group in results.groups(many, "cuda:0")] == [5]
+    finished = list(results.measured(many[:3], "cpu"))
+    assert calls == [[0, 1], [2]]
+    assert [(one.config["seed"], tables["rows"]["seed"][0]) for one, tables, _ in finished] == [(0, 0), (1, 1), (2, 2)]
+    assert all(origin["seconds"] >= 0 for _, _, origin in finished)
 
 
 def test_a_killed_sweep_resumes_and_loses_nothing(tmp_path):
     """A process that is killed in its third cell; the next one computes only what is missing."""
-    script = """
+    (tmp_path / "sweep.py").write_text(
+        """
 import os, sys
 import pandas as pd
 from lib import results
-from lib.results import Store
+from lib.results import Cell, Store
 
-results.provenance = lambda *arguments: {}  # saves importing torch
-store = Store(sys.argv[1])
-for seed in range(5):
-    def run():
-        if seed == int(sys.argv[2]):
-            os.kill(os.getpid(), 9)
-        print("ran", seed, flush=True)
-        return pd.DataFrame({"seed": [seed]})
-    store.get_or_run("sweep", {"seed": seed, "code": "1"}, run, device="cpu", seeds=[seed])
+results.provenance = lambda *arguments: {"seconds": 0}  # saves importing torch
+
+def measure(config, site):
+    if config["seed"] == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    print("ran", config["seed"], flush=True)
+    return {"rows": pd.DataFrame({"seed": [config["seed"]]})}
+
+if __name__ == "__main__":
+    Store(sys.argv[1]).fetch([Cell("sweep", {"seed": seed}, measure) for seed in range(5)], "cpu")
 """
+    )
     outputs = []
     for dies_at in (2, -1):
-        command = [sys.executable, "-c", script, str(tmp_path), str(dies_at)]
+        command = [sys.executable, str(tmp_path / "sweep.py"), str(tmp_path / "store"), str(dies_at)]
         environment = {**os.environ, "PYTHONPATH": str(Path(results.__file__).parents[1])}
         run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
         outputs.append((run.returncode, run.stdout.split()))
@@ -209,7 +217,7 @@ for seed in range(5):
 
 def test_a_failing_write_leaves_the_old_result(tmp_path, monkeypatch):
     store = Store(tmp_path)
-    store.put("study", CONFIG, table(), provenance={"n": 1})
+    store.put(cell(), {"rows": table()}, ORIGIN)
     before = files(tmp_path)
 
     def fail(*arguments):
@@ -217,17 +225,10 @@ def test_a_failing_write_leaves_the_old_result(tmp_path, monkeypatch):
 
     monkeypatch.setattr(results.os, "replace", fail)
     with pytest.raises(ParameterError, match=r"^results must be .*No space left on device.* was given\.$"):
-        store.put("study", CONFIG, table().iloc[:1], provenance={"n": 2})
+        store.put(cell(), {"rows": table().iloc[:1]}, ORIGIN)
     monkeypatch.undo()
     assert files(tmp_path) == before
-    assert len(store.get("study", CONFIG)) == 3 and store.provenance("study", CONFIG) == {"n": 1}
-
-
-def test_a_table_without_its_side_file_does_not_count(tmp_path):
-    store = Store(tmp_path)
-    store.put("study", CONFIG, table(), provenance={})
-    only(tmp_path, ".json").unlink()
-    assert store.get("study", CONFIG) is None
+    assert len(store.get(cell()).tables["rows"]) == 3
 
 
 def flip(path: Path) -> None:
@@ -236,69 +237,69 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def rewrite(path: Path, **changes: object) -> None:
+    """The same file with another record."""
+    with zipfile.ZipFile(path) as packed:
+        parts = {name: packed.read(name) for name in packed.namelist()}
+    parts["record.json"] = json.dumps(json.loads(parts["record.json"]) | changes).encode()
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, content in parts.items():
+            packed.writestr(name, content)
+
+
 DAMAGE = {
-    "flipped bit": lambda root: flip(only(root, ".csv.gz")),
-    "truncated": lambda root: only(root, ".csv.gz").write_bytes(only(root, ".csv.gz").read_bytes()[:20]),
-    "emptied": lambda root: only(root, ".csv.gz").write_bytes(b""),
-    "another table": lambda root: only(root, ".csv.gz").write_bytes(gzip.compress(b"a\n1\n")),
-    "missing": lambda root: only(root, ".csv.gz").unlink(),
-    "side file is no JSON": lambda root: only(root, ".json").write_text("{"),
-    "side file is binary": lambda root: only(root, ".json").write_bytes(b"\xff\xfe\x00"),
-    "side file is a list": lambda root: only(root, ".json").write_text("[1]"),
-    "types that do not fit": lambda root: only(root, ".json").write_text(
-        only(root, ".json").read_text().replace("float64", "bool")
-    ),
-    "side file of another configuration": lambda root: only(root, ".json").write_text(
-        json.dumps(json.loads(only(root, ".json").read_text()) | {"config": {"task": "shape"}})
-    ),
+    "flipped bit": flip,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:20]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "no archive": lambda path: path.write_text("{"),
+    "types that do not fit": lambda path: rewrite(path, types={"rows": {"gate": "bool"}}),
+    "a missing table": lambda path: rewrite(path, types={"rest": {}}),
+    "another configuration": lambda path: rewrite(path, config={"task": "shape"}),
+    "a record that is a list": lambda path: rewrite(path, types=[1]),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_result_is_refused_and_then_computed_again(tmp_path, damage):
-    store = Store(tmp_path)
-    store.put("study", CONFIG, table(), provenance={})
-    damage(tmp_path)
+    store, one = Store(tmp_path), cell(seed=5)
+    store.put(one, {"rows": table()}, ORIGIN)
+    damage(only(tmp_path))
     with pytest.raises(DamagedResult) as caught:
-        store.get("study", CONFIG)
+        store.get(one)
     sentence = str(caught.value)
     assert sentence.startswith("The stored result study/") and sentence.endswith("; delete it or run it again.")
     assert str(tmp_path) not in sentence
-    found = store.get_or_run("study", CONFIG, table, device="cpu", seeds=[0])
-    pd.testing.assert_frame_equal(found, table(), check_exact=True)
-    pd.testing.assert_frame_equal(store.get("study", CONFIG), table(), check_exact=True)
-    assert store.provenance("study", CONFIG)["replaced"] == sentence
+    assert store.fetch([one], "cpu")[one]["rows"]["seed"].tolist() == [5]
+    assert store.get(one).provenance["replaced"] == sentence
 
 
-def test_the_store_is_checked_when_it_is_opened(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_found_out_before_anything_is_computed(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(ParameterError, match=r"^results must be a folder, but .* was given\.$"):
-        Store(tmp_path / "file" / "store")
+        Store(tmp_path / "file" / "store").fetch([cell(seed=1)], "cpu")
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(ParameterError, match="MiB of free space"):
-        Store(tmp_path / "new")
-    assert files(tmp_path) == ["file"] and not (tmp_path / "new").exists()
+        Store(tmp_path / "new").fetch([cell(seed=1)], "cpu")
+    assert not calls and files(tmp_path) == ["file"] and not (tmp_path / "new").exists()
 
 
-def test_the_default_store_is_in_results(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "repository", lambda: tmp_path)
-    assert Store().root == Store("auto").root == tmp_path / "results" / "store"
+def test_a_complete_folder_need_not_be_writable(tmp_path, monkeypatch):
+    Store(tmp_path).put(cell(seed=1), {"rows": table()}, ORIGIN)
 
+    def refuse(*arguments, **more):
+        raise ParameterError("results must be writable, but it was not.")
 
-def test_the_repository_is_the_checkout_or_the_working_folder(library, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path / "library" / "wing")
-    assert results.repository() == Path.cwd()
-    (tmp_path / "pyproject.toml").write_text("")
-    assert results.repository() == tmp_path
+    monkeypatch.setattr(results.checks, "writable", refuse)
+    assert len(Store(tmp_path).fetch([cell(seed=1)], "cpu")) == 1
 
 
 def test_provenance_can_be_published():
-    source = results.provenance("cpu", (0, 1, 2), 12.34567)
+    source = results.provenance("cpu", 12.34567)
     versions = {"python", "torch", "open_clip", "numpy"}
     machine = {"device", "device_name", "threads"}
-    assert set(source) == versions | machine | {"seeds", "seconds", "commit", "date"}
-    assert source["seeds"] == [0, 1, 2] and source["seconds"] == 12.346
+    assert set(source) == versions | machine | {"seconds", "commit", "date"}
+    assert source["seconds"] == 12.346
     text = json.dumps(source)
     assert str(Path(results.__file__).parents[1]) not in text and str(Path.home()) + "/" not in text
     node = platform.node()
@@ -311,102 +312,36 @@ def git(folder: Path, *arguments: str) -> str:
     return run.stdout.strip()
 
 
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    """A checkout whose library is one file."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "results.py").write_text("x = 1\n")
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "lib" / "results.py"))
+    return tmp_path
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_the_commit_is_that_of_the_checkout(library, tmp_path):
+def test_the_commit_is_that_of_the_checkout(checkout):
     assert results._commit() == "unknown"
-    git(tmp_path, "init", "-q")
+    git(checkout, "init", "-q")
     assert results._commit() == "unknown"
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "first")
-    head = git(tmp_path, "rev-parse", "HEAD")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "first")
+    head = git(checkout, "rev-parse", "HEAD")
     assert results._commit() == head
-    (tmp_path / "result.csv").write_text("what a run writes is no change of the code\n")
+    (checkout / "result.csv").write_text("what a run writes is no change of the code\n")
     assert results._commit() == head
-    (library / "one.py").write_text("# changed\n")
+    (checkout / "lib" / "results.py").write_text("x = 2\n")
     assert results._commit() == f"{head}+changes"
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_the_commit_of_a_surrounding_repository_is_not_ours(library, tmp_path, monkeypatch):
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "first")
-    monkeypatch.setattr(results, "_LIBRARY", library / "wing")
+def test_the_commit_of_a_surrounding_repository_is_not_ours(checkout, monkeypatch):
+    git(checkout, "init", "-q")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "first")
+    inner = checkout / "inner" / "lib"
+    inner.mkdir(parents=True)
+    monkeypatch.setattr(results, "__file__", str(inner / "results.py"))
     assert results._commit() == "unknown"
-
-
-def test_the_reference_comes_back_with_its_provenance(tmp_path):
-    assert results.reference("gap", ["seed"], tmp_path) is None
-    results.write_reference("gap", table(), {"seeds": (0, 1)}, tmp_path)
-    assert files(tmp_path) == ["gap.csv", "gap.json"]
-    found, source = results.reference("gap", ["seed", "accuracy"], tmp_path)
-    pd.testing.assert_frame_equal(found, table(), check_exact=True)
-    assert source == {"seeds": [0, 1]}
-
-
-def test_a_reference_with_missing_columns_or_provenance_is_refused(tmp_path):
-    results.write_reference("gap", table(), {}, tmp_path)
-    with pytest.raises(ParameterError) as caught:
-        results.reference("gap", ["seed", "gap"], tmp_path)
-    assert str(caught.value) == (
-        "reference gap must be a table with the columns seed, gap, "
-        "but a table without gap (it has gate, seed, accuracy, rate, adapts) was given."
-    )
-    (tmp_path / "gap.csv").write_text("seed,accuracy\n1,0.5\n")
-    assert results.reference("gap", ["seed"], tmp_path)[0].to_dict("list") == {"seed": [1], "accuracy": [0.5]}
-    with pytest.raises(ParameterError, match="a table without gate"):
-        results.reference("gap", ["gate", "seed"], tmp_path)
-    for content in ("seed,unknown\n1,2\n", "seed\n1.5\n", "", "a,b\n1,2,3,4\n"):
-        (tmp_path / "gap.csv").write_text(content)
-        with pytest.raises(ParameterError, match=r"^reference gap must be .* was given\.$"):
-            results.reference("gap", ["seed"], tmp_path)
-    results.write_reference("gap", table(), {}, tmp_path)
-    (tmp_path / "gap.json").unlink()
-    with pytest.raises(ParameterError, match=r"^reference gap must be .* was given\.$"):
-        results.reference("gap", ["seed"], tmp_path)
-    (tmp_path / "gap.json").write_text("{}")
-    with pytest.raises(ParameterError, match=r"^reference gap must be .* was given\.$"):
-        results.reference("gap", ["seed"], tmp_path)
-
-
-def test_agreement_counts_the_common_cells():
-    here = pd.DataFrame(
-        {
-            "task": ["a", "b", "c", "d"],
-            "severity": [0.1 * 3, 0.5, 0.5, 0.5],
-            "x": [1.0, 2.0, 3.0, 9.0],
-            "y": [1, 2, 3, 9],
-        }
-    )
-    there = pd.DataFrame(
-        {
-            "task": ["c", "b", "a", "e"],
-            "severity": [0.5, 0.5, 0.3, 0.5],
-            "x": [3.5, 2.05, 1.0, 9.0],
-            "y": [3, 2, 1, 9],
-        }
-    )
-    found = results.agreement(here, there, ["task", "severity"], {"x": 0.1, "y": 0})
-    assert (found.compared, found.within) == (6, 5)
-    assert str(found) == repr(found) == "5 of 6 cells within tolerance"
-    worst = found.worst.iloc[0]
-    assert (worst["task"], worst["quantity"], worst["here"], worst["reference"]) == ("c", "x", 3.0, 3.5)
-    assert found.worst["difference"].tolist()[:2] == pytest.approx([0.5, 0.05])
-
-
-def test_agreement_on_missing_and_infinite_cells():
-    here = pd.DataFrame({"k": [1, 2, 3, 4], "x": [math.nan, math.nan, math.inf, math.inf]})
-    there = pd.DataFrame({"k": [1, 2, 3, 4], "x": [math.nan, 0.0, math.inf, 0.0]})
-    found = results.agreement(here, there, ["k"], {"x": 1.0})
-    assert (found.compared, found.within) == (4, 2)
-    assert set(found.worst["k"][:2]) == {2, 4}
-
-
-def test_agreement_without_common_rows_and_with_wrong_tables():
-    one, two = pd.DataFrame({"k": ["a"], "x": [1.0]}), pd.DataFrame({"k": ["b"], "x": [1.0]})
-    assert str(results.agreement(one, two, ["k"], {"x": 1})).startswith("nothing to compare")
-    assert str(results.agreement(one, one, ["k"], {})).startswith("nothing to compare")
-    with pytest.raises(ParameterError, match="reference must be a table with the columns"):
-        results.agreement(one, two.drop(columns="x"), ["k"], {"x": 1})
-    with pytest.raises(ParameterError, match="table must have one row for each k"):
-        results.agreement(pd.concat([one, one]), two, ["k"], {"x": 1})
