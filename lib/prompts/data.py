@@ -27,9 +27,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, get_args
 
@@ -362,13 +364,25 @@ class RealTask:
         """One zero-shot sentence per class."""
         return [self.template.format(name) for name in self.names]
 
+    @cached_property
     def identity(self) -> str:
-        """What tells one copy of a data set from another: a hash over class names, files and their sizes."""
-        digest = hashlib.sha256(repr((self.names, self.template)).encode())
-        for picture in (picture for part in (self.train, self.test) for group in part for picture in group):
-            known = (picture.name, picture.stat().st_size) if isinstance(picture, Path) else picture.tobytes()
-            digest.update(repr(known).encode())
+        """What tells one copy of a task from another: a hash over class names and over label, path and content of
+        every picture (paths as they lie below the folder that holds them all).
+        """
+        parts = [(part, label, picture) for part in ("train", "test") for label, picture in self._labelled(part)]
+        files = [picture for _, _, picture in parts if isinstance(picture, Path)]
+        base = os.path.commonpath([file.parent for file in files]) if files else ""
+        digest = hashlib.sha256(repr((self.names, self.template, self.source)).encode())
+        for part, label, picture in parts:
+            if isinstance(picture, Path):
+                known, content = picture.relative_to(base).as_posix(), picture.read_bytes()
+            else:
+                known, content = repr(picture.shape), picture.tobytes()
+            digest.update(repr((part, label, known, hashlib.sha256(content).hexdigest())).encode())
         return digest.hexdigest()[:16]
+
+    def _labelled(self, part: str) -> Iterator[tuple[int, Picture]]:
+        return ((label, picture) for label, own in enumerate(getattr(self, part)) for picture in own)
 
     def enough(self, shots: int) -> None:
         """Refuses more training pictures per class than there are, and any for the task of the new classes."""

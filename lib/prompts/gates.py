@@ -7,8 +7,8 @@ another picture ("shuffled"), one that is told the answer ("oracle") and one tha
 than the prompts' ("tanh").
 
 A gate of your own is a subclass of :class:`Gate` with an entry in :data:`GATES`; most need nothing but ``units`` and
-``spread``. Symbols: U units, F feature width, L layers, M tokens, d prompt width, E pool entries; ``...`` are any
-leading dimensions (pictures).
+``spread``, and one that is to learn from more than the task needs a ``loss``. Symbols: U units, F feature width,
+L layers, M tokens, d prompt width, E pool entries; ``...`` are any leading dimensions (pictures).
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import math
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lib import checks
+from lib.registry import Registry
 from lib.replicas import Tree
 
 
@@ -37,10 +39,12 @@ class Gate:
     of entries that a selection gate chooses from.
     """
 
-    #: Does it choose from a pool of prompts? Does it see another picture than its own? Is it told the cue?
+    #: Does it choose from a pool of prompts? Does it see another picture than its own?
     selects: ClassVar[bool] = False
     shuffled: ClassVar[bool] = False
+    #: Is it told the cue in training? Does it learn from :meth:`loss` alone and nothing from the task?
     supervised: ClassVar[bool] = False
+    apart: ClassVar[bool] = False
     #: Does training draw noise for it?
     noisy: ClassVar[bool] = False
 
@@ -81,6 +85,12 @@ class Gate:
     def openness(self, values: Tensor) -> Tensor:
         """Gate values on a scale from 0 (shut) to 1 (open), for statistics."""
         return values
+
+    def loss(self, z: Tensor, batch: Tree) -> Tensor:
+        """What it adds to the loss of a batch [] (nats): nothing. ``z`` [B, U] are its pre-activations without noise,
+        ``batch`` holds "features" [B, F], "labels" [B] and, for a supervised gate, "cue" [B].
+        """
+        return z.new_zeros(())
 
     # What it does to prompts -----------------------------------------------------------------------
     def spread(self, values: Tensor) -> Tensor:
@@ -206,7 +216,10 @@ class Oracle(Length):
     It learns from the cue alone: what gating can be worth when finding out is not the problem. Needs a task with a cue.
     """
 
-    supervised = True
+    supervised = apart = True
+
+    def loss(self, z: Tensor, batch: Tree) -> Tensor:
+        return F.binary_cross_entropy_with_logits(z, self.target(batch["cue"]))
 
     def target(self, cue: Tensor) -> Tensor:
         """What the units should be [B, U] for cues [B] (true or false)."""
@@ -265,20 +278,23 @@ class Gumbel(TopK):
 
 
 #: Gates by name. A gate of your own joins them here.
-GATES: dict[str, type[Gate]] = {
-    "length": Length,
-    "depth": Depth,
-    "both": Both,
-    "tanh": Tanh,
-    "constant": Constant,
-    "shuffled": Shuffled,
-    "oracle": Oracle,
-    "soft": Soft,
-    "top_k": TopK,
-    "gumbel": Gumbel,
-}
+GATES: Registry[type[Gate]] = Registry(
+    "gate",
+    {
+        "length": Length,
+        "depth": Depth,
+        "both": Both,
+        "tanh": Tanh,
+        "constant": Constant,
+        "shuffled": Shuffled,
+        "oracle": Oracle,
+        "soft": Soft,
+        "top_k": TopK,
+        "gumbel": Gumbel,
+    },
+)
 
 
 def build(kind: str, layers: int, tokens: int, features: int, **settings: object) -> Gate:
     """The gate of that name; ``settings`` are those of :class:`Gate`."""
-    return GATES[checks.choice("gate", kind, GATES)](kind, layers, tokens, features, **settings)
+    return GATES[kind](kind, layers, tokens, features, **settings)

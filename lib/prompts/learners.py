@@ -23,6 +23,7 @@ from lib.checks import ParameterError
 from lib.prompts import gates
 from lib.prompts.backbone import Backbone
 from lib.prompts.gates import linear_init
+from lib.registry import Registry
 from lib.replicas import Tree
 
 
@@ -54,32 +55,35 @@ class Design:
 
 
 #: Learners by name.
-LEARNERS: dict[str, Design] = {
-    "zero_shot": Design("the hand-written sentence, nothing learned"),
-    "coop": Design("context tokens in front of the class name (Zhou et al. 2022)", text="shallow"),
-    "cocoop": Design(
-        "context tokens plus a vector that a small network makes from the picture (Zhou et al. 2022)",
-        text="shallow",
-        conditional=True,
-    ),
-    "vpt_shallow": Design("tokens behind the patches, before the first block (Jia et al. 2022)", vision="shallow"),
-    "vpt": Design("tokens behind the patches, before every block (Jia et al. 2022)", vision="deep"),
-    "ivlp": Design("deep prompts in both towers, independent of each other", text="deep", vision="deep"),
-    "maple": Design(
-        "deep text prompts, mapped layer by layer to vision prompts (Khattak et al. 2023)",
-        text="deep",
-        coupling="vision from text",
-    ),
-    "bimaple": Design(
-        "deep prompts in both towers, each with a linear map of the other's added",
-        text="deep",
-        vision="deep",
-        coupling="both",
-    ),
-    "pool": Design(
-        "a pool of contexts, of which a selector makes one (after Wang et al. 2022)", text="shallow", pool=True
-    ),
-}
+LEARNERS: Registry[Design] = Registry(
+    "learner",
+    {
+        "zero_shot": Design("the hand-written sentence, nothing learned"),
+        "coop": Design("context tokens in front of the class name (Zhou et al. 2022)", text="shallow"),
+        "cocoop": Design(
+            "context tokens plus a vector that a small network makes from the picture (Zhou et al. 2022)",
+            text="shallow",
+            conditional=True,
+        ),
+        "vpt_shallow": Design("tokens behind the patches, before the first block (Jia et al. 2022)", vision="shallow"),
+        "vpt": Design("tokens behind the patches, before every block (Jia et al. 2022)", vision="deep"),
+        "ivlp": Design("deep prompts in both towers, independent of each other", text="deep", vision="deep"),
+        "maple": Design(
+            "deep text prompts, mapped layer by layer to vision prompts (Khattak et al. 2023)",
+            text="deep",
+            coupling="vision from text",
+        ),
+        "bimaple": Design(
+            "deep prompts in both towers, each with a linear map of the other's added",
+            text="deep",
+            vision="deep",
+            coupling="both",
+        ),
+        "pool": Design(
+            "a pool of contexts, of which a selector makes one (after Wang et al. 2022)", text="shallow", pool=True
+        ),
+    },
+)
 META = 16
 """CoCoOp's network from picture to context is this much narrower than the feature inside."""
 POOL = 8
@@ -155,14 +159,12 @@ class Learner:
         own: bool = False,
         position: str = "end",
     ) -> None:
-        self.name = checks.choice("learner", name, LEARNERS)
-        self.design = LEARNERS[name]
+        self.name, self.design = name, LEARNERS[name]
         self.backbone = backbone
         self.tokens = checks.integer("tokens", tokens, 1)
         self.std = checks.number("prompt_std", std, above=0)
         self.own, self.position = own, checks.choice("position", position, ("end", "middle"))
         if gate != "none":
-            checks.choice("gate", gate, gates.GATES)
             pairs([name], [gate])
         self.layers = self._layers(checks.integer("depth", depth), gate)
         if (own or position == "middle") and (name != "coop" or self.layers > 1):

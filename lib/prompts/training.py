@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import pandas as pd
@@ -269,6 +270,11 @@ class Trained:
     watched: pd.DataFrame = field(default_factory=pd.DataFrame)
     looks: pd.DataFrame = field(default_factory=pd.DataFrame)
 
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """What :func:`evaluate` returns, computed once: a closer look after the last step measures the same."""
+        return _evaluate(self.learner, self.data, self.params)
+
 
 def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") -> Trained:
     """Trains all replicas at once, each with its own few-shot set, initial parameters, batches and setting.
@@ -309,18 +315,16 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
 
     def loss(params: Tree, batch: Tree) -> Tensor:
         features, patches, constants = batch["features"], batch.get("patches"), batch["constants"]
-        if "cue" in batch:
-            # An oracle's gate learns from the cue alone, so that only the prompts follow the task.
-            z = learner.preactivation(params, features, constants)
-            held = gate.activate(z).detach()
-            logits = learner.logits(params, features, patches, gate=held, constants=constants)
-            told = F.binary_cross_entropy_with_logits(z, gate.target(batch["cue"]))
-            return F.cross_entropy(logits, batch["labels"]) + told
-        logits = learner.logits(params, features, patches, noise=batch.get("noise"), constants=constants)
-        value = F.cross_entropy(logits, batch["labels"])
+        if gate is None:
+            return F.cross_entropy(learner.logits(params, features, patches, constants=constants), batch["labels"])
+        z = learner.preactivation(params, features, constants)
+        values = gate.activate(z + batch["noise"] if "noise" in batch else z)
+        # Where the gate learns from its own loss alone, only the prompts follow the task.
+        held = values.detach() if gate.apart else values
+        logits = learner.logits(params, features, patches, gate=held, constants=constants)
+        value = F.cross_entropy(logits, batch["labels"]) + gate.loss(z, batch)
         if "diversity" in batch:
-            values = learner.gate_values(params, features, constants)
-            value = value - batch["diversity"] * 4 * values.var(0, unbiased=False).mean()
+            value = value - batch["diversity"] * 4 * gate.activate(z).var(0, unbiased=False).mean()
         return value
 
     table: list[dict] = []
@@ -356,18 +360,14 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
         record=record if gate is not None else None,
         record_at={*recorded, *watching, *recipe.looks},
     )
-    if gate is not None and recipe.steps in recipe.looks:
-        looks.append(_look(learner, data, done.params, recipe.steps))
-    return Trained(
-        learner,
-        data,
-        done.params,
-        done.losses,
-        done.diverged_at,
-        pd.DataFrame(table),
-        pd.DataFrame(watched),
-        pd.concat(looks, ignore_index=True) if looks else pd.DataFrame(),
+    trained = Trained(
+        learner, data, done.params, done.losses, done.diverged_at, pd.DataFrame(table), pd.DataFrame(watched)
     )
+    if gate is not None and recipe.steps in recipe.looks:
+        looks.append(_look(learner, data, done.params, recipe.steps, trained.scores))
+    if looks:
+        trained.looks = pd.concat(looks, ignore_index=True)
+    return trained
 
 
 def _rates(
@@ -424,8 +424,8 @@ def _gates(learner: Learner, params: Tree, data: Data) -> Tensor:
     return torch.func.vmap(learner.gate_values)(params, features, data.constants)
 
 
-def _look(learner: Learner, data: Data, params: Tree, step: int) -> pd.DataFrame:
-    """What :func:`train` promises of a closer look, a row per replica."""
+def _look(learner: Learner, data: Data, params: Tree, step: int, scores: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What :func:`train` promises of a closer look, a row per replica; ``scores`` are the accuracies, if known."""
     device, gate = data.labels.device, learner.gate
     counts = [data.sizes[place] for place in data.place.tolist()]
     # Fewer pictures than asked for are taken again, in the same order: every replica looks at the same number.
@@ -460,8 +460,9 @@ def _look(learner: Learner, data: Data, params: Tree, step: int) -> pd.DataFrame
     ]
     if not step:
         return pd.DataFrame(rows)
-    scores = _evaluate(learner, data, params).pivot(index="replica", columns="variant", values="accuracy")
-    return pd.DataFrame(rows).join(scores.add_prefix("accuracy_"), on="replica")
+    scores = _evaluate(learner, data, params) if scores is None else scores
+    wide = scores.pivot(index="replica", columns="variant", values="accuracy")
+    return pd.DataFrame(rows).join(wide.add_prefix("accuracy_"), on="replica")
 
 
 VARIANTS = ("gated", "mean", "shuffled")
@@ -493,7 +494,7 @@ def evaluate(trained: Trained) -> pd.DataFrame:
 
     A gated learner has the three :data:`VARIANTS`, a learner without a gate the one variant "fixed".
     """
-    return _evaluate(trained.learner, trained.data, trained.params)
+    return trained.scores.copy()
 
 
 @torch.no_grad()

@@ -1,47 +1,36 @@
-"""The trainings that the pages on prompts share: every learner x gate x task, all seeds as one batch.
+"""The trainings that the pages on prompts share: a cell for every learner, gate and task, all its seeds together.
 
-`gradient_imbalance`, `gate_degradation` and `gate_value` look at the same trainings from three sides. What
-one page has trained is stored and serves the next.
+`gradient_imbalance`, `gate_degradation` and `gate_value` look at the same trainings from three sides. What one page has
+trained is stored and serves the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property
-from typing import NamedTuple
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache, lru_cache
+from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
 import pandas as pd
+import torch
 
-from lib import checks
+from lib import checks, results
 from lib.prompts import backbone as backbones
 from lib.prompts import data, gates, learners, tasks, training
-from lib.results import Store, code_version
-from lib.runtime import resolve_device
+from lib.results import Cell
 from paper.studies.base import Study
+from paper.studies.parameters import Number, OneOf, Some, Text, Whole
 
-CODE = ("prompts", "gradients", "replicas", "runtime", "studies.gating")
 KEYS = ["learner", "gate", "task", "seed"]
-TOGETHER = {"cpu": 16, "cuda": 256}
-"""Replicas that are trained as one batch: on a CPU more bring nothing, and what is finished is stored between batches.
-"""
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One training for all seeds of a study. ``label`` is the reader's name for it and does not change it."""
-
-    learner: str
-    gate: str
-    task: str
-    recipe: training.Recipe = training.Recipe()
-    setting: training.Setting = training.Setting()
-    shots: int = 16
-    strength: float = 1.0
-    label: str = field(default="", compare=False)
-
-
-PARTS = ("trajectory", "accuracy", "look", "watch")
+#: Types of parameters that the pages on prompts share.
+TaskNames = Annotated[tuple[str, ...], Some(lambda: (*tasks.TASKS, *data.NAMES))]
+LearnerNames = Annotated[tuple[str, ...], Some(lambda: learners.LEARNERS)]
+GateNames = Annotated[tuple[str, ...], Some(lambda: gates.GATES)]
+Seeds = Annotated[int, Whole(1, 1000)]
+Count = Annotated[int, Whole(1)]
+Positive = Annotated[float, Number(above=0)]
 
 
 class Tables(NamedTuple):
@@ -49,13 +38,12 @@ class Tables(NamedTuple):
     per step at which the gate was watched.
     """
 
-    moving: pd.DataFrame
-    final: pd.DataFrame
+    trajectory: pd.DataFrame
+    accuracy: pd.DataFrame
     looks: pd.DataFrame
     watched: pd.DataFrame
 
 
-@dataclass(frozen=True, kw_only=True)
 class PromptStudy(Study):
     """Parameters that the pages on prompts share::
 
@@ -72,222 +60,244 @@ class PromptStudy(Study):
     Words and numbers are checked when the study is made, before anything is loaded.
     """
 
-    task: str | Sequence[str] = "coarse,fine,shift,mis_specified"
-    learner: str | Sequence[str] = "coop,maple"
-    seeds: int = 8
-    shots: int = 16
-    steps: int = 100
-    batch: int = 4
-    rate: float = 0.0035
-    optimiser: str = "sgd"
-    tokens: int = 4
-    prompt_std: float = 0.02
-    strength: float = 1.0
-    test_size: int = 120
-    backbone: str = backbones.NAME
-    pretrained: str = "default"
-    root: str = "data"
-    protocol: data.Protocol = "few_shot"
+    task: TaskNames = ("coarse", "fine", "shift", "mis_specified")
+    learner: LearnerNames = ("coop", "maple")
+    seeds: Seeds = 8
+    shots: Count = 16
+    steps: Count = 100
+    batch: Count = 4
+    rate: Positive = 0.0035
+    optimiser: Annotated[str, OneOf(("sgd", "adam"))] = "sgd"
+    tokens: Count = 4
+    prompt_std: Positive = 0.02
+    strength: Annotated[float, Number(0, 1)] = 1.0
+    test_size: Annotated[int, Whole(2, 100_000)] = 120
+    backbone: Annotated[str, Text("the name of a backbone")] = backbones.NAME
+    pretrained: Annotated[str, Text("the name of weights or the path of a file")] = "default"
+    root: Annotated[str, Text("the path of a folder")] = "data"
+    protocol: Annotated[str, OneOf(data.PROTOCOLS)] = "few_shot"
+
+    SIZES: ClassVar[tuple[str, ...]] = ("seeds", "test_size")
+    PARTS: ClassVar[tuple[str, ...]] = ("task", "learner")
 
     def check(self) -> None:
         """Refuses what cannot be trained, before anything is loaded."""
-        for name, allowed in (("task", (*tasks.TASKS, *data.NAMES)), ("learner", learners.LEARNERS)):
-            object.__setattr__(self, name, checks.choices(name, getattr(self, name), allowed))
-        checks.choice("protocol", self.protocol, data.PROTOCOLS)
-        checks.integer("seeds", self.seeds, 1, 1000)
         real = [self.find(task)[0] for task in self.task if task not in tasks.TASKS]
         checks.integer("shots", self.shots, 1, None if real else tasks.POOL)
         for task in real:
             task.enough(self.shots)
-        checks.integer("tokens", self.tokens, 1)
-        checks.number("strength", self.strength, 0, 1)
-        checks.integer("test_size", self.test_size, 2, 100_000)
         self.recipe(), self.setting()
         backbones.check(self.backbone, self.pretrained)
 
-    def recipe(self, **changes: object) -> training.Recipe:
+    def recipe(self, **changes: Any) -> training.Recipe:
         """The training recipe; ``changes`` replace single entries."""
         own = {name: getattr(self, name) for name in ("steps", "batch", "rate", "optimiser")}
         return training.Recipe(**(own | changes))
 
-    def setting(self, **changes: object) -> training.Setting:
+    def setting(self, **changes: Any) -> training.Setting:
         """What the study sets beside the recipe; ``changes`` replace single entries."""
         return training.Setting(**({"prompt_std": self.prompt_std} | changes))
 
-    def cell(self, learner: str, gate: str, task: str, **changes: object) -> Cell:
-        """One cell with the study's recipe, setting, shots and strength; ``changes`` replace single entries."""
+    def cell(
+        self,
+        learner: str,
+        gate: str,
+        task: str,
+        *,
+        recipe: training.Recipe | None = None,
+        setting: training.Setting | None = None,
+        shots: int | None = None,
+        strength: float | None = None,
+    ) -> Cell:
+        """One training for all seeds, with the study's recipe, setting, shots and strength unless others are given."""
         # Without a gate only the prompts can be set: the same training serves studies of different gates.
-        setting = self.setting() if gate != "none" else training.Setting(prompt_std=self.prompt_std)
-        own = {"recipe": self.recipe(), "setting": setting, "shots": self.shots, "strength": self.strength}
-        return Cell(learner, gate, task, **(own | changes))
+        own = self.setting() if gate != "none" else training.Setting(prompt_std=self.prompt_std)
+        trained = {
+            "learner": learner,
+            "gate": gate,
+            "tokens": self.tokens,
+            "test_size": self.test_size,
+            "recipe": asdict(recipe or self.recipe()),
+            **self.weights(),
+            # Tasks of the world are trained side by side, a real one by itself: it has its own number of pictures.
+            "data": self.pictures(task),
+        }
+        config = {
+            **trained,
+            "task": task,
+            "strength": float(self.strength if strength is None else strength) if task in tasks.GRADED else 1.0,
+            "shots": self.shots if shots is None else shots,
+            "seeds": list(range(self.seeds)),
+            "setting": asdict(setting or own),
+        }
+        return Cell(
+            "training",
+            config,
+            train,
+            batch=json.dumps(results.plain(trained), sort_keys=True),
+            size=self.seeds,
+            uses=self.uses(gate),
+            site=self.site(),
+        )
 
-    def find(self, name: str, strength: float = 1.0) -> tuple[tasks.Task | data.RealTask, data.RealTask | None]:
+    # What decides a cell's numbers beside its own parameters ---------------------------------------------
+    def pictures(self, task: str) -> dict[str, Any] | None:
+        """What tells a real data set from another, and from another copy of it; None for the procedural world."""
+        if task in tasks.TASKS:
+            return None
+        identities = [part.identity for part in self.find(task) if part is not None]
+        return {"name": task, "protocol": self.protocol, "identities": identities}
+
+    def weights(self, pretrained: str | None = None) -> dict[str, str]:
+        """What tells a backbone with its weights from another."""
+        return {
+            "backbone": self.backbone,
+            "weights": backbones.identity(self.backbone, self.pretrained if pretrained is None else pretrained),
+        }
+
+    def site(self, pretrained: str | None = None) -> dict[str, str]:
+        """Where pictures and weights lie."""
+        return {"root": self.root, "pretrained": self.pretrained if pretrained is None else pretrained}
+
+    @staticmethod
+    def uses(*kinds: str) -> tuple[type, ...]:
+        """The classes of gates with these names."""
+        return tuple(gates.GATES[kind] for kind in kinds if kind != "none")
+
+    def find(self, name: str, strength: float = 1.0) -> tuple[Any, data.RealTask | None]:
         """The task of that name, and for a real data set under base_to_new the task of its new classes."""
-        return (tasks.get(name, strength), None) if name in tasks.TASKS else _real(name, self.root, self.protocol)
+        return task_named(name, strength, self.root, self.protocol)
 
     def load(self) -> backbones.Backbone:
         """The frozen backbone on the study's device."""
-        return backbones.load(self.backbone, self.pretrained, resolve_device(self.device))
+        return loaded(self.weights(), {**self.site(), "device": self.place()})
 
 
-@cache
-def _real(name: str, root: str, protocol: data.Protocol) -> tuple[data.RealTask, data.RealTask | None]:
-    """A data set is listed once a session, not at every mention."""
-    return data.get(name, root, protocol)
-
-
-@dataclass(frozen=True, kw_only=True)
 class GateStudy(PromptStudy):
     """A study of gated learners: ``gate`` names gates, ``gate_rate`` multiplies the learning rate of what is theirs."""
 
-    gate: str | Sequence[str] = "length,depth"
-    gate_rate: float = 1.0
+    gate: GateNames = ("length", "depth")
+    gate_rate: Positive = 1.0
+
+    PARTS: ClassVar[tuple[str, ...]] = ("task", "learner", "gate")
 
     def check(self) -> None:
         """Refuses what cannot be trained, before anything is loaded."""
         super().check()
-        object.__setattr__(self, "gate", checks.choices("gate", self.gate, gates.GATES))
-        learners.pairs(self.learner, self.gate)
+        self.pairs()
 
-    def setting(self, **changes: object) -> training.Setting:
+    def setting(self, **changes: Any) -> training.Setting:
         """What the study sets beside the recipe, the gate's rate included; ``changes`` replace single entries."""
         return super().setting(**({"gate_rate": self.gate_rate} | changes))
 
-    def cells(self) -> list[Cell]:
-        """Every learner, gate and task of the study: selectors with the pool, other gates with other learners."""
-        chosen = learners.pairs(self.learner, self.gate)
-        return [self.cell(learner, gate, task) for learner, gate in chosen for task in self.task]
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every learner with its gates: selectors with the pool, other gates with other learners."""
+        return learners.pairs(self.learner, self.gate)
+
+    def gated(self, **changes: Any) -> list[Cell]:
+        """Every learner, gate and task of the study; ``changes`` as :meth:`PromptStudy.cell` takes them."""
+        return [self.cell(learner, gate, task, **changes) for learner, gate in self.pairs() for task in self.task]
 
 
-class Bench:
-    """Runs trainings of a :class:`PromptStudy` or fetches them from the store; loads the backbone when needed."""
+# ------------------------------------------------------------------------------------------------- computing
+def task_named(name: str, strength: float, root: str, protocol: str) -> tuple[Any, data.RealTask | None]:
+    """The task of that name, and for a real data set under base_to_new the task of its new classes."""
+    return (tasks.get(name, strength), None) if name in tasks.TASKS else _real(name, root, protocol)
 
-    def __init__(self, study: PromptStudy, store: Store) -> None:
-        self.study, self.store = study, store
 
-    @cached_property
-    def backbone(self) -> backbones.Backbone:
-        """The backbone, loaded on first use: a page whose trainings are stored never needs it."""
-        return self.study.load()
+@cache
+def _real(name: str, root: str, protocol: str) -> tuple[data.RealTask, data.RealTask | None]:
+    """A data set is listed once a session, not at every mention."""
+    return data.get(name, root, cast(data.Protocol, protocol))
 
-    def run(self, cells: Sequence[Cell]) -> Tables:
-        """All cells for all seeds: what is stored is fetched, the rest is trained in batches of one learner.
 
-        Tables have the columns learner, gate, task, strength, shots, steps and label in front; a gate's trajectory and
-        looks are empty for learners without one.
-        """
-        # A reader's own gate may change from one run to the next; its source is not part of the key.
-        stored, fresh = [], []
-        for cell in dict.fromkeys(cells):
-            ours = cell.gate == "none" or gates.GATES[cell.gate].__module__ == gates.__name__
-            (stored if ours else fresh).append(cell)
+def task_of(config: Mapping[str, Any], site: Mapping[str, Any]) -> tuple[Any, data.RealTask | None]:
+    """The task of a cell with "task", "strength" and "data", as :meth:`PromptStudy.find` gives it."""
+    pictures = config["data"]
+    protocol = pictures["protocol"] if pictures else "few_shot"
+    return task_named(config["task"], config["strength"], site["root"], protocol)
 
-        def compute(missing: list[int]) -> Iterator[dict[int, pd.DataFrame]]:
-            for group in self._train_all([stored[place] for place in missing]):
-                yield {missing[i]: table for i, table in group.items()}
 
-        tables = {fresh[i]: table for group in self._train_all(fresh) for i, table in group.items()}
-        kept = self.store.get_or_run_all(
-            "gating",
-            [self._config(cell) for cell in stored],
-            compute,
-            device=resolve_device(self.study.device),
-            seeds=list(range(self.study.seeds)),
+def loaded(config: Mapping[str, Any], site: Mapping[str, Any]) -> backbones.Backbone:
+    """The backbone of a cell with "backbone" and "weights"; kept in memory, with one other."""
+    return _loaded(config["backbone"], site["pretrained"], config["weights"], site["device"])
+
+
+@lru_cache(maxsize=2)
+def _loaded(backbone: str, pretrained: str, weights: str, device: str) -> backbones.Backbone:
+    return backbones.load(backbone, pretrained, torch.device(device))
+
+
+def train(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> list[results.Tables]:
+    """Train the cells of one batch side by side; what they do not share is task, setting, shots and seeds.
+
+    Tables (those that have rows): "trajectory" and "watched" (a row per seed and step), "accuracy" (a row per seed and
+    variant of the gate), "looks" (a row per seed and closer look).
+    """
+    first = configs[0]
+    tried = [task_of(config, site) for config in configs]
+    # Equal tasks are one object: replicas share its pictures.
+    chosen = {(config["task"], config["strength"]): task for config, (task, _) in zip(configs, tried, strict=True)}
+    own, new = tried[0]
+    learner = learners.Learner(
+        first["learner"],
+        loaded(first, site),
+        own.names,
+        template=own.template,
+        gate=first["gate"],
+        tokens=first["tokens"],
+    )
+    runs = [
+        training.Replica(
+            chosen[config["task"], config["strength"]], seed, training.Setting(**config["setting"]), config["shots"]
         )
-        tables |= dict(zip(stored, kept, strict=True))
-        named = [
-            tables[c].assign(
-                learner=c.learner,
-                gate=c.gate,
-                task=c.task,
-                strength=c.strength,
-                shots=c.shots,
-                steps=c.recipe.steps,
-                label=c.label,
-            )
-            for c in cells
-        ]
-        table = pd.concat(named, ignore_index=True)
-        # The parts have columns of their own; each is empty in the rows of the others.
-        parts = (table[table["part"] == part].drop(columns="part") for part in PARTS)
-        return Tables(*(part.loc[:, _filled(part)].reset_index(drop=True) for part in parts))
+        for config in configs
+        for seed in config["seeds"]
+    ]
+    recipe = training.Recipe(**{**first["recipe"], "looks": tuple(first["recipe"]["looks"])})
+    named = ", ".join(dict.fromkeys(config["task"] for config in configs))
+    prepared = training.prepare(learner, runs, first["test_size"])
+    trained = training.train(learner, prepared, recipe, f"{first['learner']} {first['gate']} {named}")
+    scores = training.evaluate(trained)
+    scores["diverged_at"] = scores["replica"].map(dict(enumerate(trained.diverged_at.tolist())))
+    if new is not None:
+        scores["new"] = training.elsewhere(trained, new, first["test_size"])["accuracy"]
+        # In words of the field: the harmonic mean of base and new accuracy.
+        both = scores["accuracy"] + scores["new"]
+        scores["harmonic"] = 2 * scores["accuracy"] * scores["new"] / both.clip(lower=1e-9)
+    tables = Tables(trained.trajectory, scores, trained.looks, trained.watched)
+    return _parted(tables, [len(config["seeds"]) for config in configs])
 
-    def _config(self, cell: Cell) -> dict[str, object]:
-        study = self.study
-        return {
-            "learner": cell.learner,
-            "gate": cell.gate,
-            "task": cell.task,
-            "seeds": list(range(study.seeds)),
-            "shots": cell.shots,
-            "tokens": study.tokens,
-            "test_size": study.test_size,
-            "backbone": study.backbone,
-            "pretrained": study.pretrained,
-            "strength": cell.strength if cell.task in tasks.GRADED else None,
-            "data": None if cell.task in tasks.TASKS else [study.protocol, study.find(cell.task)[0].identity()],
-            "recipe": asdict(cell.recipe),
-            "setting": asdict(cell.setting),
-            "weights": backbones.identity(study.backbone, study.pretrained),
-            "code": code_version(*CODE),
+
+def _parted(tables: Tables, counts: Sequence[int]) -> list[results.Tables]:
+    """The tables of so many replicas each."""
+    parted, start = [], 0
+    for count in counts:
+        mine = range(start, start + count)
+        own = {
+            name: table[table["replica"].isin(mine)].drop(columns="replica").reset_index(drop=True)
+            for name, table in tables._asdict().items()
+            if len(table)
         }
-
-    def _train_all(self, cells: Sequence[Cell]) -> Iterator[dict[int, pd.DataFrame]]:
-        """Batches of cells of one learner, gate and recipe, tasks of a size side by side; tables by place.
-
-        A real data set keeps to itself: its test pictures are as many as it has.
-        """
-        device = resolve_device(self.study.device)
-        size = max(1, TOGETHER.get(device.type, TOGETHER["cpu"]) // self.study.seeds)
-        alike: dict[tuple, list[tuple[int, Cell]]] = {}
-        for place, cell in enumerate(cells):
-            own = "" if cell.task in tasks.TASKS else cell.task
-            alike.setdefault((cell.learner, cell.gate, cell.recipe, own), []).append((place, cell))
-        for group in alike.values():
-            group.sort(key=lambda entry: (len(self.study.find(entry[1].task)[0].names), entry[0]))
-            for start in range(0, len(group), size):
-                yield self._train(group[start : start + size])
-
-    def _train(self, group: list[tuple[int, Cell]]) -> dict[int, pd.DataFrame]:
-        """Trains some cells as one batch."""
-        study, first = self.study, group[0][1]
-        found = {(c.task, c.strength): study.find(c.task, c.strength) for _, c in group}
-        chosen = {key: task for key, (task, _) in found.items()}
-        own, new = found[first.task, first.strength]
-        learner = learners.Learner(
-            first.learner, self.backbone, own.names, template=own.template, gate=first.gate, tokens=study.tokens
-        )
-        runs = [
-            training.Replica(chosen[cell.task, cell.strength], seed, cell.setting, cell.shots)
-            for _, cell in group
-            for seed in range(study.seeds)
-        ]
-        prepared = training.prepare(learner, runs, study.test_size)
-        named = ", ".join(dict.fromkeys(cell.task for _, cell in group))
-        trained = training.train(learner, prepared, first.recipe, f"{first.learner} {first.gate} {named}")
-        scores = training.evaluate(trained)
-        scores["diverged_at"] = scores["replica"].map(dict(enumerate(trained.diverged_at.tolist())))
-        if new is not None:
-            scores["new"] = training.elsewhere(trained, new, study.test_size)["accuracy"]
-            # In words of the field: the harmonic mean of base and new accuracy.
-            both = scores["accuracy"] + scores["new"]
-            scores["harmonic"] = 2 * scores["accuracy"] * scores["new"] / both.clip(lower=1e-9)
-        tables = dict(zip(PARTS, (trained.trajectory, scores, trained.looks, trained.watched), strict=True))
-        parted = {}
-        for number, (place, _) in enumerate(group):
-            mine = range(number * study.seeds, (number + 1) * study.seeds)
-            parts = [
-                table[table["replica"].isin(mine)].drop(columns="replica").assign(part=part)
-                for part, table in tables.items()
-                if len(table)
-            ]
-            parted[place] = pd.concat(parts, ignore_index=True)
-        return parted
+        parted.append(own)
+        start += count
+    return parted
 
 
-def _filled(table: pd.DataFrame) -> pd.Series:
-    """Which columns hold something, or are named by every cell."""
-    return (table.notna() & (table != "")).any() | table.columns.isin(["label"])
+# -------------------------------------------------------------------------------------------------- judging
+def assembled(found: Mapping[Cell, results.Tables], cells: Sequence[tuple[str, Cell]]) -> Tables:
+    """The tables of some cells, each with a label of the reader's.
+
+    In front stand the columns learner, gate, task, strength, shots, steps, label; a gate's trajectory and looks are
+    empty for learners without one.
+    """
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in Tables._fields}
+    for label, cell in cells:
+        named = {name: cell.config[name] for name in ("learner", "gate", "task", "strength", "shots")}
+        named |= {"steps": cell.config["recipe"]["steps"], "label": label}
+        for name, table in found[cell].items():
+            parts[name].append(pd.concat([pd.DataFrame(named, index=table.index), table], axis=1))
+    return Tables(**{name: pd.concat(own, ignore_index=True) if own else pd.DataFrame() for name, own in parts.items()})
 
 
 def per_seed(table: pd.DataFrame, column: str) -> list[float]:
