@@ -1,0 +1,60 @@
+"""Thresholds of Part I: ``since`` is the commit in which a criterion was first written, ``changed`` the one in which
+its value was changed when numbers had been seen.
+"""
+
+from lib.verdicts import Threshold
+
+# --------------------------------------------------------------------------------------------------- world
+#: A quarter of the way from chance to 100 %: "far better than chance".
+FAR_ABOVE_CHANCE = Threshold(0.25, since="bde1ba3")
+
+# ------------------------------------------------------------------------------------------------ learners
+#: Points by which the worst learner must beat the hand-written sentence.
+LEARNS = Threshold(0, since="321f052")
+#: Rank correlation from which the number of parameters counts as deciding.
+SIZE_DECIDES = Threshold(0.8, since="321f052")
+#: Points that prompts in the vision tower must be worth more than prompts in the text alone.
+VISION_PAYS = Threshold(5, since="321f052")
+
+# -------------------------------------------------------------------------------------- gradient imbalance
+#: Decades: ten times smaller.
+TENFOLD = Threshold(1, since="bde1ba3")
+#: The reported two to three orders of magnitude, in decades.
+REPORTED_FROM = Threshold(2, since="bde1ba3")
+REPORTED_TO = Threshold(3, since="bde1ba3")
+#: Decades by which the factors may miss the measured gap.
+EXACT = Threshold(1e-3, since="bde1ba3")
+#: Share of the gap that counts as most of it.
+MOST = Threshold(0.5, since="bde1ba3")
+#: Decades, for the smallest gap of all learners and gates.
+TENFOLD_EVERYWHERE = Threshold(1, since="1cd3c6e")
+#: Decades within which a gap equals the reported one.
+AS_REPORTED = Threshold(0.25, since="bde1ba3")
+
+# ---------------------------------------------------------------------------------------- gate degradation
+#: Input information below which a gate is nearly constant.
+CONSTANT = Threshold(0.01, since="bde1ba3")
+#: Ratio of input information after to before training below which training took it away.
+TAKEN = Threshold(0.5, since="bde1ba3")
+#: Share of values at either end of the sigmoid from which gates saturate.
+SATURATED = Threshold(0.1, since="bde1ba3")
+#: Share of a gate's variance between classes from which it follows them.
+FOLLOWS_CLASSES = Threshold(0.5, since="bde1ba3")
+#: Entries in use of a pool of eight below which a selector uses no more than half of it.
+HALF_THE_POOL = Threshold(4, since="1cd3c6e")
+#: I(X; G) / log E below which a selection hardly depends on the picture.
+BLIND_CHOICE = Threshold(0.05, since="1cd3c6e")
+
+# ---------------------------------------------------------------------------------------------- gate value
+#: Points by which a gate must beat its own mean and its own shuffle to be called adaptive.
+ADAPTIVE = Threshold(2, since="bde1ba3")
+#: Points by which a gated learner must beat the ungated one for the gate to be worth its parameters; two at first.
+WORTHWHILE = Threshold(5, since="bde1ba3", changed="babed03")
+#: The same against a gate of as many parameters that sees another picture.
+WORTHWHILE_OVER_BLIND = Threshold(5, since="1cd3c6e")
+#: Points below which a gate's advantage counts as nothing.
+NOTHING = Threshold(1, since="bde1ba3")
+#: The same for every number of pictures per class.
+NOTHING_WITH_FEW = Threshold(1, since="1cd3c6e")
+#: Points that the control, which must come out adaptive, has to be worth.
+CONTROL = Threshold(10, since="bde1ba3")

@@ -1,0 +1,1 @@
+"""Words of the pages: what a notebook shows that is neither a table nor a figure."""
