@@ -77,7 +77,7 @@ def choices(name: str, given: str | Sequence[str], allowed: Iterable[str]) -> tu
     return tuple(str(word) for word in words)
 
 
-def integer(name: str, given: object, low: int | None = None, high: int | None = None) -> int:
+def integer(name: str, given: object, low: float | None = None, high: float | None = None) -> int:
     """A whole number with ``low <= given <= high``; booleans, 2.0 and "2" are refused."""
     allowed = _span("an integer", low, high)
     if isinstance(given, bool) or not isinstance(given, abstract.Integral):
@@ -86,6 +86,20 @@ def integer(name: str, given: object, low: int | None = None, high: int | None =
     if (low is not None and value < low) or (high is not None and value > high):
         raise _refuse(name, allowed, given)
     return value
+
+
+def integers(name: str, given: object, low: float | None = None, high: float | None = None) -> tuple[int, ...]:
+    """One or more whole numbers in the range: a number, a list, a tuple or a comma-separated string."""
+    allowed = _span("one or more integers", low, high)
+    if isinstance(given, str):
+        parts = [part.strip() for part in given.split(",")]
+        if not all(part.lstrip("-").isdecimal() for part in parts):
+            raise _refuse(name, allowed, given)
+        given = [int(part) for part in parts]
+    entries = list(given) if isinstance(given, list | tuple) else [given]
+    if not entries:
+        raise _refuse(name, allowed, given)
+    return tuple(integer(name, entry, low, high) for entry in entries)
 
 
 def _fits(given: object, low: float | None, high: float | None, above: float | None) -> float | None:

@@ -205,3 +205,22 @@ def test_writable_refuses_a_real_read_only_folder(tmp_path):
 @pytest.mark.parametrize("value", ["", "  ", "a\0b", None, 3])
 def test_writable_refuses_what_is_no_path(value):
     refused(checks.writable, "results", value)
+
+
+@pytest.mark.parametrize("given", [[8, 16], (8, 16), "8, 16"])
+def test_integers_reads_lists_and_strings_alike(given):
+    assert checks.integers("x", given, 2, 512) == (8, 16)
+    assert checks.integers("x", 8) == (8,)
+
+
+def test_integers_refuses_every_bad_entry():
+    for given, sentence in (
+        ([], "x must be one or more integers from 2 to 512, but [] was given."),
+        ("8, wide", "x must be one or more integers from 2 to 512, but '8, wide' was given."),
+        ("8, 1", "x must be an integer from 2 to 512, but 1 was given."),
+        ([8, 2.0], "x must be an integer from 2 to 512, but 2.0 was given."),
+        ([True], "x must be an integer from 2 to 512, but True was given."),
+    ):
+        with pytest.raises(checks.ParameterError) as caught:
+            checks.integers("x", given, 2, 512)
+        assert str(caught.value) == sentence

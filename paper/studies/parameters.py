@@ -61,19 +61,26 @@ class Number(Checked):
 
 @dataclass(frozen=True)
 class Numbers(Number):
-    """One or more different numbers, as a list or comma-separated; ``whole`` ones are integers."""
+    """One or more different numbers, as a list or comma-separated; ``whole`` ones are integers.
+
+    Kept in the order given, or from small to large where ``ordered``.
+    """
 
     whole: bool = False
     also: tuple[str, ...] = ()
+    ordered: bool = False
 
     def check(self, name: str, given: Any) -> Any:
         if isinstance(given, str) and given in self.also:
             return given
-        found = checks.numbers(name, given, self.low, self.high, above=self.above)
-        if len(set(found)) < len(found) or (self.whole and any(value != int(value) for value in found)):
+        if self.whole:
+            found: tuple[float, ...] = checks.integers(name, given, self.low, self.high)
+        else:
+            found = checks.numbers(name, given, self.low, self.high, above=self.above)
+        if len(set(found)) < len(found):
             kind = "integers" if self.whole else "numbers"
             raise checks.ParameterError(f"{name} must be different {kind}, but {given!r} was given.")
-        return tuple(int(value) for value in found) if self.whole else found
+        return tuple(sorted(found)) if self.ordered else found
 
 
 @dataclass(frozen=True)
