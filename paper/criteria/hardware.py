@@ -1,0 +1,49 @@
+"""The thresholds of Part II, each with the commit in which it was first written.
+
+Losses and gains are shares of the test images unless a line says points (hundredths).
+"""
+
+from __future__ import annotations
+
+from lib.verdicts import Threshold
+
+_FIRST, _CLOSER = "6da3dca", "56a209d"
+
+# ------------------------------------------------------------------------------------ damage and recovery
+
+#: Losing less than this is "no damage", and recovery is not defined.
+DAMAGE = Threshold(0.01, since=_FIRST)
+#: A severity that costs at least this much hurts beyond doubt; claims speak of the mildest such severity.
+CLEAR_DAMAGE = Threshold(0.05, since=_FIRST)
+#: Up to this loss damage is "moderate", above it "severe": classes are compared where they cost about as much.
+SEVERE = Threshold(0.5, since=_FIRST)
+#: Recovery from which on a perturbation counts as compensated.
+COMPENSATED = Threshold(0.5, since=_FIRST)
+#: Recovery below which it counts as broken.
+BROKEN = Threshold(0.2, since=_FIRST)
+#: Training won back more than its share of the loss, or less: a difference is held against nothing.
+NOTHING = Threshold(0.0, since=_FIRST)
+
+# ------------------------------------------------------------------------------- what a few gradients say
+
+#: A usable gradient has at least this cosine with the clean one.
+COSINE = Threshold(0.5, since=_FIRST)
+#: At least this share of a usable gradient's second moment is signal.
+SIGNAL = Threshold(0.1, since=_FIRST)
+#: A usable gradient reaches at least this share of the clean network's live weights.
+LIVE = Threshold(0.5, since=_FIRST)
+#: The area under the ROC curve from which on a diagnostic counts as telling; a coin has 0.5.
+TELLS = Threshold(0.8, since=_FIRST)
+#: The balanced accuracy on a class or network never seen from which on a diagnostic counts as transferring.
+TRANSFERS = Threshold(0.75, since=_FIRST)
+
+# ------------------------------------------------------------------- differences between variants, in points
+
+#: What makes a difference of accuracy count.
+POINTS = Threshold(5.0, since=_CLOSER)
+#: What straight-through must gain on the ADC over vanilla training.
+RULE_POINTS = Threshold(5.0, since=_FIRST)
+#: A difference below this is next to none.
+POINT = Threshold(1.0, since=_CLOSER)
+#: One variant is better than another, by however little.
+BETTER = Threshold(0.0, since=_CLOSER)

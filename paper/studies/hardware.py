@@ -1,0 +1,210 @@
+"""The trainings that the pages on hardware share: where they begin, and a cell for every rule of a perturbation.
+
+A cell is one batch: all seeds and severities of a perturbation under one rule. What one page has trained is stored and
+serves the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import torch
+
+from lib import checks
+from lib.hardware.crossbars import RULES
+from lib.hardware.devices import make
+from lib.hardware.networks import DATA, NETWORKS, dataset
+from lib.hardware.sweep import Fork, Sweep
+from lib.hardware.training import Trainer
+from lib.results import Cell, Tables
+from paper.studies.base import Study
+from paper.studies.parameters import OneOf, Some, Text, Whole
+
+
+class Schedule(NamedTuple):
+    """Images of a step, steps of clean training before the fork, and steps after it where ``steps`` is "auto"."""
+
+    batch: int
+    warm_up: int
+    steps: int
+
+
+#: How each network is trained.
+SCHEDULES = {
+    "mlp": Schedule(128, 60, 300),
+    "cnn": Schedule(64, 80, 120),
+    "cnn_norm": Schedule(64, 60, 120),
+    "vit": Schedule(64, 150, 150),
+    "resnet": Schedule(128, 400, 2000),
+}
+#: Solving the circuits in every step of every replica is slow, and training through them settles early.
+MOST_STEPS = {"ir_drop": 80}
+
+#: What the rules are called in sentences.
+NAMES = {"autograd": "vanilla training", "straight_through": "straight-through training", "unaware": "no training"}
+
+Names = Annotated[tuple[str, ...], Some(RULES, ordered=True)]
+Count = Annotated[int, Whole(1)]
+
+
+class HardwareStudy(Study):
+    """Parameters that the pages on hardware share::
+
+    rules       backward rules that train; the unaware baseline is always there
+    seeds       number of seeds, 0 to seeds - 1
+    chips       unseen chips on which every network is judged
+    steps       optimiser steps after the fork; "auto": as SCHEDULES has them, at most MOST_STEPS
+    gradients   sampled gradients of a diagnosis
+    network     a network of lib.hardware.networks
+    data, root  the data set, and the folder of pictures that do not come with the library
+    """
+
+    rules: Names = ("autograd", "straight_through")
+    seeds: Annotated[int, Whole(1, 1000)] = 3
+    chips: Count = 10
+    steps: Annotated[int | str, Whole(1, also=("auto",))] = "auto"
+    gradients: Annotated[int, Whole(2)] = 16
+    network: Annotated[str, OneOf(NETWORKS)] = "mlp"
+    data: Annotated[str, OneOf(DATA)] = "digits"
+    root: Annotated[str, Text("the path of a folder", blank=True)] = ""
+
+    SIZES: ClassVar[tuple[str, ...]] = ("seeds", "chips", "gradients")
+    PARTS: ClassVar[tuple[str, ...]] = ("rules",)
+
+    def check(self) -> None:
+        """Refuses what does not fit together, and pictures that are not there."""
+        object.__setattr__(self, "rules", tuple(rule for rule in RULES if rule in self.rules or rule == "unaware"))
+        if self.network == "resnet" and self.data == "digits":
+            raise checks.ParameterError("network must be smaller than a resnet for digits, but 'resnet' was given.")
+        dataset(self.data, self.root)
+
+    def start(self, hardware: str, *, network: str | None = None, most: int | None = None) -> dict[str, Any]:
+        """What decides where the runs through the hardware of that name begin, and how long they last.
+
+        ``network`` is the study's own unless another is named, ``most`` bounds the steps where they are "auto".
+        """
+        own = network or self.network
+        schedule = SCHEDULES[own]
+        bound = min(schedule.steps, MOST_STEPS.get(hardware, schedule.steps), most or schedule.steps)
+        return {
+            "network": own,
+            "data": self.data,
+            "pictures": pictures(self.data, self.root),
+            "seeds": list(range(self.seeds)),
+            "batch": schedule.batch,
+            "warm_up": schedule.warm_up,
+            "steps": bound if self.steps == "auto" else self.steps,
+        }
+
+    def site(self) -> dict[str, str]:
+        """Where pictures lie."""
+        return {"root": self.root}
+
+    def accuracy_cell(
+        self,
+        start: Mapping[str, Any],
+        perturbation: str,
+        severities: Sequence[float],
+        rule: str,
+        *,
+        options: Mapping[str, Any] | None = None,
+        judged: Mapping[str, Any] | None = None,
+        known: bool = False,
+    ) -> Cell:
+        """Training by ``rule`` from ``start``, or none ("unaware"), and the accuracy on unseen chips.
+
+        ``options`` are those of the perturbation, ``judged`` of the hardware that networks are judged on where it is
+        another; ``known``: trained on the first unseen chip, and judged on that one only.
+        """
+        own = {} if options is None else dict(options)
+        config = {
+            "start": dict(start),
+            "perturbation": perturbation,
+            "options": own,
+            "judged": own if judged is None else dict(judged),
+            "severities": list(severities),
+            "rule": rule,
+            "known": known,
+            "chips": 1 if known else self.chips,
+        }
+        return Cell(
+            "hardware_accuracy",
+            config,
+            accuracy,
+            size=len(severities) * len(start["seeds"]),
+            uses=(make(perturbation, **own),),
+            site=self.site(),
+        )
+
+    def diagnostics_cell(
+        self,
+        start: Mapping[str, Any],
+        perturbation: str,
+        severities: Sequence[float],
+        rule: str,
+        *,
+        options: Mapping[str, Any] | None = None,
+    ) -> Cell:
+        """What gradients by ``rule`` say at the fork."""
+        own = {} if options is None else dict(options)
+        config = {
+            "start": dict(start),
+            "perturbation": perturbation,
+            "options": own,
+            "severities": list(severities),
+            "rule": rule,
+            "gradients": self.gradients,
+        }
+        return Cell(
+            "hardware_diagnostics",
+            config,
+            diagnostics,
+            size=len(severities) * len(start["seeds"]),
+            uses=(make(perturbation, **own),),
+            site=self.site(),
+        )
+
+
+# ------------------------------------------------------------------------------------------------- computing
+
+
+@cache
+def pictures(data: str, root: str) -> str:
+    """What tells pictures in a folder, with their labels and order, from others; empty for those of the library."""
+    if data == "digits":
+        return ""
+    found = hashlib.sha256()
+    for part in dataset(data, root):
+        found.update(part.contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
+def fork(start: Mapping[str, Any], site: Mapping[str, Any]) -> Fork:
+    """Where runs begin: the same object for all cells of a process that begin there, so that it is trained once."""
+    schedule = Schedule(start["batch"], start["warm_up"], start["steps"])
+    return _fork(start["network"], start["data"], site["root"], tuple(start["seeds"]), schedule, site["device"])
+
+
+@cache
+def _fork(network: str, data: str, root: str, seeds: tuple[int, ...], schedule: Schedule, device: str) -> Fork:
+    trainer = Trainer.named(network, data, root, schedule.batch)
+    return Fork(trainer, seeds, schedule.warm_up, schedule.steps, torch.device(device))
+
+
+def accuracy(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """Table ``accuracy``: a row for every seed and severity (:meth:`~lib.hardware.sweep.Sweep.accuracy`)."""
+    own, judged = (make(config["perturbation"], **config[name]) for name in ("options", "judged"))
+    begin = fork(config["start"], site)
+    sweep = Sweep(begin, own, config["severities"], config["chips"], judge=judged)
+    table = sweep.accuracy(config["rule"], config["known"])
+    return {"accuracy": table.assign(network=config["start"]["network"])}
+
+
+def diagnostics(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """Table ``diagnostics``: a row for every seed and severity (:meth:`~lib.hardware.sweep.Sweep.diagnostics`)."""
+    own = make(config["perturbation"], **config["options"])
+    sweep = Sweep(fork(config["start"], site), own, config["severities"], gradients=config["gradients"])
+    return {"diagnostics": sweep.diagnostics(config["rule"]).assign(network=config["start"]["network"])}

@@ -1,0 +1,127 @@
+"""What training through hardware wins back: runs in pairs, recovery over seeds, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib.verdicts import Outcome, Verdict, bootstrap, judge
+from paper.criteria.hardware import BROKEN, COMPENSATED, DAMAGE
+
+#: Verdicts, from the mildest to the worst; "inconclusive" is none of them.
+VERDICTS = ("no damage", "compensated", "not compensated", "broken")
+
+#: What decides a run of a table.
+KEYS = ["network", "perturbation", "severity", "seed"]
+
+
+def paired(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Rows of trained rules with the unaware accuracy of the same seed and severity beside them.
+
+    Adds ``unaware``, ``damage`` = clean - unaware and ``gain`` = accuracy - unaware.
+    """
+    base = accuracy[accuracy.rule == "unaware"][[*KEYS, "accuracy"]].rename(columns={"accuracy": "unaware"})
+    table = accuracy[accuracy.rule != "unaware"].merge(base, on=KEYS)
+    return table.assign(damage=table.clean - table.unaware, gain=table.accuracy - table.unaware)
+
+
+def on_known_chips(accuracy: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Runs trained on the chip that they are judged on, beside an unaware network on that same chip."""
+    first = accuracy[accuracy.rule == "unaware"].assign(accuracy=lambda table: table["first"])
+    return paired(pd.concat([first, known], ignore_index=True))
+
+
+def recovery(damage: Sequence[float], gain: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Recovery over seeds, sum of gains over sum of damages, with a bootstrap interval over seeds.
+
+    A ratio of means: with the seed's own small damage as a denominator, single ratios run off to infinity.
+    NaN ("no damage") where the mean damage is below DAMAGE.
+    """
+    pairs = np.stack([np.asarray(damage, dtype=float), np.asarray(gain, dtype=float)])
+    if pairs[0].mean() < DAMAGE:
+        return float("nan"), (float("nan"), float("nan"))
+    seeds = np.arange(pairs.shape[1])
+
+    def ratio(picked: np.ndarray, axis: int | None = None) -> np.ndarray:
+        lost, won = pairs[:, np.asarray(picked, dtype=int)]
+        # A resample may hold only seeds that lost nothing.
+        return won.mean(axis) / np.maximum(lost.mean(axis), DAMAGE / 10)
+
+    return float(ratio(seeds)), bootstrap(seeds, ratio)
+
+
+def beyond(damage: np.ndarray, gain: np.ndarray, share: float = COMPENSATED) -> np.ndarray:
+    """What was won back beyond a ``share`` of the loss, in points, for every run."""
+    return 100 * (np.asarray(gain, dtype=float) - share * np.asarray(damage, dtype=float))
+
+
+def verdict(damage: Sequence[float], gain: Sequence[float]) -> Verdict:
+    """What the seeds' losses and gains say about one severity and backward rule.
+
+    Decided as a claim is, by the whole interval over seeds: "no damage" where it lies below DAMAGE, "compensated" where
+    at least COMPENSATED of the loss comes back, "not compensated" where less does, "broken" where less than BROKEN
+    does, and "inconclusive" where an interval has both sides in it.
+    """
+    lost, won = (np.asarray(values, dtype=float) for values in (damage, gain))
+    reason = f"the unaware network loses {100 * lost.mean():.1f} points"
+    if judge("", lost, "<", DAMAGE).outcome == Outcome.HOLDS:
+        return Verdict("no damage", (reason,), "Nothing to do.")
+    if lost.mean() < DAMAGE:
+        return Verdict("inconclusive", (f"{reason}, and in some seeds more",), "Measure more seeds.")
+    reason = f"training wins back {100 * won.mean() / lost.mean():.0f} % of {100 * lost.mean():.1f} points"
+    enough = judge("", beyond(lost, won), ">=", 0).outcome
+    if enough == Outcome.HOLDS:
+        return Verdict("compensated", (reason,), "Train through it.")
+    if enough == Outcome.INCONCLUSIVE:
+        return Verdict("inconclusive", (reason,), "Measure more seeds.")
+    if judge("", beyond(lost, won, BROKEN), "<", 0).outcome == Outcome.HOLDS:
+        return Verdict("broken", (reason,), "Change the backward rule, the calibration or the circuit.")
+    return Verdict("not compensated", (reason,), "Train through it, and reduce it by calibration or in the circuit.")
+
+
+def over_seeds(value: Callable[[np.ndarray], float], seeds: int) -> tuple[float, tuple[float, float]]:
+    """A value that is computed from some seeds, given by their places, with its bootstrap interval."""
+    places = np.arange(seeds)
+    interval = bootstrap(places, lambda picked: np.array(value(np.asarray(picked, dtype=int))), resamples=400)
+    return value(places), interval
+
+
+def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataFrame | None = None) -> pd.DataFrame:
+    """One row per network, perturbation, rule and severity: seeds joined, recovery, verdict, median diagnostics.
+
+    ``known`` are the runs of vanilla training on the chip itself, where there are any; their recovery is in a column.
+    """
+    measured = ["cosine", "bias", "truth", "variance", "signal", "live", "gain", "rank"]
+    keys = ["network", "perturbation", "rule", "severity"]
+    of_known = {}
+    if known is not None:
+        for case, group in on_known_chips(accuracy, known).groupby(["network", "perturbation", "severity"]):
+            of_known[case] = recovery(group.damage, group.gain)[0]
+    rows = []
+    for (network, name, rule, severity), group in paired(accuracy).groupby(keys, sort=False):
+        won_back, interval = recovery(group.damage, group.gain)
+        same = (diagnostics[keys] == [network, name, rule, severity]).all(axis=1)
+        own = of_known.get((network, name, severity), float("nan")) if rule == "autograd" else float("nan")
+        rows.append(
+            {
+                "network": network,
+                "perturbation": name,
+                "rule": rule,
+                "severity": severity,
+                **{
+                    column: group[column].mean()
+                    for column in ("clean", "unaware", "accuracy", "low", "damage", "crest")
+                },
+                "recovery": won_back,
+                "recovery_low": interval[0],
+                "recovery_high": interval[1],
+                "known": own,
+                "verdict": verdict(group.damage, group.gain).name,
+                # The median: a variance ratio may be infinite in one seed.
+                **diagnostics.loc[same, measured].rename(columns={"gain": "sensitivity"}).median().to_dict(),
+                "steps": int(group.steps.iloc[0]),
+            }
+        )
+    return pd.DataFrame(rows)
