@@ -1,34 +1,53 @@
-"""Studies take exactly their own parameters out of a notebook."""
+"""Studies take exactly their own parameters out of a notebook, and show evidence and rerun by the same functions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import FrozenInstanceError, dataclass
+from typing import Annotated, ClassVar
 
+import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
-from lib import checks, runtime
+from lib import runtime
 from lib.checks import ParameterError
-from lib.verdicts import Finding, Findings, Outcome
-from paper.studies.base import Result, Study
+from lib.evidence import Evidence
+from lib.results import Cell, measured
+from lib.verdicts import Claim, Finding, Findings, Outcome
+from paper.studies import base
+from paper.studies.base import Compared, Result, Study
+from paper.studies.parameters import Flag, Number, Numbers, OneOf, Options, Some, Text, Whole
+from paper.tools import pages
+
+OFFSET = {"points": 0.0}
 
 
-@dataclass(frozen=True, kw_only=True)
+def measure(config, site):
+    """Accuracies of seeds, with a spread of about two points."""
+    drawn = [np.random.default_rng([seed, round(100 * config["severity"])]).normal(0, 2) for seed in config["seeds"]]
+    values = 80 - 30 * config["severity"] + np.array(drawn) + OFFSET["points"]
+    return {"rows": pd.DataFrame({"seed": config["seeds"], "severity": config["severity"], "accuracy": values})}
+
+
 class Example(Study):
-    task: str = "texture"
-    shots: int = 16
-    severities: tuple[float, ...] = (0.0, 0.5)
+    task: Annotated[str, OneOf(("texture", "shape"))] = "texture"
+    shots: Annotated[int, Whole(1, 16)] = 16
+    severities: Annotated[tuple[float, ...], Numbers(0, 1)] = (0.0, 0.5)
+    seeds: Annotated[int, Whole(1)] = 2
 
-    def check(self) -> None:
-        checks.choice("task", self.task, ("texture", "shape"))
-        checks.integer("shots", self.shots, 1, 16)
-        object.__setattr__(self, "severities", checks.numbers("severities", self.severities, 0, 1))
+    PARTS: ClassVar = ("severities",)
+    COMPARED: ClassVar = {"rows": Compared(("severity",), {"accuracy": 0.5})}
 
-    def run(self) -> Result:
-        self.store()
-        return Result({"rows": pd.DataFrame({"shots": [self.shots]})})
+    def cells(self):
+        seeds, shared = list(range(self.seeds)), {"task": self.task, "shots": self.shots}
+        return [Cell("example", {**shared, "severity": value, "seeds": seeds}, measure) for value in self.severities]
+
+    def judge(self, found):
+        rows = pd.concat([found[cell]["rows"] for cell in self.cells()], ignore_index=True)
+        claim = Claim("example.high", "the accuracy is high", rows["accuracy"], ">", 50, "example", unit="%")
+        return {"rows": rows}, Findings.of([claim])
 
 
 def notebook(**parameters: object) -> dict[str, object]:
@@ -61,7 +80,7 @@ def test_an_unknown_parameter_is_one_sentence(value):
     with pytest.raises(ParameterError) as caught:
         Example.from_notebook(notebook(shost=value, shots=0))
     assert str(caught.value) == (
-        "shost is not a parameter of this notebook; the parameters are device, results, task, shots, severities."
+        "shost is not a parameter of this notebook; the parameters are device, results, task, shots, severities, seeds."
     )
 
 
@@ -91,43 +110,136 @@ def test_every_value_is_checked_before_any_compute(change, words):
         assert str(caught.value) == words
 
 
-def test_a_results_folder_that_cannot_be_written_fails_before_any_compute(tmp_path):
-    (tmp_path / "file").write_text("")
-    study = Example(results=str(tmp_path / "file" / "store"))
-    with pytest.raises(ParameterError, match="^results must be a folder"):
-        study.run()
+@pytest.mark.parametrize(
+    ("kind", "given", "kept"),
+    [
+        (Whole(0, 5, also=("auto",)), "auto", "auto"),
+        (Whole(0, 5), 3, 3),
+        (Number(above=0), 2, 2.0),
+        (Numbers(0, 9), "1, 2.5", (1.0, 2.5)),
+        (Numbers(0, 9, whole=True), [4, 2], (4, 2)),
+        (Numbers(0, 9, also=("auto",)), "auto", "auto"),
+        (Some(("a", "b", "c")), "c, a", ("c", "a")),
+        (Some(("a", "b", "c"), ordered=True), ["c", "a"], ("a", "c")),
+        (Some(lambda: ("a", "b"), everything="all"), "all", ("a", "b")),
+        (Flag(), False, False),
+        (Text("a path", blank=True), "", ""),
+        (Options(also=("auto",)), {"a": 1}, {"a": 1}),
+        (Options(also=("auto",)), "auto", "auto"),
+    ],
+)
+def test_types_of_parameters_keep_what_they_take(kind, given, kept):
+    assert kind.check("x", given) == kept and type(kind.check("x", given)) is type(kept)
 
 
-def test_making_a_study_writes_nothing(tmp_path):
-    Example(results=str(tmp_path / "new"))
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        (Whole(0, 5, also=("auto",)), "all", "x must be an integer from 0 to 5, but 'all' was given."),
+        (Whole(0), True, "x must be an integer of at least 0, but True was given."),
+        (Number(above=0), "1e-3", "x must be a number above 0, but '1e-3' was given."),
+        (Numbers(0, 9), [1, 1], "x must be different numbers, but [1, 1] was given."),
+        (Numbers(0, 9, whole=True), 1.5, "x must be different integers, but 1.5 was given."),
+        (Some(("a", "b")), "a,z", "x must be one or more different names out of a, b, but 'z' was given."),
+        (Flag(), 1, "x must be True or False, but 1 was given."),
+        (Text("a path"), " ", "x must be a path, but ' ' was given."),
+        (Options(also=("auto",)), 3, "x must be auto or a mapping of names to values, but 3 was given."),
+        (Options(), {1: 2}, "x must be a mapping of names to values, but {1: 2} was given."),
+    ],
+)
+def test_types_of_parameters_refuse_in_one_sentence(kind, given, words):
+    with pytest.raises(ParameterError) as caught:
+        kind.check("x", given)
+    assert str(caught.value) == words
+
+
+def test_a_registry_that_grows_is_asked_when_needed():
+    names = ["a"]
+    kind = OneOf(lambda: names)
+    names.append("b")
+    assert kind.check("x", "b") == "b"
+
+
+def test_making_a_study_writes_nothing_and_running_it_does(tmp_path):
+    study = Example(results=str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
-    assert Example(results=str(tmp_path / "new")).run().table["shots"].tolist() == [16]
+    assert study.run().table["seed"].tolist() == [0, 1, 0, 1]
     assert (tmp_path / "new").is_dir()
 
 
-def test_the_configuration_is_what_decides_the_numbers(tmp_path):
-    assert Example(device="cpu", results=str(tmp_path), shots=2).config() == {
-        "task": "texture",
-        "shots": 2,
-        "severities": (0.0, 0.5),
-    }
+def test_changed_studies_are_checked_again():
+    assert Example().changed(shots=3).shots == 3
+    with pytest.raises(ParameterError, match="shots must be"):
+        Example().changed(shots=0)
 
 
 def test_studies_and_results_are_frozen():
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(ValidationError):
         Example().shots = 3
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         Result({}).tables = {}
 
 
 def test_a_result_gives_its_first_table_and_a_short_text():
     first, second = pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"b": [1]})
     finding = Finding("c", "mean > 0", 1.0, (0.5, 1.5), Outcome.HOLDS)
-    result = Result({"runs": first, "chips": second}, Findings([finding]), {"seconds": 1})
+    result = Result({"runs": first, "chips": second}, Findings([finding]))
     assert result.table is first
     assert repr(result) == "Result: runs (2 rows), chips (1 rows); 1 findings"
 
 
+# ------------------------------------------------------------------------------------------- evidence and rerun
+
+
+@pytest.fixture
+def covered(tmp_path, monkeypatch):
+    """Committed evidence of the example: five seeds at four severities; a function that makes a page."""
+    whole = {"severities": [0.0, 0.25, 0.5, 0.75], "seeds": 5}
+    monkeypatch.setattr(base, "EVIDENCE", tmp_path / "evidence")
+    monkeypatch.setattr(pages, "evidence", lambda: {"page": pages.Page("page", Example.notebook(), parameters=whole)})
+    OFFSET["points"] = 0.0
+    file = Evidence(tmp_path / "evidence").home(Example().cells()[0], "example")
+    file.put(measured(Example(**whole).cells(), "cpu"))
+
+    def page(**given):
+        return Example(**given, results=str(tmp_path / "store")).page()
+
+    yield page
+    OFFSET["points"] = 0.0
+
+
+def test_the_page_shows_the_evidence_with_this_run_over_it(covered):
+    page = covered()
+    assert len(page.tables["rows"]) == 4 * 5 and len(page.over["rows"]) == 2 * 2
+    assert page.subject.seeds == 5 and page.over["something"] is None
+    assert page.notice == "" and page.findings[0].outcome is Outcome.HOLDS
+    assert "evidence" in repr(page.compared) and "this run" in repr(page.compared)
+    assert bool(page.agreement) and "4" not in str(page.notice)
+
+
+@pytest.mark.parametrize("given", [{"severities": [0.0, 0.3]}, {"shots": 4}, {"task": "shape"}])
+def test_what_the_evidence_does_not_cover_is_shown_alone_and_said(covered, given):
+    page = covered(**given)
+    assert page.evidence is None and page.over["rows"] is None
+    assert "does not cover these parameters" in page.notice
+    assert page.shown is page.rerun and page.subject.seeds == 2
+    assert isinstance(page.agreement, str) and "evidence" not in repr(page.compared)
+
+
+def test_missing_evidence_is_said_and_stale_evidence_is_boxed(covered, monkeypatch):
+    monkeypatch.setattr("lib.results.code.version", lambda *roots: "0123456789ab")
+    page = covered()
+    assert "Stale" in page.notice and "4 of 4" in page.notice and len(page.tables["rows"]) == 20
+    (base.EVIDENCE / "example.json").unlink()
+    page = covered()
+    assert page.evidence is None and "4 of 4 parts of the evidence are still missing" in page.notice
+
+
+def test_a_wrong_result_is_noticed(covered):
+    OFFSET["points"] = 8.0
+    assert not covered(severities=[0.25, 0.75]).agreement
+
+
 def test_a_study_without_an_experiment_says_so():
-    with pytest.raises(TypeError, match="Study defines no experiment"):
+    with pytest.raises(TypeError, match="Study measures nothing"):
         Study().run()

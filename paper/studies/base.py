@@ -246,7 +246,8 @@ def named(notebook: str) -> type[Study]:
 
 def _sentence(refused: ValidationError, study: type[Study], given: Mapping[str, Any]) -> checks.ParameterError:
     """The first complaint, as one sentence."""
-    first = refused.errors()[0]
+    # A misspelt name first: what else is wrong may be its doing.
+    first = min(refused.errors(), key=lambda error: error["type"] != "extra_forbidden")
     error = first.get("ctx", {}).get("error")
     if isinstance(error, checks.ParameterError):
         return error

@@ -1,0 +1,524 @@
+"""Which code computed a number: a hash over what a computation can reach, and over nothing else.
+
+:func:`version` follows names from a function or class through the syntax trees of our packages. Docstrings, comments,
+layout and annotations do not count, nor does any definition that is not reached, so that a sentence, a figure or a
+finding may change while the numbers stand. Nothing is imported for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import Any, NamedTuple
+
+from lib import checks
+
+#: The packages whose code is followed; that of others is known by its version, not by its source.
+PACKAGES = ("lib", "paper")
+
+_IGNORED = {"ctx", "type_comment", "type_params", "kind", "lineno", "col_offset", "end_lineno", "end_col_offset"}
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
+_REGISTRY = "Registry"
+_PASSIVE = {
+    "object",
+    "NamedTuple",
+    "Enum",
+    "StrEnum",
+    "Protocol",
+    "Generic",
+    "ABC",
+    "ValueError",
+    "float",
+    "dict",
+    "list",
+}
+
+Node = ast.stmt
+#: A definition: module and the name in it ("" for the module's statements that have no name).
+Place = tuple[str, str]
+
+
+@dataclass
+class _Module:
+    """What a file defines at its top level, and where the names come from that it imports."""
+
+    name: str
+    path: Path
+    definitions: dict[str, list[Node]] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    effects: list[Node] = field(default_factory=list)
+
+
+def _absolute(node: ast.ImportFrom, module: str, package: bool) -> str:
+    """The module that an import names, relative ones resolved."""
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".")
+    parts = parts[: len(parts) - node.level + (1 if package else 0)]
+    return ".".join([*parts, node.module] if node.module else parts)
+
+
+def _imports(nodes: Iterable[ast.AST], module: str, package: bool) -> Iterator[tuple[str, tuple[str, str | None]]]:
+    """Local name → (module, name in it or None for the module itself)."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.asname:
+                    yield alias.asname, (alias.name, None)
+                else:
+                    # ``import a.b`` binds ``a``; the rest is found as its attributes.
+                    first = alias.name.partition(".")[0]
+                    yield first, (first, None)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, module, package)
+            for alias in node.names:
+                yield alias.asname or alias.name, (base, alias.name)
+
+
+def _type_checking(node: ast.AST) -> bool:
+    """Is this ``if TYPE_CHECKING:``, which never runs?"""
+    test = node.test if isinstance(node, ast.If) else None
+    return isinstance(test, ast.Name | ast.Attribute) and getattr(test, "id", getattr(test, "attr", "")) == (
+        "TYPE_CHECKING"
+    )
+
+
+def _targets(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Name):
+        yield node.id
+    elif isinstance(node, ast.Tuple | ast.List):
+        for entry in node.elts:
+            yield from _targets(entry)
+    elif isinstance(node, ast.Starred):
+        yield from _targets(node.value)
+
+
+def _names(node: Node) -> list[str]:
+    """The names that a statement at the top level defines."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [name for target in node.targets for name in _targets(target)]
+    if isinstance(node, ast.AnnAssign | ast.AugAssign):
+        return list(_targets(node.target))
+    return []
+
+
+def _read(name: str, path: Path, source: str) -> _Module:
+    found = _Module(name, path)
+    package = path.name == "__init__.py"
+
+    def take(nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                found.imports.update(_imports([node], name, package))
+            elif _type_checking(node):
+                take(node.orelse)  # type: ignore[attr-defined]
+            elif isinstance(node, ast.If | ast.Try | ast.With):
+                # Definitions under a condition are definitions all the same.
+                for part in ("body", "orelse", "finalbody"):
+                    take(getattr(node, part, []))
+                for handler in getattr(node, "handlers", []):
+                    take(handler.body)
+            elif names := _names(node):
+                for one in names:
+                    found.definitions.setdefault(one, []).append(node)
+            elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+                found.effects.append(node)
+
+    take(ast.parse(source).body)
+    return found
+
+
+class _Code:
+    """The source of some packages below ``root``, parsed as it is needed."""
+
+    def __init__(self, packages: tuple[str, ...], root: Path) -> None:
+        self.packages, self.root = packages, root
+        self._known: dict[str, tuple[tuple[int, int], _Module] | None] = {}
+
+    def module(self, name: str) -> _Module | None:
+        """The module of that name, if it is one of ours."""
+        if name.partition(".")[0] not in self.packages:
+            return None
+        base = self.root.joinpath(*name.split("."))
+        path = next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+        if path is None:
+            return None
+        stat = path.stat()
+        stamp = (stat.st_mtime_ns, stat.st_size)
+        known = self._known.get(name)
+        if known is None or known[0] != stamp:
+            known = (stamp, _read(name, path, path.read_text(encoding="utf-8")))
+            self._known[name] = known
+        return known[1]
+
+    def resolve(self, module: str, name: str) -> Place | None:
+        """Where a name of a module is defined, through imports and re-exports; None outside our packages."""
+        seen = set()
+        while (module, name) not in seen:
+            seen.add((module, name))
+            here = self.module(module)
+            if here is None:
+                return None
+            if name in here.definitions:
+                return module, name
+            if name in here.imports:
+                target, inner = here.imports[name]
+                if inner is None:
+                    return (target, "") if self.module(target) else None
+                if self.module(f"{target}.{inner}") and name not in getattr(self.module(target), "definitions", {}):
+                    return f"{target}.{inner}", ""
+                module, name = target, inner
+                continue
+            return (f"{module}.{name}", "") if self.module(f"{module}.{name}") else None
+        return None
+
+
+def _without_text(body: list[Node]) -> list[Node]:
+    """Statements without their docstring."""
+    first = body[0] if body else None
+    text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    return body[1:] if text else body
+
+
+def _dump(node: object) -> str:
+    """The tree as text, alike on every Python: fields that are empty or that versions differ in are left out."""
+    if isinstance(node, ast.AST):
+        parts = []
+        for name, value in ast.iter_fields(node):
+            if name in _IGNORED or value is None or value == []:
+                continue
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and name == "returns":
+                continue
+            if name == "annotation":
+                # Only what makes a class attribute of a field can matter.
+                if isinstance(node, ast.AnnAssign) and "ClassVar" in _dump(value):
+                    parts.append("ClassVar")
+                continue
+            if name == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                value = _without_text(value)
+            parts.append(f"{name}={_dump(value)}")
+        return f"{type(node).__name__}({','.join(parts)})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_dump, node))}]"
+    return repr(node)
+
+
+@dataclass
+class _Uses:
+    """What a piece of code mentions."""
+
+    names: set[str] = field(default_factory=set)
+    chains: set[tuple[str, ...]] = field(default_factory=set)
+    attributes: set[str] = field(default_factory=set)
+    imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+
+
+class _Visitor(ast.NodeVisitor):
+    """Collects names, attribute chains and identifier-like words.
+
+    Annotations do not count themselves, but they say of which class something is whose methods are called.
+    """
+
+    def __init__(self, module: str, package: bool) -> None:
+        self.found, self._module, self._package = _Uses(), module, package
+
+    def visit_If(self, node: ast.If) -> None:
+        if _type_checking(node):
+            for child in node.orelse:
+                self.visit(child)
+        else:
+            self.generic_visit(node)
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+        notes = [one.annotation for one in given if one is not None]
+        for part in filter(None, [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults, *notes]):
+            self.visit(part)
+        for part in _without_text(node.body):
+            self.visit(part)
+
+    visit_FunctionDef = visit_AsyncFunctionDef = _function
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        for part in [*node.decorator_list, *node.bases, *node.keywords, *_without_text(node.body)]:
+            self.visit(part)
+
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
+        self.found.imports.update(_imports([node], self._module, self._package))
+
+    visit_ImportFrom = visit_Import
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if isinstance(node.ctx, ast.Load):
+            self.found.names.add(node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self.found.attributes.add(node.attr)
+        parts, inner = [node.attr], node.value
+        while isinstance(inner, ast.Attribute):
+            parts.append(inner.attr)
+            inner = inner.value
+        if isinstance(inner, ast.Name):
+            self.found.chains.add((inner.id, *reversed(parts)))
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        # What getattr may be asked for.
+        if isinstance(node.value, str) and _IDENTIFIER.match(node.value):
+            self.found.attributes.add(node.value)
+
+
+def _uses(nodes: Iterable[ast.AST], module: str, package: bool) -> _Uses:
+    visitor = _Visitor(module, package)
+    for node in nodes:
+        visitor.visit(node)
+    return visitor.found
+
+
+def _is_method(node: Node) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def _is_registry(nodes: Iterable[Node]) -> bool:
+    """Is a name bound to a registry, whose entries are no part of what only looks one of them up?"""
+    for node in nodes:
+        value, note = getattr(node, "value", None), getattr(node, "annotation", None)
+        called = value.func if isinstance(value, ast.Call) else None
+        for part in (called, note):
+            part = part.value if isinstance(part, ast.Subscript) else part
+            if _REGISTRY in (getattr(part, "id", ""), getattr(part, "attr", "")):
+                return True
+    return False
+
+
+class _Method(NamedTuple):
+    """A method of a reached class that nothing reached has mentioned yet."""
+
+    label: str
+    module: str
+    package: bool
+    node: Node
+
+
+class _Walk:
+    """The closure of some definitions: which parts of which definitions can be reached from them."""
+
+    def __init__(self, code: _Code) -> None:
+        self.code = code
+        self.pieces: dict[str, str] = {}
+        self.modules: set[str] = set()
+        self._attributes: set[str] = set()
+        self._waiting: dict[str, list[_Method]] = {}
+        self._seen: set[Place] = set()
+        self._todo: list[Place] = []
+
+    def run(self) -> None:
+        """Follow everything that was added."""
+        while self._todo:
+            self._definition(*self._todo.pop())
+
+    def add(self, module: str, name: str) -> None:
+        """Reach a definition by the name that it has in a module."""
+        place = self.code.resolve(module, name) if name else (module, "")
+        if place is not None and place not in self._seen:
+            self._seen.add(place)
+            self._todo.append(place)
+
+    def mention(self, *names: str) -> None:
+        """Methods of these names count in whatever class is reached."""
+        self._attributes.update(filter(None, names))
+
+    def foreign(self, label: str, source: str, package: str) -> None:
+        """Reach code from outside our packages, by its source."""
+        body = ast.parse(textwrap.dedent(source)).body
+        self._piece(label, body, package, False)
+
+    def _definition(self, module: str, name: str) -> None:
+        here = self.code.module(module)
+        if here is None:
+            return
+        package = here.path.name == "__init__.py"
+        if module not in self.modules:
+            self.modules.add(module)
+            if here.effects:
+                self._piece(f"{module}:", here.effects, module, package)
+        nodes = here.definitions.get(name, [])
+        if not nodes or _is_registry(nodes):
+            return
+        for node in nodes:
+            if isinstance(node, ast.ClassDef):
+                self._class(module, node, package)
+            else:
+                self._piece(f"{module}:{name}", [node], module, package)
+
+    def _class(self, module: str, node: ast.ClassDef, package: bool) -> None:
+        """Bases, decorators and assignments at once; a method when something reached mentions its name.
+
+        A framework calls the methods of a class that stands on one of its own (an autograd function, a module): then
+        all of them count.
+        """
+        body = _without_text(node.body)
+        called = not all(self._known(module, base) for base in node.bases)
+        plain = [part for part in body if not _is_method(part)]
+        kept = ast.ClassDef(
+            name=node.name, bases=node.bases, keywords=node.keywords, body=plain, decorator_list=node.decorator_list
+        )
+        self._piece(f"{module}:{node.name}", [kept], module, package)
+        for part in filter(_is_method, body):
+            name = part.name  # type: ignore[attr-defined]
+            if called or (name.startswith("__") and name.endswith("__")) or name in self._attributes:
+                self._piece(f"{module}:{node.name}.{name}", [part], module, package)
+            else:
+                waiting = _Method(f"{module}:{node.name}.{name}", module, package, part)
+                self._waiting.setdefault(name, []).append(waiting)
+
+    def _known(self, module: str, base: ast.expr) -> bool:
+        """Is this base class one of ours, or one that calls nothing by itself?"""
+        base = base.value if isinstance(base, ast.Subscript) else base
+        name = getattr(base, "id", getattr(base, "attr", ""))
+        return name in _PASSIVE or (isinstance(base, ast.Name) and self.code.resolve(module, base.id) is not None)
+
+    def _piece(self, label: str, nodes: list[Any], module: str, package: bool) -> None:
+        self.pieces[label] = self.pieces.get(label, "") + _dump(nodes)
+        found = _uses(nodes, module, package)
+        for name in found.names:
+            self._name(module, name, found.imports, ())
+        for first, *rest in found.chains:
+            self._name(module, first, found.imports, tuple(rest))
+        for name in found.attributes - self._attributes:
+            self._attributes.add(name)
+            for waiting in self._waiting.pop(name, []):
+                self._piece(waiting.label, [waiting.node], waiting.module, waiting.package)
+
+    def _name(self, module: str, name: str, local: dict[str, tuple[str, str | None]], rest: tuple[str, ...]) -> None:
+        if name in local:
+            target, inner = local[name]
+            place = self.code.resolve(target, inner) if inner else ((target, "") if self.code.module(target) else None)
+        else:
+            place = self.code.resolve(module, name)
+        # An attribute of a module is a definition of it, or a module below it.
+        while place is not None and place[1] == "" and rest:
+            place, rest = self.code.resolve(place[0], rest[0]), rest[1:]
+        if place is not None and place[1]:
+            self.add(*place)
+
+
+def _located(root: object) -> Iterator[object]:
+    """The functions and classes behind a root: partials, bound methods and instances taken apart."""
+    if isinstance(root, functools.partial):
+        yield from _located(root.func)
+        for value in [*root.args, *root.keywords.values()]:
+            yield from _instances(value)
+    elif isinstance(root, MethodType):
+        owner = root.__self__
+        yield (owner if isinstance(owner, type) else type(owner), root.__name__)
+        if not isinstance(owner, type):
+            yield from _instances(owner)
+    elif isinstance(root, type | FunctionType):
+        yield root
+    else:
+        yield from _instances(root)
+
+
+def _instances(value: object) -> Iterator[object]:
+    """The classes of an instance and of what it is made of."""
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _instances(entry)
+        return
+    if isinstance(value, type | FunctionType | MethodType | functools.partial):
+        yield from _located(value)
+        return
+    if type(value).__module__ in ("builtins", "pathlib", "numpy", "torch"):
+        return
+    yield type(value)
+    if is_dataclass(value):
+        for one in fields(value):
+            yield from _instances(getattr(value, one.name))
+
+
+def _walk(found: Iterable[object], code: _Code) -> _Walk:
+    walk = _Walk(code)
+    for one in found:
+        thing, method = one if isinstance(one, tuple) else (one, "")
+        module, name = thing.__module__, thing.__qualname__  # type: ignore[attr-defined]
+        if module.partition(".")[0] in code.packages and "<locals>" not in name:
+            owner, _, inner = name.partition(".")
+            walk.add(module, owner)
+            walk.mention(inner, method)
+        else:
+            _foreign(walk, thing, module, name)
+    walk.run()
+    return walk
+
+
+def _foreign(walk: _Walk, thing: Any, module: str, name: str) -> None:
+    """A class or function of the reader's: its own source, and what it loads of ours by the names of its module."""
+    try:
+        source = inspect.getsource(thing)
+    except (OSError, TypeError) as error:
+        raise checks.ParameterError(
+            f"code must have a source that can be read, but {name!r} without one was given."
+        ) from error
+    walk.foreign(f":{name}", source, module)
+    names = getattr(thing, "__globals__", None) or vars(sys.modules.get(module, object))
+    loaded = [names.get(word) for word in set(re.findall(r"[A-Za-z_]\w*", source))]
+    for one in [*getattr(thing, "__mro__", ()), *loaded]:
+        home, own = getattr(one, "__module__", None), getattr(one, "__qualname__", None)
+        if isinstance(home, str) and isinstance(own, str) and home.partition(".")[0] in walk.code.packages:
+            walk.add(home, own.partition(".")[0])
+
+
+_HOME = Path(__file__).resolve().parents[1]
+
+
+@functools.cache
+def _ours() -> _Code:
+    return _Code(PACKAGES, _HOME)
+
+
+@functools.cache
+def _reach(found: tuple[object, ...]) -> _Walk:
+    # Once a process: what was imported stays what it is.
+    return _walk(found, _ours())
+
+
+def _found(roots: tuple[object, ...]) -> tuple[object, ...]:
+    return tuple(dict.fromkeys(one for root in roots for one in _located(root)))
+
+
+def reached(*roots: object) -> list[str]:
+    """The definitions that count, as "module:name", sorted: what :func:`version` is a hash of.
+
+    ``roots`` are functions, classes, bound methods, partials, or instances, which count by the classes that they and
+    their fields are of. A name bound to a ``Registry`` is not followed: the entry in use is given as a root.
+    """
+    return sorted(_reach(_found(roots)).pieces)
+
+
+def files(*roots: object) -> list[Path]:
+    """The files in which these definitions stand."""
+    walk = _reach(_found(roots))
+    return sorted({found.path for name in walk.modules if (found := walk.code.module(name)) is not None})
+
+
+def version(*roots: object) -> str:
+    """Twelve digits that change when code that a computation can reach changes, whatever the version of Python.
+
+    Code outside our packages counts only where it is a root itself (a class in a notebook); if its source cannot be
+    read, that is a :class:`~lib.checks.ParameterError`.
+    """
+    pieces = _reach(_found(roots)).pieces
+    text = "\n".join(f"{label} {pieces[label]}" for label in sorted(pieces))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
