@@ -21,7 +21,7 @@ SEVERE = Threshold(0.5, since=_FIRST)
 COMPENSATED = Threshold(0.5, since=_FIRST)
 #: Recovery below which it counts as broken.
 BROKEN = Threshold(0.2, since=_FIRST)
-#: Training won back more than its share of the loss, or less: a difference is held against nothing.
+#: What was won back beyond COMPENSATED or BROKEN of the loss is held against nothing.
 NOTHING = Threshold(0.0, since=_FIRST)
 
 # ------------------------------------------------------------------------------- what a few gradients say
@@ -45,5 +45,10 @@ POINTS = Threshold(5.0, since=_CLOSER)
 RULE_POINTS = Threshold(5.0, since=_FIRST)
 #: A difference below this is next to none.
 POINT = Threshold(1.0, since=_CLOSER)
-#: One variant is better than another, by however little.
-BETTER = Threshold(0.0, since=_CLOSER)
+#: One rule or variant is better than another, by however little.
+BETTER = Threshold(0.0, since=_FIRST)
+
+
+def points(share: Threshold) -> Threshold:
+    """A share of the test images in points."""
+    return Threshold(100 * share, since=share.since, changed=share.changed)

@@ -15,9 +15,10 @@ from matplotlib.patches import Patch
 
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
 from lib.verdicts import bootstrap
+from paper.criteria.hardware import BROKEN, COMPENSATED, DAMAGE
 from paper.figures.style import COLOURS, RINGS, caption, figure, known, rings
 from paper.studies.base import duration
-from paper.studies.perturbation import BROKEN, COMPENSATED, DAMAGE, Look
+from paper.studies.bench import Look
 from paper.studies.separation import JOINT, SCORES
 
 RULE_COLOURS = {"unaware": "grey", "autograd": "blue", "straight_through": "orange"}
@@ -31,7 +32,13 @@ KIND_COLOURS = {
     "architecture": "green",
     "circuit": "purple",
 }
-VERDICT_COLOURS = {"no damage": "#D0D0D0", "compensated": "#009E73", "in part": "#F0E442", "broken": "#D55E00"}
+VERDICT_COLOURS = {
+    "no damage": "#D0D0D0",
+    "compensated": "#009E73",
+    "inconclusive": "#FFFFFF",
+    "not compensated": "#F0E442",
+    "broken": "#D55E00",
+}
 CLASS_COLOURS = dict(zip(PERTURBATIONS, ("blue", "orange", "green", "purple", "vermillion", "sky"), strict=True))
 DIAGNOSTIC_LABELS = {
     "cosine": "cosine with clean",
@@ -349,7 +356,7 @@ def strips(summary: pd.DataFrame) -> Figure:
         )
         for rule in dict.fromkeys(summary.rule)
     ]
-    handles += [Patch(color=colour, label=name) for name, colour in VERDICT_COLOURS.items()]
+    handles += [Patch(facecolor=colour, edgecolor="#BBBBBB", label=name) for name, colour in VERDICT_COLOURS.items()]
     drawn.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     caption(
         drawn,

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lib.hardware.devices import make
-from lib.hardware.sweep import Fork, Sweep
-from lib.results import Store
-from lib.verdicts import Finding, Relation, judge
+from lib.results import Cell, Tables
+from lib.verdicts import Claim, Relation, Threshold
+from paper.criteria.hardware import BETTER, POINT, POINTS
+from paper.studies.hardware import HardwareStudy
 
 
 @dataclass(frozen=True)
@@ -63,113 +62,110 @@ VARIANTS: dict[str, dict[str, Variant]] = {
     },
 }
 
-#: For the page: what the variants of a class are, and what to look for (Markdown).
-QUESTIONS = {
-    "read_noise": (
-        "Vanilla training found a way around the noise: smaller outstanding weights, so that the window holds a finer "
-        "scale. Is that all it found? With the *scale kept* as it was at the fork, weights that outgrow the window "
-        "are cut off and smaller ones gain nothing."
-    ),
-    "variability": (
-        "With the *scale kept* as it was at the fork, a smaller largest weight no longer buys precision. What training "
-        "still wins back then, it wins by finding weights that bear errors."
-    ),
-    "drift": (
-        "The weights shrink nearly together, so one factor per layer behind the array, measured by reading out the "
-        "sum of its conductances, undoes most of it, without any training. The factor can be read exactly or with the "
-        "devices' own fluctuations."
-    ),
-    "stuck_at": (
-        "Not all faults are alike. A device stuck *off* takes at most its own weight away; one stuck *on* adds a "
-        "full-scale weight. Faults may come in *clusters*, when a driver or a wire fails. And as before, training may "
-        "lower the scale, unless the *scale is kept*."
-    ),
-    "ir_drop": (
-        "When does IR-drop break training, and what does it? There are four suspects. The *forward distortion* "
-        "itself: freeze every cell's share of the loss as it is at the fork, and the map from weights to outputs is "
-        "linear, with the same losses. The *load dependence*: the true circuit, in which a larger weight takes "
-        "voltage away from its neighbours, less the frozen one. The *bounded conductance*: keep the scale, so that "
-        "weights which grow are cut off. And the *backward*: straight-through instead of the gradient through the "
-        "circuit. A fifth question is what a cheap formula for the circuit is worth: train on the formula, and judge "
-        "on the circuit."
-    ),
-    "adc": (
-        "A converter needs a range. It can be set to the *largest* current on training data, to a *quantile*, to the "
-        "quantile that makes the rounding error smallest (*best*), or be *learned* with the weights: then rounding "
-        "passes the gradient on, cutting off does not."
-    ),
-}
-
 
 @dataclass(frozen=True)
-class Claim:
-    """``one`` variant minus the ``other``, in points of ``column``: "unaware" without training, "accuracy" after it."""
+class Contrast:
+    """A claim about ``one`` variant minus the ``other``, in points of accuracy after training.
 
+    With "unaware" as a ``column`` that of the network which was never trained; ``other_column`` where it is another.
+    """
+
+    id: str
     text: str
     one: str
     other: str
     relation: Relation
-    points: float
+    points: Threshold
     column: str = "accuracy"
     other_column: str = ""
 
 
-def _scale(free: str) -> Claim:
-    text = "Training needs the scale: keeping it costs at least 5 points of accuracy"
-    return Claim(text, free, "scale kept", ">=", 5)
+def _scale(free: str) -> Contrast:
+    text = f"Training needs the scale: keeping it costs at least {POINTS:g} points of accuracy"
+    return Contrast("scale", text, free, "scale kept", ">=", POINTS)
 
 
 _FREE = "scale follows the largest weight"
 _CIRCUIT = "circuit, gradient through it"
 _FORMULA = "trained on the formula, judged on the circuit"
-_CLAIMS: dict[str, tuple[Claim, ...]] = {
+CONTRASTS: dict[str, tuple[Contrast, ...]] = {
     "read_noise": (_scale(_FREE),),
     "variability": (_scale(_FREE),),
     "drift": (
-        Claim(
-            "One factor per layer is worth at least 5 points without any training",
-            *("compensated", "uncompensated", ">=", 5, "unaware"),
+        Contrast(
+            "compensation",
+            f"One factor per layer is worth at least {POINTS:g} points without any training",
+            *("compensated", "uncompensated", ">=", POINTS, "unaware"),
         ),
-        Claim(
-            "Reading the factor with the devices' own noise costs less than 1 point",
-            *("compensated", "compensated, noisy read-out", "<", 1, "unaware"),
+        Contrast(
+            "readout",
+            f"Reading the factor with the devices' own noise costs less than {POINT:g} point",
+            *("compensated", "compensated, noisy read-out", "<", POINT, "unaware"),
         ),
-        Claim(
+        Contrast(
+            "no_training",
             "Compensation without training beats training without compensation",
-            *("compensated", "uncompensated", ">", 0, "unaware", "accuracy"),
+            *("compensated", "uncompensated", ">", BETTER, "unaware", "accuracy"),
         ),
     ),
     "stuck_at": (
-        Claim("Stuck on costs more than stuck off, by at least 5 points", "all off", "all on", ">=", 5, "unaware"),
-        Claim(
+        Contrast(
+            "stuck_on",
+            f"Stuck on costs more than stuck off, by at least {POINTS:g} points",
+            *("all off", "all on", ">=", POINTS, "unaware"),
+        ),
+        Contrast(
+            "clusters",
             "Clusters cost at most a point more than scattered faults",
-            *("half on, half off", "in clusters of 4 x 4", "<=", 1, "unaware"),
+            *("half on, half off", "in clusters of 4 x 4", "<=", POINT, "unaware"),
         ),
         _scale("half on, half off"),
     ),
     "ir_drop": (
-        Claim(
-            "It is the backward: straight-through loses at least 5 points against the circuit's gradient",
-            *(_CIRCUIT, "circuit, straight-through", ">=", 5),
+        Contrast(
+            "backward",
+            f"It is the backward: straight-through loses at least {POINTS:g} points against the circuit's gradient",
+            *(_CIRCUIT, "circuit, straight-through", ">=", POINTS),
         ),
-        Claim(
-            "It is the bounded conductance: keeping the scale loses at least 5 points",
-            *(_CIRCUIT, "circuit, scale kept", ">=", 5),
+        Contrast(
+            "bounded",
+            f"It is the bounded conductance: keeping the scale loses at least {POINTS:g} points",
+            *(_CIRCUIT, "circuit, scale kept", ">=", POINTS),
         ),
-        Claim(
-            "It is the load: freezing every cell's share of the loss gains at least 5 points",
-            *("load frozen", _CIRCUIT, ">=", 5),
+        Contrast(
+            "load",
+            f"It is the load: freezing every cell's share of the loss gains at least {POINTS:g} points",
+            *("load frozen", _CIRCUIT, ">=", POINTS),
         ),
-        Claim("Training on the formula is as good as on the circuit, to 5 points", _CIRCUIT, _FORMULA, "<", 5),
+        Contrast(
+            "formula",
+            f"Training on the formula is as good as on the circuit, to {POINTS:g} points",
+            *(_CIRCUIT, _FORMULA, "<", POINTS),
+        ),
     ),
     "adc": (
-        Claim(
-            "The best quantile beats the largest current by at least 5 points without training",
-            *("best quantile", "largest", ">=", 5, "unaware"),
+        Contrast(
+            "range",
+            f"The best quantile beats the largest current by at least {POINTS:g} points without training",
+            *("best quantile", "largest", ">=", POINTS, "unaware"),
         ),
-        Claim("Learning the range beats the quantile by at least 1 point", "learned", "quantile .99", ">=", 1),
+        Contrast(
+            "learned",
+            f"Learning the range beats the quantile by at least {POINT:g} point",
+            *("learned", "quantile .99", ">=", POINT),
+        ),
     ),
 }
+
+
+class Runs(NamedTuple):
+    """The cells of a variant: the networks trained through it, and those never trained on hardware, judged on the same.
+
+    None stands for the runs of the class as it is, which the page has anyway.
+    """
+
+    trained: Cell | None
+    unaware: Cell | None
 
 
 def closer(severities: Sequence[float]) -> tuple[float, ...]:
@@ -177,48 +173,59 @@ def closer(severities: Sequence[float]) -> tuple[float, ...]:
     return tuple(severities[len(severities) // 2 :][:2])
 
 
-def variants(
-    store: Store, key: Mapping[str, Any], fork: Fork, name: str, main: pd.DataFrame, chips: int
-) -> pd.DataFrame:
+def runs(study: HardwareStudy, start: Mapping[str, Any], name: str, severities: Sequence[float]) -> dict[str, Runs]:
+    """The cells of every variant of a class, at two of the ``severities``."""
+    picked = closer(severities)
+    found = {}
+    for label, variant in VARIANTS.get(name, {}).items():
+        own = dict(variant.options)
+        judged = own if variant.judged is None else dict(variant.judged)
+        found[label] = Runs(
+            study.accuracy_cell(start, name, picked, variant.rule, options=own, judged=judged) if own else None,
+            study.accuracy_cell(start, name, picked, "unaware", options=judged) if judged else None,
+        )
+    return found
+
+
+def table(wanted: Mapping[str, Runs], name: str, found: Mapping[Cell, Tables], main: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of every variant of a class, one row for each seed and severity.
 
     Columns as in :meth:`~lib.hardware.sweep.Sweep.accuracy`, with ``variant`` and ``unaware`` (the network that was
-    never trained on hardware, judged on the same). ``main`` are the runs of the class as it is: a variant that changes
-    nothing is taken from there.
+    never trained on hardware, judged on the same). ``main`` are the runs of the class as it is.
     """
-    picked = closer(list(dict.fromkeys(main.severity)))
-    here = main[main.severity.isin(picked)]
-    untrained = here[here.rule == "unaware"].accuracy.to_numpy()
-
-    def run(variant: Variant) -> pd.DataFrame:
-        physics = make(name, **variant.options)
-        judged = physics if variant.judged is None else make(name, **variant.judged)
-        plain = Sweep(fork, judged, picked, chips).accuracy("unaware")
-        trained = Sweep(fork, physics, picked, chips, judge=judged).accuracy(variant.rule)
-        return trained.assign(unaware=plain.accuracy)
-
+    keys = ["severity", "seed"]
+    here = main[main.severity.isin(closer(list(dict.fromkeys(main.severity))))]
     tables = []
-    for label, variant in VARIANTS.get(name, {}).items():
-        if not variant.options:
-            known = here[here.rule == variant.rule]
-            table = known.assign(unaware=untrained) if len(known) else None
-        else:
-            given = {"options": variant.options, "rule": variant.rule, "judged": variant.judged, "severities": picked}
-            compute = partial(run, variant)
-            table = store.get_or_run("variants", {**key, **given}, compute, device=fork.device, seeds=len(fork.seeds))
-        if table is not None:
-            tables.append(table.assign(variant=label))
+    for label, (trained, unaware) in wanted.items():
+        rule = VARIANTS[name][label].rule
+        own = here[here.rule == rule] if trained is None else found[trained]["accuracy"]
+        base = here[here.rule == "unaware"] if unaware is None else found[unaware]["accuracy"]
+        # The class as it is may have been trained by other rules only.
+        if len(own):
+            pairs = own.merge(base[[*keys, "accuracy"]].rename(columns={"accuracy": "unaware"}), on=keys)
+            tables.append(pairs.assign(variant=label))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def comparisons(name: str, table: pd.DataFrame) -> list[Finding]:
+def claims(page: str, name: str, variants: pd.DataFrame) -> list[Claim]:
     """The claims about the variants of a class: differences in points, seed by seed, mean over the severities."""
     found = []
-    for claim in _CLAIMS.get(name, ()):
-        if not {claim.one, claim.other} <= set(table.variant):
+    for one in CONTRASTS.get(name, ()):
+        if not {one.one, one.other} <= set(variants.variant):
             continue
-        sides = ((claim.one, claim.column), (claim.other, claim.other_column or claim.column))
-        means = [table[table.variant == label].groupby("seed")[column].mean() for label, column in sides]
+        sides = ((one.one, one.column), (one.other, one.other_column or one.column))
+        means = [variants[variants.variant == label].groupby("seed")[column].mean() for label, column in sides]
         points = (100 * (means[0] - means[1])).to_numpy()
-        found.append(judge(claim.text, points, claim.relation, claim.points, unit="points", name="mean difference"))
+        found.append(
+            Claim(
+                f"{page}.variants.{one.id}",
+                one.text,
+                points,
+                one.relation,
+                one.points,
+                f"{page} variants",
+                unit="points",
+                name="mean difference",
+            )
+        )
     return found

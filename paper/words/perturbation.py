@@ -1,0 +1,112 @@
+"""The sentences of a perturbation page: what goes wrong, what came out, what to look for closer up."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+
+from lib.hardware.perturbations import Perturbation
+from lib.results import Tables
+from paper.criteria.hardware import CLEAR_DAMAGE
+from paper.studies.hardware import NAMES
+from paper.words.numbers import interval, share
+
+_QUESTIONS = {
+    "read_noise": (
+        "Vanilla training found a way around the noise: smaller outstanding weights, so that the window holds a finer "
+        "scale. Is that all it found? With the *scale kept* as it was at the fork, weights that outgrow the window "
+        "are cut off and smaller ones gain nothing."
+    ),
+    "variability": (
+        "With the *scale kept* as it was at the fork, a smaller largest weight no longer buys precision. What training "
+        "still wins back then, it wins by finding weights that bear errors."
+    ),
+    "drift": (
+        "The weights shrink nearly together, so one factor per layer behind the array, measured by reading out the "
+        "sum of its conductances, undoes most of it, without any training. The factor can be read exactly or with the "
+        "devices' own fluctuations."
+    ),
+    "stuck_at": (
+        "Not all faults are alike. A device stuck *off* takes at most its own weight away; one stuck *on* adds a "
+        "full-scale weight. Faults may come in *clusters*, when a driver or a wire fails. And as before, training may "
+        "lower the scale, unless the *scale is kept*."
+    ),
+    "ir_drop": (
+        "When does IR-drop break training, and what does it? There are four suspects. The *forward distortion* "
+        "itself: freeze every cell's share of the loss as it is at the fork, and the map from weights to outputs is "
+        "linear, with the same losses. The *load dependence*: the true circuit, in which a larger weight takes "
+        "voltage away from its neighbours, less the frozen one. The *bounded conductance*: keep the scale, so that "
+        "weights which grow are cut off. And the *backward*: straight-through instead of the gradient through the "
+        "circuit. A fifth question is what a cheap formula for the circuit is worth: train on the formula, and judge "
+        "on the circuit."
+    ),
+    "adc": (
+        "A converter needs a range. It can be set to the *largest* current on training data, to a *quantile*, to the "
+        "quantile that makes the rounding error smallest (*best*), or be *learned* with the weights: then rounding "
+        "passes the gradient on, cutting off does not."
+    ),
+}
+
+
+def about(physics: Perturbation) -> str:
+    """The paragraphs of a page on its perturbation (Markdown): physics, law, what severity means."""
+    span = f"from {physics.low:g} to {physics.high:g} {physics.unit}"
+    off = "not converting at all" if physics.off > physics.high else f"{physics.off:g}"
+    reads = bool(physics.draw_read((1, 1), torch.Generator()))
+    chips = {
+        (True, False): "The random numbers belong to the *chip*: drawn once, then frozen.",
+        (False, True): "The random numbers belong to the *read*: every operation draws new ones.",
+        (True, True): "Some random numbers belong to the *chip*, drawn once, others to the *read*, drawn each time.",
+        (False, False): "Nothing is random: all chips with the same weights are alike, and one stands for all.",
+    }[physics.lasting, reads]
+    return (
+        f"{physics.physics}\n\n$$ {physics.formula} $$\n\n"
+        f"**Severity** is the {physics.measures}, {span}; off is {off}. {chips}\n\n"
+        f"**What to look for.** {physics.lesson}"
+    )
+
+
+def story(tables: Tables, physics: Perturbation) -> str:
+    """What came out, in sentences with the measured numbers (Markdown)."""
+    table = tables["summary"]
+    clear = table[table.damage >= CLEAR_DAMAGE]
+    unit = f" {physics.unit}"
+    if not len(clear):
+        return f"No severity costs {100 * CLEAR_DAMAGE:g} points: an unaware network does not mind {physics.title}."
+    first, last = clear.severity.iloc[0], table.severity.iloc[-1]
+    lines = []
+    for severity in dict.fromkeys((first, last)):
+        here = table[table.severity == severity]
+        parts = [
+            f"{NAMES[row.rule]} brings it to {100 * row.accuracy:.0f} %, a recovery of {share(row.recovery)} "
+            f"({interval(row.recovery_low, row.recovery_high)})"
+            for row in here.itertuples()
+        ]
+        lines.append(
+            f"- At **{severity:g}{unit}** an unaware network is right on {100 * here.unaware.iloc[0]:.0f} % "
+            f"instead of {100 * here.clean.iloc[0]:.0f} %; {'; '.join(parts)}."
+        )
+    runs = tables["accuracy"]
+    at_first = runs[runs.severity == first].groupby("rule", sort=False).crest.mean()
+    stand = ", ".join(f"{value:.1f} times after {NAMES[rule]}" for rule, value in at_first.items() if rule != "unaware")
+    lines.append(
+        "- The largest weight of a layer, which sets the scale of its conductances, is "
+        f"{at_first['unaware']:.1f} times the root mean square in the clean network, and at {first:g}{unit} {stand}."
+    )
+    return "\n".join(lines)
+
+
+def verdicts(tables: Tables) -> pd.DataFrame:
+    """The verdict table of a page, rounded for reading; the recovery with its interval, which decides the verdict."""
+    table = tables["summary"]
+    percent = 100 * table[["unaware", "accuracy", "low"]]
+    shown = table[["severity", "rule"]].join(percent.round(1))
+    ends = zip(table.recovery, table.recovery_low, table.recovery_high, strict=True)
+    shown["recovery"] = ["–" if value != value else f"{share(value)} {interval(*span)}" for value, *span in ends]
+    shown["known"] = ["–" if value != value else share(value) for value in table.known]
+    return shown.assign(verdict=table.verdict, steps=table.steps)
+
+
+def question(name: str) -> str:
+    """What the variants of a class are, and what to look for (Markdown); empty where it has none."""
+    return _QUESTIONS.get(name, "")
