@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import ClassVar
 
 import pandas as pd
 
+from lib import results
+from lib.agreement import Quantity
 from lib.prompts.gates import GATES
-from lib.prompts.learners import POOL
-from lib.results import provenance
-from lib.runtime import resolve_device
-from lib.verdicts import Findings, judge
-from paper.studies.base import Result
-from paper.studies.gating import KEYS, Bench, GateStudy, per_seed
+from lib.results import Cell
+from lib.verdicts import Claim, Findings
+from paper.criteria import prompts as criteria
+from paper.studies.base import Compared
+from paper.studies.gating import KEYS, GateNames, GateStudy, LearnerNames, assembled, per_seed
 
 
-@dataclass(frozen=True, kw_only=True)
 class GateDegradation(GateStudy):
     """How much gates depend on their input, along training.
 
@@ -25,119 +25,109 @@ class GateDegradation(GateStudy):
     side.
     """
 
-    learner: str | Sequence[str] = "coop,maple,pool"
-    gate: str | Sequence[str] = "length,depth,soft,top_k,gumbel"
+    learner: LearnerNames = ("coop", "maple", "pool")
+    gate: GateNames = ("length", "depth", "soft", "top_k", "gumbel")
 
-    KEYS = ("learner", "gate", "task", "step")
-    TOLERANCES = {"information": 1e-4, "spread": 0.001, "saturation": 0.02}
+    COMPARED: ClassVar[Mapping[str, Compared]] = {
+        "gates": Compared(
+            ("learner", "gate", "task", "step"),
+            {"information": Quantity(scale="log"), "spread": Quantity(scale="log"), "mean": 1e-3},
+        )
+    }
 
-    def run(self) -> Result:
-        store = self.store()
-        gates = Bench(self, store).run(self.cells()).moving
+    def cells(self) -> list[Cell]:
+        """Every learner, gate and task."""
+        return self.gated()
+
+    def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
+        gates = assembled(found, [("", cell) for cell in self.cells()]).trajectory
         first = gates.loc[gates.groupby(KEYS)["step"].idxmin()].set_index(KEYS)
         last = gates.loc[gates.groupby(KEYS)["step"].idxmax()].set_index(KEYS)
         names = ["information", "spread", "saturation", "class_share", "mean", "used"]
         ends = first[names].add_suffix("_first").join(last[names].add_suffix("_last")).reset_index()
-        return Result(
-            {"gates": gates, "ends": ends},
-            self._findings(ends),
-            provenance(resolve_device(self.device), list(range(self.seeds)), store.seconds),
-        )
-
-    def summary(self, result: Result) -> pd.DataFrame:
-        """Gates that scale only: few seeds say little about where a hard selector ends up."""
-        scaling = result.table[~_selects(result.table)]
-        return scaling.groupby(list(self.KEYS))[list(self.TOLERANCES)].mean().reset_index()
-
-    @staticmethod
-    def _findings(everything: pd.DataFrame) -> Findings:
-        selects = _selects(everything)
-        ends, chosen = everything[~selects], everything[selects]
-        found = Findings()
-        if len(ends):
-            found += _scaling(ends)
-        if len(chosen):
-            found += _selecting(chosen)
-        return found
+        selects = ends["gate"].map(lambda name: GATES[name].selects).astype(bool)
+        claims = [*_scaling(ends[~selects]), *_selecting(ends[selects])]
+        return {"gates": gates, "ends": ends}, Findings.of(claims)
 
 
-def _selects(table: pd.DataFrame) -> pd.Series:
-    """Which rows are of a selector."""
-    return table["gate"].map(lambda name: GATES[name].selects).astype(bool)
+def _claim(what: str, text: str, samples: list[float], relation: str, threshold: float, name: str) -> Claim:
+    return Claim(f"gate_degradation.{what}", text, samples, relation, threshold, "gate_degradation", name=name)
 
 
-def _scaling(ends: pd.DataFrame) -> Findings:
-    """Findings on gates that scale prompts."""
+def _scaling(ends: pd.DataFrame) -> list[Claim]:
+    """Claims on gates that scale prompts, if there are any."""
+    if not len(ends):
+        return []
     ratio = ends.assign(ratio=ends["information_last"] / ends["information_first"])
-    return Findings(
-        [
-            judge(
-                "an untrained gate is nearly constant already",
-                per_seed(ends, "information_first"),
-                "<",
-                0.01,
-                name="input information before training",
-            ),
-            judge(
-                "after training the gate is nearly constant",
-                per_seed(ends, "information_last"),
-                "<",
-                0.01,
-                name="input information after training",
-            ),
-            judge(
-                "training itself takes at least half of the input information away",
-                per_seed(ratio, "ratio"),
-                "<",
-                0.5,
-                name="input information after / before",
-            ),
-            judge(
-                "gates saturate",
-                per_seed(ends, "saturation_last"),
-                ">",
-                0.1,
-                name="share of saturated values",
-            ),
-            judge(
-                "what little variation there is follows the classes (at least half of it)",
-                per_seed(ends, "class_share_last"),
-                ">",
-                0.5,
-                name="class share",
-            ),
-        ]
-    )
-
-
-def _selecting(ends: pd.DataFrame) -> Findings:
-    """Findings on selectors: how much of the pool they use, and whether the picture decides."""
-    hard = ends[ends["gate"].isin(["top_k", "gumbel"])]
-    found = Findings()
-    if len(hard):
-        found += [
-            judge(
-                "hard selection uses no more than half of the pool, before training already",
-                per_seed(hard, "used_first"),
-                "<",
-                POOL / 2,
-                name="entries in use",
-            ),
-            judge(
-                "and after training",
-                per_seed(hard, "used_last"),
-                "<",
-                POOL / 2,
-                name="entries in use",
-            ),
-        ]
-    found.append(
-        judge(
-            "selection hardly depends on the picture",
+    return [
+        _claim(
+            "constant.before",
+            "an untrained gate is nearly constant already",
+            per_seed(ends, "information_first"),
+            "<",
+            criteria.CONSTANT,
+            "input information before training",
+        ),
+        _claim(
+            "constant.after",
+            "after training the gate is nearly constant",
             per_seed(ends, "information_last"),
             "<",
-            0.05,
-            name="I(X; G) / log E after training",
+            criteria.CONSTANT,
+            "input information after training",
+        ),
+        _claim(
+            "taken",
+            "training itself takes at least half of the input information away",
+            per_seed(ratio, "ratio"),
+            "<",
+            criteria.TAKEN,
+            "input information after / before",
+        ),
+        _claim(
+            "saturated",
+            "gates saturate",
+            per_seed(ends, "saturation_last"),
+            ">",
+            criteria.SATURATED,
+            "share of saturated values",
+        ),
+        _claim(
+            "classes",
+            "what little variation there is follows the classes (at least half of it)",
+            per_seed(ends, "class_share_last"),
+            ">",
+            criteria.FOLLOWS_CLASSES,
+            "class share",
+        ),
+    ]
+
+
+def _selecting(ends: pd.DataFrame) -> list[Claim]:
+    """Claims on selectors, if there are any: how much of the pool they use, and whether the picture decides."""
+    if not len(ends):
+        return []
+    hard = ends[ends["gate"].isin(["top_k", "gumbel"])]
+    used = [
+        _claim(
+            f"pool.{when}",
+            f"hard selection uses no more than half of the pool, {words}",
+            per_seed(hard, column),
+            "<",
+            criteria.HALF_THE_POOL,
+            "entries in use",
         )
+        for when, words, column in (
+            ("before", "before training already", "used_first"),
+            ("after", "after training", "used_last"),
+        )
+    ]
+    picture = _claim(
+        "pool.picture",
+        "selection hardly depends on the picture",
+        per_seed(ends, "information_last"),
+        "<",
+        criteria.BLIND_CHOICE,
+        "I(X; G) / log E after training",
     )
-    return found
+    return [*(used if len(hard) else []), picture]

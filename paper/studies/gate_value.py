@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import pandas as pd
 
-from lib import checks
+from lib import results
 from lib.prompts import tasks
-from lib.results import provenance
-from lib.runtime import resolve_device
-from lib.verdicts import Findings, Verdict, judge
-from paper.studies.base import Result
-from paper.studies.gating import Bench, GateStudy, per_seed
+from lib.results import Cell
+from lib.verdicts import Claim, Finding, Findings, Outcome, Verdict
+from paper.criteria import prompts as criteria
+from paper.studies.base import Compared, Result
+from paper.studies.gating import Count, GateStudy, Positive, assembled, per_seed
+from paper.studies.parameters import Numbers, Some
 
-ADAPTIVE = 2.0
-"""Percentage points by which a gate must beat its own mean and its own shuffle to be called adaptive."""
-WORTHWHILE = 5.0
-"""Percentage points by which a gated learner must beat the ungated one for the gate to be worth its parameters."""
-NOTHING = 1.0
-"""Percentage points below which a gate's advantage counts as nothing."""
+KEYS = ["learner", "gate", "task", "recipe"]
 
 
-@dataclass(frozen=True, kw_only=True)
 class GateValue(GateStudy):
     """The four bars that decide, on ordinary tasks and on the conflict task.
 
@@ -40,34 +35,24 @@ class GateValue(GateStudy):
     over a blind one, in points).
     """
 
-    control_steps: int = 300
-    control_batch: int = 8
-    control_rate: float = 0.01
-    few_shots: object = (1, 2, 4, 8, 16)
-    few_tasks: str | Sequence[str] = "coarse"
+    control_steps: Count = 300
+    control_batch: Count = 8
+    control_rate: Positive = 0.01
+    few_shots: Annotated[tuple[int, ...], Numbers(1, tasks.POOL, whole=True)] = (1, 2, 4, 8, 16)
+    few_tasks: Annotated[tuple[str, ...], Some(tasks.TASKS)] = ("coarse",)
 
-    def check(self) -> None:
-        super().check()
-        checks.integer("control_steps", self.control_steps, 1)
-        checks.integer("control_batch", self.control_batch, 1)
-        checks.number("control_rate", self.control_rate, above=0)
-        few = tuple(int(count) for count in checks.numbers("few_shots", self.few_shots, 1, tasks.POOL))
-        object.__setattr__(self, "few_shots", few)
-        object.__setattr__(self, "few_tasks", checks.choices("few_tasks", self.few_tasks, tasks.TASKS))
+    PARTS: ClassVar[tuple[str, ...]] = (*GateStudy.PARTS, "few_shots", "few_tasks")
+    COMPARED: ClassVar[Mapping[str, Compared]] = {
+        "accuracy": Compared((*KEYS, "variant"), {"accuracy": 1.0}),
+        "few": Compared(("task", "shots"), {"over_mean": 1.0}),
+    }
 
-    KEYS = ("learner", "gate", "task", "recipe", "variant")
-    # Seeds differ by up to nine points: three standard errors of five seeds against ten.
-    TOLERANCES = {"accuracy": 15.0}
-
-    def run(self) -> Result:
-        bench = Bench(self, self.store())
-        cells = [replace(cell, label="published") for cell in self.cells()]
-        cells += [
-            self.cell(name, gate, task, label="published")
-            for name in self.learner
-            for gate in (("none", "shuffled") if "length" in self.gate and name != "pool" else ("none",))
-            for task in self.task
-        ]
+    def trainings(self) -> list[tuple[str, Cell]]:
+        """Every training with the name of its recipe: "published", "control", "few" (pictures)."""
+        found = [("published", cell) for cell in self.gated()]
+        for learner in self.learner:
+            beside = ("none", "shuffled") if "length" in self.gate and learner != "pool" else ("none",)
+            found += [("published", self.cell(learner, gate, task)) for gate in beside for task in self.task]
         control = self.recipe(
             steps=self.control_steps,
             batch=self.control_batch,
@@ -75,32 +60,36 @@ class GateValue(GateStudy):
             optimiser="adam",
             warmup=0.0,
         )
-        for recipe, name in ((self.recipe(), "published"), (control, "control")):
+        compared = ("length", "shuffled", "none")
+        for name, recipe in (("published", self.recipe()), ("control", control)):
             if name == "control" or "conflict" not in self.task:
-                both = {"recipe": recipe, "strength": 1.0, "label": name}
-                cells += [self.cell("coop", gate, "conflict", **both) for gate in ("length", "shuffled", "none")]
-        few = [
-            self.cell("coop", gate, task, shots=shots, label="few")
+                found += [(name, self.cell("coop", gate, "conflict", recipe=recipe, strength=1.0)) for gate in compared]
+        found += [
+            ("few", self.cell("coop", gate, task, shots=shots))
             for task in self.few_tasks
             for shots in self.few_shots
-            for gate in ("length", "shuffled", "none")
+            for gate in compared
         ]
-        final = _blind(bench.run([*cells, *few]).final.rename(columns={"label": "recipe"}))
+        return list(dict.fromkeys(found))
+
+    def cells(self) -> list[Cell]:
+        """Every training once."""
+        return list(dict.fromkeys(cell for _, cell in self.trainings()))
+
+    def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
+        final = _blind(assembled(found, self.trainings()).accuracy.rename(columns={"label": "recipe"}))
         accuracy = final[final["recipe"] != "few"].reset_index(drop=True)
-        few = final[final["recipe"] == "few"].reset_index(drop=True)
-        verdicts = self.verdicts(accuracy)
-        return Result(
-            {"accuracy": accuracy, "verdicts": verdicts, "few": self.advantages(few, ["task", "shots", "seed"])},
-            self._findings(accuracy, few),
-            provenance(resolve_device(self.device), list(range(self.seeds)), bench.store.seconds),
-        )
+        few = advantages(final[final["recipe"] == "few"], ["task", "shots", "seed"])
+        tables = {"accuracy": accuracy, "verdicts": verdicts(accuracy), "few": few}
+        worth = differences(accuracy)
+        return tables, Findings.of([*_ordinary(worth), *_few(few), *_conflict(worth)])
 
     def answer(self, result: Result) -> str:
         """The page in three sentences, with its measured numbers (Markdown)."""
-        differences = self.differences(result.table)
-        ordinary = differences[~differences["task"].isin(tasks.GRADED)]
-        control = differences[differences["recipe"] == "control"]
-        short = differences[(differences["task"] == "conflict") & (differences["recipe"] == "published")]
+        worth = differences(result.table)
+        ordinary = worth[~worth["task"].isin(tasks.GRADED)]
+        control = worth[worth["recipe"] == "control"]
+        short = worth[(worth["task"] == "conflict") & (worth["recipe"] == "published")]
         said = []
 
         def mean(part: pd.DataFrame, column: str) -> str:
@@ -121,130 +110,153 @@ class GateValue(GateStudy):
         said.append(f"trained for {self.control_steps} steps with Adam, {mean(control, 'over_mean')}.")
         return " ".join(said)
 
-    @classmethod
-    def differences(cls, accuracy: pd.DataFrame) -> pd.DataFrame:
-        """Gated minus mean, shuffled, fixed, blind, in percentage points, per learner, gate, task, recipe, seed."""
-        gates = [gate for gate in accuracy["gate"].unique() if gate != "none"]
-        # The learner without a gate is compared with each of the gates.
-        plain = [accuracy[accuracy["gate"] == "none"].assign(gate=gate) for gate in gates]
-        rows = pd.concat([accuracy[accuracy["gate"] != "none"], *plain])
-        return cls.advantages(rows, ["learner", "gate", "task", "recipe", "seed"]).dropna(subset=["over_mean"])
 
-    @staticmethod
-    def advantages(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-        """The gate as trained less each other variant, in percentage points, paired within ``keys``."""
-        wide = rows.pivot_table(index=keys, columns="variant", values="accuracy")
-        others = [name for name in ("mean", "shuffled", "fixed", "blind") if name in wide]
-        return pd.DataFrame({f"over_{name}": wide["gated"] - wide[name] for name in others}).reset_index()
+def differences(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Gated minus mean, shuffled, fixed, blind, in percentage points, per learner, gate, task, recipe, seed."""
+    gates = [gate for gate in accuracy["gate"].unique() if gate != "none"]
+    # The learner without a gate is compared with each of the gates.
+    plain = [accuracy[accuracy["gate"] == "none"].assign(gate=gate) for gate in gates]
+    rows = pd.concat([accuracy[accuracy["gate"] != "none"], *plain])
+    return advantages(rows, [*KEYS, "seed"]).dropna(subset=["over_mean"])
 
-    @classmethod
-    def verdicts(cls, accuracy: pd.DataFrame) -> pd.DataFrame:
-        """One verdict per learner, gate, task, recipe, from the paired differences over seeds.
 
-        For real data under base_to_new also the gated learner's accuracy on new classes and the harmonic mean.
-        """
-        rows = []
-        for key, part in cls.differences(accuracy).groupby(["learner", "gate", "task", "recipe"]):
-            verdict = cls.verdict(part)
-            named = dict(zip(["learner", "gate", "task", "recipe"], key, strict=True))
-            same = (accuracy[[*named, "variant"]] == pd.Series(named | {"variant": "gated"})).all(axis=1)
-            # Under base_to_new there are accuracies on the new classes too.
-            beyond = {name: accuracy.loc[same, name].mean() for name in ("new", "harmonic") if name in accuracy}
-            means = {name: part[name].mean() for name in part if name.startswith("over_")}
-            rows.append(named | means | beyond | {"verdict": verdict.name, "advice": verdict.advice})
-        return pd.DataFrame(rows)
+def advantages(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """The gate as trained less each other variant, in percentage points, paired within ``keys``."""
+    wide = rows.pivot_table(index=list(keys), columns="variant", values="accuracy")
+    others = [name for name in ("mean", "shuffled", "fixed", "blind") if name in wide]
+    return pd.DataFrame({f"over_{name}": wide["gated"] - wide[name] for name in others}).reset_index()
 
-    @staticmethod
-    def verdict(part: pd.DataFrame) -> Verdict:
-        """Adaptive, not adaptive or inconclusive, for one cell's seeds."""
-        tests = {
-            name: judge(f"the gate beats itself {name}", part[f"over_{name}"].tolist(), ">", ADAPTIVE)
-            for name in ("mean", "shuffled")
-        }
-        reasons = tuple(str(finding) for finding in tests.values())
-        if all(finding.outcome == "holds" for finding in tests.values()):
-            return Verdict("adaptive", reasons, "keep the gate")
-        small = judge("the advantage over the mean gate is next to nothing", part["over_mean"].tolist(), "<", NOTHING)
-        if small.outcome == "holds":
-            return Verdict("not adaptive", (*reasons, str(small)), "a constant would do: drop the gate or train longer")
+
+def verdicts(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """One verdict per learner, gate, task, recipe, from the paired differences over seeds.
+
+    For real data under base_to_new also the gated learner's accuracy on new classes and the harmonic mean.
+    """
+    rows = []
+    for key, part in differences(accuracy).groupby(KEYS):
+        found = verdict(part)
+        named = dict(zip(KEYS, key, strict=True))
+        same = (accuracy[[*KEYS, "variant"]] == pd.Series(named | {"variant": "gated"})).all(axis=1)
+        # Under base_to_new there are accuracies on the new classes too.
+        beyond = {name: accuracy.loc[same, name].mean() for name in ("new", "harmonic") if name in accuracy}
+        means = {name: part[name].mean() for name in part if name.startswith("over_")}
+        rows.append(named | means | beyond | {"verdict": found.name, "advice": found.advice})
+    return pd.DataFrame(rows)
+
+
+def verdict(part: pd.DataFrame) -> Verdict:
+    """Is the gate of one cell adaptive? Decided as findings are, by the intervals over its seeds.
+
+    Adaptive if it beats both its mean and its shuffle, not adaptive if it fails to beat one of them, else inconclusive.
+    """
+    tests = [_beats(part, name, criteria.ADAPTIVE, ">") for name in ("mean", "shuffled")]
+    reasons = tuple(str(finding) for finding in tests)
+    outcomes = [finding.outcome for finding in tests]
+    if all(outcome is Outcome.HOLDS for outcome in outcomes):
+        return Verdict("adaptive", reasons, "keep the gate")
+    if Outcome.DOES_NOT_HOLD not in outcomes:
         return Verdict("inconclusive", reasons, "more seeds or more test pictures")
+    nothing = _beats(part, "mean", criteria.NOTHING, "<")
+    if nothing.outcome is Outcome.HOLDS:
+        return Verdict("not adaptive", (*reasons, str(nothing)), "a constant would do: drop the gate or train longer")
+    return Verdict("not adaptive", reasons, "it is worth little: train longer or drop the gate")
 
-    @classmethod
-    def _findings(cls, accuracy: pd.DataFrame, few: pd.DataFrame) -> Findings:
-        differences = cls.differences(accuracy)
-        ordinary = differences[~differences["task"].isin(tasks.GRADED)]
-        conflict = differences[differences["task"] == "conflict"]
-        control = conflict[conflict["recipe"] == "control"]
-        published = conflict[conflict["recipe"] == "published"]
-        found = []
-        if len(ordinary):
-            found += [
-                judge(
-                    "on ordinary tasks the trained gate is worth less than a point over its own mean",
-                    per_seed(ordinary, "over_mean"),
-                    "<",
-                    NOTHING,
-                    unit="points",
-                ),
-                judge(
-                    "on ordinary tasks the trained gate is worth less than a point over a shuffled one",
-                    per_seed(ordinary, "over_shuffled"),
-                    "<",
-                    NOTHING,
-                    unit="points",
-                ),
-                judge(
-                    "on ordinary tasks a gated learner does not beat the same learner without a gate by five points",
-                    per_seed(ordinary, "over_fixed"),
-                    "<",
-                    WORTHWHILE,
-                    unit="points",
-                ),
-            ]
-            if "over_blind" in ordinary and ordinary["over_blind"].notna().any():
-                found.append(
-                    judge(
-                        "nor one with as many parameters whose gate sees another picture",
-                        per_seed(ordinary.dropna(subset=["over_blind"]), "over_blind"),
-                        "<",
-                        WORTHWHILE,
-                        unit="points",
-                    )
-                )
-        for shots, part in few.groupby("shots"):
-            found.append(
-                judge(
-                    f"with {shots} pictures per class the trained gate is worth less than a point over its own mean",
-                    per_seed(cls.advantages(part, ["task", "seed"]), "over_mean"),
-                    "<",
-                    NOTHING,
-                    unit="points",
-                )
-            )
-        found += [
-            judge(
-                "control: on the conflict task, trained for it, the gate is adaptive",
-                per_seed(control, "over_mean"),
-                ">",
-                10,
-                unit="points",
-            ),
-            judge(
-                "control: there a shuffled gate destroys the solution",
-                per_seed(control, "over_shuffled"),
-                ">",
-                10,
-                unit="points",
-            ),
-            judge(
-                "on the same conflict task the short published recipe leaves the gate useless",
-                per_seed(published, "over_mean"),
+
+def _beats(part: pd.DataFrame, variant: str, threshold: float, relation: Any) -> Finding:
+    samples = part[f"over_{variant}"].tolist()
+    text = f"the gate beats itself {'at its mean' if variant == 'mean' else 'shuffled'}"
+    return Claim("", text, samples, relation, threshold, "", unit="points").judged()
+
+
+def _claim(what: str, text: str, samples: Sequence[float], relation: Any, threshold: float) -> Claim:
+    return Claim(f"gate_value.{what}", text, samples, relation, threshold, "gate_value", unit="points")
+
+
+def _ordinary(differences: pd.DataFrame) -> list[Claim]:
+    """Claims on the tasks that no gate was built for, if there are any."""
+    worth = differences[~differences["task"].isin(tasks.GRADED)]
+    if not len(worth):
+        return []
+    claims = [
+        _claim(
+            "ordinary.over_mean",
+            "on ordinary tasks the trained gate is worth less than a point over its own mean",
+            per_seed(worth, "over_mean"),
+            "<",
+            criteria.NOTHING,
+        ),
+        _claim(
+            "ordinary.over_shuffled",
+            "on ordinary tasks the trained gate is worth less than a point over a shuffled one",
+            per_seed(worth, "over_shuffled"),
+            "<",
+            criteria.NOTHING,
+        ),
+        _claim(
+            "ordinary.over_fixed",
+            "on ordinary tasks a gated learner does not beat the same learner without a gate by five points",
+            per_seed(worth, "over_fixed"),
+            "<",
+            criteria.WORTHWHILE,
+        ),
+    ]
+    if "over_blind" in worth and worth["over_blind"].notna().any():
+        claims.append(
+            _claim(
+                "ordinary.over_blind",
+                "on ordinary tasks a gated learner does not beat, by five points, one with as many parameters whose"
+                " gate sees another picture",
+                per_seed(worth.dropna(subset=["over_blind"]), "over_blind"),
                 "<",
-                ADAPTIVE,
-                unit="points",
-            ),
-        ]
-        return Findings(found)
+                criteria.WORTHWHILE_OVER_BLIND,
+            )
+        )
+    return claims
+
+
+def _few(few: pd.DataFrame) -> list[Claim]:
+    """A claim for every number of pictures per class."""
+    return [
+        _claim(
+            f"few.{shots}",
+            f"with {shots} picture{'s' if shots > 1 else ''} per class the trained gate is worth less than a point over"
+            " its own mean",
+            per_seed(part, "over_mean"),
+            "<",
+            criteria.NOTHING_WITH_FEW,
+        )
+        for shots, part in few.groupby("shots")
+    ]
+
+
+def _conflict(differences: pd.DataFrame) -> list[Claim]:
+    """Claims on the control, and on its task under the published recipe."""
+    conflict = differences[differences["task"] == "conflict"]
+    control = conflict[conflict["recipe"] == "control"]
+    published = conflict[conflict["recipe"] == "published"]
+    return [
+        _claim(
+            "control.over_mean",
+            "control: on the conflict task, trained for it, the gate is adaptive",
+            per_seed(control, "over_mean"),
+            ">",
+            criteria.CONTROL,
+        ),
+        _claim(
+            "control.over_shuffled",
+            "control: on the conflict task, trained for it, a shuffled gate destroys the solution",
+            per_seed(control, "over_shuffled"),
+            ">",
+            criteria.CONTROL,
+        ),
+        _claim(
+            "conflict.published",
+            "on the same conflict task the short published recipe leaves the gate useless",
+            per_seed(published, "over_mean"),
+            "<",
+            criteria.ADAPTIVE,
+        ),
+    ]
 
 
 def _blind(accuracy: pd.DataFrame) -> pd.DataFrame:

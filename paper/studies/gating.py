@@ -31,6 +31,8 @@ GateNames = Annotated[tuple[str, ...], Some(lambda: gates.GATES)]
 Seeds = Annotated[int, Whole(1, 1000)]
 Count = Annotated[int, Whole(1)]
 Positive = Annotated[float, Number(above=0)]
+BackboneName = Annotated[str, Text("the name of a backbone")]
+WeightsName = Annotated[str, Text("the name of weights or the path of a file")]
 
 
 class Tables(NamedTuple):
@@ -72,8 +74,8 @@ class PromptStudy(Study):
     prompt_std: Positive = 0.02
     strength: Annotated[float, Number(0, 1)] = 1.0
     test_size: Annotated[int, Whole(2, 100_000)] = 120
-    backbone: Annotated[str, Text("the name of a backbone")] = backbones.NAME
-    pretrained: Annotated[str, Text("the name of weights or the path of a file")] = "default"
+    backbone: BackboneName = backbones.NAME
+    pretrained: WeightsName = "default"
     root: Annotated[str, Text("the path of a folder")] = "data"
     protocol: Annotated[str, OneOf(data.PROTOCOLS)] = "few_shot"
 

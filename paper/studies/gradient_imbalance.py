@@ -2,175 +2,221 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import pandas as pd
 import torch
 
+from lib import results
 from lib.prompts import learners, tasks, training
-from lib.prompts.backbone import Backbone, identity, load
+from lib.prompts.backbone import Backbone
 from lib.prompts.data import RealTask
 from lib.prompts.diagnosis import FACTORS
 from lib.prompts.learners import Learner
 from lib.prompts.tasks import Task
-from lib.results import Store, code_version, provenance
-from lib.runtime import resolve_device, stream
-from lib.verdicts import Findings, judge
-from paper.studies.base import Result
-from paper.studies.gating import CODE, Bench, GateStudy, per_seed
+from lib.results import Cell
+from lib.runtime import stream
+from lib.verdicts import Claim, Findings
+from paper.criteria import prompts as criteria
+from paper.studies.base import Compared
+from paper.studies.gating import GateStudy, assembled, loaded, per_seed, task_of
+from paper.studies.parameters import Some
 
 REPORTED = 2.60
 """Magnitude gap in decades that the first source paper is quoted with for its gated MaPLe."""
-
 
 SURVEYED = ("length", "depth", "both", "soft", "top_k", "gumbel")
 """Gates whose gap is measured with every learner before training."""
 SURVEYED_LEARNERS = tuple(name for name in learners.LEARNERS if name != "zero_shot")
 
 
-@dataclass(frozen=True, kw_only=True)
 class GradientImbalance(GateStudy):
     """Gap between prompt and gate gradient along training, taken apart into factors.
 
     Tables: ``gaps`` (a row per learner, gate, task, seed, recorded step: gap and factors in decades), ``null`` (the
     same at the first step on a backbone with random weights) and ``survey`` (at the first step on the trained one, for
-    every learner with each of the gates :data:`SURVEYED`).
+    the learners ``surveyed`` with each of the gates :data:`SURVEYED`).
     """
 
-    KEYS = ("learner", "gate", "task", "step")
-    TOLERANCES = {"gap": 0.5}
+    surveyed: Annotated[tuple[str, ...], Some(SURVEYED_LEARNERS)] = SURVEYED_LEARNERS
 
-    def run(self) -> Result:
-        store = self.store()
-        gaps = Bench(self, store).run(self.cells()).moving
-        null_gaps = self._before(store, "null", "random", [(c.learner, c.gate) for c in self.cells()])
-        survey = self._before(store, "survey", self.pretrained, learners.pairs(SURVEYED_LEARNERS, SURVEYED))
-        start = gaps[gaps["step"] == 0]
-        device = resolve_device(self.device)
-        return Result(
-            {"gaps": gaps, "null": null_gaps, "survey": survey},
-            self._findings(gaps, start, null_gaps, survey),
-            provenance(device, list(range(self.seeds)), store.seconds),
-        )
+    PARTS: ClassVar[tuple[str, ...]] = (*GateStudy.PARTS, "surveyed")
+    COMPARED: ClassVar[Mapping[str, Compared]] = {
+        "gaps": Compared(("learner", "gate", "task", "step"), {"gap": 0.01}),
+        "null": Compared(("learner", "gate", "task"), {"gap": 0.01}),
+        "survey": Compared(("learner", "gate", "task"), {"gap": 0.01}),
+    }
 
-    def _before(self, store: Store, kind: str, weights: str, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-        """The gap before training with these weights, for all pairs of learner and gate and all tasks."""
-        device = resolve_device(self.device)
-        pairs = list(dict.fromkeys(pairs))
+    def _surveyed(self) -> list[tuple[str, str]]:
+        """Pairs of learner and gate whose gap is measured before training."""
+        everything = learners.pairs(SURVEYED_LEARNERS, SURVEYED)
+        return [(learner, gate) for learner, gate in everything if learner in self.surveyed]
 
-        def compute() -> pd.DataFrame:
-            backbone = load(self.backbone, weights, device)
-            return pd.concat(
-                [
-                    gap_before_training(
-                        backbone,
-                        learner=learner,
-                        gate=gate,
-                        task=self.find(task, self.strength)[0],
-                        seeds=self.seeds,
-                        tokens=self.tokens,
-                        batch=self.batch,
-                        prompt_std=self.prompt_std,
-                    ).assign(learner=learner, gate=gate, task=task)
-                    for learner, gate in pairs
+    def cells(self) -> list[Cell]:
+        """The trainings, the null, and the survey."""
+        return [*self.gated(), *self._before("random", self.pairs()), *self._before(self.pretrained, self._surveyed())]
+
+    def _before(self, pretrained: str, pairs: Sequence[tuple[str, str]]) -> list[Cell]:
+        """The gap before training with these weights: a cell per learner, with its gates and all tasks."""
+        found = []
+        for learner in dict.fromkeys(learner for learner, _ in pairs):
+            kinds = [kind for name, kind in pairs if name == learner]
+            config = {
+                "learner": learner,
+                "gates": kinds,
+                "tasks": [
+                    {
+                        "task": task,
+                        "strength": self.strength if task in tasks.GRADED else 1.0,
+                        "data": self.pictures(task),
+                    }
                     for task in self.task
                 ],
-                ignore_index=True,
-            )
-
-        names = ("task", "seeds", "prompt_std", "tokens", "batch", "strength", "backbone", "protocol")
-        config = {name: value for name, value in self.config().items() if name in names}
-        config |= {
-            "pairs": pairs,
-            "weights": identity(self.backbone, weights),
-            "data": [self.find(task)[0].identity() for task in self.task if task not in tasks.TASKS],
-            "code": code_version(*CODE, "studies.gradient_imbalance"),
-        }
-        return store.get_or_run(kind, config, compute, device=device, seeds=list(range(self.seeds)))
-
-    @staticmethod
-    def _findings(gaps: pd.DataFrame, start: pd.DataFrame, null: pd.DataFrame, survey: pd.DataFrame) -> Findings:
-        pairs = survey.groupby(["learner", "gate", "seed"])[["gap", "gap_rms"]].mean().reset_index()
-        smallest = pairs.groupby("seed")[["gap", "gap_rms"]].min()
-        error = (gaps[list(FACTORS)].sum(axis=1) - gaps["gap"]).abs()
-        lost = start.assign(weak=start["prompt_norm"] + start["alignment"])
-        deep = start[start["learner"] == "maple"]
-        found = Findings(
-            [
-                judge(
-                    "the gate's gradient is at least ten times smaller than the prompts', through training",
-                    per_seed(gaps, "gap"),
-                    ">",
-                    1,
-                    unit="decades",
-                ),
-                judge(
-                    "before training the gap lies in the reported two to three orders of magnitude (above 2)",
-                    per_seed(start, "gap"),
-                    ">",
-                    2,
-                    unit="decades",
-                ),
-                judge(
-                    "before training the gap lies in the reported two to three orders of magnitude (below 3)",
-                    per_seed(start, "gap"),
-                    "<",
-                    3,
-                    unit="decades",
-                ),
-                judge(
-                    "the factors multiply to the measured gap",
-                    error.tolist(),
-                    "<",
-                    1e-3,
-                    unit="decades",
-                    name="mean error",
-                ),
-                judge(
-                    "short prompts and their poor alignment with the upstream gradient make most of the gap",
-                    [weak / gap for weak, gap in zip(per_seed(lost, "weak"), per_seed(lost, "gap"), strict=True)],
-                    ">",
-                    0.5,
-                    name="share of the gap",
-                ),
-                judge(
-                    "a backbone with random weights, where a gate has nothing to do, shows such a gap as well",
-                    per_seed(null, "gap"),
-                    ">",
-                    1,
-                    unit="decades",
-                ),
-            ]
-        )
-        found += [
-            judge(
-                "before training every learner and gate has a gap of more than a decade (the smallest of them)",
-                smallest["gap"].tolist(),
-                ">",
-                1,
-                unit="decades",
-            ),
-            judge(
-                "and still has it per parameter, so that it is no matter of their numbers",
-                smallest["gap_rms"].tolist(),
-                ">",
-                1,
-                unit="decades",
-            ),
-        ]
-        if len(deep):
-            found.append(
-                judge(
-                    "gated MaPLe starts within a quarter of a decade of the reported 2.60",
-                    [abs(gap - REPORTED) for gap in per_seed(deep, "gap")],
-                    "<",
-                    0.25,
-                    unit="decades",
-                    name="mean distance",
-                )
-            )
+                "seeds": list(range(self.seeds)),
+                "batch": self.batch,
+                "tokens": self.tokens,
+                "prompt_std": self.prompt_std,
+                **self.weights(pretrained),
+            }
+            found.append(Cell("gap", config, gaps_before, uses=self.uses(*kinds), site=self.site(pretrained)))
         return found
+
+    def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
+        gaps = assembled(found, [("", cell) for cell in self.gated()]).trajectory
+
+        def joined(cells: Sequence[Cell]) -> pd.DataFrame:
+            return pd.concat([found[cell]["gap"] for cell in cells], ignore_index=True)
+
+        null = joined(self._before("random", self.pairs()))
+        survey = joined(self._before(self.pretrained, self._surveyed()))
+        tables = {"gaps": gaps, "null": null, "survey": survey}
+        return tables, Findings.of([*_claims(gaps, null), *_surveyed(survey), *_reported(gaps)])
+
+
+def _claim(what: str, text: str, samples: Sequence[float], relation: Any, threshold: float, **more: str) -> Claim:
+    return Claim(f"gradient_imbalance.{what}", text, samples, relation, threshold, "gradient_imbalance", **more)
+
+
+def _claims(gaps: pd.DataFrame, null: pd.DataFrame) -> list[Claim]:
+    """Claims on the gap through training, before it, its factors, and the null."""
+    start = gaps[gaps["step"] == 0]
+    error = (gaps[list(FACTORS)].sum(axis=1) - gaps["gap"]).abs()
+    lost = start.assign(weak=start["prompt_norm"] + start["alignment"])
+    return [
+        _claim(
+            "through_training",
+            "the gate's gradient is at least ten times smaller than the prompts', through training",
+            per_seed(gaps, "gap"),
+            ">",
+            criteria.TENFOLD,
+            unit="decades",
+        ),
+        _claim(
+            "reported.from",
+            "before training the gap lies in the reported two to three orders of magnitude (above 2)",
+            per_seed(start, "gap"),
+            ">",
+            criteria.REPORTED_FROM,
+            unit="decades",
+        ),
+        _claim(
+            "reported.to",
+            "before training the gap lies in the reported two to three orders of magnitude (below 3)",
+            per_seed(start, "gap"),
+            "<",
+            criteria.REPORTED_TO,
+            unit="decades",
+        ),
+        _claim(
+            "factors",
+            "the factors multiply to the measured gap",
+            error.tolist(),
+            "<",
+            criteria.EXACT,
+            unit="decades",
+            name="mean error",
+        ),
+        _claim(
+            "meeting",
+            "short prompts and their poor alignment with the upstream gradient make most of the gap",
+            [weak / gap for weak, gap in zip(per_seed(lost, "weak"), per_seed(lost, "gap"), strict=True)],
+            ">",
+            criteria.MOST,
+            name="share of the gap",
+        ),
+        _claim(
+            "null",
+            "a backbone with random weights, where a gate has nothing to do, shows such a gap as well",
+            per_seed(null, "gap"),
+            ">",
+            criteria.TENFOLD,
+            unit="decades",
+        ),
+    ]
+
+
+def _surveyed(survey: pd.DataFrame) -> list[Claim]:
+    """Claims on every learner and gate before training."""
+    pairs = survey.groupby(["learner", "gate", "seed"])[["gap", "gap_rms"]].mean().reset_index()
+    smallest = pairs.groupby("seed")[["gap", "gap_rms"]].min()
+    return [
+        _claim(
+            "survey.total",
+            "before training every learner and gate has a gap of more than a decade (the smallest of them)",
+            smallest["gap"].tolist(),
+            ">",
+            criteria.TENFOLD_EVERYWHERE,
+            unit="decades",
+        ),
+        _claim(
+            "survey.per_parameter",
+            "before training every learner and gate has such a gap per parameter too, so that it is no matter of their"
+            " numbers",
+            smallest["gap_rms"].tolist(),
+            ">",
+            criteria.TENFOLD_EVERYWHERE,
+            unit="decades",
+        ),
+    ]
+
+
+def _reported(gaps: pd.DataFrame) -> list[Claim]:
+    """The claim on the paper's own number, if MaPLe is there."""
+    deep = gaps[(gaps["step"] == 0) & (gaps["learner"] == "maple")]
+    if not len(deep):
+        return []
+    return [
+        _claim(
+            "reported.maple",
+            f"gated MaPLe starts within a quarter of a decade of the reported {REPORTED:.2f}",
+            [abs(gap - REPORTED) for gap in per_seed(deep, "gap")],
+            "<",
+            criteria.AS_REPORTED,
+            unit="decades",
+            name="mean distance",
+        )
+    ]
+
+
+def gaps_before(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tables:
+    """The gap before training of one learner with some gates on some tasks: a row per gate, task and seed."""
+    backbone = loaded(config, site)
+    rows = [
+        gap_before_training(
+            backbone,
+            learner=config["learner"],
+            gate=gate,
+            task=task_of(task, site)[0],
+            seeds=config["seeds"],
+            batch=config["batch"],
+            tokens=config["tokens"],
+            prompt_std=config["prompt_std"],
+        ).assign(learner=config["learner"], gate=gate, task=task["task"])
+        for gate in config["gates"]
+        for task in config["tasks"]
+    ]
+    return {"gap": pd.concat(rows, ignore_index=True)}
 
 
 def gap_before_training(
@@ -179,23 +225,24 @@ def gap_before_training(
     learner: str = "coop",
     gate: str = "length",
     task: str | Task | RealTask = "texture",
-    seeds: int = 4,
+    seeds: int | Sequence[int] = 4,
     batch: int = 16,
     tokens: int = 4,
     strength: float = 1.0,
-    **setting: object,
+    **setting: Any,
 ) -> pd.DataFrame:
     """The gap and its factors at initialisation, in decades: one row per seed. Takes a second or less.
 
-    ``strength`` grades the conflict task; ``setting`` are entries of :class:`lib.prompts.training.Setting`:
-    ``prompt_std``, ``bias``, ``gain`` and so on.
+    ``seeds`` are the seeds, or how many; ``strength`` grades the conflict task; ``setting`` are entries of
+    :class:`lib.prompts.training.Setting`: ``prompt_std``, ``bias``, ``gain`` and so on.
     """
-    chosen = tasks.get(task, strength) if isinstance(task, str) else task
+    chosen: Any = tasks.get(task, strength) if isinstance(task, str) else task
+    each = range(seeds) if isinstance(seeds, int) else seeds
     model = Learner(learner, backbone, chosen.names, template=chosen.template, gate=gate, tokens=tokens)
     shots = -(-batch // len(chosen.names))
-    runs = [training.Replica(chosen, seed, training.Setting(**setting), shots) for seed in range(seeds)]
+    runs = [training.Replica(chosen, seed, training.Setting(**setting), shots) for seed in each]
     data = training.prepare(model, runs, 2)
     # A random batch per seed, as training would draw it.
-    rows = [torch.randperm(data.sizes[0], generator=stream(seed, "batches"))[:batch] for seed in range(seeds)]
+    rows = [torch.randperm(data.sizes[0], generator=stream(seed, "batches"))[:batch] for seed in each]
     measured = training.chains(model, data, training.initial(model, data), torch.stack(rows).to(backbone.device))
-    return pd.DataFrame({name: value.tolist() for name, value in measured.items()}).assign(seed=range(seeds))
+    return pd.DataFrame({name: value.tolist() for name, value in measured.items()}).assign(seed=list(each))

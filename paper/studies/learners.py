@@ -2,99 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from lib import results
 from lib.prompts import learners
-from lib.results import provenance
-from lib.runtime import resolve_device
-from lib.verdicts import Findings, judge
-from paper.studies.base import Result
-from paper.studies.gating import Bench, PromptStudy
+from lib.results import Cell
+from lib.verdicts import Claim, Findings
+from paper.criteria.prompts import LEARNS, SIZE_DECIDES, VISION_PAYS
+from paper.studies.base import Compared
+from paper.studies.gating import LearnerNames, PromptStudy, Seeds, TaskNames, assembled, loaded, task_of
 
 
-@dataclass(frozen=True, kw_only=True)
 class Learners(PromptStudy):
     """Every learner without a gate, by the same recipe, beside the hand-written sentence.
 
-    Tables: ``accuracy`` (learner, task, seed, accuracy in per cent, steps) and ``designs`` (learner, about,
-    parameters).
+    Tables: ``accuracy`` (learner, task, seed, accuracy in per cent, steps), ``designs`` (learner, about, parameters)
+    and ``tensors`` (learner, group, tensor, shape, parameters: all that each learner trains for the first task).
     """
 
-    task: str | Sequence[str] = "fine,mis_specified"
-    learner: str | Sequence[str] = ",".join(learners.LEARNERS)
-    seeds: int = 5
+    task: TaskNames = ("fine", "mis_specified")
+    learner: LearnerNames = tuple(learners.LEARNERS)
+    seeds: Seeds = 2
 
-    KEYS = ("learner", "task")
-    # Seeds differ by up to nine points: three standard errors of five seeds against ten.
-    TOLERANCES = {"accuracy": 15.0}
+    COMPARED: ClassVar[Mapping[str, Compared]] = {"accuracy": Compared(("learner", "task"), {"accuracy": 1.0})}
 
-    def run(self) -> Result:
-        bench = Bench(self, self.store())
-        accuracy = bench.run([self.cell(name, "none", task) for name in self.learner for task in self.task]).final
-        designs = self.designs(bench)
-        return Result(
-            {"accuracy": accuracy, "designs": designs},
-            self._findings(accuracy, designs),
-            provenance(resolve_device(self.device), list(range(self.seeds)), bench.store.seconds),
-        )
+    def cells(self) -> list[Cell]:
+        """The trainings, and what is trained."""
+        return [*(self.cell(name, "none", task) for name in self.learner for task in self.task), self._designs()]
 
-    def designs(self, bench: Bench) -> pd.DataFrame:
-        """What each learner learns on the first task, and in how many parameters."""
-        names = self.find(self.task[0])[0].names
-        rows = [
-            (name, learners.LEARNERS[name].about, self._learner(bench, name, names).table()["parameters"].sum())
-            for name in self.learner
-        ]
-        return pd.DataFrame(rows, columns=["learner", "about", "parameters"])
+    def _designs(self) -> Cell:
+        first = self.task[0]
+        config = {
+            "learners": list(self.learner),
+            "task": first,
+            "strength": 1.0,
+            "data": self.pictures(first),
+            "tokens": self.tokens,
+            **self.weights(),
+        }
+        return Cell("designs", config, designs, site=self.site())
 
-    def table(self, name: str) -> pd.DataFrame:
-        """Every trainable tensor of one learner on this study's backbone: group, tensor, shape, parameters."""
-        return self._learner(Bench(self, self.store()), name, self.find(self.task[0])[0].names).table()
+    def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
+        *trained, counted = self.cells()
+        accuracy = assembled(found, [("", cell) for cell in trained]).accuracy
+        tensors = found[counted]["tensors"]
+        size = tensors.groupby("learner")["parameters"].sum()
+        rows = [(name, learners.LEARNERS[name].about, int(size.get(name, 0))) for name in self.learner]
+        about = pd.DataFrame(rows, columns=["learner", "about", "parameters"])
+        tables = {"accuracy": accuracy, "designs": about, "tensors": tensors}
+        return tables, Findings.of(_claims(accuracy, about))
 
-    def _learner(self, bench: Bench, name: str, names: Sequence[str]) -> learners.Learner:
-        return learners.Learner(name, bench.backbone, names, tokens=self.tokens)
 
-    @staticmethod
-    def _findings(accuracy: pd.DataFrame, designs: pd.DataFrame) -> Findings:
-        wide = accuracy.pivot_table(index="seed", columns="learner", values="accuracy")
-        trained = [name for name in wide.columns if name != "zero_shot"]
-        if "zero_shot" not in wide or len(trained) < 3:
-            return Findings()
-        gain = wide[trained].sub(wide["zero_shot"], axis=0)
-        size = designs.set_index("learner")["parameters"].loc[trained]
-        sees = [name for name in trained if learners.LEARNERS[name].sees]
-        blind = [name for name in trained if name not in sees]
-        found = [
-            judge(
-                "every learner beats the hand-written sentence, in the mean over tasks",
-                gain.min(axis=1).tolist(),
+def designs(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tables:
+    """What each learner trains: a row per tensor."""
+    backbone, (task, _) = loaded(config, site), task_of(config, site)
+    parts = [
+        learners.Learner(name, backbone, task.names, tokens=config["tokens"]).table().assign(learner=name)
+        for name in config["learners"]
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    return {"tensors": table[["learner", "group", "tensor", "shape", "parameters"]].astype({"parameters": int})}
+
+
+def _claims(accuracy: pd.DataFrame, designs: pd.DataFrame) -> list[Claim]:
+    """What is claimed where the hand-written sentence can be compared with at least three learners."""
+    wide = accuracy.pivot_table(index="seed", columns="learner", values="accuracy")
+    trained = [name for name in wide.columns if name != "zero_shot"]
+    if "zero_shot" not in wide or len(trained) < 3:
+        return []
+    gain = wide[trained].sub(wide["zero_shot"], axis=0)
+    size = designs.set_index("learner")["parameters"].loc[trained]
+    sees = [name for name in trained if learners.LEARNERS[name].sees]
+    blind = [name for name in trained if name not in sees]
+    claims = [
+        Claim(
+            "learners.every",
+            "every learner beats the hand-written sentence, in the mean over tasks",
+            gain.min(axis=1).tolist(),
+            ">",
+            LEARNS,
+            "learners",
+            unit="points",
+            name="gain of the worst",
+        ),
+        Claim(
+            "learners.size",
+            "the number of trainable parameters decides how far a learner gets",
+            [float(spearmanr(size, row).statistic) for row in gain.to_numpy()],
+            ">",
+            SIZE_DECIDES,
+            "learners",
+            name="rank correlation over learners",
+        ),
+    ]
+    if sees and blind:
+        claims.append(
+            Claim(
+                "learners.vision",
+                "prompts in the vision tower are worth five points more than prompts in the text alone",
+                np.subtract(gain[sees].mean(axis=1), gain[blind].mean(axis=1)).tolist(),
                 ">",
-                0,
+                VISION_PAYS,
+                "learners",
                 unit="points",
-                name="gain of the worst",
-            ),
-            judge(
-                "the number of trainable parameters decides how far a learner gets",
-                [float(spearmanr(size, row).statistic) for row in gain.to_numpy()],
-                ">",
-                0.8,
-                name="rank correlation over learners",
-            ),
-        ]
-        if sees and blind:
-            found.append(
-                judge(
-                    "prompts in the vision tower are worth five points more than prompts in the text alone",
-                    np.subtract(gain[sees].mean(axis=1), gain[blind].mean(axis=1)).tolist(),
-                    ">",
-                    5,
-                    unit="points",
-                    name="mean difference",
-                )
+                name="mean difference",
             )
-        return Findings(found)
+        )
+    return claims

@@ -2,92 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import pandas as pd
 import torch
 from scipy.stats import binomtest
 
-from lib import checks
 from lib.prompts import backbone as backbones
 from lib.prompts import tasks
 from lib.prompts.pretrain import GOALS, ZERO_SHOT
-from lib.results import code_version, provenance
-from lib.runtime import resolve_device, stream
-from lib.verdicts import Findings, judge_value
-from paper.studies.base import Result, Study
+from lib.results import Cell, Tables
+from lib.runtime import stream
+from lib.verdicts import Claim, Findings, Threshold
+from paper.criteria.prompts import FAR_ABOVE_CHANCE
+from paper.studies.base import Compared, Study
+from paper.studies.gating import BackboneName, Seeds, WeightsName, loaded
+from paper.studies.parameters import Some, Whole
 
 
-@dataclass(frozen=True, kw_only=True)
 class World(Study):
     """Zero-shot accuracy on every task of the procedural world::
 
         task                  task names, comma-separated or as a list
-        pictures              test pictures per task
+        pictures, seeds       test pictures per task and seed, and the number of seeds
         backbone, pretrained  as in lib.prompts.backbone.load
 
-    Table ``zero_shot``: task, classes, chance, accuracy, low, high (per cent; 95 % Wilson interval).
+    Tables: ``draws`` (task, seed, right, accuracy in per cent) and ``zero_shot`` (task, classes, chance, accuracy, low,
+    high: per cent over the pictures of all seeds, with the 95 % Wilson interval).
     """
 
-    task: str | Sequence[str] = ",".join(ZERO_SHOT)
-    pictures: int = 600
-    backbone: str = backbones.NAME
-    pretrained: str = "default"
+    task: Annotated[tuple[str, ...], Some(ZERO_SHOT)] = ZERO_SHOT
+    pictures: Annotated[int, Whole(2, 1_000_000)] = 300
+    seeds: Seeds = 2
+    backbone: BackboneName = backbones.NAME
+    pretrained: WeightsName = "default"
+
+    SIZES: ClassVar[tuple[str, ...]] = ("seeds", "pictures")
+    PARTS: ClassVar[tuple[str, ...]] = ("task",)
+    COMPARED: ClassVar[Mapping[str, Compared]] = {"draws": Compared(("task",), {"accuracy": 0.3})}
 
     def check(self) -> None:
-        object.__setattr__(self, "task", checks.choices("task", self.task, ZERO_SHOT))
-        checks.integer("pictures", self.pictures, 2, 1_000_000)
         backbones.check(self.backbone, self.pretrained)
 
-    KEYS = ("task",)
-    # Three standard errors of 600 pictures are six points at the most.
-    TOLERANCES = {"accuracy": 6.0}
-
-    def run(self) -> Result:
-        device = resolve_device(self.device)
-        weights = backbones.identity(self.backbone, self.pretrained)
-        config = {
-            "task": self.task,
+    def cells(self) -> list[Cell]:
+        """One for each task."""
+        shared = {
             "pictures": self.pictures,
+            "seeds": list(range(self.seeds)),
             "backbone": self.backbone,
-            "weights": weights,
-            "code": code_version("prompts", "runtime", "studies.world"),
+            "weights": backbones.identity(self.backbone, self.pretrained),
         }
-        store = self.store()
-        table = store.get_or_run("zero_shot", config, self._measure, device=device, seeds=[0])
-        shown = [
-            judge_value(
-                f"the backbone tells {name.replace('_', ' ')} apart far better than chance",
-                row.accuracy,
-                (row.low, row.high),
-                ">",
-                round((100 + 3 * row.chance) / 4, 1),
-                unit="%",
-                name="accuracy",
-            )
-            for name, row in table.set_index("task").iterrows()
-            if name in GOALS
-        ]
-        return Result({"zero_shot": table}, Findings(shown), provenance(device, [0], store.seconds))
+        site = {"pretrained": self.pretrained}
+        return [Cell("zero_shot", {"task": name, **shared}, measure, site=site) for name in self.task]
 
-    def _measure(self) -> pd.DataFrame:
-        backbone = backbones.load(self.backbone, self.pretrained, resolve_device(self.device))
-        rows = []
-        for name in self.task:
-            task = tasks.get(name)
-            labels = torch.arange(self.pictures) % len(task.names)
-            images, _ = task.draw(labels, stream(0, "zero-shot", name))
-            right = int((backbone.zero_shot(images, task.prompts).cpu() == labels).sum())
-            ends = binomtest(right, self.pictures).proportion_ci(0.95, method="wilson")
-            rows.append(
-                {
-                    "task": name,
-                    "classes": len(task.names),
-                    "chance": 100 / len(task.names),
-                    "accuracy": 100 * right / self.pictures,
-                    "low": 100 * ends.low,
-                    "high": 100 * ends.high,
-                }
-            )
-        return pd.DataFrame(rows)
+    def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
+        draws = pd.concat([found[cell]["zero_shot"] for cell in self.cells()], ignore_index=True)
+        table = pd.DataFrame([_joined(name, part) for name, part in draws.groupby("task", sort=False)])
+        claims = [_claim(row) for row in table.itertuples() if row.task in GOALS]
+        return {"zero_shot": table, "draws": draws}, Findings.of(claims)
+
+
+def _joined(name: str, draws: pd.DataFrame) -> dict[str, object]:
+    """The pictures of all seeds together."""
+    right, pictures = int(draws["right"].sum()), int(draws["pictures"].sum())
+    classes = len(tasks.get(name).names)
+    ends = binomtest(right, pictures).proportion_ci(0.95, method="wilson")
+    percent = {"accuracy": 100 * right / pictures, "low": 100 * ends.low, "high": 100 * ends.high}
+    return {"task": name, "classes": classes, "chance": 100 / classes, **percent}
+
+
+def _claim(row: Any) -> Claim:
+    far = row.chance + FAR_ABOVE_CHANCE * (100 - row.chance)
+    return Claim(
+        f"world.{row.task}",
+        f"the backbone tells {row.task.replace('_', ' ')} apart far better than chance",
+        (),
+        ">",
+        Threshold(round(far, 1), FAR_ABOVE_CHANCE.since, FAR_ABOVE_CHANCE.changed),
+        "world",
+        unit="%",
+        name="accuracy",
+        measured=(row.accuracy, (row.low, row.high)),
+    )
+
+
+def measure(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """Zero-shot answers on one task: a row per seed."""
+    backbone, name, pictures = loaded(config, site), config["task"], config["pictures"]
+    task = tasks.get(name)
+    labels = torch.arange(pictures) % len(task.names)
+    return {"zero_shot": pd.DataFrame([_draw(backbone, task, labels, seed) for seed in config["seeds"]])}
+
+
+def _draw(backbone: backbones.Backbone, task: tasks.Task, labels: torch.Tensor, seed: int) -> dict[str, object]:
+    images, _ = task.draw(labels, stream(seed, "zero-shot", task.name))
+    right = int((backbone.zero_shot(images, task.prompts).cpu() == labels).sum())
+    count = len(labels)
+    return {"task": task.name, "seed": seed, "pictures": count, "right": right, "accuracy": 100 * right / count}
