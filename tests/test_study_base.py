@@ -139,7 +139,7 @@ def test_types_of_parameters_keep_what_they_take(kind, given, kept):
         (Whole(0), True, "x must be an integer of at least 0, but True was given."),
         (Number(above=0), "1e-3", "x must be a number above 0, but '1e-3' was given."),
         (Numbers(0, 9), [1, 1], "x must be different numbers, but [1, 1] was given."),
-        (Numbers(0, 9, whole=True), 1.5, "x must be different integers, but 1.5 was given."),
+        (Numbers(0, 9, whole=True), 1.5, "x must be an integer from 0 to 9, but 1.5 was given."),
         (Some(("a", "b")), "a,z", "x must be one or more different names out of a, b, but 'z' was given."),
         (Flag(), 1, "x must be True or False, but 1 was given."),
         (Text("a path"), " ", "x must be a path, but ' ' was given."),

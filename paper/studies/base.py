@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import checks
-from lib.agreement import Agreement, Quantity, agreement
+from lib.agreement import Agreement, Part, Quantity, agreement
 from lib.evidence import Evidence
 from lib.results import Cell, Store, Tables
 from lib.verdicts import Comparison, Findings
@@ -308,7 +308,7 @@ class Page:
         if self.evidence is None:
             return "there is no evidence for these parameters to agree with"
         parts = [
-            (name, self.rerun.tables[name], self.evidence.tables[name], compared.keys, compared.quantities)
+            Part(name, self.rerun.tables[name], self.evidence.tables[name], compared.keys, compared.quantities)
             for name, compared in self.study.COMPARED.items()
             if name in self.rerun.tables and name in self.evidence.tables
         ]
