@@ -122,7 +122,7 @@ class PromptStudy(Study):
             "recipe": asdict(recipe or self.recipe()),
             **self.weights(),
             # Tasks of the world are trained side by side, a real one by itself: it has its own number of pictures.
-            "data": self.pictures(task),
+            "data": self.data_of(task),
         }
         config = {
             **trained,
@@ -143,7 +143,7 @@ class PromptStudy(Study):
         )
 
     # What decides a cell's numbers beside its own parameters ---------------------------------------------
-    def pictures(self, task: str) -> dict[str, Any] | None:
+    def data_of(self, task: str) -> dict[str, Any] | None:
         """What tells a real data set from another, and from another copy of it; None for the procedural world."""
         if task in tasks.TASKS:
             return None

@@ -69,7 +69,7 @@ class GradientImbalance(GateStudy):
                     {
                         "task": task,
                         "strength": self.strength if task in tasks.GRADED else 1.0,
-                        "data": self.pictures(task),
+                        "data": self.data_of(task),
                     }
                     for task in self.task
                 ],

@@ -41,7 +41,7 @@ class Learners(PromptStudy):
             "learners": list(self.learner),
             "task": first,
             "strength": 1.0,
-            "data": self.pictures(first),
+            "data": self.data_of(first),
             "tokens": self.tokens,
             **self.weights(),
         }
