@@ -24,7 +24,7 @@ from lib import checks
 PAIRED = 3.5
 #: Chance of a false alarm on a page whose seeds are all others than those of the evidence.
 LEVEL = 0.01
-#: So many seeds' worth of the mean variance over cells joins the variance of each cell: a few seeds may agree by chance.
+#: So many seeds' worth of the mean variance over cells joins that of each cell: a few seeds may agree by chance.
 POOLED = 4
 # What the digits that evidence keeps may be off.
 _ROUNDING = 1e-6
@@ -55,8 +55,8 @@ _CELL = ["table", "cell", "quantity", "here", "evidence", "difference", "allowed
 
 @dataclass(frozen=True)
 class Agreement:
-    """``cells`` has a row for each compared cell and quantity (means, their difference, what is ``allowed``), ``shifts``
-    one for each quantity as a whole, in standard deviations over seeds.
+    """``cells`` has a row for each compared cell and quantity (means, difference, what is ``allowed``), ``shifts`` one
+    for each quantity as a whole, in standard deviations over seeds.
     """
 
     cells: pd.DataFrame
@@ -97,8 +97,8 @@ class Agreement:
     __repr__ = __str__
 
     def noticed(self) -> pd.DataFrame:
-        """The smallest deviation that would have been noticed, by quantity: in one cell (median over cells), in the unit
-        of the quantity (decades on a log scale), and everywhere alike, in standard deviations over seeds.
+        """The smallest deviation that would have been noticed, by quantity: in one cell (median over cells), in the
+        unit of the quantity (decades on a log scale), and everywhere alike, in standard deviations over seeds.
         """
         single = self.cells.groupby(["table", "quantity"], sort=False)["allowed"].median().rename("in one cell")
         whole = self.shifts.set_index(["table", "quantity"])["allowed"].rename("everywhere, in deviations over seeds")

@@ -214,7 +214,7 @@ def test_integers_reads_lists_and_strings_alike(given):
 
 
 def test_integers_refuses_every_bad_entry():
-    for given, sentence in (
+    for wrong, sentence in (
         ([], "x must be one or more integers from 2 to 512, but [] was given."),
         ("8, wide", "x must be one or more integers from 2 to 512, but '8, wide' was given."),
         ("8, 1", "x must be an integer from 2 to 512, but 1 was given."),
@@ -222,5 +222,5 @@ def test_integers_refuses_every_bad_entry():
         ([True], "x must be an integer from 2 to 512, but True was given."),
     ):
         with pytest.raises(checks.ParameterError) as caught:
-            checks.integers("x", given, 2, 512)
+            checks.integers("x", wrong, 2, 512)
         assert str(caught.value) == sentence

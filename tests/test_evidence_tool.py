@@ -1,0 +1,211 @@
+"""``make evidence``: cell by cell, resumable after kills, honest about what is stale and what it will take."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import pandas as pd
+import pytest
+
+from lib.checks import ParameterError
+from lib.evidence import Evidence
+from lib.results import Cell
+from paper.studies import base
+from paper.studies.base import Study
+from paper.studies.parameters import Numbers, Whole
+from paper.tools import evidence as tool
+from paper.tools import pages
+
+SLOW = {"seconds": 0.0}
+BROKEN: set[float] = set()
+
+
+def measure(config, site):
+    time.sleep(SLOW["seconds"])
+    if config["severity"] in BROKEN:
+        raise RuntimeError("the device is on fire")
+    return {"rows": pd.DataFrame({"seed": config["seeds"], "accuracy": config["severity"]})}
+
+
+class Toy(Study):
+    severities: Annotated[tuple[float, ...], Numbers(0, 100)] = (0.0, 0.5)
+    seeds: Annotated[int, Whole(1)] = 2
+
+    PARTS: ClassVar = ("severities",)
+
+    def cells(self):
+        seeds = list(range(self.seeds))
+        return [Cell("toy", {"severity": value, "seeds": seeds}, measure) for value in self.severities]
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    """A profile of two pages, which share a cell; a function that says how the evidence stands."""
+    entries = {
+        "one": pages.Page("one", "toy", parameters={"severities": [0.0, 1.0, 2.0]}),
+        "two": pages.Page("two", "toy", parameters={"severities": [2.0, 3.0]}),
+    }
+    monkeypatch.setattr(base, "EVIDENCE", tmp_path / "evidence")
+    monkeypatch.setattr(pages, "evidence", lambda: entries)
+    monkeypatch.setattr(base, "named", lambda notebook: Toy)
+    monkeypatch.setattr(Toy, "notebook", classmethod(lambda cls: "toy"))
+    SLOW["seconds"] = 0.0
+    BROKEN.clear()
+    return lambda: {one.cell.config["severity"]: one.state for one in tool.plan()}
+
+
+def test_everything_missing_is_computed_once_and_then_nothing(profile, capsys):
+    assert set(profile().values()) == {"missing"} and len(profile()) == 4
+    assert tool.main(["run"]) == 0
+    said = capsys.readouterr().out
+    assert "4 of 4 cells to compute in 4 batches" in said and "4/4 toy, toy" in said and "left" in said
+    assert set(profile().values()) == {"current"}
+    assert tool.main(["run"]) == 0 and "0 of 4 cells to compute" in capsys.readouterr().out
+    assert tool.main(["check"]) == 0
+
+
+def test_pages_may_be_named(profile, capsys):
+    assert tool.main(["run", "two"]) == 0
+    assert profile() == {0.0: "missing", 1.0: "missing", 2.0: "current", 3.0: "current"}
+    assert tool.main(["run", "three"]) == 2
+    assert capsys.readouterr().err.strip() == "PAGES must be one of one, two, but 'three' was given."
+
+
+def test_a_dry_run_says_what_and_how_long_and_computes_nothing(profile, capsys):
+    SLOW["seconds"] = 0.2
+    tool.main(["run", "one"])
+    capsys.readouterr()
+    assert tool.main(["run", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "1 of 4 cells to compute" in said and "about 0 s" in said and "(missing)" in said
+    assert profile()[3.0] == "missing"
+
+
+def test_jobs_work_side_by_side(profile):
+    SLOW["seconds"] = 0.3
+    began = time.perf_counter()
+    assert tool.main(["run", "--jobs", "4"]) == 0
+    assert set(profile().values()) == {"current"}
+    assert time.perf_counter() - began < 4 * 0.3 + 5
+
+
+def test_one_that_fails_is_named_and_the_others_are_finished(profile, capsys):
+    BROKEN.add(1.0)
+    assert tool.main(["run"]) == 1
+    assert "FAILED toy, toy: RuntimeError: the device is on fire" in capsys.readouterr().err
+    assert profile() == {0.0: "current", 1.0: "missing", 2.0: "current", 3.0: "current"}
+
+
+def test_changed_code_is_named_and_computed_again(profile, monkeypatch, capsys):
+    tool.main(["run"])
+    monkeypatch.setattr("lib.results.code.version", lambda *roots: "0123456789ab")
+    capsys.readouterr()
+    assert tool.main(["check"]) == 1
+    assert capsys.readouterr().out == "evidence toy: 4 cells are stale (the code that computed them has changed)\n"
+    assert tool.main(["run"]) == 0 and tool.main(["check"]) == 0
+
+
+def test_another_machine_may_go_on_and_what_it_did_is_merged(profile, tmp_path, monkeypatch, capsys):
+    tool.main(["run", "one"])
+    monkeypatch.setattr(base, "EVIDENCE", tmp_path / "elsewhere")
+    tool.main(["run", "two"])
+    monkeypatch.setattr(base, "EVIDENCE", tmp_path / "evidence")
+    capsys.readouterr()
+    assert tool.main(["merge", str(tmp_path / "elsewhere")]) == 0
+    assert capsys.readouterr().out == "1 cells taken over\n"
+    assert set(profile().values()) == {"current"}
+    assert tool.main(["merge", str(tmp_path / "nowhere")]) == 2
+
+
+def test_what_no_page_asks_for_is_dropped(profile, monkeypatch, capsys):
+    tool.main(["run"])
+    entries = {"two": pages.evidence()["two"]}
+    monkeypatch.setattr(pages, "evidence", lambda: entries)
+    capsys.readouterr()
+    assert tool.main(["prune"]) == 0 and capsys.readouterr().out == "2 cells dropped\n"
+    assert len(Evidence(base.EVIDENCE).files["toy"].record["cells"]) == 2
+
+
+def test_too_much_evidence_is_named(profile, monkeypatch, capsys):
+    tool.main(["run"])
+    monkeypatch.setattr(tool, "LIMIT", 10)
+    assert [line for line in tool.check([]) if "MiB, more than" in line]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["run", "--jobs", "0"], "JOBS must be an integer of at least 1, but 0 was given."),
+        (["run", "--device", "tpu"], "device must be one of auto, cpu, cuda, cuda:N, mps, but 'tpu' was given."),
+    ],
+)
+def test_refusals_are_one_sentence(profile, capsys, given, words):
+    assert tool.main(given) == 2
+    assert capsys.readouterr().err.strip() == words
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import test_evidence_tool as toy
+from paper.studies import base
+from paper.tools import evidence as tool, pages
+toy.SLOW["seconds"] = 0.05
+base.EVIDENCE = Path(sys.argv[1])
+entries = {{"one": pages.Page("one", "toy", parameters={{"severities": [float(i) for i in range(30)]}})}}
+pages.evidence = lambda: entries
+base.named = lambda notebook: toy.Toy
+sys.exit(tool.main(["run", "--jobs", "2"]))
+"""
+
+
+def test_five_kills_and_nothing_is_lost(tmp_path):
+    """The whole tool with two workers, killed five times in the middle and then finished."""
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
+    environment = {**os.environ, "PYTHONPATH": str(Path(base.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    counts = []
+    for kill in range(6):
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path / "evidence")],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        first = process.stdout.readline()
+        counts.append(int(first.split()[0]))
+        seen = 0
+        for line in process.stdout:
+            seen += line[0].isdigit()
+            if kill < 5 and seen == 4:
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+        process.stdout.read()
+        process.wait()
+    assert process.returncode == 0
+    # Each start finds at least what the one before had reported as finished.
+    assert counts[0] == 30 and all(later <= earlier - 4 for earlier, later in zip(counts, counts[1:], strict=False))
+    found = Evidence(tmp_path / "evidence").files
+    cells = [entry for file in found.values() for entry in file.record["cells"].values()]
+    assert len(cells) == 30 and sum(len(file.rows) for file in found.values()) == 30
+
+
+def test_the_committed_evidence_is_whole_and_current():
+    """CI fails here when code that a number rests on has changed since."""
+    assert tool.check([]) == []
+
+
+def test_refused_parameters_of_the_profile_are_named(monkeypatch):
+    entries = {"one": pages.Page("one", "toy", parameters={"seeds": 0})}
+    monkeypatch.setattr(pages, "evidence", lambda: entries)
+    monkeypatch.setattr(base, "named", lambda notebook: Toy)
+    with pytest.raises(ParameterError, match="seeds must be an integer of at least 1"):
+        tool.plan()
