@@ -205,6 +205,8 @@ class Study(BaseModel):
                 and set(mine) <= set(theirs)
             ):
                 continue
+            if name in self.PARTS and (mine, theirs) == ("few", "all"):
+                continue
             if (
                 name in self.PARTS
                 and isinstance(mine, dict)

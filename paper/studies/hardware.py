@@ -17,6 +17,7 @@ from lib import checks
 from lib.hardware.crossbars import RULES
 from lib.hardware.devices import make
 from lib.hardware.networks import DATA, NETWORKS, dataset
+from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import Trainer
 from lib.results import Cell, Tables
@@ -46,7 +47,13 @@ MOST_STEPS = {"ir_drop": 80}
 #: What the rules are called in sentences.
 NAMES = {"autograd": "vanilla training", "straight_through": "straight-through training", "unaware": "no training"}
 
-Names = Annotated[tuple[str, ...], Some(RULES, ordered=True)]
+#: What a single test picture of the digits is worth.
+PICTURE = 1 / 599
+
+#: Types of parameters that the pages on hardware share.
+Rules = Annotated[tuple[str, ...], Some(RULES, ordered=True)]
+Classes = Annotated[tuple[str, ...], Some(lambda: PERTURBATIONS, everything="all", ordered=True)]
+Seeds = Annotated[int, Whole(1, 1000)]
 Count = Annotated[int, Whole(1)]
 
 
@@ -62,8 +69,8 @@ class HardwareStudy(Study):
     data, root  the data set, and the folder of pictures that do not come with the library
     """
 
-    rules: Names = ("autograd", "straight_through")
-    seeds: Annotated[int, Whole(1, 1000)] = 3
+    rules: Rules = ("autograd", "straight_through")
+    seeds: Seeds = 3
     chips: Count = 10
     steps: Annotated[int | str, Whole(1, also=("auto",))] = "auto"
     gradients: Annotated[int, Whole(2)] = 16

@@ -15,12 +15,9 @@ from lib.verdicts import Claim, Findings
 from paper.criteria.hardware import BETTER, CLEAR_DAMAGE, COMPENSATED, COSINE, LIVE, NOTHING, SIGNAL, points
 from paper.studies import variants
 from paper.studies.base import Compared, double_precision
-from paper.studies.hardware import NAMES, HardwareStudy
+from paper.studies.hardware import NAMES, PICTURE, HardwareStudy
 from paper.studies.parameters import Numbers, OneOf, Options, Some
 from paper.studies.recovery import beyond, on_known_chips, paired, summarise
-
-#: What a single test picture of the digits is worth.
-PICTURE = 1 / 599
 
 
 class Cells(NamedTuple):

@@ -91,19 +91,22 @@ def over_seeds(value: Callable[[np.ndarray], float], seeds: int) -> tuple[float,
 def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per network, perturbation, rule and severity: seeds joined, recovery, verdict, median diagnostics.
 
-    ``known`` are the runs of vanilla training on the chip itself, where there are any; their recovery is in a column.
+    ``known`` are the runs of vanilla training on the chip itself, where there are any: their recovery and verdict are in
+    columns ``known`` and ``known_verdict``.
     """
     measured = ["cosine", "bias", "truth", "variance", "signal", "live", "gain", "rank"]
     keys = ["network", "perturbation", "rule", "severity"]
     of_known = {}
     if known is not None:
         for case, group in on_known_chips(accuracy, known).groupby(["network", "perturbation", "severity"]):
-            of_known[case] = recovery(group.damage, group.gain)[0]
+            won = verdict(group.damage, group.gain).name
+            of_known[case] = (recovery(group.damage, group.gain)[0], won)
     rows = []
     for (network, name, rule, severity), group in paired(accuracy).groupby(keys, sort=False):
         won_back, interval = recovery(group.damage, group.gain)
         same = (diagnostics[keys] == [network, name, rule, severity]).all(axis=1)
-        own = of_known.get((network, name, severity), float("nan")) if rule == "autograd" else float("nan")
+        none = (float("nan"), "")
+        own, on_own = of_known.get((network, name, severity), none) if rule == "autograd" else none
         rows.append(
             {
                 "network": network,
@@ -118,6 +121,7 @@ def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataF
                 "recovery_low": interval[0],
                 "recovery_high": interval[1],
                 "known": own,
+                "known_verdict": on_own,
                 "verdict": verdict(group.damage, group.gain).name,
                 # The median: a variance ratio may be infinite in one seed.
                 **diagnostics.loc[same, measured].rename(columns={"gain": "sensitivity"}).median().to_dict(),

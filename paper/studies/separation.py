@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from lib import checks, results, runtime
+from lib import checks
 from lib.hardware.networks import NETWORKS
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.prediction import area, balanced, held_out, joint
-from lib.verdicts import Finding, Findings, bootstrap, judge
-from paper.studies.base import Result
-from paper.studies.perturbation import (
+from lib.results import Cell, Tables
+from lib.verdicts import Claim, Findings, bootstrap
+from paper.criteria.hardware import (
     BROKEN,
     CLEAR_DAMAGE,
     COMPENSATED,
     DAMAGE,
-    NAMES,
-    HardwareStudy,
-    Perturbation,
-    over_seeds,
-    paired,
-    plain,
-    recovery,
-    verdict,
+    NOTHING,
+    RULE_POINTS,
+    SEVERE,
+    TELLS,
+    TRANSFERS,
+    points,
 )
-
-#: Classes are compared where they cost about as much: up to this loss it is "moderate", above it "severe".
-SEVERE = 0.5
-#: The area under the ROC curve from which on a diagnostic counts as telling, and that of a coin.
-TELLS = 0.8
-#: The balanced accuracy on a class never seen from which on a diagnostic counts as transferring.
-TRANSFERS = 0.75
+from paper.studies.base import Compared
+from paper.studies.hardware import Classes, HardwareStudy, Seeds
+from paper.studies.parameters import OneOf, Some
+from paper.studies.perturbation import PerturbationStudy, measured
+from paper.studies.recovery import beyond, over_seeds, paired, recovery, summarise, verdict
 
 # What makes each diagnostic good, as a number that should be large. Fixed here, before any run.
 SCORES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
@@ -45,118 +41,82 @@ SCORES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "sensitivity": lambda table: -(table.sensitivity.clip(lower=1e-6)).map(np.log).abs(),
     "rank": lambda table: table["rank"],
 }
-
-
 #: The three together: a logistic regression on the ranks of these.
 TOGETHER = ("cosine", "signal", "live")
 JOINT = "three together"
 
+#: Regimes of damage that claims speak of, and what an unaware network loses in them.
+REGIMES = {
+    "moderate": f"{points(CLEAR_DAMAGE):g} to {points(SEVERE):g} points",
+    "severe": f"over {points(SEVERE):g} points",
+}
 
-@dataclass(frozen=True, kw_only=True)
+
 class Separation(HardwareStudy):
-    """All perturbations with their own grids on several networks; parameters as in
-    :class:`~paper.studies.perturbation.Perturbation`.
+    """All perturbations with their own grids on several networks.
 
-    ``perturbations`` is "all" (the six classes) or a list of names, ``networks`` a list of names. The first network
-    runs over the whole grid of severities, the others over two of them, one mild and one harsh. What the perturbation
-    pages have stored is used, not run again.
+    ``perturbations`` is "all" (the six classes) or some names, ``networks`` are names. The first network runs over the
+    whole grid of ``severities`` ("all") or every other one of it ("few"), the others over two of them, one mild and one
+    harsh. The cells are those of the perturbation pages. The rest is as in
+    :class:`~paper.studies.hardware.HardwareStudy`.
     """
 
-    perturbations: object = "all"
-    networks: object = ("mlp", "cnn")
+    perturbations: Classes = ("read_noise", "adc")
+    networks: Annotated[tuple[str, ...], Some(NETWORKS)] = ("mlp",)
+    severities: Annotated[str, OneOf(("few", "all"))] = "few"
+    seeds: Seeds = 2
 
-    KEYS = ("network", "perturbation", "rule", "regime")
-    TOLERANCES = {"damage": 0.05, "recovery": 0.2}
+    PARTS: ClassVar[tuple[str, ...]] = ("rules", "perturbations", "networks", "severities")
+    COMPARED: ClassVar[Mapping[str, Compared]] = PerturbationStudy.COMPARED
 
     def check(self) -> None:
-        if self.network != HardwareStudy.network:
+        """Refuses a ``network`` beside the ``networks``."""
+        if self.network != type(self).model_fields["network"].default:
             raise checks.ParameterError(
                 f"network must be left out, as networks chooses, but {self.network!r} was given."
             )
-        chosen = tuple(PERTURBATIONS) if self.perturbations == "all" else self.perturbations
-        names = checks.choices("perturbations", chosen, PERTURBATIONS)
-        object.__setattr__(self, "perturbations", tuple(name for name in PERTURBATIONS if name in names))
-        object.__setattr__(self, "networks", checks.choices("networks", self.networks, NETWORKS))
-        for study in self.studies():
-            object.__setattr__(self, "rules", study.rules)
+        super().check()
+        self.studies()
 
-    def studies(self) -> list[Perturbation]:
+    def studies(self) -> list[PerturbationStudy]:
         """The studies of the single perturbations, network by network."""
-        given = {field.name: getattr(self, field.name) for field in fields(HardwareStudy) if field.name != "network"}
+        given = {name: getattr(self, name) for name in HardwareStudy.model_fields if name != "network"}
         return [
-            Perturbation(
+            PerturbationStudy(
                 perturbation=name,
                 network=network,
-                severities="auto" if first else PERTURBATIONS[name].grid[-4::2],
-                closer=first,
+                severities=self.severities if first else PERTURBATIONS[name].grid[-4::2],
+                closer="known" if first else "none",
                 **given,
             )
             for network, first in zip(self.networks, (True, *(False for _ in self.networks)), strict=False)
             for name in self.perturbations
         ]
 
-    def run(self) -> Result:
-        """Tables ``summary``, ``regimes``, ``cells`` (one row for each seed), ``scores`` and ``boundaries``."""
-        runs = [study.run() for study in self.studies()]
-        accuracy, diagnostics, summary = (
-            pd.concat([run.tables[kind] for run in runs], ignore_index=True)
-            for kind in ("accuracy", "diagnostics", "summary")
+    def cells(self) -> list[Cell]:
+        """The cells of the single perturbations."""
+        return list(dict.fromkeys(cell for study in self.studies() for cell in study.cells()))
+
+    def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
+        """Tables ``accuracy``, ``diagnostics``, ``cells`` (one row for each seed), ``summary``, ``regimes``, ``scores``
+        and ``boundaries``.
+        """
+        parts = [measured(study.parts(), found) for study in self.studies()]
+        accuracy, diagnostics = (
+            pd.concat([tables[kind] for tables in parts], ignore_index=True) for kind in ("accuracy", "diagnostics")
         )
+        known = [tables["known"] for tables in parts if "known" in tables]
         single = cells(accuracy, diagnostics)
         tables = {
-            "summary": summary,
+            "accuracy": accuracy,
+            "diagnostics": diagnostics,
+            "summary": summarise(accuracy, diagnostics, pd.concat(known, ignore_index=True) if known else None),
             "regimes": regimes(accuracy),
             "scores": scores(single),
             "cells": single,
             "boundaries": boundaries(accuracy),
         }
-        device = runtime.resolve_device(self.device)
-        record = results.provenance(device, self.seeds, sum(run.provenance["seconds"] for run in runs))
-        return Result(tables, findings(accuracy, tables), record)
-
-    def answer(self, result: Result) -> str:
-        """The page in a few sentences, with its measured numbers (Markdown)."""
-        summary, regimes_, told = result.tables["summary"], result.tables["regimes"], tell(result.tables["scores"])
-        parts = []
-        for rule in dict.fromkeys(summary.rule):
-            hurt = summary[(summary.rule == rule) & (summary.damage >= DAMAGE)]
-            won = int((hurt.recovery >= COMPENSATED).sum())
-            parts.append(f"{NAMES[rule]} wins back at least half of the loss in {won} of {len(hurt)}")
-        known = summary[(summary.damage >= DAMAGE) & summary.known.notna()]
-        moderate = regimes_[(regimes_.regime == "moderate") & (regimes_.rule == "autograd")]
-        means = moderate.groupby("perturbation").recovery.mean().sort_values(ascending=False)
-        shares = [f"{PERTURBATIONS[name].title} {plain(value)}" for name, value in means.items()]
-        best = told[told.diagnostic != JOINT].iloc[0]
-        cosine, joint_ = (told[told.diagnostic == name].iloc[0] for name in ("cosine", JOINT))
-        return (
-            f"Among all classes, severities and networks where damage is done, {', '.join(parts)} cases. "
-            + (
-                f"When the chip is known in training, it is {int((known.known >= COMPENSATED).sum())} of {len(known)}. "
-                if len(known)
-                else ""
-            )
-            + (
-                f"Where a distortion costs {100 * CLEAR_DAMAGE:g} to {100 * SEVERE:g} points, the share that vanilla "
-                f"training wins back is: {', '.join(shares)}. "
-                if shares
-                else ""
-            )
-            + f"Of the gradient's properties before training, *{best.diagnostic}* tells best which cases will be "
-            f"compensated, with an area under the ROC curve of {best.area:.2f}; the cosine with the clean gradient "
-            f"reaches {cosine.area:.2f}, the three together {joint_.area:.2f} on classes not seen, and 0.5 is a coin."
-        )
-
-    def elsewhere(self) -> pd.DataFrame:
-        """What the committed reference says of networks that this run leaves out: recovery by network and regime."""
-        known = self.reference()
-        if known is None:
-            return pd.DataFrame(columns=[*self.KEYS, *self.TOLERANCES])
-        return known[~known.network.isin(self.networks)].reset_index(drop=True)
-
-    def summary(self, result: Result) -> pd.DataFrame:
-        # Where the damage is slight, recovery divides by next to nothing.
-        table = result.tables["regimes"]
-        return table.loc[table.regime != "slight", [*self.KEYS, *self.TOLERANCES]].reset_index(drop=True)
+        return tables, Findings.of(claims(accuracy, tables["scores"]))
 
 
 def damaging(accuracy: pd.DataFrame) -> pd.DataFrame:
@@ -185,7 +145,7 @@ def regimes(accuracy: pd.DataFrame) -> pd.DataFrame:
                 "recovery": won_back,
                 "recovery_low": interval[0],
                 "recovery_high": interval[1],
-                "verdict": verdict(seeds.damage.mean(), won_back).name,
+                "verdict": verdict(seeds.damage, seeds.gain).name,
             }
         )
     return pd.DataFrame(rows)
@@ -309,34 +269,18 @@ def tell(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("area", ascending=False, ignore_index=True)
 
 
-def sides(result: Result) -> pd.DataFrame:
-    """The verdicts of all classes, with recovery: a column for every network and regime (moderate, severe)."""
-    table = result.tables["regimes"]
-    table = table[table.regime != "slight"]
-    shown = [
-        "–" if value != value else f"{verdict} ({plain(value)})"
-        for value, verdict in zip(table.recovery, table.verdict, strict=True)
-    ]
-    table = table.assign(shown=shown, column=table.network + ", " + table.regime)
-    wide = table.pivot(index=["perturbation", "rule"], columns="column", values="shown")
-    order = [f"{network}, {regime}" for network in dict.fromkeys(table.network) for regime in ("moderate", "severe")]
-    names = [(name, rule) for name in dict.fromkeys(table.perturbation) for rule in dict.fromkeys(table.rule)]
-    rows = [pair for pair in names if pair in wide.index]
-    return wide.loc[rows, [name for name in order if name in wide]].fillna("not reached").reset_index()
-
-
 def _beyond(accuracy: pd.DataFrame, name: str, rule: str, regime: str, share: float) -> np.ndarray:
     """Seed by seed, in points: what training won back minus ``share`` of the loss, over a regime's severities and
     networks.
     """
     runs = damaging(accuracy)
     chosen = runs[(runs.perturbation == name) & (runs.rule == rule) & (runs.regime == regime)]
-    beyond = (chosen.gain - share * chosen.damage).groupby([chosen.network, chosen.seed]).mean()
+    more = pd.Series(beyond(chosen.damage, chosen.gain, share), chosen.index)
     # Networks count alike, however many severities of theirs are in the regime.
-    return 100 * beyond.groupby("seed").mean().to_numpy()
+    return more.groupby([chosen.network, chosen.seed]).mean().groupby("seed").mean().to_numpy()
 
 
-def _divided(claim: str, runs: pd.DataFrame, keys: list[str], name: str) -> Finding:
+def _divided(claim: str, text: str, runs: pd.DataFrame, keys: list[str], name: str) -> Claim:
     """That no group of cells with the same ``keys`` has a compensated and an uncompensated one, over networks, classes
     and regimes.
     """
@@ -348,38 +292,49 @@ def _divided(claim: str, runs: pd.DataFrame, keys: list[str], name: str) -> Find
         sides = pd.Series(won, index=sums.index).groupby(keys).agg(["min", "max"])
         return float((sides["min"] != sides["max"]).sum())
 
-    return over_seeds(claim, divided, damage.shape[1], "<=", 0, "", name)
+    measured_ = over_seeds(divided, damage.shape[1])
+    return Claim(claim, text, (), "<=", NOTHING, "separation", name=name, measured=measured_)
 
 
-def findings(accuracy: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> Findings:
-    """What the paper is quoted for, put to the test, and what separates. Criteria are fixed here."""
-    found = Findings()
-    limits = {
-        "moderate": f"{100 * CLEAR_DAMAGE:g} to {100 * SEVERE:g} points",
-        "severe": f"over {100 * SEVERE:g} points",
-    }
-    present = set(accuracy.perturbation)
-    for regime, words in limits.items():
-        for name, side in (("read_noise", "compensable"), ("ir_drop", "breaking")):
-            if name not in present or "autograd" not in set(accuracy.rule):
-                continue
-            share, relation = (COMPENSATED, ">=") if side == "compensable" else (BROKEN, "<=")
-            title = PERTURBATIONS[name].title
-            found.append(
-                judge(
-                    f"{title} is on the {side} side under vanilla training where it costs {words}",
-                    _beyond(accuracy, name, "autograd", regime, share),
-                    relation,
-                    0,
-                    unit="points",
-                    name=f"won back minus {share:g} of the loss",
+def claims(accuracy: pd.DataFrame, measured_: pd.DataFrame) -> list[Claim]:
+    """What the paper is quoted for, put to the test, and what separates; ``measured_`` are the scores."""
+    return [*_quoted(accuracy), *_lines(accuracy), *_told(measured_)]
+
+
+def _quoted(accuracy: pd.DataFrame) -> list[Claim]:
+    """Each quoted side in both regimes."""
+    found = []
+    quoted = {"read_noise": ("compensable", COMPENSATED, ">="), "ir_drop": ("breaking", BROKEN, "<=")}
+    if "autograd" not in set(accuracy.rule):
+        return []
+    for regime, words in REGIMES.items():
+        for name, (side, share, relation) in quoted.items():
+            if name in set(accuracy.perturbation):
+                title = PERTURBATIONS[name].title
+                found.append(
+                    Claim(
+                        f"separation.{name}.{regime}",
+                        f"{title} is on the {side} side under vanilla training where it costs {words}",
+                        _beyond(accuracy, name, "autograd", regime, share),
+                        relation,
+                        NOTHING,
+                        "separation quoted",
+                        unit="points",
+                        name=f"won back minus {share:g} of the loss",
+                    )
                 )
-            )
+    return found
+
+
+def _lines(accuracy: pd.DataFrame) -> list[Claim]:
+    """Where the line runs: between classes, networks, backward rules."""
+    found = []
     runs = damaging(accuracy)
     vanilla = runs[(runs.rule == "autograd") & (runs.regime != "slight")]
     if len(vanilla):
         found.append(
             _divided(
+                "separation.classes",
                 "The line runs between classes: none is compensated where it costs little and not where it costs much",
                 vanilla,
                 ["network", "perturbation"],
@@ -389,44 +344,54 @@ def findings(accuracy: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> Finding
     if vanilla.network.nunique() > 1:
         found.append(
             _divided(
+                "separation.networks",
                 "The side does not depend on the network: at equal damage every network is on the same one",
                 vanilla,
                 ["perturbation", "regime"],
                 "pairs of class and regime on which networks differ",
             )
         )
-    if {"autograd", "straight_through"} <= set(accuracy.rule) and "adc" in present:
-        runs = damaging(accuracy)
+    if {"autograd", "straight_through"} <= set(accuracy.rule) and "adc" in set(accuracy.perturbation):
         adc = runs[(runs.perturbation == "adc") & (runs.regime != "slight")]
-        points = 100 * adc.pivot_table(index="seed", columns="rule", values="gain")
+        gains = 100 * adc.pivot_table(index="seed", columns="rule", values="gain")
+        rule = f"straight-through beats vanilla training by at least {RULE_POINTS:g} points"
         found.append(
-            judge(
-                "The backward rule decides about the ADC: straight-through beats vanilla training by at least 5 points",
-                (points.straight_through - points.autograd).to_numpy() if len(points) else [],
+            Claim(
+                "separation.adc_rule",
+                f"The backward rule decides about the ADC: {rule}",
+                (gains.straight_through - gains.autograd).to_numpy() if len(gains) else [],
                 ">=",
-                5,
+                RULE_POINTS,
+                "separation",
                 unit="points",
                 name="mean difference",
             )
         )
-    measured = tables["scores"]
-    titles = {
-        "cosine": "Consistency (cosine) separates",
-        "signal": "Variance (share of signal) separates",
-        "live": "Sensitivity (live weights) separates",
-        JOINT: "The three together separate, in classes not seen,",
-    }
-    for name, title in titles.items():
-        own = measured[measured.diagnostic == name]
-        claim = f"{title} what training compensates from what it does not"
-        found.append(judge(claim, own.area, ">=", TELLS, name="area under ROC"))
-    kinds = {"held_out": "a class", "held_out_network": "a network"}
-    for name in titles:
-        own = measured[measured.diagnostic == name]
-        subject = titles[name].partition(" separate")[0]
-        for kind, words in kinds.items():
-            if own[kind].notna().any():
+    return found
+
+
+_SUBJECTS = {
+    "cosine": "Consistency (cosine)",
+    "signal": "Variance (share of signal)",
+    "live": "Sensitivity (live weights)",
+    JOINT: "The three together",
+}
+
+
+def _told(measured_: pd.DataFrame) -> list[Claim]:
+    """What a diagnostic tells: with a threshold of its own, and about a class or a network that it never saw."""
+    found = []
+    kinds = {"held_out": "class", "held_out_network": "network"}
+    for name, subject in _SUBJECTS.items():
+        own, key = measured_[measured_.diagnostic == name], name.replace(" ", "_")
+        verb = "separate, in classes not seen," if name == JOINT else "separates"
+        text = f"{subject} {verb} what training compensates from what it does not"
+        family = "separation told"
+        found.append(Claim(f"separation.tells.{key}", text, own.area, ">=", TELLS, family, name="area under ROC"))
+        for column, what in kinds.items():
+            if own[column].notna().any():
                 verb = "decide" if name == JOINT else "decides"
-                claim = f"{subject} {verb} about {words} not seen"
-                found.append(judge(claim, own[kind], ">=", TRANSFERS, name="balanced accuracy"))
+                text = f"{subject} {verb} about a {what} not seen"
+                claim = f"separation.transfers.{key}.{what}"
+                found.append(Claim(claim, text, own[column], ">=", TRANSFERS, family, name="balanced accuracy"))
     return found
