@@ -91,8 +91,8 @@ def over_seeds(value: Callable[[np.ndarray], float], seeds: int) -> tuple[float,
 def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per network, perturbation, rule and severity: seeds joined, recovery, verdict, median diagnostics.
 
-    ``known`` are the runs of vanilla training on the chip itself, where there are any: their recovery and verdict are in
-    columns ``known`` and ``known_verdict``.
+    ``known`` are the runs of vanilla training on the chip itself, where there are any: their recovery and verdict are
+    in columns ``known`` and ``known_verdict``.
     """
     measured = ["cosine", "bias", "truth", "variance", "signal", "live", "gain", "rank"]
     keys = ["network", "perturbation", "rule", "severity"]
