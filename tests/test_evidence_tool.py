@@ -24,13 +24,20 @@ from paper.tools import pages
 
 SLOW = {"seconds": 0.0}
 BROKEN: set[float] = set()
+FACTOR: dict[float, float] = {}
+asked: list = []
 
 
 def measure(config, site):
     time.sleep(SLOW["seconds"])
+    asked.append((config["severity"], config["seeds"]))
     if config["severity"] in BROKEN:
         raise RuntimeError("the device is on fire")
-    return {"rows": pd.DataFrame({"seed": config["seeds"], "accuracy": config["severity"]})}
+    return {
+        "rows": pd.DataFrame(
+            {"seed": config["seeds"], "accuracy": config["severity"] * FACTOR.get(config["severity"], 1)}
+        )
+    }
 
 
 class Toy(Study):
@@ -109,6 +116,22 @@ def test_changed_code_is_named_and_computed_again(profile, monkeypatch, capsys):
     assert tool.main(["check"]) == 1
     assert capsys.readouterr().out == "evidence toy: 4 cells are stale (the code that computed them has changed)\n"
     assert tool.main(["run"]) == 0 and tool.main(["check"]) == 0
+
+
+def test_rows_stand_for_changed_code_only_where_it_gives_the_same(profile, monkeypatch, capsys):
+    tool.main(["run"])
+    monkeypatch.setattr("lib.results.code.version", lambda *roots: "0123456789ab")
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", {1.0: 1.1})
+    asked.clear()
+    assert tool.main(["run", "--verify"]) == 0
+    assert tool.main(["check"]) == 0
+    # One seed of each, and all of the one that came out otherwise.
+    assert sorted(map(str, asked)) == sorted(map(str, [(0.0, [0]), (1.0, [0]), (1.0, [0, 1]), (2.0, [0]), (3.0, [0])]))
+    cells = {
+        entry["config"]["severity"]: entry for entry in Evidence(base.EVIDENCE).files["toy"].record["cells"].values()
+    }
+    assert [("verified" in cells[value]) for value in (0.0, 1.0, 2.0, 3.0)] == [True, False, True, True]
+    assert cells[0.0]["verified"]["seed"] == 0
 
 
 def test_another_machine_may_go_on_and_what_it_did_is_merged(profile, tmp_path, monkeypatch, capsys):
