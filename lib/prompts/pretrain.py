@@ -288,7 +288,7 @@ def write(
         "recipe": asdict(recipe),
         "zero_shot": table,
         "curve": curve,
-        "provenance": provenance(device, [recipe.seed], seconds),
+        "provenance": {**provenance(device, seconds), "seeds": [recipe.seed]},
     }
     (folder / RECORD.name).write_text(json.dumps(record, indent=1) + "\n")
     return table
