@@ -58,7 +58,7 @@ check: $(STAMP) ## say what is wrong with the committed notebooks and the profil
 	@python -m paper.tools.pages check
 
 pretrain: $(STAMP) ## train MiniCLIP again from nothing and report its zero-shot table
-	@python -m lib.prompts.pretrain
+	@python -m paper.tools.pretrain
 
 bench: $(STAMP) ## the benchmarks, each a ratio against a peer or a limit measured in the same run
 	@python -m benchmarks

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.agreement import Agreement, Part, Quantity, agreement
 from lib.checks import ParameterError
+from paper.agreement import Agreement, Part, Quantity, agreement
 
 
 def table(values: np.ndarray, seeds: range) -> pd.DataFrame:

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 
 from lib.checks import ParameterError
 from lib.prompts import backbone as backbones
-from lib.prompts import pretrain, world
+from lib.prompts import world
 from lib.prompts.backbone import Backbone, build_miniclip, load, read_state, save_weights
 from lib.runtime import stream
+from paper.tools import pretrain
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import evidence as module
 from lib import results
 from lib.checks import ParameterError
-from lib.evidence import Evidence, File
 from lib.results import Cell, DamagedResult
+from paper import evidence as module
+from paper.evidence import Evidence, File
 
 ORIGIN = {"device": "cpu", "commit": "abc", "date": "2026-01-01", "seconds": 2.5}
 
@@ -195,7 +195,7 @@ def test_five_kills_lose_nothing(tmp_path):
 import sys
 from pathlib import Path
 import pandas as pd
-from lib.evidence import File
+from paper.evidence import File
 from lib.results import Cell
 
 def measure(config, site):

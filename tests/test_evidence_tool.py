@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from lib.checks import ParameterError
-from lib.evidence import Evidence
 from lib.results import Cell
+from paper.evidence import Evidence
 from paper.studies import base
 from paper.studies.base import Study
 from paper.studies.parameters import Numbers, Whole

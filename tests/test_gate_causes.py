@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from lib.checks import ParameterError
-from lib.prediction import area, joint
 from paper.figures import gates as figures
+from paper.prediction import area, joint
 from paper.studies import escape, gap_origin, guide, predictors
 from paper.studies.gate_degradation import GateDegradation
 from paper.studies.gate_value import ADAPTIVE, GateValue

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from lib import runtime
 from lib.checks import ParameterError
-from lib.evidence import Evidence
 from lib.results import Cell, measured
 from lib.verdicts import Claim, Finding, Findings, Outcome
+from paper.evidence import Evidence
 from paper.studies import base
 from paper.studies.base import Compared, Result, Study
 from paper.studies.parameters import Flag, Number, Numbers, OneOf, Options, Some, Text, Whole

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from lib.checks import ParameterError
 from lib.prompts import tasks, world
 from lib.prompts.backbone import CONTEXT, WordTokenizer
-from lib.prompts.pretrain import GROUP, Batches, Recipe, grouped
 from lib.runtime import stream
+from paper.tools.pretrain import GROUP, Batches, Recipe, grouped
 
 
 def one(**attributes: str) -> world.Scenes:

@@ -15,11 +15,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import checks
-from lib.agreement import Agreement, Part, Quantity, agreement
-from lib.evidence import Evidence
 from lib.results import Cell, Store, Tables
 from lib.verdicts import Comparison, Findings
 from paper import ROOT
+from paper.agreement import Agreement, Part, Quantity, agreement
+from paper.evidence import Evidence
 from paper.studies.parameters import Checked, Text
 
 # What IPython itself puts among a notebook's names.

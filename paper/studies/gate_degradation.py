@@ -8,10 +8,10 @@ from typing import ClassVar
 import pandas as pd
 
 from lib import results
-from lib.agreement import Quantity
 from lib.prompts.gates import GATES
 from lib.results import Cell
 from lib.verdicts import Claim, Findings
+from paper.agreement import Quantity
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared
 from paper.studies.gating import KEYS, GateNames, GateStudy, LearnerNames, assembled, per_seed

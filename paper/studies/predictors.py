@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from lib import checks
-from lib.prediction import area, balanced, held_out, joint
 from lib.prompts import tasks
 from lib.results import provenance
 from lib.runtime import resolve_device
 from lib.verdicts import Findings, judge
+from paper.prediction import area, balanced, held_out, joint
 from paper.studies.base import Result
 from paper.studies.gate_value import ADAPTIVE
 from paper.studies.gating import Bench, Cell, GateStudy

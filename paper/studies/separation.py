@@ -11,7 +11,6 @@ import pandas as pd
 from lib import checks
 from lib.hardware.networks import NETWORKS
 from lib.hardware.perturbations import PERTURBATIONS
-from lib.prediction import area, balanced, held_out, joint
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings, bootstrap
 from paper.criteria.hardware import (
@@ -26,6 +25,7 @@ from paper.criteria.hardware import (
     TRANSFERS,
     points,
 )
+from paper.prediction import area, balanced, held_out, joint
 from paper.studies.base import Compared
 from paper.studies.hardware import Classes, HardwareStudy, Seeds
 from paper.studies.parameters import OneOf, Some

@@ -11,7 +11,6 @@ from scipy.stats import binomtest
 
 from lib.prompts import backbone as backbones
 from lib.prompts import tasks
-from lib.prompts.pretrain import GOALS, ZERO_SHOT
 from lib.results import Cell, Tables
 from lib.runtime import stream
 from lib.verdicts import Claim, Findings, Threshold
@@ -19,6 +18,7 @@ from paper.criteria.prompts import FAR_ABOVE_CHANCE
 from paper.studies.base import Compared, Study
 from paper.studies.gating import BackboneName, Seeds, WeightsName, loaded
 from paper.studies.parameters import Some, Whole
+from paper.tools.pretrain import GOALS, ZERO_SHOT
 
 
 class World(Study):

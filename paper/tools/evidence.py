@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from lib import checks, results, runtime
-from lib.evidence import LIMIT, Evidence, File, State
 from lib.results import Cell, Tables
+from paper.evidence import LIMIT, Evidence, File, State
 from paper.studies import base
 from paper.tools import pages
 

@@ -1,6 +1,6 @@
 """Trains MiniCLIP from nothing on the procedural world and reports what it can and cannot do.
 
-``python -m lib.prompts.pretrain --help`` lists the options; ``make pretrain`` runs it with the defaults.
+``python -m paper.tools.pretrain --help`` lists the options; ``make pretrain`` runs it with the defaults.
 Training is CLIP's symmetric contrastive loss (Radford et al. 2021) with two helps that make a two-core
 budget enough: a curriculum from easy scenes to the full world, and batches half of which are *groups*, six
 scenes that agree in everything but one attribute, so that the attribute cannot be ignored.
