@@ -246,6 +246,23 @@ def named(notebook: str) -> type[Study]:
     return next(kind for kind in found if kind.__module__ == module.__name__ and "judge" in vars(kind))
 
 
+def joined(found: Mapping[Cell, Tables]) -> Tables:
+    """The tables of all cells, those of one name below each other."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for tables in found.values():
+        for name, table in tables.items():
+            parts.setdefault(name, []).append(table)
+    return {name: pd.concat(own, ignore_index=True) for name, own in parts.items()}
+
+
+def shown_on(page: str) -> Result | None:
+    """The evidence that the book shows on the page of that name; None where there is none, or not all of it."""
+    from paper.tools import pages
+
+    one = pages.evidence().get(page)
+    return None if one is None else named(one.notebook)(**one.parameters).from_evidence()[0]
+
+
 def _sentence(refused: ValidationError, study: type[Study], given: Mapping[str, Any]) -> checks.ParameterError:
     """The first complaint, as one sentence."""
     # A misspelt name first: what else is wrong may be its doing.
