@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 
 import nbformat
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lib import results as lib_results
 from lib.checks import ParameterError
 from lib.hardware import circuit
 from lib.hardware.crossbars import on_chip
@@ -18,6 +20,7 @@ from paper.figures import crossbar as figures
 from paper.studies import operator
 from paper.studies.operator import Operator, exponents, findings, first_layer, look, model, own, same_when_off
 from paper.tools import pages
+from paper.words import operator as words
 
 TINY = {
     "sides": [4, 8],
@@ -35,9 +38,9 @@ TINY = {
     ("given", "sentence"),
     [
         ({"sides": []}, "sides must be one or more integers from 2 to 512, but []"),
-        ({"sides": 64}, "sides must be one or more integers"),
+        ({"sides": "wide"}, "sides must be one or more integers"),
         ({"sides": [64, 1]}, "sides must be an integer from 2 to 512, but 1"),
-        ({"sides": [64, 64]}, "sides must be different numbers"),
+        ({"sides": [64, 64]}, "sides must be different integers"),
         ({"resistances": [0.0]}, "resistances must be one or more numbers above 0"),
         ({"resistances": "much"}, "resistances must be one or more numbers"),
         ({"arrays": 0}, "arrays must be an integer of at least 1"),
@@ -62,24 +65,44 @@ def test_a_run_is_complete_and_is_stored(tmp_path, monkeypatch):
     tables = result.tables
     assert list(tables) == ["loss", "tiles", "layers", "chips"]
     assert len(tables["loss"]) == 2 * 2 * 2 * 2
-    assert not tables["loss"].duplicated(["kind", "side", "ohm", "array"]).any()
+    assert not tables["loss"].duplicated(["kind", "side", "ohm", "seed"]).any()
     assert len(tables["layers"]) == 6 * 3 and tables["layers"].same_when_off.all()
     assert len(tables["chips"]) == (2 + 2 + 1 + 1) * 2
     ideal = tables["chips"][tables["chips"].chip == "ideal"]
     assert (ideal.accuracy == ideal.clean).all() and (ideal.low == ideal.clean).all()
-    for name in ("_loss", "_tiles", "_layers", "_chips"):
-        monkeypatch.setattr(operator, name, None)
-    with pytest.raises(TypeError):
-        Operator(**{**TINY, "arrays": 3}, results=str(tmp_path)).run()
-    monkeypatch.undo()
+    calls = []
+    monkeypatch.setattr(lib_results, "computed", lambda group, device: calls.append(group) or stop())
     again = study.run()
+    assert not calls
     for name, table in tables.items():
         pd.testing.assert_frame_equal(table, again.tables[name])
-    assert list(study.summary(result).columns) == ["kind", "side", "ohm", "loss", "error"]
-    for text in (operator.of_wires(result), operator.over_time(result)):
+    with pytest.raises(KeyboardInterrupt):
+        study.changed(arrays=3).run()
+    for text in (words.of_wires(tables), words.over_time(tables)):
         assert "nan" not in text
-    assert operator.layer_table(result).shape == (6, 3)
-    assert operator.estimate_table(result).shape == (4, 2)
+    assert words.layer_table(tables).shape == (6, 3)
+    assert words.estimate_table(tables).shape == (4, 2)
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
+def test_what_a_rerun_measures_is_a_part_of_the_evidence(tmp_path):
+    whole = Operator(**TINY, results=str(tmp_path))
+    part = whole.changed(sides=[8], arrays=1, seeds=1, times=[1e5])
+    assert part._covered(whole) and not whole._covered(part)
+    tables = [study.run().tables for study in (part, whole)]
+    for name, compared in Operator.COMPARED.items():
+        here, there = (one[name] for one in tables)
+        both = here.merge(there, on=[*compared.keys, "seed"])
+        assert len(both) == len(here)
+        for quantity in compared.quantities:
+            assert np.allclose(both[f"{quantity}_x"], both[f"{quantity}_y"], rtol=1e-5)
+    for cell in part.cells():
+        again = cell.compute(json.loads(cell.text), {"device": "cpu"})
+        for name, table in cell.compute(cell.config, {"device": "cpu"}).items():
+            pd.testing.assert_frame_equal(table, again[name])
 
 
 def test_the_loss_is_what_a_network_of_two_resistors_says():
@@ -92,7 +115,7 @@ def test_the_loss_is_what_a_network_of_two_resistors_says():
 
 def test_exponents_are_slopes_of_logarithms():
     rows = [
-        {"kind": kind, "side": side, "ohm": 1.0, "array": array, "loss": factor * side**power}
+        {"kind": kind, "side": side, "ohm": 1.0, "seed": array, "loss": factor * side**power}
         for kind, power, factor in (("uniform", 1.7, 2.0), ("sparse", 3.0, 1.0))
         for side in (16, 32, 128)
         for array in range(3)
@@ -105,13 +128,13 @@ def tables(power: float, error: float, left: float, same: bool, change: float, l
     """Tables of a run by hand; ``losses`` are points at 20 s, late, and late with compensation."""
     arrays = range(3)
     loss = [
-        {"kind": "uniform", "side": side, "ohm": ohm, "array": array, "loss": side**power * 1e-3, "error": error}
+        {"kind": "uniform", "side": side, "ohm": ohm, "seed": array, "loss": side**power * 1e-3, "error": error}
         for side in (32, 64, 128)
         for ohm in (0.1, 1.0)
         for array in arrays
     ]
     tiles = [
-        {"side": 128, "tile": tile, "array": array, "loss": 10 * share}
+        {"side": 128, "tile": tile, "seed": array, "loss": 10 * share}
         for tile, share in ((32, left), (128, 1.0))
         for array in arrays
     ]
@@ -155,7 +178,7 @@ def test_a_view_shows_the_circuit_of_the_layer():
     scale = float(to_pair(torch.from_numpy(weight)).scale)
     assert np.allclose(seen.seen, (effective - other) / scale, atol=1e-5)
     assert 0 < seen.total_loss < 1 and np.isnan(seen.cell_loss[seen.volts == 0]).all()
-    assert "run backwards" in operator.where_lost(seen)
+    assert "run backwards" in words.where_lost(seen)
 
 
 def test_an_array_of_ones_own_is_checked():

@@ -48,6 +48,29 @@ POINT = Threshold(1.0, since=_CLOSER)
 #: One rule or variant is better than another, by however little.
 BETTER = Threshold(0.0, since=_FIRST)
 
+# ------------------------------------------------------------------------------------------------ operator
+#: What "grows with the square" allows: the exponent's distance from 2.
+SQUARE = Threshold(0.1, since="c53f799")
+#: Per cent of the largest current by which the fast estimate of an array may be off.
+ESTIMATE_CLOSE = Threshold(1.0, since="c53f799")
+#: The share of a whole array's loss that tiles may leave.
+TILES_LEAVE = Threshold(0.1, since="c53f799")
+#: A smaller relative change of a layer's output means that a perturbation was not applied.
+APPLIED = Threshold(1e-4, since="c53f799")
+#: Points of accuracy: what counts as no loss of a whole chip, and as a clear one.
+CHIP_NO_LOSS = Threshold(1.0, since="c53f799")
+CHIP_CLEAR_LOSS = Threshold(5.0, since="c53f799")
+
+# --------------------------------------------------------------------------------------------------- peers
+#: Differences of so many standard errors are chance; a spread of them this close to one is that of sampling.
+CHANCE = Threshold(3.5, since="c53f799")
+CHANCE_SPREAD = Threshold(0.25, since="c53f799")
+#: How far whole chips may differ in mean and spread, in per cent.
+CHIPS_ALIKE = Threshold(2.0, since="c53f799")
+#: Errors of the effective conductance relative to its largest entry: solved fast, and in double precision.
+CIRCUIT_FAST = Threshold(1e-6, since="c53f799")
+CIRCUIT_EXACT = Threshold(1e-10, since="c53f799")
+
 
 def points(share: Threshold) -> Threshold:
     """A share of the test images in points."""

@@ -208,7 +208,7 @@ def wires(loss: pd.DataFrame, tiles: pd.DataFrame) -> Figure:
         drawn,
         "The loss grows nearly with the square of the side until it is no longer small; tiles buy it back. Dashed in "
         "the middle: one per cent. Circles: uniform random conductances; squares: one cell in ten "
-        f"fully on. Mean over {loss.array.nunique()} arrays of each kind, all inputs driven (loss) or random "
+        f"fully on. Mean over {loss.seed.nunique()} arrays of each kind, all inputs driven (loss) or random "
         "inputs (error); tiles at 1 Ω.",
     )
     return drawn

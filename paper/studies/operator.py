@@ -5,43 +5,48 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lib import checks, results, runtime
+from lib import checks, runtime
+from lib.agreement import Quantity
 from lib.hardware import circuit, devices
-from lib.hardware.crossbars import OnChip, divert, ideal, mappable, on_chip
+from lib.hardware.crossbars import OnChip, Product, divert, ideal, mappable, on_chip
 from lib.hardware.perturbations import PERTURBATIONS, WINDOW, Perturbation, seen_weight, to_pair
 from lib.hardware.training import Trainer, tiled
-from lib.verdicts import Finding, Findings, judge, judge_value
-from paper.studies.base import Result, Study, double_precision, duration
+from lib.results import Cell, Tables
+from lib.verdicts import Claim, Findings
+from paper.criteria import hardware as criteria
+from paper.studies.base import Compared, Study, double_precision
+from paper.studies.parameters import Number, Numbers, Whole
 
 #: Volts at a word line for the largest input.
 VOLTS = 0.2
-#: What "grows with the square" allows: the exponent's distance from 2.
-SQUARE = 0.1
-#: Realistic wires, and the array on which the estimate is judged, in per cent of the largest current.
-REALISTIC, ARRAY, CLOSE = 1.0, 64, 1.0
-#: Tiles of this side, and the share of the whole array's loss that they may leave.
-TILE, LEFT = 32, 0.1
-#: Points of accuracy: what counts as no loss, and as a clear one.
-NO_LOSS, CLEAR_LOSS = 1.0, 5.0
-#: A smaller relative change of a layer's output means that a perturbation was not applied.
-APPLIED = 1e-4
+#: Realistic wires in ohm per segment, the array on which the estimate is judged, and the tiles of a large one.
+REALISTIC, ARRAY, TILE = 1.0, 64, 32
 
 KINDS = ("uniform", "sparse")
 PATTERNS = (*KINDS, "all on", "one strong row", "one strong column")
 #: Which of the two kinds of wires have resistance.
 WIRES = {"both": (1.0, 1.0), "word lines": (1.0, 0.0), "bit lines": (0.0, 1.0)}
-_MODULES = ("checks", "gradients", "hardware", "replicas", "runtime", "studies.operator")
+#: Whole chips: the hardware and its options.
+CHIPS: dict[str, tuple[str, dict[str, str]]] = {
+    "phase-change": ("pcm", {}),
+    "phase-change, compensated": ("pcm", {"compensation": "global"}),
+    "resistive": ("rram", {}),
+    "ideal": ("ideal", {}),
+}
+
+Count = Annotated[int, Whole(1)]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Operator(Study):
     """A layer on hardware, looked at from the circuit up to the network::
 
@@ -53,56 +58,58 @@ class Operator(Study):
         ohm                   wires of the array that is drawn
 
     Tables: ``loss`` (what wires cost, and how far the fast estimate is off), ``tiles``, ``layers`` (every class on
-    every kind of layer) and ``chips`` (accuracy over time).
+    every kind of layer) and ``chips`` (accuracy over time). An array's seed is its number.
     """
 
-    sides: object = (16, 32, 64, 128)
-    resistances: object = (0.1, 0.3, 1.0, 3.0, 10.0)
-    arrays: int = 8
-    seeds: int = 4
-    steps: int = 200
-    chips: int = 10
-    times: object = (20.0, 3600.0, 86400.0, 2.6e6, 3.15e7)
-    ohm: float = 10.0
+    sides: Annotated[tuple[int, ...], Numbers(2, 512, whole=True, ordered=True)] = (16, 32, 64, 128)
+    resistances: Annotated[tuple[float, ...], Numbers(above=0, high=1000, ordered=True)] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    arrays: Count = 3
+    seeds: Count = 3
+    steps: Count = 200
+    chips: Count = 5
+    times: Annotated[tuple[float, ...], Numbers(ordered=True)] = (20.0, 3600.0, 86400.0, 2.6e6, 3.15e7)
+    ohm: Annotated[float, Number(above=0, high=1000)] = 10.0
 
-    KEYS = ("kind", "side", "ohm")
-    TOLERANCES = {"loss": 1.0, "error": 0.5}
+    SIZES: ClassVar[tuple[str, ...]] = ("arrays", "seeds", "chips")
+    PARTS: ClassVar[tuple[str, ...]] = ("sides", "resistances", "times")
+    COMPARED: ClassVar[Mapping[str, Compared]] = {
+        "loss": Compared(("kind", "side", "ohm"), {"loss": Quantity(scale="log"), "error": Quantity(scale="log")}),
+        "tiles": Compared(("side", "tile"), {"loss": Quantity(scale="log")}),
+        # A test picture in per cent.
+        "chips": Compared(("chip", "seconds"), {"accuracy": 0.2, "clean": 0.2}),
+    }
 
     def check(self) -> None:
-        if not isinstance(self.sides, list | tuple) or not self.sides:
-            raise checks.ParameterError(
-                f"sides must be one or more integers from 2 to 512, but {self.sides!r} was given."
-            )
-        sides = tuple(checks.integer("sides", side, 2, 512) for side in self.sides)
-        times = tuple(devices.make("pcm").check(time, "times") for time in checks.numbers("times", self.times))
-        for name, values in (
-            ("sides", sides),
-            ("resistances", checks.numbers("resistances", self.resistances, above=0, high=1000)),
-            ("times", times),
-        ):
-            if len(set(values)) < len(values):
-                raise checks.ParameterError(f"{name} must be different numbers, but {values!r} was given.")
-            object.__setattr__(self, name, tuple(sorted(values)))
-        for name in ("arrays", "seeds", "steps", "chips"):
-            checks.integer(name, getattr(self, name), low=1)
-        checks.number("ohm", self.ohm, above=0, high=1000)
+        for time in self.times:
+            devices.make("pcm").check(time, "times")
         double_precision(self.device)
 
-    def run(self) -> Result:
-        store = self.store()
-        device = runtime.resolve_device(self.device)
-        parts = {
-            "loss": (partial(_loss, self, device), ("sides", "resistances", "arrays")),
-            "tiles": (partial(_tiles, self, device), ("sides", "arrays")),
-            "layers": (_layers, ()),
-            "chips": (partial(_chips, self, device), ("seeds", "steps", "chips", "times")),
-        }
-        tables = {}
-        for name, (compute, fields) in parts.items():
-            config = {"code": results.code_version(*_MODULES), **{field: getattr(self, field) for field in fields}}
-            tables[name] = store.get_or_run(f"operator_{name}", config, compute, device=device, seeds=self.seeds)
-        record = results.provenance(device, self.seeds, store.seconds)
-        return Result(tables, findings(tables), record)
+    def cells(self) -> list[Cell]:
+        """Arrays of every side, the largest in tiles, every class on every kind of layer, and networks on chips."""
+        arrays = {"arrays": list(range(self.arrays)), "window": [WINDOW.low, WINDOW.high]}
+        wires = {**arrays, "resistances": list(self.resistances)}
+        largest = self.sides[-1]
+        tiles = sorted({*(2**power for power in range(3, 9) if 2**power < largest), largest})
+        found = [Cell("operator_wires", {**wires, "side": side}, wires_of) for side in self.sides]
+        found.append(Cell("operator_tiles", {**arrays, "side": largest, "tiles": tiles, "ohm": REALISTIC}, tiles_of))
+        found += [
+            Cell("operator_layers", {"perturbation": name, "severity": physics.grid[2]}, layers_of, uses=(physics,))
+            for name, physics in PERTURBATIONS.items()
+        ]
+        made = {name: devices.make(kind, **options) for name, (kind, options) in CHIPS.items()}
+        # What does not change with time has none.
+        severities = {name: [*self.times] if one.unit == "s" else [one.grid[0]] for name, one in made.items()}
+        chips = [[name, kind, options, severities[name]] for name, (kind, options) in CHIPS.items()]
+        given = {"seeds": list(range(self.seeds)), "steps": self.steps, "number": self.chips, "chips": chips}
+        return [*found, Cell("operator_chips", given, chips_of, uses=tuple(made.values()))]
+
+    def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
+        parts: dict[str, list[pd.DataFrame]] = {}
+        for tables in found.values():
+            for name, table in tables.items():
+                parts.setdefault(name, []).append(table)
+        whole = {name: pd.concat(own, ignore_index=True) for name, own in parts.items()}
+        return whole, findings(whole)
 
 
 # ---------------------------------------------------------------------------------------------- wires and tiles
@@ -120,31 +127,30 @@ def _lost(g: Tensor, seen: Tensor) -> float:
     return 100 * float(1 - seen.sum() / g.sum())
 
 
-def _loss(study: Operator, device: torch.device) -> pd.DataFrame:
-    rows = []
-    for side in study.sides:
-        volts = torch.rand(20, side, generator=runtime.stream(0, "volts", side), dtype=torch.float64).to(device)
-        for kind, number, ohm in itertools.product(KINDS, range(study.arrays), study.resistances):
-            g = _array(kind, side, number).to(device)
-            exact = circuit.effective_conductance(g, ohm, ohm)
-            guess = circuit.approximate_conductance(g, ohm, ohm)
-            current = volts @ exact
-            error = 100 * float((volts @ guess - current).abs().max() / current.max())
-            row = {"kind": kind, "side": side, "ohm": ohm, "array": number}
-            rows.append({**row, "loss": _lost(g, exact), "error": error})
-    return pd.DataFrame(rows)
+def wires_of(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """Table ``loss``: what wires cost the arrays of one side, and how far the estimate is off, both in per cent."""
+    side, device, rows = config["side"], site["device"], []
+    volts = torch.rand(20, side, generator=runtime.stream(0, "volts", side), dtype=torch.float64).to(device)
+    for kind, number, ohm in itertools.product(KINDS, config["arrays"], config["resistances"]):
+        g = _array(kind, side, number).to(device)
+        exact = circuit.effective_conductance(g, ohm, ohm)
+        guess = circuit.approximate_conductance(g, ohm, ohm)
+        current = volts @ exact
+        error = 100 * float((volts @ guess - current).abs().max() / current.max())
+        row = {"kind": kind, "side": side, "ohm": ohm, "seed": number}
+        rows.append({**row, "loss": _lost(g, exact), "error": error})
+    return {"loss": pd.DataFrame(rows)}
 
 
-def _tiles(study: Operator, device: torch.device) -> pd.DataFrame:
-    side = study.sides[-1]
-    tiles = sorted({*(2**power for power in range(3, 9) if 2**power < side), side})
-    rows = []
-    for number in range(study.arrays):
-        g = _array("uniform", side, number).to(device)
-        for tile in tiles:
-            seen = circuit.tiled_conductance(g, REALISTIC, REALISTIC, (tile, tile))
-            rows.append({"side": side, "tile": tile, "array": number, "loss": _lost(g, seen)})
-    return pd.DataFrame(rows)
+def tiles_of(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """Table ``tiles``: what is lost when uniform arrays are cut into smaller ones, in per cent."""
+    side, ohm, rows = config["side"], config["ohm"], []
+    for number in config["arrays"]:
+        g = _array("uniform", side, number).to(site["device"])
+        for tile in config["tiles"]:
+            seen = circuit.tiled_conductance(g, ohm, ohm, (tile, tile))
+            rows.append({"side": side, "tile": tile, "seed": number, "loss": _lost(g, seen)})
+    return {"tiles": pd.DataFrame(rows)}
 
 
 def exponents(loss: pd.DataFrame, ohm: float) -> np.ndarray:
@@ -152,7 +158,7 @@ def exponents(loss: pd.DataFrame, ohm: float) -> np.ndarray:
     here = loss[(loss.ohm == ohm) & (loss.kind == "uniform")]
     if here.side.nunique() < 2:
         return np.array([])
-    return np.array([np.polyfit(np.log(one.side), np.log(one.loss), 1)[0] for _, one in here.groupby("array")])
+    return np.array([np.polyfit(np.log(one.side), np.log(one.loss), 1)[0] for _, one in here.groupby("seed")])
 
 
 # ------------------------------------------------------------------------------------------------ kinds of layers
@@ -175,7 +181,7 @@ def _kinds() -> dict[str, tuple[nn.Module, Tensor]]:
 
 
 @contextlib.contextmanager
-def _through(model: nn.Module, product: object):
+def _through(model: nn.Module, product: Product) -> Iterator[None]:
     undo = divert(mappable(model), lambda: product)
     try:
         yield
@@ -195,109 +201,144 @@ def same_when_off(model: nn.Module, x: Tensor, physics: Perturbation) -> bool:
     return torch.equal(plain, placed) and torch.equal(rows, stepped)
 
 
-def _layers() -> pd.DataFrame:
-    rows = []
-    for name, physics in PERTURBATIONS.items():
-        severity = physics.grid[2]
-        for kind, (model, x) in _kinds().items():
-            plain = model(x)
-            with on_chip(model, physics, severity, generator=runtime.stream(0, "layers", name)):
-                change = (model(x) - plain).norm() / plain.norm()
-            rows.append(
-                {
-                    "perturbation": name,
-                    "severity": severity,
-                    "unit": physics.unit,
-                    "layer": kind,
-                    "change": float(change),
-                    "same_when_off": same_when_off(model, x, physics),
-                }
-            )
-    return pd.DataFrame(rows)
+def layers_of(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """Table ``layers``: what one class changes in the output of every kind of layer, and whether "off" is off."""
+    name, severity = config["perturbation"], config["severity"]
+    physics, rows = devices.make(name), []
+    for kind, (model, x) in _kinds().items():
+        plain = model(x)
+        with on_chip(model, physics, severity, generator=runtime.stream(0, "layers", name)):
+            change = (model(x) - plain).norm() / plain.norm()
+        rows.append(
+            {
+                "perturbation": name,
+                "severity": severity,
+                "unit": physics.unit,
+                "layer": kind,
+                "change": float(change),
+                "same_when_off": same_when_off(model, x, physics),
+            }
+        )
+    return {"layers": pd.DataFrame(rows)}
 
 
 # --------------------------------------------------------------------------------------------------- whole chips
 
 
-CHIPS = {
-    "phase-change": ("pcm", {}),
-    "phase-change, compensated": ("pcm", {"compensation": "global"}),
-    "resistive": ("rram", {}),
-    "ideal": ("ideal", {}),
-}
-
-
-def _chips(study: Operator, device: torch.device) -> pd.DataFrame:
-    trainer, seeds = Trainer.named("mlp"), range(study.seeds)
-    start = trainer.fork(seeds, study.steps, device)
+def chips_of(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """Table ``chips``: accuracy of unaware networks on unseen chips of several kinds, in per cent."""
+    trainer, seeds, rows = Trainer.named("mlp"), config["seeds"], []
+    start = trainer.fork(seeds, config["steps"], torch.device(site["device"]))
     clean = trainer.accuracy(start)
-    rows = []
-    for name, (kind, options) in CHIPS.items():
+    for name, kind, options, severities in config["chips"]:
         physics = devices.make(kind, **options)
-        timed = kind == "pcm"
-        severities = study.times if timed else (physics.grid[0],)
-        seen = trainer.accuracy_on_chips(tiled(start, len(severities)), physics, severities, seeds, study.chips)
-        for (at, severity), seed in ((pair, seed) for pair in enumerate(severities) for seed in seeds):
-            here = 100 * seen[at * study.seeds + seed].double().numpy()
+        on_chips = trainer.accuracy_on_chips(
+            tiled(start, len(severities)), physics, severities, seeds, config["number"]
+        )
+        seen = 100 * on_chips.double().numpy()
+        for (at, severity), (place, seed) in itertools.product(enumerate(severities), enumerate(seeds)):
+            here = seen[at * len(seeds) + place]
             rows.append(
                 {
                     "chip": name,
-                    # What does not change with time has none.
-                    "seconds": severity if timed else 0.0,
+                    "seconds": severity if physics.unit == "s" else 0.0,
                     "seed": seed,
-                    "clean": 100 * float(clean[seed]),
+                    "clean": 100 * float(clean[place]),
                     "accuracy": here.mean(),
                     "low": np.percentile(here, 5),
                 }
             )
-    return pd.DataFrame(rows)
+    return {"chips": pd.DataFrame(rows)}
 
 
 # -------------------------------------------------------------------------------------------------------- findings
 
 
-def _lost_points(chips: pd.DataFrame, name: str, seconds: float) -> np.ndarray:
-    here = chips[(chips.chip == name) & (chips.seconds == seconds)]
-    return (here.clean - here.accuracy).to_numpy()
+def findings(tables: Mapping[str, pd.DataFrame]) -> Findings:
+    """The claims of the page."""
+    return Findings.of([*_of_wires(tables["loss"], tables["tiles"]), *_of_layers(tables["layers"]), *_of_chips(tables)])
 
 
-def findings(tables: dict[str, pd.DataFrame]) -> Findings:
-    """The claims of the page. Criteria are fixed here, before any number is known."""
-    loss, tiles, layers, chips = (tables[name] for name in ("loss", "tiles", "layers", "chips"))
-    found = Findings()
-    for ohm, words in ((loss.ohm.min(), "where it is small"), (REALISTIC, f"at {REALISTIC:g} Ω per segment")):
-        found.append(_square(loss, ohm, words))
-    here = loss[(loss.side == ARRAY) & (loss.ohm <= REALISTIC)].groupby(["kind", "array"]).error.max()
-    where = f"on {ARRAY} × {ARRAY} up to {REALISTIC:g} Ω"
-    claim = f"The fast estimate stays within {CLOSE:g} % of the largest current {where}"
-    found.append(judge(claim, here.to_numpy(), "<", CLOSE, unit="%", name="mean of the arrays' largest errors"))
-    by_tile = tiles.pivot_table(index="array", columns="tile", values="loss")
-    shares = (by_tile[TILE] / by_tile[by_tile.columns.max()]).to_numpy() if TILE in by_tile else np.array([])
-    claim = f"Tiles of {TILE} lines leave less than {100 * LEFT:g} % of the loss of the largest array"
-    found.append(judge(claim, shares, "<", LEFT, name="share of the loss"))
-    changed = float((~layers.same_when_off).sum())
-    claim = "Off leaves every bit as it was, for every class on every kind of layer"
-    found.append(judge_value(claim, changed, (changed, changed), "<=", 0, name="layers that differ"))
-    smallest = float(layers.change.min())
-    claim = "No class passes a kind of layer by"
-    found.append(judge_value(claim, smallest, (smallest, smallest), ">", APPLIED, name="smallest relative change"))
-    first, last = chips.seconds[chips.seconds > 0].min(), chips.seconds.max()
-    plain, repaired = (_lost_points(chips, name, last) for name in ("phase-change", "phase-change, compensated"))
-    claim = f"Right after programming a phase-change chip costs an unaware network less than {NO_LOSS:g} point"
-    at_first = _lost_points(chips, "phase-change", first)
-    found.append(judge(claim, at_first, "<", NO_LOSS, unit="points", name="mean loss"))
-    claim = f"At the last time looked at it costs at least {CLEAR_LOSS:g} points"
-    found.append(judge(claim, plain, ">=", CLEAR_LOSS, unit="points", name="mean loss"))
-    claim = "One factor per layer wins back at least half of that"
-    found.append(judge(claim, plain / 2 - repaired, ">=", 0, unit="points", name="won back minus half of the loss"))
-    return found
-
-
-def _square(loss: pd.DataFrame, ohm: float, words: str) -> Finding:
-    away = np.abs(exponents(loss, ohm) - 2)
-    return judge(
-        f"The loss in the wires grows with the square of the side, {words}", away, "<", SQUARE, name="|exponent − 2|"
+def _of_wires(loss: pd.DataFrame, tiles: pd.DataFrame) -> Iterator[Claim]:
+    square = "The loss in the wires grows with the square of the side"
+    for name, ohm, words in (
+        ("small", loss.ohm.min(), "where it is small"),
+        ("realistic", REALISTIC, f"at {REALISTIC:g} Ω per segment"),
+    ):
+        away = np.abs(exponents(loss, ohm) - 2)
+        own = f"operator.square.{name}"
+        yield Claim(own, f"{square}, {words}", away, "<", criteria.SQUARE, "operator wires", name="|exponent − 2|")
+    here = loss[(loss.side == ARRAY) & (loss.ohm <= REALISTIC)].groupby(["kind", "seed"]).error.max()
+    yield Claim(
+        "operator.estimate",
+        f"The fast estimate stays within {criteria.ESTIMATE_CLOSE:g} % of the largest current "
+        f"on {ARRAY} × {ARRAY} up to {REALISTIC:g} Ω",
+        here.to_numpy(),
+        "<",
+        criteria.ESTIMATE_CLOSE,
+        "operator wires",
+        unit="%",
+        name="mean of the arrays' largest errors",
     )
+    by_tile = tiles.pivot_table(index="seed", columns="tile", values="loss")
+    shares = (by_tile[TILE] / by_tile[by_tile.columns.max()]).to_numpy() if TILE in by_tile else np.array([])
+    share = f"{100 * criteria.TILES_LEAVE:g} %"
+    claim = f"Tiles of {TILE} lines leave less than {share} of the loss of the largest array"
+    limit = criteria.TILES_LEAVE
+    yield Claim("operator.tiles", claim, shares, "<", limit, "operator wires", name="share of the loss")
+
+
+def _of_layers(layers: pd.DataFrame) -> Iterator[Claim]:
+    changed, smallest = float((~layers.same_when_off).sum()), float(layers.change.min())
+    yield Claim(
+        "operator.off",
+        "Off leaves every bit as it was, for every class on every kind of layer",
+        [],
+        "<=",
+        0,
+        "operator layers",
+        name="layers that differ",
+        measured=(changed, (changed, changed)),
+    )
+    yield Claim(
+        "operator.applied",
+        "No class passes a kind of layer by",
+        [],
+        ">",
+        criteria.APPLIED,
+        "operator layers",
+        name="smallest relative change",
+        measured=(smallest, (smallest, smallest)),
+    )
+
+
+def _of_chips(tables: Mapping[str, pd.DataFrame]) -> Iterator[Claim]:
+    chips = tables["chips"]
+    first, last = chips.seconds[chips.seconds > 0].min(), chips.seconds.max()
+
+    def lost(name: str, seconds: float) -> np.ndarray:
+        here = chips[(chips.chip == name) & (chips.seconds == seconds)]
+        return (here.clean - here.accuracy).to_numpy()
+
+    family, clear = "operator chips", criteria.CHIP_CLEAR_LOSS
+    yield Claim(
+        "operator.chip.first",
+        "Right after programming a phase-change chip costs an unaware network less than "
+        f"{criteria.CHIP_NO_LOSS:g} point",
+        lost("phase-change", first),
+        "<",
+        criteria.CHIP_NO_LOSS,
+        family,
+        unit="points",
+        name="mean loss",
+    )
+    plain, repaired = lost("phase-change", last), lost("phase-change, compensated", last)
+    claim = f"At the last time looked at a phase-change chip costs an unaware network at least {clear:g} points"
+    yield Claim("operator.chip.last", claim, plain, ">=", clear, family, unit="points", name="mean loss")
+    claim = "One factor per layer wins back at least half of what a phase-change chip costs at the last time looked at"
+    won = plain / 2 - repaired
+    name = "won back minus half of the loss"
+    yield Claim("operator.chip.compensated", claim, won, ">=", 0, family, unit="points", name=name)
 
 
 # ----------------------------------------------------------------------------------------------------------- looking
@@ -395,75 +436,3 @@ def own(r_word: float, r_bit: float, side: int = 32, pattern: str = "uniform") -
         g = torch.where(strong, g, WINDOW.high / 10)
     volts = torch.full((side,), VOLTS, dtype=torch.float64)
     return view(g, volts, r_word, r_bit, g, circuit.effective_conductance(g, r_word, r_bit), "µS")
-
-
-# --------------------------------------------------------------------------------------------------- tables and prose
-
-
-def layer_table(result: Result) -> pd.DataFrame:
-    """Relative change of the output in per cent: a row for each class, a column for each kind of layer."""
-    table = result.tables["layers"]
-    named = table.assign(
-        severity=[
-            duration(row.severity) if row.unit == "s" else f"{row.severity:g} {row.unit}" for row in table.itertuples()
-        ],
-        perturbation=[PERTURBATIONS[name].title for name in table.perturbation],
-        change=(100 * table.change).round(1),
-    )
-    return named.pivot_table(index=["perturbation", "severity"], columns="layer", values="change", sort=False)
-
-
-def estimate_table(result: Result) -> pd.DataFrame:
-    """Largest error of the fast estimate in per cent of the largest current, mean over arrays."""
-    table = result.tables["loss"].pivot_table(index=["kind", "side"], columns="ohm", values="error", sort=False)
-    return table.map(lambda value: f"{value:.1g}").rename_axis(columns="Ω per segment", index=["kind", "lines"])
-
-
-def where_lost(seen: View) -> str:
-    """Where the signal of a view goes, in a sentence with the measured numbers (Markdown)."""
-    lost = seen.cell_loss
-    dark = seen.volts == 0
-    back = -seen.current[dark].sum()
-    m, n = lost.shape
-    driven = np.flatnonzero(~dark)
-    near, far = lost[driven[-1], 0], lost[driven[0], n - 1]
-    return (
-        f"With {seen.r_word:g} Ω per segment the array delivers {100 * (1 - seen.total_loss):.1f} % of the current "
-        f"that it owes. The cell nearest to its source and its sense node loses {100 * near:.1f} %, the one "
-        f"furthest from both {100 * far:.1f} %. {int(dark.sum())} of {m} word lines carry no input; through their "
-        f"cells {back:.2g} µA run backwards, from the bit lines, which are no longer at 0 V, into word lines that are."
-    )
-
-
-def of_wires(result: Result) -> str:
-    """What wires cost over side and resistance (Markdown)."""
-    loss, tiles = result.tables["loss"], result.tables["tiles"]
-    ohm = REALISTIC if REALISTIC in set(loss.ohm) else loss.ohm.min()
-    means = loss[(loss.ohm == ohm) & (loss.kind == "uniform")].groupby("side").loss.mean()
-    steps = ", ".join(f"{value:.2g} % at {side} lines" for side, value in means.items())
-    powers = "; ".join(
-        f"{exponents(loss, one).mean():.2f} at {one:g} Ω" for one in sorted(set(loss.ohm)) if len(means) > 1
-    )
-    by_tile = tiles.groupby("tile").loss.mean()
-    cut = ", ".join(f"{value:.2g} % in tiles of {tile}" for tile, value in by_tile.items())
-    return (
-        f"At {ohm:g} Ω per segment an array of uniform random conductances loses {steps}. The power of the side "
-        f"by which the loss grows: {powers}. Cut into smaller arrays, {int(tiles.side.iloc[0])} lines "
-        f"lose {cut} (at {REALISTIC:g} Ω)."
-    )
-
-
-def over_time(result: Result) -> str:
-    """What calibrated chips cost an unaware network (Markdown)."""
-    table = result.tables["chips"]
-    means = table.groupby(["chip", "seconds"], sort=False)[["accuracy", "low"]].mean()
-    clean = table.groupby("seed").clean.first().mean()
-    first, last = table.seconds[table.seconds > 0].min(), table.seconds.max()
-    raw, repaired = means.loc["phase-change"].accuracy, means.loc["phase-change, compensated"].accuracy
-    resistive = means.loc["resistive"].iloc[0]
-    return (
-        f"The plain network is right on {clean:.1f} % of the test images. On phase-change chips it is right on "
-        f"{raw[first]:.1f} % after {duration(first)} and on {raw[last]:.1f} % after {duration(last)}; with one factor "
-        f"per layer behind the array, on {repaired[last]:.1f} %. On resistive chips it is right on "
-        f"{resistive.accuracy:.1f} % (5th percentile of chips {resistive.low:.1f} %)."
-    )
