@@ -11,15 +11,21 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from lib import results
 from lib.checks import ParameterError
 from lib.hardware.perturbations import PERTURBATIONS
+from lib.verdicts import Findings
+from paper.criteria.hardware import CHANCE, CIRCUIT_EXACT, CIRCUIT_FAST
 from paper.figures import peers as figures
 from paper.studies import peers
 from paper.studies.base import Result
-from paper.studies.peers import CHANCE, LAWS, READINGS, SECONDS, Peers, aihwkit, devices, findings, published
+from paper.studies.peers import LAWS, READINGS, SECONDS, Peers, aihwkit, devices, published
+from paper.words import peers as words
 
-TINY = {"samples": 20_000, "sides": [4, 6], "device": "cpu"}
+TINY = {"samples": 10_000, "seeds": 2, "sides": [4, 6], "device": "cpu"}
+
+
+def judged(tables):
+    return Findings.of(peers.claims(tables))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +38,7 @@ def result(tmp_path_factory):
     [
         ({"samples": 10}, "samples must be an integer from 1000"),
         ({"samples": 1e5}, "samples must be an integer"),
-        ({"seed": -1}, "seed must be an integer of at least 0"),
+        ({"seeds": 0}, "seeds must be an integer from 1"),
         ({"sides": []}, "sides must be one or more integers from 2 to 256"),
         ({"sides": [1]}, "sides must be an integer from 2 to 256, but 1"),
         ({"device": "abacus"}, "device must be"),
@@ -117,10 +123,10 @@ def test_aihwkit_is_a_reading_of_the_formulas(result):
     table = result.tables["readings"]
     assert [(row.exponent, row.noise) for row in table.itertuples()] == list(READINGS)
     assert table.aihwkit.min() < CHANCE and table.aihwkit.max() > 2 * CHANCE
-    assert "aihwkit's have the exponent of the target and" in peers.readings(result)
+    assert "aihwkit's have the exponent of the target and" in words.readings(result.tables)
     none = result.tables["readings"].assign(here=9.0)
-    assert "Our chips are none" in peers.readings(Result({"readings": none}))
-    assert peers.readings_table(result).shape == (6, 2)
+    assert "Our chips are none" in words.readings({"readings": none})
+    assert words.readings_table(result.tables).shape == (6, 2)
 
 
 def test_a_mistyped_law_would_be_found(result):
@@ -128,7 +134,7 @@ def test_a_mistyped_law_would_be_found(result):
     # One per cent on one standard deviation of 20,000 samples is two standard errors, on 200,000 six.
     at = (wrong.law == "programming") & (wrong.statistic == "std") & (wrong.g == 10)
     wrong.loc[at, "z"] = 0.03 * wrong.loc[at, "published"] / wrong.loc[at, "error"]
-    found = findings({**result.tables, "statistics": wrong})
+    found = judged({**result.tables, "statistics": wrong})
     assert str(found[0].outcome) == "does not hold" and str(found[1].outcome) == "holds"
 
 
@@ -140,14 +146,14 @@ def test_findings_go_both_ways(result):
     broken["peers"][["z", "deviation"]] = 9.0
     broken["readings"][["here", "aihwkit"]] = 9.0
     broken["wires"][["fast", "exact"]] = 0.1
-    assert {str(one.outcome) for one in findings(broken)} == {"does not hold"}
+    assert {str(one.outcome) for one in judged(broken)} == {"does not hold"}
 
 
 def test_wires_agree_with_a_nodal_analysis(result):
     table = result.tables["wires"]
     assert len(table) == 2 * 7 and (table.r_word != table.r_bit).any()
-    assert table.fast.max() < peers.FAST and table.exact.max() < peers.EXACT
-    assert (table.lost > 0).all() and peers.wires_table(result).shape == (7, 3)
+    assert table.fast.max() < CIRCUIT_FAST and table.exact.max() < CIRCUIT_EXACT
+    assert (table.lost > 0).all() and words.wires_table(result.tables).shape == (7, 3)
 
 
 def test_what_the_other_simulator_printed_is_kept(tmp_path, monkeypatch):
@@ -160,7 +166,7 @@ def test_what_the_other_simulator_printed_is_kept(tmp_path, monkeypatch):
         "everything": {"3600": moments},
     }
     record = {"rows": [row], "model": {"t_0": 20.0}, "samples": 7, "versions": {"aihwkit": "0", "torch": "1"}}
-    monkeypatch.setattr(results, "repository", lambda: tmp_path)
+    monkeypatch.setattr(peers, "KEPT", tmp_path / "results" / "peers" / "aihwkit_pcm.csv")
     with pytest.raises(ParameterError, match="results/peers must hold"):
         aihwkit()
     peers.keep(json.loads(json.dumps(record)))
@@ -184,12 +190,43 @@ def test_figures_and_prose(result, tmp_path):
         figures.chips(result.tables["peers"]),
     ):
         assert one._repr_png_().startswith(b"\x89PNG")
-    assert "standard errors" in peers.compared(result) and "nan" not in peers.compared(result)
-    # Our own numbers are those of the page on the operator.
-    monkey = pytest.MonkeyPatch()
-    tiny = peers.Operator
-    monkey.setattr(peers, "Operator", lambda **given: tiny(**given, sides=[4], arrays=1, seeds=1, steps=2, chips=1))
-    try:
-        assert "Phase-change memory" in peers.beside(Peers(**TINY, results=str(tmp_path)))
-    finally:
-        monkey.undo()
+    assert "standard errors" in words.compared(result.tables) and "nan" not in words.compared(result.tables)
+
+
+def test_our_own_numbers_are_those_of_the_evidence(monkeypatch):
+    assert "nan" not in words.beside()
+    chips = pd.DataFrame(
+        {"chip": "phase-change", "seconds": [20.0, 3600.0, 1e7], "clean": 97.0, "accuracy": [96.0, 95.0, 60.0]}
+    )
+    rows = [("unaware", 0.1, 0.2), ("autograd", 0.1, 0.5), ("unaware", 0.01, 0.9)]
+    faults = pd.DataFrame(rows, columns=["rule", "severity", "accuracy"]).assign(clean=0.97)
+    pages = {"operator": {"chips": chips}, "perturbation_stuck_at": {"accuracy": faults}}
+    monkeypatch.setattr(words, "shown_on", lambda page: Result(pages[page]))
+    assert "96.0 % after mapping, 95.0 % after a day" in words.beside()
+    assert "With 10 % of all devices stuck" in words.beside() and "autograd 50 %; unaware 20 %" in words.beside()
+    monkeypatch.setattr(words, "shown_on", lambda page: None)
+    assert words.beside() == ""
+
+
+def test_seeds_are_pooled_as_one_sample():
+    source = torch.Generator().manual_seed(0)
+    values = torch.randn(4, 1000, generator=source, dtype=torch.float64)
+    rows = [row for seed, own in enumerate(values) for row in peers._moments(own, {"g": 1.0, "seed": seed})]
+    seen = peers.pooled(pd.DataFrame(rows), ["g", "statistic"]).set_index("statistic")
+    whole = pd.DataFrame(peers._moments(values.flatten(), {})).set_index("statistic")
+    assert np.allclose(seen.sampled, whole.sampled, atol=2e-3) and np.allclose(seen.error, whole.error, rtol=0.02)
+    assert set(seen.samples) == {4000}
+
+
+def test_a_rerun_with_fewer_seeds_has_the_same_rows(result, tmp_path):
+    fewer = Peers(**{**TINY, "seeds": 1, "sides": [4]}, results=str(tmp_path))
+    assert fewer._covered(Peers(**TINY))
+    both = (
+        fewer.run().tables["sampled"].merge(result.tables["sampled"], on=["law", "g", "seconds", "statistic", "seed"])
+    )
+    assert len(both) == len(result.tables["sampled"]) / 2
+    assert np.allclose(both.sampled_x, both.sampled_y, rtol=1e-6)
+    for cell in fewer.cells()[::4]:
+        again = cell.compute(json.loads(cell.text), {"device": "cpu"})
+        for name, table in cell.compute(cell.config, {"device": "cpu"}).items():
+            pd.testing.assert_frame_equal(table, again[name])

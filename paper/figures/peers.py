@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from paper.criteria.hardware import CHANCE
 from paper.figures.style import COLOURS, caption, figure
-from paper.studies.peers import CHANCE, LAWS, SECONDS, curve
+from paper.studies.peers import LAWS, SECONDS, curve
 
 _TIMES = dict(zip(SECONDS, (("20 s", "blue"), ("1 h", "green"), ("1 d", "purple")), strict=True))
 

@@ -24,7 +24,7 @@ from lib.hardware.training import Trainer, tiled
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
 from paper.criteria import hardware as criteria
-from paper.studies.base import Compared, Study, double_precision
+from paper.studies.base import Compared, Study, double_precision, joined
 from paper.studies.parameters import Number, Numbers, Whole
 
 #: Volts at a word line for the largest input.
@@ -104,11 +104,7 @@ class Operator(Study):
         return [*found, Cell("operator_chips", given, chips_of, uses=tuple(made.values()))]
 
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
-        parts: dict[str, list[pd.DataFrame]] = {}
-        for tables in found.values():
-            for name, table in tables.items():
-                parts.setdefault(name, []).append(table)
-        whole = {name: pd.concat(own, ignore_index=True) for name, own in parts.items()}
+        whole = joined(found)
         return whole, findings(whole)
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -20,25 +19,25 @@ from scipy.special import erf
 from torch import Tensor
 
 from lib import checks, results, runtime
+from lib.agreement import Quantity
 from lib.hardware import circuit
 from lib.hardware.devices import FlickerNoise, PhaseChange, ProgrammingNoise
 from lib.hardware.perturbations import T_ZERO, WINDOW, Arrays, Drift, Pair, Perturbation, Tree
-from lib.verdicts import Findings, judge_value
-from paper.studies.base import Result, Study, double_precision
-from paper.studies.operator import Operator
+from lib.results import Cell, Tables
+from lib.verdicts import Claim, Findings
+from paper import ROOT
+from paper.criteria.hardware import CHANCE, CHANCE_SPREAD, CHIPS_ALIKE, CIRCUIT_EXACT, CIRCUIT_FAST
+from paper.studies.base import Compared, Study, double_precision, joined
+from paper.studies.parameters import Numbers, Whole
 
+#: What aihwkit sampled, and with which versions.
+KEPT = ROOT / "results" / "peers" / "aihwkit_pcm.csv"
 #: Conductances in microsiemens, and seconds since programming: 20 s, an hour and a day on aihwkit's clock, which
 #: starts 20 s after programming.
 CONDUCTANCES = (0.1, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 25.0)
 SECONDS = (20.0, 3620.0, 86420.0)
 #: At these conductances next to nothing of a whole chip's distribution is cut off at zero.
 UNCUT = 2.5
-#: Differences of this many standard errors are chance; a spread of them this close to one is that of sampling.
-CHANCE, SPREAD = 3.5, 0.25
-#: How far whole chips may differ in mean and spread, in per cent.
-CHIP = 2.0
-#: Errors of the effective conductance relative to its largest entry.
-FAST, EXACT = 1e-6, 1e-10
 
 LAWS = {
     "programming": "PCM, programming noise",
@@ -46,59 +45,69 @@ LAWS = {
     "read": "PCM, read noise",
     "resistive": "RRAM, programming noise",
 }
-_WIRES = ((0.3, 0.3), (1.0, 1.0), (5.0, 1.0), (1.0, 5.0), (10.0, 0.0), (0.0, 10.0), (100.0, 100.0))
-_KEYS = ["law", "g", "seconds", "statistic"]
-_MODULES = ("checks", "hardware", "runtime", "studies.peers")
+#: What a law or a whole chip is sampled from.
+PHYSICS: dict[str, Perturbation] = {
+    "programming": ProgrammingNoise(law="pcm"),
+    "drift": Drift(),
+    "read": FlickerNoise(),
+    "resistive": ProgrammingNoise(law="rram"),
+    "chip": PhaseChange(),
+}
+#: Which conductance the drift exponent and the fluctuation may belong to; aihwkit's documentation has the first.
+READINGS = tuple((a, b) for a in ("target", "programmed") for b in ("target", "programmed", "drifted"))
+#: Ohm per segment of word and of bit lines.
+WIRES = ((0.3, 0.3), (1.0, 1.0), (5.0, 1.0), (1.0, 5.0), (10.0, 0.0), (0.0, 10.0), (100.0, 100.0))
+_POINT = ["law", "g", "seconds", "statistic"]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Peers(Study):
     """Where our device and circuit models meet those of others::
 
-        samples    devices sampled for each conductance and time
-        seed       of these samples
+        samples    devices sampled for each conductance, time and seed
+        seeds      of these samples
         sides      of the arrays whose circuit is solved in two ways, in lines
 
     Tables: ``statistics`` (mean and standard deviation, sampled and published), ``peers`` (sampled here and sampled by
-    aihwkit), ``readings`` (whole chips against every reading of the published formulas) and ``wires`` (effective
-    conductance against a nodal analysis of every node).
+    aihwkit), ``readings`` (whole chips against every reading of the published formulas), ``wires`` (effective
+    conductance against a nodal analysis of every node) and ``sampled`` (the moments seed by seed).
     """
 
-    samples: int = 200_000
-    seed: int = 0
-    sides: object = (8, 16, 32, 64)
+    samples: Annotated[int, Whole(1000, 50_000_000)] = 50_000
+    seeds: Annotated[int, Whole(1, 1000)] = 2
+    sides: Annotated[tuple[int, ...], Numbers(2, 256, whole=True, ordered=True)] = (8, 16, 32)
 
-    KEYS = tuple(_KEYS)
-    # Relative to the published value.
-    TOLERANCES = {"deviation": 0.03}
+    PARTS: ClassVar[tuple[str, ...]] = ("sides",)
+    COMPARED: ClassVar[Mapping[str, Compared]] = {
+        "sampled": Compared(tuple(_POINT), {"sampled": Quantity(scale="log")}),
+    }
 
     def check(self) -> None:
-        checks.integer("samples", self.samples, low=1000, high=50_000_000)
-        checks.integer("seed", self.seed, low=0)
-        if not isinstance(self.sides, list | tuple) or not self.sides:
-            raise checks.ParameterError(
-                f"sides must be one or more integers from 2 to 256, but {self.sides!r} was given."
-            )
-        sides = tuple(sorted({checks.integer("sides", side, 2, 256) for side in self.sides}))
-        object.__setattr__(self, "sides", sides)
         double_precision(self.device)
 
-    def run(self) -> Result:
-        store = self.store()
-        device = runtime.resolve_device(self.device)
-        code = results.code_version(*_MODULES)
-        given = {"samples": self.samples, "seed": self.seed, "code": code}
-        sampled = store.get_or_run(
-            "peers_statistics", given, partial(_sampled, self, device), device=device, seeds=[self.seed]
-        )
-        read = store.get_or_run("peers_readings", given, partial(_readings, self), device="cpu", seeds=[self.seed])
-        given = {"sides": self.sides, "code": code}
-        wires = store.get_or_run("peers_wires", given, partial(_wires, self, device), device=device, seeds=[0])
-        statistics = _against_published(sampled)
+    def cells(self) -> list[Cell]:
+        """The moments of every law, those of every reading of the formulas, and the circuits of every side."""
+        drawn = {"samples": self.samples, "seeds": list(range(self.seeds))}
+        found = [Cell("peers_sampled", {**drawn, "law": law, "points": list(points(law))}, sampled) for law in PHYSICS]
+        found += [
+            Cell("peers_reading", {**drawn, "exponent": one, "noise": other, "points": list(points("chip"))}, reading)
+            for one, other in READINGS
+        ]
+        return found + [Cell("peers_wires", {"side": side, "wires": list(WIRES)}, wires) for side in self.sides]
+
+    def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
+        whole = joined(found)
+        moments = pooled(whole["sampled"], _POINT)
         theirs, _ = aihwkit()
-        tables = {"statistics": statistics, "peers": _against_peer(sampled, theirs)}
-        tables |= {"readings": _closest(read, tables["peers"], theirs), "wires": wires}
-        return Result(tables, findings(tables), results.provenance(device, [self.seed], store.seconds))
+        peers = _against_peer(moments, theirs)
+        read = pooled(whole["reading"], ["exponent", "noise", *_POINT])
+        tables = {
+            "statistics": _against_published(moments),
+            "peers": peers,
+            "readings": _closest(read, peers, theirs),
+            "wires": whole["wires"],
+            "sampled": whole["sampled"],
+        }
+        return tables, Findings.of(claims(tables))
 
 
 # ------------------------------------------------------------------------------------------------------ sampled here
@@ -126,36 +135,34 @@ def devices(law: str, g: float, seconds: float, count: int, source: torch.Genera
     """
     target = torch.full((1, count, 1), g, dtype=torch.float64)
     at = torch.tensor(seconds, dtype=torch.float64)
-    if law in ("programming", "resistive"):
-        physics = ProgrammingNoise(law="pcm" if law == "programming" else "rram")
-        return physics.conductance(target, torch.ones_like(at), _one(physics.draw_chip((count, 1), source))).flatten()
+    physics = PHYSICS[checks.choice("law", law, PHYSICS)]
+    if law == "read":
+        return _read(physics, target, target, at, source)
+    drawn = _one(physics.draw_chip((count, 1), source))
     if law == "drift":
         day = torch.tensor(86400.0, dtype=torch.float64)
-        left = Drift().conductance(target, day, _one(Drift().draw_chip((count, 1), source))) / target
+        left = physics.conductance(target, day, drawn) / target
         return -left.log().flatten() / (day / T_ZERO).log()
-    if law == "read":
-        return _read(FlickerNoise(), target, target, at, source)
-    chip = PhaseChange()
-    aged = chip.conductance(target, at, _one(chip.draw_chip((count, 1), source)))
-    return _read(chip, target, aged, at, source)
+    if law == "chip":
+        return _read(physics, target, physics.conductance(target, at, drawn), at, source)
+    return physics.conductance(target, torch.ones_like(at), drawn).flatten()
 
 
-def points() -> Iterator[tuple[str, float, float]]:
-    """Law, conductance and time of everything that is sampled; what does not depend on time has none."""
-    for law in (*LAWS, "chip"):
-        for g in CONDUCTANCES if law != "chip" else [g for g in CONDUCTANCES if g >= UNCUT]:
-            for seconds in SECONDS if law in ("read", "chip") else (0.0,):
-                yield law, g, seconds
+def points(law: str) -> Iterator[tuple[float, float]]:
+    """Conductance and time of everything that is sampled of a law; what does not depend on time has none."""
+    for g in CONDUCTANCES if law != "chip" else [g for g in CONDUCTANCES if g >= UNCUT]:
+        for seconds in SECONDS if law in ("read", "chip") else (0.0,):
+            yield g, seconds
 
 
-def _sampled(study: Peers, device: torch.device) -> pd.DataFrame:
-    """Mean and standard deviation of every point, each with its standard error."""
-    rows = []
-    for law, g, seconds in points():
-        source = runtime.stream(study.seed, "devices", law, str(g), str(seconds))
-        values = devices(law, g, seconds, study.samples, source).to(device)
-        rows += _moments(values, {"law": law, "g": g, "seconds": seconds})
-    return pd.DataFrame(rows)
+def sampled(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """Table ``sampled``: mean and standard deviation of every point and seed, each with its standard error."""
+    law, rows = config["law"], []
+    for (g, seconds), seed in ((point, seed) for point in config["points"] for seed in config["seeds"]):
+        source = runtime.stream(seed, "devices", law, str(g), str(seconds))
+        values = devices(law, g, seconds, config["samples"], source).to(site["device"])
+        rows += _moments(values, {"law": law, "g": g, "seconds": seconds, "seed": seed})
+    return {"sampled": pd.DataFrame(rows)}
 
 
 def _moments(values: Tensor, key: dict[str, object]) -> list[dict[str, object]]:
@@ -167,6 +174,15 @@ def _moments(values: Tensor, key: dict[str, object]) -> list[dict[str, object]]:
         {**key, "statistic": statistic, "sampled": value, "error": error, "samples": count}
         for statistic, value, error in zip(("mean", "std"), (mean, std), errors, strict=True)
     ]
+
+
+def pooled(moments: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """The moments of all seeds together: their mean over seeds, its standard error, and the samples in all."""
+    table = moments.assign(square=moments.error**2).groupby(list(keys), sort=False)
+    found = table.agg(sampled=("sampled", "mean"), square=("square", "sum"), samples=("samples", "sum"))
+    error = np.sqrt(found.pop("square")) / table.size()
+    found.insert(1, "error", error)
+    return found.reset_index()
 
 
 # --------------------------------------------------------------------------------------------------------- published
@@ -207,8 +223,15 @@ def published(law: str, g: np.ndarray, seconds: float = 0.0) -> tuple[np.ndarray
     return mean, np.sqrt((g**2 + spread**2) * inside + g * spread * density - mean**2)
 
 
-def _against_published(sampled: pd.DataFrame) -> pd.DataFrame:
-    table = sampled[sampled.law != "chip"].reset_index(drop=True)
+def curve(law: str, seconds: float = 0.0) -> pd.DataFrame:
+    """The published mean and standard deviation over conductance, closely spaced."""
+    g = np.geomspace(CONDUCTANCES[0], CONDUCTANCES[-1], 120)
+    mean, std = published(law, g, seconds)
+    return pd.DataFrame({"g": g, "mean": mean, "std": std})
+
+
+def _against_published(moments: pd.DataFrame) -> pd.DataFrame:
+    table = moments[moments.law != "chip"].reset_index(drop=True)
     values = [
         float(published(row.law, np.array(row.g), row.seconds)[("mean", "std").index(row.statistic)])
         for row in table.itertuples()
@@ -239,64 +262,63 @@ def keep(record: dict) -> None:
         for law, kind in (("read", "read"), ("chip", "everything")):
             for seconds, found in row[kind].items():
                 add(law, row["g"], float(seconds) + start, found)
-    origin = {name: record[name] for name in ("versions", "samples", "model")}
     table = pd.DataFrame(rows)
-    results.write_reference("aihwkit_pcm", table, origin, results.repository() / "results" / "peers")
+    origin = {name: record[name] for name in ("versions", "samples", "model")}
+    text = json.dumps({"provenance": origin, "types": results.tidied(table)[1]}, indent=1, sort_keys=True)
+    KEPT.parent.mkdir(parents=True, exist_ok=True)
+    results.write(KEPT, results.to_csv(table).encode("utf-8"))
+    results.write(KEPT.with_suffix(".json"), f"{text}\n".encode())
 
 
-def aihwkit() -> tuple[pd.DataFrame, dict]:
+def aihwkit() -> tuple[pd.DataFrame, dict[str, Any]]:
     """What aihwkit sampled (``law``, ``g``, ``seconds``, ``statistic``, ``value``), and with which versions."""
-    found = results.reference("aihwkit_pcm", [*_KEYS, "value"], results.repository() / "results" / "peers")
-    if found is None:
+    if not KEPT.is_file():
         raise checks.ParameterError(
             "results/peers must hold aihwkit_pcm.csv, but a checkout without it was given: run "
             "benchmarks/peer_aihwkit.py --noise | python -m paper.studies.peers."
         )
-    theirs, origin = found
+    record = json.loads(KEPT.with_suffix(".json").read_text(encoding="utf-8"))
+    theirs, origin = results.from_csv(KEPT.read_text(encoding="utf-8"), record["types"]), record["provenance"]
+    checks.columns(KEPT.name, theirs, [*_POINT, "value"])
     # aihwkit cuts a read off at zero and we do not: compare what it draws before it cuts.
     theirs = theirs[~((theirs.law == "read") & (theirs.statistic != "uncut"))]
     theirs = theirs[~((theirs.law != "read") & (theirs.statistic == "uncut"))]
     return theirs.replace({"statistic": {"uncut": "std"}}).assign(count=origin["samples"]), origin
 
 
-def _against_peer(sampled: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+def _against_peer(moments: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """Every moment that both sampled; the standard error is that of the difference."""
-    table = sampled.merge(theirs.rename(columns={"value": "peer"}), on=_KEYS)
+    table = moments.merge(theirs.rename(columns={"value": "peer"}), on=_POINT)
     error = table.error * np.sqrt(1 + table.samples / table["count"])
     return table.assign(error=error, z=(table.sampled - table.peer) / error, deviation=table.sampled / table.peer - 1)[
-        [*_KEYS, "sampled", "peer", "error", "z", "deviation"]
+        [*_POINT, "sampled", "peer", "error", "z", "deviation"]
     ]
 
 
 # ---------------------------------------------------------------------------------------------------------- readings
 
-#: Which conductance the drift exponent and the fluctuation may belong to; aihwkit's documentation has the first.
-READINGS = tuple((a, b) for a in ("target", "programmed") for b in ("target", "programmed", "drifted"))
 
-
-def _readings(study: Peers) -> pd.DataFrame:
-    """Moments of whole chips by the published formulas, for every reading of them."""
-    rows = []
-    for (exponent, noise), (law, g, seconds) in ((way, point) for way in READINGS for point in points()):
-        if law != "chip":
-            continue
-        source = runtime.stream(study.seed, "reading", exponent, noise, str(g), str(seconds))
-        normal = torch.randn(3, study.samples, generator=source, dtype=torch.float64).numpy()
-        target = np.full(study.samples, g)
+def reading(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """Table ``reading``: moments of whole chips by the published formulas, for one reading of them."""
+    exponent, noise, count, rows = config["exponent"], config["noise"], config["samples"], []
+    for (g, seconds), seed in ((point, seed) for point in config["points"] for seed in config["seeds"]):
+        source = runtime.stream(seed, "reading", exponent, noise, str(g), str(seconds))
+        normal = torch.randn(3, count, generator=source, dtype=torch.float64).numpy()
+        target = np.full(count, g)
         programmed = np.maximum(target + _programmed(target) * normal[0], 1e-9)
         middle, spread = _exponent(target if exponent == "target" else programmed)
         drifted = programmed * (seconds / 20) ** -np.abs(middle + spread * normal[1])
         level = {"target": target, "programmed": programmed, "drifted": drifted}[noise]
         read = drifted * (1 + _fluctuation(level, seconds) * normal[2])
-        key = {"exponent": exponent, "noise": noise, "law": law, "g": g, "seconds": seconds}
+        key = {"exponent": exponent, "noise": noise, "law": "chip", "g": g, "seconds": seconds, "seed": seed}
         rows += _moments(torch.from_numpy(read), key)
-    return pd.DataFrame(rows)
+    return {"reading": pd.DataFrame(rows)}
 
 
 def _closest(read: pd.DataFrame, peers: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """The largest difference, in standard errors, between each reading and our chips (``here``) and aihwkit's."""
-    chips = peers[peers.law == "chip"].merge(theirs[[*_KEYS, "count"]], on=_KEYS)
-    joined = read.merge(chips, on=_KEYS, suffixes=("", "_here"))
+    chips = peers[peers.law == "chip"].merge(theirs[[*_POINT, "count"]], on=_POINT)
+    joined = read.merge(chips, on=_POINT, suffixes=("", "_here"))
     joined["here"] = (joined.sampled - joined.sampled_here).abs() / (joined.error * math.sqrt(2))
     joined["aihwkit"] = (joined.sampled - joined.peer).abs() / (
         joined.error * np.sqrt(1 + joined.samples / joined["count"])
@@ -307,146 +329,67 @@ def _closest(read: pd.DataFrame, peers: pd.DataFrame, theirs: pd.DataFrame) -> p
 # ------------------------------------------------------------------------------------------------------------- wires
 
 
-def _wires(study: Peers, device: torch.device) -> pd.DataFrame:
-    rows = []
-    for side in study.sides:
-        drawn = torch.rand(side, side + 3, generator=runtime.stream(0, "wires", side), dtype=torch.float64)
-        g = (WINDOW.low + (WINDOW.high - WINDOW.low) * drawn).to(device)
-        for word, bit in _WIRES:
-            nodal = circuit.node_voltages(g, word, bit, torch.eye(side, dtype=torch.float64, device=device)).output
-            row = {"side": side, "r_word": word, "r_bit": bit, "lost": float(1 - nodal.sum() / g.sum())}
-            for name, exact in (("fast", False), ("exact", True)):
-                found = circuit.effective_conductance(g, word, bit, exact=exact)
-                row[name] = float((found - nodal).abs().max() / nodal.max())
-            rows.append(row)
-    return pd.DataFrame(rows)
+def wires(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """Table ``wires``: the effective conductance of one array, solved fast and exactly, against a nodal analysis."""
+    side, device, rows = config["side"], site["device"], []
+    drawn = torch.rand(side, side + 3, generator=runtime.stream(0, "wires", side), dtype=torch.float64)
+    g = (WINDOW.low + (WINDOW.high - WINDOW.low) * drawn).to(device)
+    for word, bit in config["wires"]:
+        nodal = circuit.node_voltages(g, word, bit, torch.eye(side, dtype=torch.float64, device=device)).output
+        row = {"side": side, "r_word": word, "r_bit": bit, "lost": float(1 - nodal.sum() / g.sum())}
+        for name, exact in (("fast", False), ("exact", True)):
+            found = circuit.effective_conductance(g, word, bit, exact=exact)
+            row[name] = float((found - nodal).abs().max() / nodal.max())
+        rows.append(row)
+    return {"wires": pd.DataFrame(rows)}
 
 
 # ---------------------------------------------------------------------------------------------------------- findings
 
 
-def _largest(values: pd.Series) -> float:
+def largest(values: pd.Series) -> float:
+    """The largest size among values; nan where there are none."""
     return float(values.abs().max()) if len(values) else math.nan
 
 
-def findings(tables: dict[str, pd.DataFrame]) -> Findings:
-    """The claims of the page. Criteria are fixed here, before any number is known."""
-    statistics, peers, wires = (tables[name] for name in ("statistics", "peers", "wires"))
-    found = Findings()
+def claims(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
+    """The claims of the page. A value has no interval of its own: the standard error is part of it."""
+    statistics, peers, circuits = (tables[name] for name in ("statistics", "peers", "wires"))
+    found: list[Claim] = []
 
-    def judged(claim: str, value: float, threshold: float, **more: str) -> None:
-        found.append(judge_value(claim, value, (value, value), "<", threshold, **more))
+    def claimed(own: str, text: str, value: float, threshold: float, **more: str) -> None:
+        measured = (value, (value, value))
+        found.append(Claim(f"peers.{own}", text, [], "<", threshold, "peers", measured=measured, **more))
 
     chance = {"name": "largest difference", "unit": "standard errors"}
     for law, words in LAWS.items():
         here = statistics[statistics.law == law].z
-        judged(f"{words}: what we sample has the published mean and spread", _largest(here), CHANCE, **chance)
+        text = f"{words}: what we sample has the published mean and spread"
+        claimed(f"published.{law}", text, largest(here), CHANCE, **chance)
     for law in ("programming", "drift", "read"):
         here = peers[peers.law == law].z
-        judged(f"{LAWS[law]}: we and aihwkit sample the same mean and spread", _largest(here), CHANCE, **chance)
+        text = f"{LAWS[law]}: we and aihwkit sample the same mean and spread"
+        claimed(f"aihwkit.{law}", text, largest(here), CHANCE, **chance)
     single = pd.concat([statistics.z, peers[peers.law != "chip"].z])
     away = abs(math.sqrt(float((single**2).mean())) - 1)
-    claim = "These differences spread as sampling alone makes them"
-    judged(claim, away, SPREAD, name="|root mean square − 1|", unit="standard errors")
+    text = "Differences to the formulas and to aihwkit, law by law, spread as sampling alone makes them"
+    claimed("spread", text, away, CHANCE_SPREAD, name="|root mean square − 1|", unit="standard errors")
     chip = peers[peers.law == "chip"]
-    claim = "A whole phase-change chip (programmed, drifted and read) has the same mean and spread as aihwkit's"
-    judged(claim, _largest(chip.z), CHANCE, **chance)
-    judged(
-        f"Whole chips differ by less than {CHIP:g} %",
-        100 * _largest(chip.deviation),
-        CHIP,
-        name="largest difference",
-        unit="%",
-    )
+    text = "A whole phase-change chip (programmed, drifted and read) has the same mean and spread as aihwkit's"
+    claimed("aihwkit.chip", text, largest(chip.z), CHANCE, **chance)
+    text, percent = f"Whole chips differ from aihwkit's by less than {CHIPS_ALIKE:g} %", 100 * largest(chip.deviation)
+    claimed("aihwkit.chip_alike", text, percent, CHIPS_ALIKE, name="largest difference", unit="%")
     documented = tables["readings"].iloc[0]
     for column, whose in (("here", "Our"), ("aihwkit", "aihwkit's")):
-        claim = f"{whose} whole chips are what aihwkit's documentation says"
-        judged(claim, float(documented[column]), CHANCE, **chance)
-        claim = f"{whose} whole chips are one of the readings of the published formulas"
-        judged(claim, float(tables["readings"][column].min()), CHANCE, **chance)
+        text = f"{whose} whole chips are what aihwkit's documentation says"
+        claimed(f"documented.{column}", text, float(documented[column]), CHANCE, **chance)
+        text = f"{whose} whole chips are one of the readings of the published formulas"
+        claimed(f"reading.{column}", text, float(tables["readings"][column].min()), CHANCE, **chance)
     words = "The effective conductance is that of a nodal analysis of every node"
-    judged(f"{words}, solved fast", _largest(wires.fast), FAST, name="largest relative error")
-    judged(f"{words}, solved in double precision", _largest(wires.exact), EXACT, name="largest relative error")
+    error = {"name": "largest relative error"}
+    claimed("circuit.fast", f"{words}, solved fast", largest(circuits.fast), CIRCUIT_FAST, **error)
+    claimed("circuit.exact", f"{words}, solved in double precision", largest(circuits.exact), CIRCUIT_EXACT, **error)
     return found
-
-
-# ------------------------------------------------------------------------------------------------ tables and prose
-
-
-def curve(law: str, seconds: float = 0.0) -> pd.DataFrame:
-    """The published mean and standard deviation over conductance, closely spaced."""
-    g = np.geomspace(CONDUCTANCES[0], CONDUCTANCES[-1], 120)
-    mean, std = published(law, g, seconds)
-    return pd.DataFrame({"g": g, "mean": mean, "std": std})
-
-
-def readings_table(result: Result) -> pd.DataFrame:
-    """Which reading of the formulas is whose: largest difference in standard errors."""
-    table = result.tables["readings"].rename(columns={"here": "ours", "exponent": "exponent of", "noise": "noise of"})
-    return table.set_index(["exponent of", "noise of"]).round(1)
-
-
-def readings(result: Result) -> str:
-    """Which reading of the formulas is whose (Markdown)."""
-    table = result.tables["readings"]
-    said = []
-    for column, whose in (("here", "Our chips"), ("aihwkit", "aihwkit's")):
-        fits = table[table[column] < CHANCE]
-        ways = " or ".join(
-            f"the exponent of the {one.exponent} and the noise of the {one.noise}" for one in fits.itertuples()
-        )
-        said.append(f"{whose} have {ways} conductance." if ways else f"{whose} are none of the readings.")
-    return " ".join(said)
-
-
-def wires_table(result: Result) -> pd.DataFrame:
-    """Relative errors of both ways to solve the circuit, by side and wires."""
-    table = result.tables["wires"]
-    wires = [f"{row.r_word:g} / {row.r_bit:g}" for row in table.itertuples()]
-    shown = table.assign(
-        wires=wires,
-        array=[f"{side} × {side + 3}" for side in table.side],
-        **{"lost (%)": (100 * table.lost).map("{:.2g}".format)},
-        fast=table.fast.map("{:.0e}".format),
-        exact=table.exact.map("{:.0e}".format),
-    )
-    return shown[shown.side == table.side.max()].set_index(["array", "wires"])[["lost (%)", "fast", "exact"]]
-
-
-def compared(result: Result) -> str:
-    """How many comparisons there were, and how they came out (Markdown)."""
-    statistics, peers = result.tables["statistics"], result.tables["peers"]
-    single, chip = peers[peers.law != "chip"], peers[peers.law == "chip"]
-    _, origin = aihwkit()
-    versions = origin["versions"]
-    return (
-        f"{int(statistics.samples.iloc[0]):,} devices for each point here, {origin['samples']:,} in aihwkit "
-        f"{versions['aihwkit']} (torch {versions['torch'].partition('+')[0]}). Of {len(statistics)} moments the one "
-        f"furthest from its formula lies {_largest(statistics.z):.1f} standard errors away; of {len(single)} that "
-        f"aihwkit sampled too, {_largest(single.z):.1f}. Of the {len(chip)} moments of whole chips the largest "
-        f"difference is {100 * _largest(chip.deviation):.1f} %, and {_largest(chip.z):.0f} standard errors."
-    )
-
-
-def beside(study: Peers) -> str:
-    """Our own numbers for what the cited works report, as far as this book has them (Markdown)."""
-    chips = Operator(device=study.device, results=study.results).run().tables["chips"]
-    means = chips[chips.chip == "phase-change"].groupby("seconds").accuracy.mean()
-    day = means[means.index <= 86400.0].iloc[-1]
-    lines = [
-        f"- **Phase-change memory.** A perceptron that never heard of hardware, right on {chips.clean.mean():.1f} % of "
-        f"the digits without it: {means.iloc[0]:.1f} % after mapping, {day:.1f} % after a day."
-    ]
-    found = results.reference("perturbation_stuck_at", ["rule", "severity", "clean", "accuracy"])
-    if found is not None:
-        table = found[0]
-        worst = table[table.severity == table.severity.max()].groupby("rule")[["clean", "accuracy"]].mean()
-        ways = "; ".join(f"{rule.replace('_', '-')} {100 * row.accuracy:.0f} %" for rule, row in worst.iterrows())
-        lines.append(
-            f"- **Faults.** With {100 * table.severity.max():g} % of all devices stuck, on chips that training has not "
-            f"seen (clean: {100 * worst.clean.mean():.0f} %): {ways}."
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
