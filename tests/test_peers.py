@@ -208,6 +208,16 @@ def test_our_own_numbers_are_those_of_the_evidence(monkeypatch):
     assert words.beside() == ""
 
 
+def test_what_follows_says_only_what_holds(result):
+    good = words.follows(result.findings)
+    assert "Each law is as published, and" in good and "Kirchhoff" in good
+    broken = {name: table.copy() for name, table in result.tables.items()}
+    broken["readings"].loc[0, "here"] = 9.0
+    broken["wires"]["exact"] = 0.1
+    said = words.follows(judged(broken))
+    assert "Each law is as published, within" in said and "Kirchhoff" not in said
+
+
 def test_seeds_are_pooled_as_one_sample():
     source = torch.Generator().manual_seed(0)
     values = torch.randn(4, 1000, generator=source, dtype=torch.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lib.results import Tables
+from lib.verdicts import Findings, Outcome
 from paper.criteria.hardware import CHANCE
 from paper.studies.base import shown_on
 from paper.studies.peers import aihwkit, largest
@@ -55,6 +56,25 @@ def compared(tables: Tables) -> str:
         f"furthest from its formula lies {largest(statistics.z):.1f} standard errors away; of {len(single)} that "
         f"aihwkit sampled too, {largest(single.z):.1f}. Of the {len(chip)} moments of whole chips the largest "
         f"difference is {100 * largest(chip.deviation):.1f} %, and {largest(chip.z):.0f} standard errors."
+    )
+
+
+def follows(findings: Findings) -> str:
+    """What follows from the findings (Markdown): only what holds is said."""
+
+    def holds(start: str) -> bool:
+        own = [one for one in findings if one.id.startswith(f"peers.{start}")]
+        return bool(own) and all(one.outcome == Outcome.HOLDS for one in own)
+
+    said = []
+    if holds("published."):
+        chip = ", and so is the chip that they make up together" if holds("documented.here") else ""
+        said.append(f"Each law is as published{chip}, within what sampling can tell.")
+    if holds("circuit."):
+        said.append("The circuit is as Kirchhoff has it, within rounding.")
+    return (
+        f"**What follows.** {' '.join(said)} Whatever this book finds out about training is a finding about these "
+        "models. Had the laws been put together in another way, it would have shown here, and nowhere else in the book."
     )
 
 
