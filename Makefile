@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 PROFILE ?= quick
 JOBS ?= all
+DEVICE ?= auto
 WORKERS ?= 2
 TESTS ?= notebooks tests
 
@@ -17,7 +18,7 @@ export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help book test lint notebooks check pretrain bench env lock clean
+.PHONY: help book test lint notebooks check evidence pretrain bench env lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -47,15 +48,20 @@ test: $(STAMP) ## run all tests, and every notebook against its stored outputs
 	@OMP_NUM_THREADS=1 python -m pytest $(TESTS) -n $(WORKERS) --no-loadscope-reorder \
 	  --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1200
 
-lint: $(STAMP) ## the code: style and formatting
-	@ruff check . && ruff format --check .
+lint: $(STAMP) ## the code: style, formatting, types
+	@ruff check . && ruff format --check . && mypy
 
 notebooks: $(STAMP) ## execute notebooks/ (or PAGES="a b") in place with their defaults, and README's picture
 	@python -m paper.tools.pages refresh $(PAGES)
 	@python -m paper.tools.pages export gate_value bars.png book/static/answer.png
 
-check: $(STAMP) ## say what is wrong with the committed notebooks and the profiles
-	@python -m paper.tools.pages check
+check: $(STAMP) ## say what is wrong with the committed notebooks, the profiles and the evidence
+	@python -m paper.tools.pages check; pages=$$?; python -m paper.tools.evidence check && exit $$pages
+
+evidence: $(STAMP) ## compute what is missing or stale of what the book shows: PAGES, DEVICE, JOBS, DRY=1, VERIFY=1
+	@OMP_NUM_THREADS=1 python -m paper.tools.evidence run $(PAGES) --device $(DEVICE) \
+	  --jobs $(if $(filter all,$(JOBS)),$(if $(filter cuda%,$(DEVICE)),1,$(shell nproc)),$(JOBS)) \
+	  $(if $(DRY),--dry-run) $(if $(VERIFY),--verify)
 
 pretrain: $(STAMP) ## train MiniCLIP again from nothing and report its zero-shot table
 	@python -m paper.tools.pretrain
