@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from lib import checks, runtime
-from lib.agreement import Quantity
 from lib.hardware import circuit, devices
 from lib.hardware.crossbars import OnChip, Product, divert, ideal, mappable, on_chip
 from lib.hardware.perturbations import PERTURBATIONS, WINDOW, Perturbation, seen_weight, to_pair
 from lib.hardware.training import Trainer, tiled
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
+from paper.agreement import Quantity
 from paper.criteria import hardware as criteria
 from paper.studies.base import Compared, Study, double_precision, joined
 from paper.studies.parameters import Number, Numbers, Whole

@@ -19,13 +19,13 @@ from scipy.special import erf
 from torch import Tensor
 
 from lib import checks, results, runtime
-from lib.agreement import Quantity
 from lib.hardware import circuit
 from lib.hardware.devices import FlickerNoise, PhaseChange, ProgrammingNoise
 from lib.hardware.perturbations import T_ZERO, WINDOW, Arrays, Drift, Pair, Perturbation, Tree
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
 from paper import ROOT
+from paper.agreement import Quantity
 from paper.criteria.hardware import CHANCE, CHANCE_SPREAD, CHIPS_ALIKE, CIRCUIT_EXACT, CIRCUIT_FAST
 from paper.studies.base import Compared, Study, double_precision, joined
 from paper.studies.parameters import Numbers, Whole
