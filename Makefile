@@ -59,8 +59,7 @@ check: $(STAMP) ## say what is wrong with the committed notebooks, the profiles 
 	@python -m paper.tools.pages check; pages=$$?; python -m paper.tools.evidence check && exit $$pages
 
 evidence: $(STAMP) ## compute what is missing or stale of what the book shows: PAGES, DEVICE, JOBS, DRY=1, VERIFY=1
-	@OMP_NUM_THREADS=1 python -m paper.tools.evidence run $(PAGES) --device $(DEVICE) \
-	  --jobs $(if $(filter all,$(JOBS)),$(if $(filter cuda%,$(DEVICE)),1,$(shell nproc)),$(JOBS)) \
+	@OMP_NUM_THREADS=1 python -m paper.tools.evidence run $(PAGES) --device $(DEVICE) --jobs $(JOBS) \
 	  $(if $(DRY),--dry-run) $(if $(VERIFY),--verify)
 
 pretrain: $(STAMP) ## train MiniCLIP again from nothing and report its zero-shot table

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import sys
 import time
 import traceback
@@ -223,6 +224,13 @@ def merge(folder: Path) -> int:
     return sum(File(base.EVIDENCE / file.path.name).merge(file) for file in Evidence(folder).files.values())
 
 
+def _jobs(given: str, device: str) -> int:
+    """How many batches are computed at once: on a GPU one, whose replicas fill it."""
+    if given == "all":
+        return 1 if runtime.resolve_device(device).type == "cuda" else os.cpu_count() or 1
+    return checks.integer("JOBS", int(given) if given.lstrip("-").isdigit() else given, low=1)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 done, 1 failed or out of date, 2 refused."""
     parser = argparse.ArgumentParser(prog="python -m paper.tools.evidence", description=__doc__.splitlines()[0])
@@ -230,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.add_parser("run", help="compute what is missing or stale")
     command.add_argument("pages", nargs="*", metavar="PAGE", help="pages of profiles/evidence.yaml (default: all)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    command.add_argument("--jobs", type=int, default=1, help="batches computed at once, one thread each (default: 1)")
+    command.add_argument("--jobs", default="1", help="batches at once, one thread each: a number, or all cores (all)")
     command.add_argument("--dry-run", action="store_true", help="only say what would be computed")
     command.add_argument(
         "--verify", action="store_true", help="where code has changed: keep what its first seed, run again, reproduces"
@@ -243,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "run":
-            jobs = checks.integer("JOBS", options.jobs, low=1)
+            jobs = _jobs(options.jobs, options.device)
             return run(options.pages, options.device, jobs, options.dry_run, options.verify)
         if options.command == "merge":
             print(f"{merge(options.folder)} cells taken over")
