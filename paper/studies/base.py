@@ -334,6 +334,11 @@ class Page:
         return agreement(parts)
 
     @property
+    def noticed(self) -> object:
+        """For display: which deviation the test of agreement would have noticed, and what disagrees."""
+        return "" if isinstance(self.agreement, str) else self.agreement.numbers()
+
+    @property
     def notice(self) -> str:
         """A box that says what the page shows where that is not current evidence, as Markdown; empty otherwise."""
         if self.evidence is not None and not self.states["stale"]:
