@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import torch
 
 from lib.hardware.perturbations import Perturbation
 from lib.results import Tables
-from paper.criteria.hardware import CLEAR_DAMAGE
+from lib.verdicts import Findings, Outcome
+from paper.criteria.hardware import CLEAR_DAMAGE, points
 from paper.studies.hardware import NAMES
 from paper.words.numbers import interval, share
 
@@ -72,7 +75,7 @@ def story(tables: Tables, physics: Perturbation) -> str:
     clear = table[table.damage >= CLEAR_DAMAGE]
     unit = f" {physics.unit}"
     if not len(clear):
-        return f"No severity costs {100 * CLEAR_DAMAGE:g} points: an unaware network does not mind {physics.title}."
+        return f"No severity costs {points(CLEAR_DAMAGE):g} points: an unaware network does not mind {physics.title}."
     first, last = clear.severity.iloc[0], table.severity.iloc[-1]
     lines = []
     for severity in dict.fromkeys((first, last)):
@@ -110,3 +113,58 @@ def verdicts(tables: Tables) -> pd.DataFrame:
 def question(name: str) -> str:
     """What the variants of a class are, and what to look for (Markdown); empty where it has none."""
     return _QUESTIONS.get(name, "")
+
+
+def law(physics: Perturbation) -> list[Callable[..., object]]:
+    """The methods in which its class says what it does to voltages, conductances, currents and digital numbers."""
+    stages = ("moved", "voltage", "conductance", "current", "digital")
+    own = type(physics).__mro__[: type(physics).__mro__.index(Perturbation)]
+    return [vars(kind)[name] for kind in own for name in stages if name in vars(kind)]
+
+
+def beforehand(tables: Tables, physics: Perturbation) -> str:
+    """What the gradients say where the damage is clear, rule by rule, with the measured numbers (Markdown)."""
+    summary = tables["summary"]
+    clear = summary[summary.damage >= CLEAR_DAMAGE]
+    if not len(clear):
+        return ""
+    severity = clear.severity.iloc[0]
+    parts = [
+        f"the gradient of {NAMES[row.rule]} has a cosine of {share(row.cosine)} with the clean one and a truth of "
+        f"{share(row.truth)}, and afterwards {share(row.recovery)} of the loss comes back"
+        for row in clear[clear.severity == severity].itertuples()
+    ]
+    return (
+        f"Read the panels against the recovery above: at {severity:g} {physics.unit}, the mildest severity that costs "
+        f"{points(CLEAR_DAMAGE):g} points, {'; '.join(parts)}."
+    )
+
+
+_OUTCOMES = {
+    Outcome.HOLDS: "wins back at least half of the loss",
+    Outcome.DOES_NOT_HOLD: "does not win back half of the loss",
+    Outcome.INCONCLUSIVE: "may or may not win back half of the loss (the seeds do not decide)",
+}
+
+
+def follows(findings: Findings, physics: Perturbation) -> str:
+    """What follows from the findings of a page (Markdown)."""
+    page = f"perturbation_{physics.name}"
+    places = {
+        "mildest": f"where it first costs {points(CLEAR_DAMAGE):g} points",
+        "harshest": "at the harshest severity",
+    }
+    lines = []
+    for rule in ("autograd", "straight_through"):
+        found = {where: findings.get(f"{page}.won_back.{rule}.{where}") for where in places}
+        said = [f"{_OUTCOMES[one.outcome]} {places[where]}" for where, one in found.items() if one is not None]
+        if said:
+            lines.append(f"{NAMES[rule].capitalize()} {', and '.join(said)}.")
+    known = findings.get(f"{page}.known")
+    if known is not None:
+        lines.append(f"On a chip that it knows, vanilla training {_OUTCOMES[known.outcome]} at the harshest severity.")
+    rules = findings.get(f"{page}.rules")
+    if rules is not None and rules.outcome != Outcome.INCONCLUSIVE:
+        more = "more" if rules.outcome == Outcome.HOLDS else "no more"
+        lines.append(f"All in all straight-through wins back {more} than vanilla training.")
+    return " ".join(lines)
