@@ -412,6 +412,12 @@ class _Walk:
             place, rest = self.code.resolve(place[0], rest[0]), rest[1:]
         if place is not None and place[1]:
             self.add(*place)
+        elif place is None:
+            # What a name from elsewhere stands for: relu and tanh under one name are two things.
+            here = self.code.module(module)
+            origin = local.get(name) or (here.imports.get(name) if here and name not in here.definitions else None)
+            if origin is not None:
+                self.pieces[f"{module}:{name}"] = f"from {origin[0]} import {origin[1]}"
 
 
 def _located(root: object) -> Iterator[object]:

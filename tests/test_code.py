@@ -203,6 +203,14 @@ def test_a_framework_calls_what_we_do_not(house):
     assert house.version(*ROOTS) != before
 
 
+def test_what_a_name_from_elsewhere_stands_for_counts(house):
+    house.edit("house/deep/tools.py", "import math", "from math import sin as act")
+    house.edit("house/deep/tools.py", "2 * x + STEP", "act(x)")
+    before = house.version(*ROOTS)
+    house.edit("house/deep/tools.py", "sin as act", "cos as act")
+    assert house.version(*ROOTS) != before
+
+
 def test_statements_with_effects_count(house):
     before = house.version(*ROOTS)
     house.edit("house/physics.py", "from house import shared", "from house import shared\nprint('x')")
