@@ -58,3 +58,23 @@ NOTHING = Threshold(1, since="bde1ba3")
 NOTHING_WITH_FEW = Threshold(1, since="1cd3c6e")
 #: Points that the control, which must come out adaptive, has to be worth.
 CONTROL = Threshold(10, since="bde1ba3")
+
+# -------------------------------------------------------------------------------------------- gap's origin
+#: Decades within which a prediction counts as right.
+CLOSE = Threshold(0.1, since="c4c37fc")
+#: Decades that an intervention must take off the gap to count as closing it.
+CLOSES = Threshold(0.5, since="c4c37fc")
+#: Mean absolute cosine below which directions count as perpendicular; random ones have sqrt(2 / (pi d)).
+PERPENDICULAR = Threshold(0.02, since="1cd3c6e")
+
+# ------------------------------------------------------------------------------------------------- escape
+#: Points that a gate which is told the cue must be worth over its mean for there to be something to gain.
+SOMETHING_TO_GAIN = Threshold(10, since="1cd3c6e")
+#: Decades of steps that a decade of gap must cost at least, for gates that are behind to leave later.
+LATER = Threshold(0.1, since="1cd3c6e")
+#: The same for the steps to be in proportion to the gap.
+IN_PROPORTION = Threshold(0.8, since="1cd3c6e")
+
+# --------------------------------------------------------------------------------------------- predictors
+#: Area under the ROC curve from which on a measurement counts as telling.
+TELLS = Threshold(0.8, since="1cd3c6e")

@@ -2,145 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from lib import checks
+from lib import checks, results
 from lib.prompts import tasks, training
-from lib.results import provenance
-from lib.runtime import resolve_device
-from lib.verdicts import Findings, judge, judge_value
-from paper.studies.base import Result
-from paper.studies.gate_value import ADAPTIVE
-from paper.studies.gating import Bench, Cell, PromptStudy, Tables, per_seed
+from lib.results import Cell
+from lib.verdicts import Claim, Findings
+from paper.criteria import prompts as criteria
+from paper.studies.base import Compared
+from paper.studies.gating import Count, LearnerNames, PromptStudy, Seeds, Tables, TaskNames, assembled, per_seed
+from paper.studies.parameters import Numbers, Some
 
 ESCAPED = 0.02
 """Input information from which a gate counts as having left its starting point."""
 MAPPED = ("sgd", "adam")
 """Optimisers of the map."""
-
-#: What is done to the gate: name, what it is, gate, changes of the recipe, changes of the setting.
-INTERVENTIONS: tuple[tuple[str, str, str, dict, dict], ...] = (
-    ("all rates x 10", "a larger learning rate for everything", "length", {"rate": 0.035}, {}),
-    ("Adam", "an optimiser that ignores the size of a gradient", "length", {"optimiser": "adam"}, {}),
-    ("balanced gradients", "the gate's gradient scaled to the prompts'", "length", {}, {"balance": True}),
-    ("cold gate", "temperature 0.1", "length", {}, {"temperature": 0.1}),
-    ("hot gate", "temperature 10", "length", {}, {"temperature": 10.0}),
-    ("gate starts open", "bias +2", "length", {}, {"bias": 2.0}),
-    ("gate starts shut", "bias -2", "length", {}, {"bias": -2.0}),
-    ("feature x 10", "what the gate sees, ten times as large", "length", {}, {"gain": 10.0}),
-    ("centred feature", "what the gate sees, less its mean", "length", {}, {"view": "centred"}),
-    ("centred x 10", "the same ten times as large", "length", {}, {"view": "centred", "gain": 10.0}),
-    ("whitened feature", "what the gate sees, with covariance one", "length", {}, {"view": "whitened"}),
-    ("longer prompts", "initial prompts ten times as long", "length", {}, {"prompt_std": 0.2}),
-    ("diversity loss", "a reward for gates that differ", "length", {}, {"diversity": 1.0}),
-    ("gate later", "the first quarter for the prompts alone", "length", {}, {"delay": 0.25}),
-    ("tanh from zero", "a gate that starts where its gradient is largest", "tanh", {}, {}),
-    ("told the cue", "an oracle's gate, at 100 times the rate", "oracle", {}, {"gate_rate": 100.0}),
-)
 PUBLISHED = "as published"
 """Name of the gate with the published optimiser and rate."""
+TOLD = "told the cue"
+"""Name of the gate that says what there is to gain."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class Intervention:
+    """One thing that is done to a gate: in words, the gate, and what changes in the recipe and in the setting."""
+
+    words: str
+    gate: str = "length"
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    setting: Mapping[str, Any] = field(default_factory=dict)
+
+
+INTERVENTIONS: dict[str, Intervention] = {
+    "all rates x 10": Intervention("a larger learning rate for everything", recipe={"rate": 0.035}),
+    "Adam": Intervention("an optimiser that ignores the size of a gradient", recipe={"optimiser": "adam"}),
+    "balanced gradients": Intervention("the gate's gradient scaled to the prompts'", setting={"balance": True}),
+    "cold gate": Intervention("temperature 0.1", setting={"temperature": 0.1}),
+    "hot gate": Intervention("temperature 10", setting={"temperature": 10.0}),
+    "gate starts open": Intervention("bias +2", setting={"bias": 2.0}),
+    "gate starts shut": Intervention("bias -2", setting={"bias": -2.0}),
+    "feature x 10": Intervention("what the gate sees, ten times as large", setting={"gain": 10.0}),
+    "centred feature": Intervention("what the gate sees, less its mean", setting={"view": "centred"}),
+    "centred x 10": Intervention("the same ten times as large", setting={"view": "centred", "gain": 10.0}),
+    "whitened feature": Intervention("what the gate sees, with covariance one", setting={"view": "whitened"}),
+    "longer prompts": Intervention("initial prompts ten times as long", setting={"prompt_std": 0.2}),
+    "diversity loss": Intervention("a reward for gates that differ", setting={"diversity": 1.0}),
+    "gate later": Intervention("the first quarter for the prompts alone", setting={"delay": 0.25}),
+    "tanh from zero": Intervention("a gate that starts where its gradient is largest", "tanh"),
+    TOLD: Intervention("an oracle's gate, at 100 times the rate", "oracle", setting={"gate_rate": 100.0}),
+}
+
+
 class Escape(PromptStudy):
     """Gates on the conflict task, trained at a constant rate and looked at on the way.
 
     ``learner`` is gated by length; ``looks`` are the numbers of steps after which its worth is measured, ``steps`` the
-    last of them; ``rates`` are multiples of the gate's learning rate, ``strengths`` those of the conflict on the map.
+    last of them; ``rates`` are multiples of the gate's learning rate, ``interventions`` names of
+    :data:`INTERVENTIONS`, ``strengths`` those of the conflict on the map.
     Tables: ``looks`` (intervention, strength, seed, step: the worth of the gate over its mean in points,
     gap, input information and the rest of what a closer look gives), ``escapes`` (intervention, seed: the step at
     which the gate's input information first reached :data:`ESCAPED`, or none, and the gap at the start less log10 of
     the gate's rate), ``law`` (the fit of one to the other), ``boundary`` (of the map).
     """
 
-    task: str | Sequence[str] = "conflict"
-    learner: str | Sequence[str] = "coop"
-    seeds: int = 5
-    steps: int = 400
-    looks: object = (100, 400)
-    rates: object = (1, 10, 100, 1000)
-    strengths: object = (0, 0.5, 1)
+    task: TaskNames = ("conflict",)
+    learner: LearnerNames = ("coop",)
+    seeds: Seeds = 2
+    steps: Count = 400
+    looks: Annotated[tuple[int, ...], Numbers(1, whole=True)] = (100, 400)
+    rates: Annotated[tuple[float, ...], Numbers(above=0)] = (1, 100)
+    interventions: Annotated[tuple[str, ...], Some(INTERVENTIONS, everything="all")] = ("Adam", "hot gate", TOLD)
+    strengths: Annotated[tuple[float, ...], Numbers(0, 1)] = (1,)
 
-    KEYS = ("intervention", "strength", "step")
-    # A gate has left or it has not, so seeds differ by forty points: two standard errors of five seeds against eight.
-    TOLERANCES = {"over_mean": 25.0}
-    SETTLED = ("something to gain:", "published optimiser", "hot gate", "starts open", "nothing to gain no gate")
+    PARTS: ClassVar[tuple[str, ...]] = (*PromptStudy.PARTS, "rates", "interventions", "strengths")
+    COMPARED: ClassVar[Mapping[str, Compared]] = {
+        # One test picture of 120.
+        "looks": Compared(("intervention", "strength", "step"), {"over_mean": 100 / 120}),
+        "escapes": Compared(("intervention", "strength"), {"behind": 1e-3}),
+    }
 
     def check(self) -> None:
-        looks = tuple(int(look) for look in checks.numbers("looks", self.looks, 1))
-        object.__setattr__(self, "looks", looks)
-        object.__setattr__(self, "rates", checks.numbers("rates", self.rates, above=0))
-        object.__setattr__(self, "strengths", checks.numbers("strengths", self.strengths, 0, 1))
         super().check()
         for name, allowed in (("task", tasks.GRADED), ("learner", ())):
             if len(given := getattr(self, name)) != 1 or (allowed and given[0] not in allowed):
                 one = f"one of {', '.join(allowed)}" if allowed else "one learner"
                 raise checks.ParameterError(f"{name} must be {one}, but {', '.join(given)!r} was given.")
-        if max(looks) != self.steps:
+        if max(self.looks) != self.steps:
             raise checks.ParameterError(
-                f"looks must end with steps ({self.steps}), but {max(looks)} was given as the last."
+                f"looks must end with steps ({self.steps}), but {max(self.looks)} was given as the last."
             )
 
-    def recipe(self, **changes: object) -> training.Recipe:
+    def recipe(self, **changes: Any) -> training.Recipe:
         """A constant rate, because a schedule would tie what is seen at a step to the number of steps."""
         own = {"warmup": 0.0, "cosine": False, "looks": tuple(sorted(self.looks)), "watch": True}
         return super().recipe(**(own | changes))
 
-    def interventions(self) -> list[tuple[str, str, str, dict, dict]]:
-        """:data:`INTERVENTIONS` behind the multiples of the gate's rate."""
-        return [
-            (
-                *(named(rate), "a larger learning rate for the gate" if rate != 1 else "SGD at the published rate"),
-                *("length", {}, {"gate_rate": rate}),
+    def chosen(self) -> dict[str, Intervention]:
+        """The multiples of the gate's rate, and the interventions."""
+        rates = {
+            named(rate): Intervention(
+                "a larger learning rate for the gate" if rate != 1 else "SGD at the published rate",
+                setting={"gate_rate": rate},
             )
             for rate in self.rates
-        ] + list(INTERVENTIONS)
+        }
+        return rates | {name: INTERVENTIONS[name] for name in self.interventions}
 
-    def cells(self) -> list[Cell]:
-        """Interventions at full strength, and the map."""
-        learner, task = self.learner[0], self.task[0]
-        found = [
-            self.cell(
-                learner, gate, task, strength=1.0, label=name, recipe=self.recipe(**recipe), setting=self.setting(**own)
-            )
-            for name, _, gate, recipe, own in self.interventions()
-        ]
+    def labelled(self) -> list[tuple[str, Cell]]:
+        """Interventions at full strength, and the map, each with its name; some are one training under two names."""
+        (learner,), (task,) = self.learner, self.task
+        found = []
+        for name, one in self.chosen().items():
+            own = {"recipe": self.recipe(**one.recipe), "setting": self.setting(**one.setting)}
+            found.append((name, self.cell(learner, one.gate, task, strength=1.0, **own)))
         for optimiser in MAPPED:
             recipe = self.recipe(optimiser=optimiser)
-            found += [
-                self.cell(learner, "length", task, strength=strength, label=f"map {optimiser}", recipe=recipe)
-                for strength in self.strengths
-            ]
+            for strength in self.strengths:
+                cell = self.cell(learner, "length", task, strength=strength, recipe=recipe)
+                found.append((f"map {optimiser}", cell))
         return found
 
-    def run(self) -> Result:
-        bench = Bench(self, self.store())
-        tables = bench.run(self.cells())
+    def cells(self) -> list[Cell]:
+        """Every training once."""
+        return list(dict.fromkeys(cell for _, cell in self.labelled()))
+
+    def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
+        tables = assembled(found, self.labelled())
         looks = tables.looks.rename(columns={"label": "intervention"})
         for other in ("mean", "shuffled"):
             looks[f"over_{other}"] = looks["accuracy_gated"] - looks[f"accuracy_{other}"]
         escapes = self.escapes(tables)
         law = fit(escapes[escapes["intervention"].isin([named(rate) for rate in self.rates])], self.steps)
-        return Result(
-            {"looks": looks, "escapes": escapes, "law": law, "boundary": boundary(looks)},
-            self._findings(looks, escapes, law),
-            provenance(resolve_device(self.device), list(range(self.seeds)), bench.store.seconds),
-        )
+        judged = {"looks": looks, "escapes": escapes, "law": law, "boundary": boundary(looks)}
+        return judged, Findings.of(claims(looks, law))
 
     def described(self) -> pd.DataFrame:
         """What each intervention is, in words."""
-        return pd.DataFrame([row[:2] for row in self.interventions()], columns=["intervention", "what it is"])
+        rows = [(name, one.words) for name, one in self.chosen().items()]
+        return pd.DataFrame(rows, columns=["intervention", "what it is"])
 
     def escapes(self, tables: Tables) -> pd.DataFrame:
         """When each gate left, and how far behind its gradient was at the start."""
-        rates = {name: own.get("gate_rate", 1.0) for name, _, _, _, own in self.interventions()}
-        start = tables.moving[tables.moving["step"] == 0].set_index(["label", "strength", "seed"])["gap"]
+        rates = {name: one.setting.get("gate_rate", 1.0) for name, one in self.chosen().items()}
+        moving = tables.trajectory
+        start = moving[moving["step"] == 0].set_index(["label", "strength", "seed"])["gap"]
         rows = []
         for (label, strength, seed), part in tables.watched.groupby(["label", "strength", "seed"], sort=False):
             left = part[part["information"] >= ESCAPED]["step"]
@@ -156,64 +168,52 @@ class Escape(PromptStudy):
             )
         return pd.DataFrame(rows)
 
-    @staticmethod
-    def _findings(looks: pd.DataFrame, escapes: pd.DataFrame, law: pd.DataFrame) -> Findings:
-        last = int(looks["step"].max())
-        end = looks[looks["step"] == last]
-
-        def worth(name: str) -> list[float]:
-            return per_seed(end[end["intervention"] == name], "over_mean")
-
-        found = [
-            judge(
-                "there is something to gain: told the cue, the gate is worth ten points and more over its mean",
-                worth("told the cue"),
-                ">",
-                10,
-                unit="points",
-            ),
-            judge(
-                f"with the published optimiser and rate the gate is still useless after {last} steps",
-                worth(PUBLISHED),
-                "<",
-                ADAPTIVE,
-                unit="points",
-            ),
-        ]
-        for name in end["intervention"].unique():
-            if name not in (PUBLISHED, "told the cue") and not name.startswith("map "):
-                claim = f"{name}: within {last} steps the gate becomes adaptive"
-                found.append(judge(claim, worth(name), ">", ADAPTIVE, unit="points"))
-        slope = law.iloc[0]
-        found += [
-            judge_value(
-                claim,
-                slope["slope"],
-                (slope["low"], slope["high"]),
-                ">",
-                threshold,
-                name="decades of steps per decade of gap",
-            )
-            for claim, threshold in (
-                ("the further its gradient is behind, the later a gate leaves", 0.1),
-                ("in proportion: a decade of gap costs a decade of steps (at least 0.8)", 0.8),
-            )
-        ]
-        found.append(
-            judge(
-                f"with nothing to gain no gate is adaptive after {last} steps either",
-                per_seed(end[end["strength"] == 0], "over_mean"),
-                "<",
-                ADAPTIVE,
-                unit="points",
-            )
-        )
-        return Findings(found)
-
 
 def named(rate: float) -> str:
     """What a multiple of the gate's rate is called."""
     return PUBLISHED if rate == 1 else f"gate rate x {rate:g}"
+
+
+def adaptive(name: str) -> str:
+    """The id of the claim that the intervention of this name makes the gate adaptive."""
+    return f"escape.adaptive.{name.lower().replace(' ', '_')}"
+
+
+def claims(looks: pd.DataFrame, law: pd.DataFrame) -> list[Claim]:
+    """What is said of the gates' worth at the last look, and of the law; nothing about what was not measured."""
+    last = int(looks["step"].max())
+    end = looks[looks["step"] == last]
+    own = end[~end["intervention"].str.startswith("map ")]
+    worth = {name: per_seed(part, "over_mean") for name, part in own.groupby("intervention", sort=False)}
+    points: dict[str, Any] = {"family": "escape", "unit": "points"}
+    found = []
+    if TOLD in worth:
+        text = "there is something to gain: told the cue, the gate is worth ten points and more over its mean"
+        found.append(Claim("escape.gain", text, worth[TOLD], ">", criteria.SOMETHING_TO_GAIN, **points))
+    if PUBLISHED in worth:
+        text = f"with the published optimiser and rate the gate is still useless after {last} steps"
+        found.append(Claim("escape.published", text, worth[PUBLISHED], "<", criteria.ADAPTIVE, **points))
+    for name, samples in worth.items():
+        if name not in (PUBLISHED, TOLD):
+            text = f"{name}: within {last} steps the gate becomes adaptive"
+            family = {"family": "escape.interventions", "unit": "points"}
+            found.append(Claim(adaptive(name), text, samples, ">", criteria.ADAPTIVE, **family))
+    slope = law.iloc[0]
+    for what, text, threshold in (
+        ("later", "the further its gradient is behind, the later a gate leaves", criteria.LATER),
+        (
+            "proportional",
+            "in proportion: a decade of gap costs a decade of steps (at least 0.8)",
+            criteria.IN_PROPORTION,
+        ),
+    ):
+        measured = (slope["slope"], (slope["low"], slope["high"]))
+        name = "decades of steps per decade of gap"
+        found.append(Claim(f"escape.law.{what}", text, (), ">", threshold, "escape", name=name, measured=measured))
+    if len(nothing := end[end["strength"] == 0]):
+        text = f"with nothing to gain no gate is adaptive after {last} steps either"
+        found.append(Claim("escape.nothing", text, per_seed(nothing, "over_mean"), "<", criteria.ADAPTIVE, **points))
+    return found
 
 
 def fit(escapes: pd.DataFrame, steps: int) -> pd.DataFrame:
@@ -265,7 +265,7 @@ def boundary(looks: pd.DataFrame) -> pd.DataFrame:
 
     rows = []
     for name, part in looks[looks["intervention"].str.startswith("map ")].groupby("intervention"):
-        outcome = (part["over_mean"] > ADAPTIVE).to_numpy()
+        outcome = (part["over_mean"] > criteria.ADAPTIVE).to_numpy()
         if outcome.all() or not outcome.any():
             continue
         model = LogisticRegression(C=100.0).fit(np.stack([np.log10(part["step"]), part["strength"]], axis=1), outcome)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import checks
-from lib.prompts import backbone as backbones
-from lib.prompts import training
+from lib import results
+from lib.prompts import tasks, training
 from lib.prompts.diagnosis import FACTORS, upstream
 from lib.prompts.learners import Learner
 from lib.replicas import Tree
-from lib.results import code_version, provenance
-from lib.runtime import resolve_device, stream
-from lib.verdicts import Finding, Findings, judge
-from paper.studies.base import Result
-from paper.studies.gating import CODE, GateStudy
+from lib.results import Cell
+from lib.runtime import stream
+from lib.verdicts import Claim, Findings
+from paper.criteria import prompts as criteria
+from paper.studies.base import Compared
+from paper.studies.gating import GateStudy, Seeds, TaskNames, loaded, task_of
+from paper.studies.parameters import Whole
 
 #: What is changed, to which values; the one in the middle of each list is where everything starts.
 INTERVENTIONS: dict[str, tuple[float, ...]] = {
@@ -30,183 +30,8 @@ INTERVENTIONS: dict[str, tuple[float, ...]] = {
     "gain": (0.1, 0.3, 1, 3, 10),
     "aligned": (0, 0.25, 0.5, 0.75, 1),
 }
-CLOSE = 0.1
-"""Decades within which a prediction counts as right."""
-PERPENDICULAR = 0.02
-"""Mean absolute cosine below which directions count as perpendicular; random ones have sqrt(2 / (pi d))."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GapOrigin(GateStudy):
-    """The gap before training under interventions on single factors, predicted and measured.
-
-    ``pictures`` are taken for every gradient. The prediction uses the gradients of the untouched learner and the
-    changed prompts and gate, never the gradients of the changed learner: it says what would happen if nothing but the
-    factors that are meant (:data:`MEANT`) answered. "aligned" a turns the prompts towards their
-    upstream gradient: ``(1 - a) p + a |p| delta/|delta|``. Table ``shifts``: a row per backbone (trained, random),
-    learner, gate, task, intervention, value, seed with the gap, the gap before, the predicted gap, the shift of the
-    factors that were meant (``direct``) and all factors, in decades. Table ``angles``: for text prompts alone and every
-    length of the prompts, the absolute cosine of the upstream gradient to the prompt and to the token that the tower
-    sees, which is the gated prompt plus its position, mean over pictures and tokens.
-    """
-
-    task: str | Sequence[str] = "fine,mis_specified"
-    seeds: int = 5
-    pictures: int = 8
-
-    KEYS = ("weights", "learner", "gate", "intervention", "value")
-    TOLERANCES = {"gap": 0.3, "predicted": 0.3}
-
-    def check(self) -> None:
-        super().check()
-        checks.integer("pictures", self.pictures, 2)
-
-    def run(self) -> Result:
-        store, device = self.store(), resolve_device(self.device)
-        config = {name: value for name, value in self.config().items() if name not in ("steps", "rate", "optimiser")}
-        config |= {
-            "weights": backbones.identity(self.backbone, self.pretrained),
-            "code": code_version(*CODE, "studies.gap_origin"),
-        }
-        seeds = list(range(self.seeds))
-        table = store.get_or_run("gap_origin", config, self._compute, device=device, seeds=seeds)
-        shifts = table.drop(columns=["to_prompt", "to_token"])
-        angles = table.dropna(subset=["to_token"]).drop(columns=["gap", "predicted", "before", "direct", *FACTORS])
-        return Result(
-            {"shifts": shifts, "angles": angles},
-            self._findings(shifts, angles),
-            provenance(device, seeds, store.seconds),
-        )
-
-    def _compute(self) -> pd.DataFrame:
-        trained, random = self.load(), backbones.load(self.backbone, "random", resolve_device(self.device))
-        rows = [
-            self._cell(backbone, cell.learner, cell.gate, cell.task).assign(
-                weights=weights, learner=cell.learner, gate=cell.gate, task=cell.task
-            )
-            # The null needs no more than one learner and gate.
-            for weights, backbone, cells in (
-                ("trained", trained, self.cells()),
-                ("random", random, self.cells()[: len(self.task)]),
-            )
-            for cell in cells
-        ]
-        return pd.concat(rows, ignore_index=True)
-
-    def _cell(self, backbone: backbones.Backbone, name: str, gate: str, task: str) -> pd.DataFrame:
-        """One learner on one task: all interventions, values and seeds as one batch."""
-        chosen, _ = self.find(task, self.strength)
-        learner = Learner(name, backbone, chosen.names, template=chosen.template, gate=gate, tokens=self.tokens)
-        shots, seeds = -(-self.pictures // len(chosen.names)), self.seeds
-        done = [(name, value) for name, values in INTERVENTIONS.items() for value in values]
-        # prompt_std is a multiple of the study's own, so that the middle is where everything starts.
-        scale = {"prompt_std": self.prompt_std / 0.02}
-        settings = [
-            self.setting(**({} if name == "aligned" else {name: value * scale.get(name, 1)})) for name, value in done
-        ]
-        runs = [training.Replica(chosen, seed, setting, shots) for setting in settings for seed in range(seeds)]
-        data = training.prepare(learner, runs, 2)
-        drawn = [torch.randperm(data.sizes[0], generator=stream(s, "batches"))[: self.pictures] for s in range(seeds)]
-        index = torch.stack(drawn * len(done)).to(backbone.device)
-        params = training.initial(learner, data)
-        # Where everything starts, repeated for every intervention.
-        start = done.index(("prompt_std", 0.02)) * seeds
-        origin = torch.arange(start, start + seeds, device=backbone.device).repeat(len(done))
-        base, inputs = {name: value[origin] for name, value in params.items()}, data.inputs(index)
-        home = {name: value[origin] for name, value in data.constants.items()}
-        pull = training.per_replica(upstream, learner, base, inputs | {"constants": home})
-        shares = torch.tensor([value if name == "aligned" else 0.0 for name, value in done]).repeat_interleave(seeds)
-        params = _turned(params, pull, shares.to(backbone.device))
-        after = training.chains(learner, data, params, index)
-        features = inputs["features"]
-        predicted = _gate_alone(learner, params, features, data.constants) - _gate_alone(learner, base, features, home)
-        predicted += _meeting(learner, params, pull) - _meeting(learner, base, pull)
-        rows = pd.DataFrame({name: after[name].tolist() for name in ("gap", *FACTORS)})
-        rows["intervention"], rows["value"] = zip(*(entry for entry in done for _ in range(seeds)), strict=True)
-        rows["seed"] = list(range(seeds)) * len(done)
-        rows["to_prompt"], rows["to_token"] = self._angles(learner, data, params, inputs, rows["intervention"])
-        before = rows.iloc[origin.cpu().numpy()].reset_index(drop=True)
-        rows["before"] = before["gap"]
-        rows["predicted"] = before["gap"] + predicted.cpu().numpy()
-        # What of the shift is in the factors that were meant; the others answer to the change.
-        rows["direct"] = [
-            sum(row[factor] - old[factor] for factor in MEANT[row["intervention"]])
-            for (_, row), (_, old) in zip(rows.iterrows(), before.iterrows(), strict=True)
-        ]
-        return rows
-
-    @staticmethod
-    def _angles(
-        learner: Learner, data: training.Data, params: Tree, inputs: Tree, interventions: pd.Series
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Absolute cosine of the upstream gradient to prompt and token [R]; nan but for text prompts of any length."""
-        found = np.full((2, len(interventions)), np.nan)
-        design = learner.design
-        if design.sees or design.conditional or design.pool:
-            return tuple(found)
-        mine = np.flatnonzero(interventions == "prompt_std")
-        chosen = torch.as_tensor(mine, device=learner.backbone.device)
-
-        def picked(tree: Tree) -> Tree:
-            return {name: picked(value) if isinstance(value, dict) else value[chosen] for name, value in tree.items()}
-
-        some, given = picked(params), picked(inputs)
-        delta = training.per_replica(upstream, learner, some, given)["prompt.tokens"][:, :, 0]
-        values = torch.func.vmap(learner.gate_values)(some, given["features"], given["constants"])
-        prompt = torch.func.vmap(learner.gate.apply)(values, some["prompt.tokens"])[:, :, 0]
-        token = prompt + learner.backbone.model.positional_embedding[1 : 1 + learner.tokens]
-        for row, vector in zip(found, (prompt, token), strict=True):
-            row[mine] = torch.cosine_similarity(delta, vector, dim=-1).abs().mean((1, 2)).cpu().numpy()
-        return tuple(found)
-
-    @staticmethod
-    def _findings(shifts: pd.DataFrame, angles: pd.DataFrame) -> Findings:
-        moved = shifts.assign(
-            error=(shifts["gap"] - shifts["predicted"]).abs(),
-            missed=(shifts["direct"] - (shifts["predicted"] - shifts["before"])).abs(),
-        )
-        moved = moved[moved["predicted"] != moved["before"]]
-        trained = moved[moved["weights"] == "trained"]
-        found = Findings()
-        for intervention, words in WORDS.items():
-            for column, claim in (
-                ("missed", f"{words} moves the factors that it means by what the chain predicts"),
-                ("error", f"{words} moves the whole gap by that"),
-            ):
-                part = trained[trained["intervention"] == intervention]
-                found.append(_close(claim, part, column))
-        random = moved[(moved["weights"] == "random") & moved["intervention"].isin(["temperature", "gain"])]
-        found.append(
-            _close("with random weights too, heating the gate or scaling what it sees does so", random, "error")
-        )
-        for claim, intervention, value in (
-            ("prompts ten times as long take at least half a decade off the gap", "prompt_std", 0.2),
-            (
-                "turning the prompts all the way towards their gradient takes at least half a decade off the gap",
-                "aligned",
-                1,
-            ),
-        ):
-            part = trained[(trained["intervention"] == intervention) & (trained["value"] == value)]
-            closed = (part["before"] - part["gap"]).groupby(part["seed"]).mean()
-            found.append(judge(claim, closed.tolist(), ">", 0.5, unit="decades"))
-        own = angles[angles["weights"] == "trained"]
-        if len(own):
-            found.append(
-                judge(
-                    "the gradient is perpendicular to the token that the tower sees",
-                    own.groupby("seed")["to_token"].mean().tolist(),
-                    "<",
-                    PERPENDICULAR,
-                    name="mean |cosine|",
-                )
-            )
-        return found
-
-
-def _close(claim: str, part: pd.DataFrame, column: str) -> Finding:
-    return judge(claim, part.groupby("seed")[column].mean().tolist(), "<", CLOSE, unit="decades", name="mean error")
-
+HOME = 0.02
+"""The standard deviation of prompts that stands for the study's own: "prompt_std" is a multiple of it."""
 
 #: The factors that an intervention is meant to change, and what it does in words.
 MEANT: dict[str, tuple[str, ...]] = {
@@ -223,6 +48,153 @@ WORDS: dict[str, str] = {
     "gain": "scaling what the gate sees",
     "aligned": "turning prompts towards their gradient",
 }
+
+
+class GapOrigin(GateStudy):
+    """The gap before training under interventions on single factors, predicted and measured.
+
+    ``pictures`` are taken for every gradient. The prediction uses the gradients of the untouched learner and the
+    changed prompts and gate, never the gradients of the changed learner: it says what would happen if nothing but the
+    factors that are meant (:data:`MEANT`) answered. "aligned" a turns the prompts towards their
+    upstream gradient: ``(1 - a) p + a |p| delta/|delta|``. Table ``shifts``: a row per backbone (trained, random),
+    learner, gate, task, intervention, value, seed with the gap, the gap before, the predicted gap, the shift of the
+    factors that were meant (``direct``) and all factors, in decades. Table ``angles``: for text prompts alone and every
+    length of the prompts, the absolute cosine of the upstream gradient to the prompt and to the token that the tower
+    sees, which is the gated prompt plus its position, mean over pictures and tokens.
+    """
+
+    task: TaskNames = ("fine",)
+    seeds: Seeds = 2
+    pictures: Annotated[int, Whole(2)] = 8
+
+    COMPARED: ClassVar[Mapping[str, Compared]] = {
+        "shifts": Compared(
+            ("weights", "learner", "gate", "task", "intervention", "value"), {"gap": 1e-3, "predicted": 1e-3}
+        ),
+        "angles": Compared(("weights", "learner", "gate", "task", "value"), {"to_prompt": 1e-4, "to_token": 1e-4}),
+    }
+
+    def labelled(self) -> list[tuple[str, Cell]]:
+        """Every learner, gate and task, and the first learner and gate with random weights: the null needs no more."""
+        pairs = self.pairs()
+        return [
+            (weights, self.origin(learner, gate, task, pretrained))
+            for weights, pretrained, some in (("trained", None, pairs), ("random", "random", pairs[:1]))
+            for learner, gate in some
+            for task in self.task
+        ]
+
+    def origin(self, learner: str, gate: str, task: str, pretrained: str | None) -> Cell:
+        """One learner on one task: all interventions, values and seeds as one batch."""
+        config = {
+            "learner": learner,
+            "gate": gate,
+            "tokens": self.tokens,
+            "task": task,
+            "strength": float(self.strength) if task in tasks.GRADED else 1.0,
+            "data": self.data_of(task),
+            "pictures": self.pictures,
+            "prompt_std": self.prompt_std,
+            "seeds": list(range(self.seeds)),
+            "interventions": INTERVENTIONS,
+            **self.weights(pretrained),
+        }
+        return Cell("gap_origin", config, intervene, uses=self.uses(gate), site=self.site(pretrained))
+
+    def cells(self) -> list[Cell]:
+        """One for each learner, gate, task and backbone."""
+        return [cell for _, cell in self.labelled()]
+
+    def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
+        parts: dict[str, list[pd.DataFrame]] = {"shifts": [], "angles": []}
+        for weights, cell in self.labelled():
+            named = {"weights": weights} | {name: cell.config[name] for name in ("learner", "gate", "task")}
+            for name, own in found[cell].items():
+                parts[name].append(pd.concat([pd.DataFrame(named, index=own.index), own], axis=1))
+        tables = {name: pd.concat(own, ignore_index=True) if own else pd.DataFrame() for name, own in parts.items()}
+        return tables, Findings.of([*_shifted(tables["shifts"]), *_perpendicular(tables["angles"])])
+
+
+# ------------------------------------------------------------------------------------------------- computing
+def intervene(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tables:
+    """The gap of one learner on one task under all interventions: a row per intervention, value and seed.
+
+    Tables: "shifts" (the gap, before, predicted, the factors) and, for text prompts of any length, "angles".
+    """
+    chosen, _ = task_of(config, site)
+    backbone, seeds = loaded(config, site), config["seeds"]
+    learner = Learner(
+        config["learner"],
+        backbone,
+        chosen.names,
+        template=chosen.template,
+        gate=config["gate"],
+        tokens=config["tokens"],
+    )
+    done = [(name, value) for name, values in config["interventions"].items() for value in values]
+    shots = -(-config["pictures"] // len(chosen.names))
+    settings = [_setting(config["prompt_std"], name, value) for name, value in done]
+    runs = [training.Replica(chosen, seed, setting, shots) for setting in settings for seed in seeds]
+    data = training.prepare(learner, runs, 2)
+    drawn = [torch.randperm(data.sizes[0], generator=stream(s, "batches"))[: config["pictures"]] for s in seeds]
+    index = torch.stack(drawn * len(done)).to(backbone.device)
+    params = training.initial(learner, data)
+    # Where everything starts, repeated for every intervention.
+    start = done.index(("prompt_std", HOME)) * len(seeds)
+    origin = torch.arange(start, start + len(seeds), device=backbone.device).repeat(len(done))
+    base, inputs = {name: value[origin] for name, value in params.items()}, data.inputs(index)
+    home = {name: value[origin] for name, value in data.constants.items()}
+    pull = training.per_replica(upstream, learner, base, inputs | {"constants": home})
+    shares = torch.tensor([value if name == "aligned" else 0.0 for name, value in done]).repeat_interleave(len(seeds))
+    params = _turned(params, pull, shares.to(backbone.device))
+    after = training.chains(learner, data, params, index)
+    features = inputs["features"]
+    predicted = _gate_alone(learner, params, features, data.constants) - _gate_alone(learner, base, features, home)
+    predicted += _meeting(learner, params, pull) - _meeting(learner, base, pull)
+    rows = pd.DataFrame(
+        [{"intervention": name, "value": float(value), "seed": seed} for name, value in done for seed in seeds]
+    ).assign(**{name: after[name].tolist() for name in ("gap", *FACTORS)})
+    before = rows.iloc[origin.cpu().numpy()].reset_index(drop=True)
+    rows["before"] = before["gap"]
+    rows["predicted"] = before["gap"] + predicted.cpu().numpy()
+    # What of the shift is in the factors that were meant; the others answer to the change.
+    moved = rows[list(FACTORS)] - before[list(FACTORS)]
+    rows["direct"] = [moved.loc[place, list(MEANT[name])].sum() for place, name in enumerate(rows["intervention"])]
+    angles = _angles(learner, data, params, inputs, rows)
+    return {"shifts": rows} | ({"angles": angles} if len(angles) else {})
+
+
+def _setting(prompt_std: float, name: str, value: float) -> training.Setting:
+    """An intervention on the initial learner; "aligned" turns prompts afterwards and needs none."""
+    if name == "aligned":
+        return training.Setting(prompt_std=prompt_std)
+    # prompt_std is a multiple of the study's own, so that the middle is where everything starts.
+    changes = {name: value * prompt_std / HOME if name == "prompt_std" else value}
+    return training.Setting(**({"prompt_std": prompt_std} | changes))
+
+
+def _angles(learner: Learner, data: training.Data, params: Tree, inputs: Tree, rows: pd.DataFrame) -> pd.DataFrame:
+    """Absolute cosine of the upstream gradient to prompt and token, for every length of text prompts; no rows for
+    learners with other prompts.
+    """
+    design = learner.design
+    mine = rows[rows["intervention"] == "prompt_std"]
+    if design.sees or design.conditional or design.pool:
+        return mine.iloc[:0]
+    chosen = torch.tensor(mine.index.to_list(), device=learner.backbone.device)
+
+    def picked(tree: Tree) -> Tree:
+        return {name: picked(value) if isinstance(value, dict) else value[chosen] for name, value in tree.items()}
+
+    some, given = picked(params), picked(inputs)
+    delta = training.per_replica(upstream, learner, some, given)["prompt.tokens"][:, :, 0]
+    values = torch.func.vmap(learner.gate_values)(some, given["features"], given["constants"])
+    prompt = torch.func.vmap(learner.gate.apply)(values, some["prompt.tokens"])[:, :, 0]
+    token = prompt + learner.backbone.model.positional_embedding[1 : 1 + learner.tokens]
+    found = mine[["intervention", "value", "seed"]].reset_index(drop=True)
+    for name, vector in (("to_prompt", prompt), ("to_token", token)):
+        found[name] = torch.cosine_similarity(delta, vector, dim=-1).abs().mean((1, 2)).tolist()
+    return found
 
 
 def _turned(params: Tree, pull: Tree, share: Tensor) -> Tree:
@@ -270,6 +242,58 @@ def _gate_alone(learner: Learner, params: Tree, features: Tensor, constants: Tre
         return 0.5 * (values.square().mean().log10() - reach.log10())
 
     return torch.func.vmap(one)(params, features, constants).double()
+
+
+# -------------------------------------------------------------------------------------------------- judging
+def _claim(what: str, text: str, samples: pd.Series, relation: Any, threshold: float, **more: Any) -> Claim:
+    """A claim about a number per seed."""
+    return Claim(f"gap_origin.{what}", text, samples.tolist(), relation, threshold, "gap_origin", **more)
+
+
+def _close(what: str, text: str, part: pd.DataFrame, column: str) -> Claim:
+    errors = part.groupby("seed")[column].mean()
+    return _claim(what, text, errors, "<", criteria.CLOSE, unit="decades", name="mean error")
+
+
+def _shifted(shifts: pd.DataFrame) -> list[Claim]:
+    """Predicted and measured shifts, and what closes the gap."""
+    moved = shifts.assign(
+        error=(shifts["gap"] - shifts["predicted"]).abs(),
+        missed=(shifts["direct"] - (shifts["predicted"] - shifts["before"])).abs(),
+    )
+    moved = moved[moved["predicted"] != moved["before"]]
+    trained = moved[moved["weights"] == "trained"]
+    found = []
+    for name, words in WORDS.items():
+        part = trained[trained["intervention"] == name]
+        text = f"{words} moves the factors that it means by what the chain predicts"
+        found.append(_close(f"factors.{name}", text, part, "missed"))
+        found.append(_close(f"gap.{name}", f"{words} moves the whole gap by what the chain predicts", part, "error"))
+    random = moved[(moved["weights"] == "random") & moved["intervention"].isin(["temperature", "gain"])]
+    text = "with random weights too, heating the gate or scaling what it sees moves the whole gap as predicted"
+    found.append(_close("random", text, random, "error"))
+    for what, text, name, value in (
+        ("longer", "prompts ten times as long take at least half a decade off the gap", "prompt_std", 0.2),
+        (
+            "turned",
+            "turning the prompts all the way towards their gradient takes at least half a decade off the gap",
+            "aligned",
+            1,
+        ),
+    ):
+        part = trained[(trained["intervention"] == name) & (trained["value"] == value)]
+        closed = (part["before"] - part["gap"]).groupby(part["seed"]).mean()
+        found.append(_claim(what, text, closed, ">", criteria.CLOSES, unit="decades"))
+    return found
+
+
+def _perpendicular(angles: pd.DataFrame) -> list[Claim]:
+    """Nothing where no learner has text prompts alone."""
+    if not len(angles):
+        return []
+    own = angles[angles["weights"] == "trained"].groupby("seed")["to_token"].mean()
+    text = "the gradient is perpendicular to the token that the tower sees"
+    return [_claim("perpendicular", text, own, "<", criteria.PERPENDICULAR, name="mean |cosine|")]
 
 
 def answers(shifts: pd.DataFrame) -> pd.DataFrame:

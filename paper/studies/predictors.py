@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from lib import checks
-from lib.prompts import tasks
-from lib.results import provenance
-from lib.runtime import resolve_device
-from lib.verdicts import Findings, judge
+from lib import checks, results
+from paper.agreement import Quantity
 from paper.prediction import area, balanced, held_out, joint
-from paper.studies.base import Result
-from paper.studies.gate_value import ADAPTIVE
-from paper.studies.gating import Bench, Cell, GateStudy
-
-TELLS = 0.8
-"""Area under the ROC curve from which on a measurement counts as telling."""
+from lib.prompts import tasks
+from lib.results import Cell
+from lib.verdicts import Claim, Findings
+from paper.criteria import prompts as criteria
+from paper.studies.base import Compared
+from paper.studies.gating import GateNames, GateStudy, LearnerNames, Seeds, TaskNames, assembled
+from paper.studies.parameters import Whole
 
 #: What makes each measurement good, as a number that should be large (a small gap is good). Fixed before any run.
 SCORES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
@@ -36,130 +34,136 @@ WHEN = ("before", "early", "late")
 #: Recipes of the cells: one whose gates move and one whose gates stay.
 RECIPES: dict[str, dict[str, object]] = {"Adam": {"optimiser": "adam"}, "SGD": {"optimiser": "sgd"}}
 
+#: What tells a training from another, seeds apart.
+TRAINING = ("learner", "gate", "task", "strength", "label")
 
-@dataclass(frozen=True, kw_only=True)
+
 class Predictors(GateStudy):
     """Measurements on training pictures before, during and after training, against what the gate was worth in the end.
 
-    A gate is a positive if on the test pictures it beats its mean and its shuffle by :data:`ADAPTIVE` points. Every
+    A gate is a positive if on the test pictures it beats its mean and its shuffle by two points. Every
     learner and gate is trained on every task with both :data:`RECIPES`; graded tasks at full strength, and with Adam at
     half strength too.
-    Tables: ``cells`` (a row per training and :data:`WHEN`: measurements, worth, ``adaptive``), ``areas`` (measurement,
+    Tables: ``cells`` (a row per training, seed and :data:`WHEN`: measurements, worth, ``adaptive``), ``worth`` (a row
+    per training and seed: points over the gate's mean and over its shuffle, ``adaptive``), ``areas`` (measurement,
     when, area under the ROC curve, and balanced accuracy on held-out learners and tasks of the threshold that is best
-    on the others, each with its interval when whole cells are drawn again), ``worth`` (positives per cell).
+    on the others, each with its interval when whole trainings are drawn again).
     """
 
-    task: str | Sequence[str] = "conflict,conflict_size,mis_specified"
-    gate: str | Sequence[str] = "length"
-    seeds: int = 5
-    steps: int = 240
+    task: TaskNames = ("conflict",)
+    learner: LearnerNames = ("coop",)
+    gate: GateNames = ("length",)
+    seeds: Seeds = 2
+    steps: Annotated[int, Whole(8)] = 240
 
-    KEYS = ("measurement", "when")
-    TOLERANCES = {"area": 0.2}
-    SETTLED = ("after training, the input information", "after training, the training loss with the gate at its mean")
+    COMPARED: ClassVar[Mapping[str, Compared]] = {
+        "cells": Compared((*TRAINING, "when"), {"gap": 1e-3, "information": Quantity(scale="log")}),
+        # One test picture of 120.
+        "worth": Compared(TRAINING, {"over_mean": 100 / 120}),
+    }
 
     def check(self) -> None:
         super().check()
-        checks.integer("steps", self.steps, 8)
         if not set(self.task) & set(tasks.GRADED):
             raise checks.ParameterError(
                 f"task must include one of {', '.join(tasks.GRADED)} (nothing else gives a gate something to gain),"
                 f" but {', '.join(self.task)!r} was given."
             )
 
-    def trainings(self) -> list[Cell]:
-        """All cells, with the recipe as their label."""
+    def labelled(self) -> list[tuple[str, Cell]]:
+        """All trainings, with the name of their recipe."""
         looks = (0, self.steps // 8, self.steps)
         found = []
-        for recipe, changes in RECIPES.items():
-            made = self.recipe(warmup=0.0, cosine=False, looks=looks, **changes)
-            for cell in self.cells():
-                for strength in (0.5, 1.0) if cell.task in tasks.GRADED and recipe == "Adam" else (1.0,):
-                    found.append(
-                        self.cell(cell.learner, cell.gate, cell.task, recipe=made, strength=strength, label=recipe)
-                    )
+        for name, changes in RECIPES.items():
+            recipe = self.recipe(warmup=0.0, cosine=False, looks=looks, **changes)
+            for learner, gate in self.pairs():
+                for task in self.task:
+                    for strength in (0.5, 1.0) if task in tasks.GRADED and name == "Adam" else (1.0,):
+                        cell = self.cell(learner, gate, task, recipe=recipe, strength=strength)
+                        found.append((name, cell))
         return found
 
-    def run(self) -> Result:
-        bench = Bench(self, self.store())
-        looks = bench.run(self.trainings()).looks
-        cells = labelled(looks)
-        areas = self.areas(cells)
-        worth = cells[cells["when"] == "late"].groupby(["task", "strength", "learner", "gate", "label"], sort=False)
-        return Result(
-            {
-                "cells": cells,
-                "areas": areas,
-                "worth": worth[["over_mean", "adaptive"]].mean().reset_index(),
-            },
-            self._findings(cells),
-            provenance(resolve_device(self.device), list(range(self.seeds)), bench.store.seconds),
-        )
+    def cells(self) -> list[Cell]:
+        """Every learner, gate and task with every recipe."""
+        return [cell for _, cell in self.labelled()]
 
-    def summary(self, result: Result) -> pd.DataFrame:
-        return result.tables["areas"][[*self.KEYS, *self.TOLERANCES]]
-
-    @staticmethod
-    def transfer(areas: pd.DataFrame) -> pd.DataFrame:
-        """Balanced accuracy on what was held out, with intervals, in words."""
-        table = areas[["measurement", "when"]].copy()
-        for held in ("learner", "task"):
-            if f"held_{held}" not in areas:
-                continue
-            columns = areas[[f"held_{held}", f"held_{held}_low", f"held_{held}_high"]].to_numpy()
-            table[f"held-out {held}"] = [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in columns]
-        return table
-
-    @staticmethod
-    def areas(cells: pd.DataFrame) -> pd.DataFrame:
-        """ROC areas of every measurement and of all together, overall and on what was held out."""
-        rows = []
-        for when in WHEN:
-            part = cells[cells["when"] == when].reset_index(drop=True)
-            label = part["adaptive"].to_numpy()
-            values = {name: score(part).to_numpy(dtype=float) for name, (_, score) in SCORES.items()}
-            together = np.stack(list(values.values()), axis=1)
-            for name in (*values, "all together"):
-                row: dict[str, object] = {"measurement": name, "when": when}
-                for held in ("learner", "task"):
-                    group = part[held].to_numpy()
-                    score = joint(together, label, group) if name == "all together" else values[name]
-                    if part[held].nunique() > 1:
-                        said = score > 0.5 if name == "all together" else held_out(score, label, group)
-                        row |= _with_interval(part, f"held_{held}", _balanced_of(said, label))
-                row |= _with_interval(part, "area", _area_of(score, label))
-                rows.append(row)
-        return pd.DataFrame(rows)
-
-    @staticmethod
-    def _findings(cells: pd.DataFrame) -> Findings:
-        found = []
-
-        def tells(claim: str, when: str, score: Callable[[pd.DataFrame], pd.Series]) -> None:
-            part = cells[cells["when"] == when]
-            both = [own for _, own in part.groupby("seed") if own["adaptive"].nunique() > 1]
-            areas = [area(score(own), own["adaptive"]) for own in both]
-            found.append(judge(claim, areas, ">", TELLS, name="area under the ROC curve"))
-
-        for when, words in (("before", "before the first step"), ("early", "after an eighth of the steps")):
-            for about, score in SCORES.values():
-                tells(f"{words}, the {about} tells which gates will adapt", when, score)
-        for name in ("gap", "information", "loss_mean"):
-            about, score = SCORES[name]
-            tells(f"after training, the {about} tells which gates adapt", "late", score)
-        return Findings(found)
+    def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
+        cells = outcomes(assembled(found, self.labelled()).looks)
+        worth = cells[cells["when"] == "late"][[*TRAINING, "seed", "over_mean", "over_shuffled", "adaptive"]]
+        tables = {"cells": cells, "areas": areas(cells), "worth": worth.reset_index(drop=True)}
+        return tables, Findings.of(claims(cells))
 
 
-def labelled(looks: pd.DataFrame) -> pd.DataFrame:
+def truth(worth: pd.DataFrame) -> pd.DataFrame:
+    """Points over the gate's mean, and the share of seeds with an adaptive gate, for each training."""
+    keys = ["task", "strength", "learner", "gate", "label"]
+    return worth.groupby(keys, sort=False)[["over_mean", "adaptive"]].mean().reset_index()
+
+
+def transfer(areas: pd.DataFrame) -> pd.DataFrame:
+    """Balanced accuracy on what was held out, with intervals, in words."""
+    table = areas[["measurement", "when"]].copy()
+    for held in ("learner", "task"):
+        if f"held_{held}" not in areas:
+            continue
+        columns = areas[[f"held_{held}", f"held_{held}_low", f"held_{held}_high"]].to_numpy()
+        table[f"held-out {held}"] = [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in columns]
+    return table
+
+
+def areas(cells: pd.DataFrame) -> pd.DataFrame:
+    """ROC areas of every measurement and of all together, overall and on what was held out."""
+    rows = []
+    for when in WHEN:
+        part = cells[cells["when"] == when].reset_index(drop=True)
+        label = part["adaptive"].to_numpy()
+        values = {name: score(part).to_numpy(dtype=float) for name, (_, score) in SCORES.items()}
+        together = np.stack(list(values.values()), axis=1)
+        for name in (*values, "all together"):
+            row: dict[str, object] = {"measurement": name, "when": when}
+            for held in ("learner", "task"):
+                group = part[held].to_numpy()
+                score = joint(together, label, group) if name == "all together" else values[name]
+                if part[held].nunique() > 1:
+                    said = score > 0.5 if name == "all together" else held_out(score, label, group)
+                    row |= _with_interval(part, f"held_{held}", _balanced_of(said, label))
+            row |= _with_interval(part, "area", _area_of(score, label))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def claims(cells: pd.DataFrame) -> list[Claim]:
+    """Which measurements tell, before, early and late: areas under the ROC curve of seeds with both outcomes."""
+
+    def tells(when: str, what: str, text: str) -> Claim:
+        score: Callable[[pd.DataFrame], pd.Series] = SCORES[what][1]
+        part = cells[cells["when"] == when]
+        both = [own for _, own in part.groupby("seed") if own["adaptive"].nunique() > 1]
+        found = [area(score(own), own["adaptive"]) for own in both]
+        criterion: dict[str, Any] = {"name": "area under the ROC curve"}
+        return Claim(f"predictors.{when}.{what}", text, found, ">", criteria.TELLS, f"predictors.{when}", **criterion)
+
+    found = [
+        tells(when, what, f"{words}, the {about} tells which gates will adapt")
+        for when, words in (("before", "before the first step"), ("early", "after an eighth of the steps"))
+        for what, (about, _) in SCORES.items()
+    ]
+    return found + [
+        tells("late", what, f"after training, the {SCORES[what][0]} tells which gates adapt")
+        for what in ("gap", "information", "loss_mean")
+    ]
+
+
+def outcomes(looks: pd.DataFrame) -> pd.DataFrame:
     """Closer looks with ``when``, the worth at the end, and whether that makes the gate adaptive."""
-    keys = ["learner", "gate", "task", "strength", "label", "seed"]
+    keys = [*TRAINING, "seed"]
     steps = sorted(looks["step"].unique())
     cells = looks.assign(when=looks["step"].map(dict(zip(steps, WHEN, strict=True))))
     end = looks[looks["step"] == steps[-1]].set_index(keys)
     worth = pd.DataFrame(
         {f"over_{name}": end["accuracy_gated"] - end[f"accuracy_{name}"] for name in ("mean", "shuffled")}
     )
-    worth["adaptive"] = (worth > ADAPTIVE).all(axis=1)
+    worth["adaptive"] = (worth > criteria.ADAPTIVE).all(axis=1)
     return cells.join(worth, on=keys)
 
 
@@ -180,8 +184,8 @@ def _with_interval(part: pd.DataFrame, name: str, statistic: Callable[[np.ndarra
 
 
 def resampled(part: pd.DataFrame, statistic: Callable[[np.ndarray], float], draws: int = 300) -> tuple[float, float]:
-    """95 % interval of a statistic of rows when whole cells (learner, gate, task, strength, recipe) are drawn again."""
-    places = list(part.groupby(["learner", "gate", "task", "strength", "label"]).indices.values())
+    """95 % interval of a statistic of rows when whole trainings (:data:`TRAINING`) are drawn again."""
+    places = list(part.groupby(list(TRAINING)).indices.values())
     generator = np.random.default_rng(0)
     found = [
         statistic(np.concatenate([places[i] for i in generator.integers(len(places), size=len(places))]))
