@@ -1,243 +1,142 @@
-"""What to do with a gate: one page, computed from the findings of the other pages."""
+"""What to do with a gate: sentences that follow from the findings of the other pages, each named by its id."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
-import numpy as np
 import pandas as pd
 
-from lib import checks
-from lib.prompts.tasks import GRADED
-from lib.results import provenance
-from lib.runtime import resolve_device
+from lib import results
+from lib.evidence import Evidence
+from lib.results import Cell
 from lib.verdicts import Finding, Findings, Outcome
-from paper.studies.base import Result, Study
-from paper.studies.escape import PUBLISHED
-from paper.studies.gate_value import ADAPTIVE
-from paper.studies.predictors import SCORES
-from paper.tools import pages
-from paper.tools.reference import study_of
+from paper.studies import base, escape, predictors
+from paper.studies.base import Page, Result, Study
+from paper.studies.parameters import Some
+from paper.tools import pages as book
+from paper.words.guide import RULES, Listing
 
 PAGES = ("gradient_imbalance", "gap_origin", "gate_degradation", "gate_value", "escape", "predictors")
 """Pages that the guide draws on."""
-SIGNS = {Outcome.HOLDS: 1, Outcome.INCONCLUSIVE: 0, Outcome.DOES_NOT_HOLD: -1}
-"""Outcomes as numbers, for the comparison with the reference."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Guide(Study):
-    """Rules computed from what the pages of a ``profile`` ("quick" or "full") have stored; what is missing is run.
+    """What the committed evidence of ``pages`` says to do. It measures nothing and has no rerun, so it says the same
+    until evidence changes; what a page without complete evidence would say is left out.
 
-    Tables: ``rules`` (question, measured here, what to do) and ``outcomes`` (page, claim, outcome: 1 holds, 0
-    inconclusive, -1 does not hold).
+    Tables: ``rules`` (question, sentence, and the finding or findings it follows from), ``sources`` (page, what became
+    of its claims; none where evidence is missing).
     """
 
-    profile: str = "quick"
+    pages: Annotated[tuple[str, ...], Some(PAGES, ordered=True)] = PAGES
 
-    KEYS = ("page", "claim")
-    TOLERANCES = {"outcome": 1}
+    SIZES: ClassVar[tuple[str, ...]] = ()
+    PARTS: ClassVar[tuple[str, ...]] = ("pages",)
 
-    def check(self) -> None:
-        known = sorted(path.stem for path in (pages.ROOT / "profiles").glob("*.yaml"))
-        checks.choice("profile", self.profile, known)
+    def studies(self) -> dict[str, Study]:
+        """The studies that the evidence is of, by page."""
+        known = book.evidence()
+        return {name: base.named(name)(**known[name].parameters) for name in self.pages if name in known}
 
-    def run(self) -> Result:
-        self.store()
-        book = pages.profile(pages.ROOT / "profiles" / f"{self.profile}.yaml")
-        where = {"device": self.device, "results": self.results}
-        studies = {name: study_of(name)(**{**book[name].parameters, **where}) for name in PAGES}
-        found = {name: study.run() for name, study in studies.items()}
-        outcomes = pd.DataFrame(
-            [
-                {"page": name, "claim": finding.claim, "outcome": SIGNS[finding.outcome]}
-                for name, result in found.items()
-                for finding in result.findings
-            ]
-        )
-        seconds = sum(result.provenance["seconds"] for result in found.values())
-        return Result(
-            {"outcomes": outcomes, "rules": rules(found)},
-            Findings(),
-            provenance(resolve_device(self.device), max(study.seeds for study in studies.values()), seconds),
-        )
+    def cells(self) -> list[Cell]:
+        """None of its own."""
+        return []
 
-    @staticmethod
-    def tally(result: Result) -> pd.DataFrame:
-        """How many claims were put to the test on each page."""
-        return result.tables["outcomes"].groupby("page", sort=False)["claim"].count().rename("claims").to_frame()
+    def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
+        """Rules from the tables of the other pages' cells; a page that lacks a cell says nothing."""
+        judged = {}
+        for name, study in self.studies().items():
+            if (own := study.cells()) and all(cell in found for cell in own):
+                judged[name] = study.judge({cell: found[cell] for cell in own})[1]
+        tables = {"rules": rules(judged, self.studies()), "sources": self.sources(judged)}
+        told = {name for names in tables["rules"]["findings"] for name in names.split()}
+        return tables, Findings(one for findings in judged.values() for one in findings if one.id in told)
 
+    def sources(self, judged: Mapping[str, Findings]) -> pd.DataFrame:
+        """How many claims were put to the test on each page, and what became of them."""
+        rows = []
+        for name in self.pages:
+            outcomes = [finding.outcome for finding in judged.get(name, ())]
+            counts = {str(outcome): outcomes.count(outcome) for outcome in Outcome}
+            rows.append({"page": name, "claims": len(outcomes)} | counts)
+        return pd.DataFrame(rows)
 
-def rules(found: dict[str, Result]) -> pd.DataFrame:
-    """The rules: columns question, measured, advice."""
-    rows = [_gap(found), _why(found), _gain(found), _telling(found), *_reviving(found), _steps(found), _where(found)]
-    return pd.DataFrame(rows, columns=["question", "measured", "advice"])
+    def from_evidence(self) -> tuple[Result, dict[str, int]]:
+        """What there is of the other pages' evidence."""
+        evidence = Evidence(base.EVIDENCE)
+        cells = list(dict.fromkeys(cell for study in self.studies().values() for cell in study.cells()))
+        states = {"current": 0, "stale": 0, "missing": 0}
+        for cell in cells:
+            states[evidence.state(cell)] += 1
+        stored = {cell: one.tables for cell in cells if (one := evidence.get(cell)) is not None}
+        return Result(*self.judge(stored)), states
 
-
-def _finding(result: Result, words: str) -> Finding:
-    """The finding whose claim contains these words."""
-    return next(finding for finding in result.findings if words in finding.claim)
-
-
-def _number(finding: Finding) -> str:
-    low, high = finding.interval
-    if np.isnan(finding.value):
-        return "not defined here"
-    return f"{finding.value:.2f} [{low:.2f}, {high:.2f}]"
+    def page(self) -> Page:
+        """The evidence alone."""
+        result, states = self.from_evidence()
+        return Page(self, Result({}), self, result, states)
 
 
-def _gap(found: dict[str, Result]) -> tuple[str, str, str]:
-    smallest = _finding(found["gradient_imbalance"], "every learner and gate has a gap")
-    early = _finding(found["predictors"], f"eighth of the steps, the {SCORES['gap'][0]}")
-    survey = found["gradient_imbalance"].tables["survey"]
-    means = survey.groupby(["learner", "gate"])["gap"].mean()
-    advice = {
-        Outcome.HOLDS: "A small gap early on speaks for the gate.",
-        Outcome.DOES_NOT_HOLD: "Do not judge a gate by it: it was there before the first step, in gates that went on"
-        " to adapt as in those that did not.",
-        Outcome.INCONCLUSIVE: "Do not judge a gate by it alone.",
-    }[early.outcome]
-    return (
-        "The gate's gradient is hundreds of times smaller than the prompts'. Is that the disease?",
-        f"{means.min():.1f} to {means.max():.1f} decades before training in {len(means)} pairs of learner and gate (the"
-        f" smallest, seed by seed: {_number(smallest)}). As a predictor early in training its area under the ROC curve"
-        f" is {_number(early)}.",
-        advice,
-    )
-
-
-def _why(found: dict[str, Result]) -> tuple[str, str, str]:
-    share = _finding(found["gradient_imbalance"], "short prompts and their poor alignment")
-    gate = _finding(found["gap_origin"], "scaling what the gate sees moves the whole gap")
-    turned = _finding(found["gap_origin"], "turning the prompts all the way")
-    first = (
-        "To close it, scale the gate's input or cool the gate."
-        if gate.outcome is not Outcome.DOES_NOT_HOLD
-        else "No single lever moves it as predicted."
-    )
-    second = (
-        "Turning the prompts towards their gradient helps as well."
-        if turned.outcome is Outcome.HOLDS
-        else "Turning the prompts towards their gradient does not help: the gradient turns away."
-    )
-    return (
-        "Where does the gap come from?",
-        f"{share.value:.0%} of it from short prompts at a poor angle to their gradient. Scaling what the gate sees"
-        f" moves it to within {gate.value:.2f} decades of the prediction; prompts turned towards their gradient take"
-        f" {turned.value:.2f} off.",
-        f"{first} {second}",
-    )
-
-
-def _gain(found: dict[str, Result]) -> tuple[str, str, str]:
-    value = found["gate_value"]
-    ordinary = _finding(value, "on ordinary tasks the trained gate is worth less than a point over its own mean")
-    control = _finding(value, "control: on the conflict task, trained for it")
-    verdicts = value.tables["verdicts"]
-    plain = verdicts[~verdicts["task"].isin(GRADED)]
-    adaptive = (plain["verdict"] == "adaptive").sum()
-    advice = (
-        "Hold the trained gate at its mean first. If nothing is lost, a constant does the same: drop the gate, unless"
-        " you know that the right prompt depends on the picture."
-        if ordinary.outcome is Outcome.HOLDS
-        else "Hold the trained gate at its mean: what is lost is what it is worth."
-    )
-    return (
-        "Is the gate worth anything on my task?",
-        f"On {plain['task'].nunique()} ordinary tasks holding it at its mean costs {ordinary.value:.2f}"
-        f" points, and {adaptive} of the gates are adaptive; on the task built for it {control.value:.0f} points.",
-        advice,
-    )
-
-
-def _telling(found: dict[str, Result]) -> tuple[str, str, str]:
-    areas = found["predictors"].tables["areas"]
-    early = areas[(areas["when"] == "early") & (areas["measurement"] != "all together")]
-    question = "Can I know before paying for the training?"
-    if early["area"].isna().all():
-        return (question, "All gates came out alike: there was nothing to tell apart.", "Give gates a reason and time.")
-    best = early.loc[early["area"].idxmax()]
-    before = areas[areas["when"] == "before"]["area"].max()
-    about = SCORES[best["measurement"]][0]
-    held = np.nanmin([best.get("held_learner", np.nan), best.get("held_task", np.nan)])
-    return (
-        question,
-        f"Before the first step the best measurement has an area of {before:.2f}. After an eighth of the steps the"
-        f" {about} has {best['area']:.2f} [{best['area_low']:.2f}, {best['area_high']:.2f}]; its threshold from other"
-        f" learners or tasks is right in {held:.0%} (balanced) at worst.",
-        f"Train an eighth of the way and look at the {about}; before the first step, no measurement here is a verdict."
-        if best["area_low"] > 0.5 >= areas[areas["when"] == "before"]["area_low"].max()
-        else "Compare with a gate held at its mean; the early measurements alone are no verdict.",
-    )
-
-
-def _reviving(found: dict[str, Result]) -> list[tuple[str, str, str]]:
-    looks = found["escape"].table
-    own = looks[(looks["step"] == looks["step"].max()) & ~looks["intervention"].str.startswith("map ")]
-    worth = own.groupby("intervention")["over_mean"].mean().sort_values(ascending=False)
-    by = {
-        finding.claim.partition(":")[0]: finding.outcome
-        for finding in found["escape"].findings
-        if finding.claim.endswith("the gate becomes adaptive")
+def listed(studies: Mapping[str, Study]) -> dict[str, dict[str, str]]:
+    """The findings of each listing: their ids with the name that is listed."""
+    # A measurement with a rule of its own is not listed too.
+    found = {
+        f"predictors.{when}": {
+            name: about
+            for what, (about, _) in predictors.SCORES.items()
+            if (name := predictors.telling(when, what)) not in RULES
+        }
+        for when in predictors.WHEN
     }
+    study = studies.get("escape")
+    chosen = study.chosen() if isinstance(study, escape.Escape) else {}
+    return found | {"escape.adaptive": {escape.adaptive(name): name for name in chosen}}
 
-    def listed(outcome: Outcome) -> str:
-        names = [name for name in worth.index if by.get(name) is outcome]
-        return "; ".join(f"{name} ({round(worth[name])})" for name in names) or "none"
 
-    last = int(looks["step"].max())
-    return [
-        (
-            "The gate is idle though there is something to gain. What helps?",
-            f"After {last} steps, points over the gate's mean: {listed(Outcome.HOLDS)}. Unclear over these seeds:"
-            f" {listed(Outcome.INCONCLUSIVE)}.",
-            "Take the first of the list. Whatever makes up for the size of the gate's gradient is a candidate, and too"
-            " much of it saturates the gate.",
-        ),
-        (
-            "And what does not?",
-            f"After {last} steps: {listed(Outcome.DOES_NOT_HOLD)}; with the published optimiser and rate"
-            f" {round(worth[PUBLISHED])}.",
-            "Do not count on these within so many steps where the gradient is what is missing.",
-        ),
+def rules(judged: Mapping[str, Findings], studies: Mapping[str, Study]) -> pd.DataFrame:
+    """The sentences: columns question, sentence, findings (ids). Inconclusive findings and missing ones have none."""
+    found = {finding.id: finding for findings in judged.values() for finding in findings}
+    names, rows = listed(studies), []
+    for about, rule in RULES.items():
+        steps = getattr(studies.get(about.partition(".")[0]), "steps", "")
+        for outcome, sentence in ((Outcome.HOLDS, rule.holds), (Outcome.DOES_NOT_HOLD, rule.fails)):
+            ids = names[about] if isinstance(rule, Listing) else {about: ""}
+            mine = {name: found[name] for name in ids if name in found and found[name].outcome is outcome}
+            if not mine:
+                continue
+            best = sorted(mine.values(), key=lambda finding: finding.value, reverse=True)
+            told = {"steps": steps, "criterion": best[0].criterion, **_numbers(best[0])}
+            if isinstance(rule, Listing):
+                shown = (f"{ids[one.id]} ({_Shown(one.value):.{rule.digits}f})" for one in best)
+                told["names"] = "; ".join(shown)
+            rows.append((rule.question, sentence.format(**told), " ".join(one.id for one in best)))
+    return pd.DataFrame(rows, columns=["question", "sentence", "findings"])
+
+
+def text(page: Page) -> str:
+    """The guide as Markdown: a paragraph for each question that something can be said about."""
+    paragraphs = [
+        f"**{question}** {' '.join(part['sentence'])}"
+        for question, part in page.tables["rules"].groupby("question", sort=False)
     ]
-
-
-def _steps(found: dict[str, Result]) -> tuple[str, str, str]:
-    law = found["escape"].tables["law"].iloc[0]
-    escapes = found["escape"].tables["escapes"]
-    behind = escapes[escapes["intervention"] == PUBLISHED]["behind"].mean()
-    if not np.isfinite(law["slope"]):
-        measured, advice = "Too few gates left to fit a law.", "Train longer than the published recipe before judging."
-    else:
-        needed = 10 ** (law["intercept"] + law["slope"] * behind)
-        measured = (
-            f"A decade of gap costs {law['slope']:.2f} [{law['low']:.2f}, {law['high']:.2f}] decades of steps: at"
-            f" {behind:.1f} decades a gate leaves after about {needed:,.0f} steps of SGD at the published rate."
+    sources = page.tables["sources"]
+    if len(lost := sources[sources["claims"] == 0]["page"]):
+        paragraphs.append(
+            f"Nothing is said here of {', '.join(name.replace('_', ' ') for name in lost)}: the evidence there is not complete."
         )
-        advice = f"A short recipe does not show that a gate is useless: give it {needed:,.0f} steps, or Adam."
-    return ("How many steps does a gate need?", measured, advice)
+    return "\n\n".join(paragraphs)
 
 
-def _where(found: dict[str, Result]) -> tuple[str, str, str]:
-    looks = found["escape"].table
-    end = looks[(looks["step"] == looks["step"].max()) & looks["intervention"].str.startswith("map ")]
-    means = end.groupby(["intervention", "strength"])["over_mean"].mean()
-    parts, least = [], None
-    for name, optimiser in (("map adam", "Adam"), ("map sgd", "SGD")):
-        reached = means[name][means[name] > ADAPTIVE]
-        parts.append(f"{optimiser}: {f'from strength {reached.index.min():g} on' if len(reached) else 'nowhere'}")
-        if len(reached) and optimiser == "Adam":
-            least = reached.index.min()
-    advice = (
-        f"Expect nothing where fewer than about {least / 2:.0%} of the pictures ask for another prompt."
-        if least
-        else "Nothing here says that gating pays."
-    )
-    return (
-        "When is gating effective?",
-        f"After {int(end['step'].max())} steps the gate is worth {ADAPTIVE:g} points and more with "
-        + "; ".join(parts)
-        + ". Strength s means that a fixed rule is wrong on s/2 of the pictures.",
-        advice,
-    )
+class _Shown(float):
+    """A number as the reader sees it: never "-0.0", and with a minus that is one."""
+
+    def __format__(self, spec: str) -> str:
+        shown = super().__format__(spec)
+        negative = shown.startswith("-") and any(digit in shown for digit in "123456789")
+        return f"−{shown[1:]}" if negative else shown.removeprefix("-")
+
+
+def _numbers(finding: Finding) -> dict[str, _Shown]:
+    low, high = finding.interval
+    return {"value": _Shown(finding.value), "low": _Shown(low), "high": _Shown(high)}

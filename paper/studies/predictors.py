@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -132,6 +132,11 @@ def areas(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def telling(when: str, what: str) -> str:
+    """The id of the claim that a measurement (of :data:`SCORES`) tells at that time (of :data:`WHEN`)."""
+    return f"predictors.{when}.{what}"
+
+
 def claims(cells: pd.DataFrame) -> list[Claim]:
     """Which measurements tell, before, early and late: areas under the ROC curve of seeds with both outcomes."""
 
@@ -140,8 +145,8 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
         part = cells[cells["when"] == when]
         both = [own for _, own in part.groupby("seed") if own["adaptive"].nunique() > 1]
         found = [area(score(own), own["adaptive"]) for own in both]
-        criterion: dict[str, Any] = {"name": "area under the ROC curve"}
-        return Claim(f"predictors.{when}.{what}", text, found, ">", criteria.TELLS, f"predictors.{when}", **criterion)
+        family, name = f"predictors.{when}", "area under the ROC curve"
+        return Claim(telling(when, what), text, found, ">", criteria.TELLS, family, name=name)
 
     found = [
         tells(when, what, f"{words}, the {about} tells which gates will adapt")

@@ -1,0 +1,178 @@
+"""What the guide says: a sentence for each outcome of a finding, named by its id; an inconclusive one says nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Under a ``question``: what is said where the finding holds, and where it does not (``fails``).
+
+    ``{value}``, ``{low}``, ``{high}`` stand for the measured numbers, ``{steps}`` for the steps of its page.
+    """
+
+    question: str
+    holds: str
+    fails: str
+
+
+@dataclass(frozen=True)
+class Listing(Rule):
+    """A rule for findings that are alike: ``{names}`` lists those with this outcome, each with its number in ``digits``
+    after the point; ``{criterion}`` is what they share.
+    """
+
+    digits: int = 0
+
+
+DISEASE = "The gate's gradient is far smaller than the prompts'. Is that the disease?"
+ORIGIN = "Where does the gap come from?"
+COLLAPSE = "My gate is nearly constant. Has training made it so?"
+WORTH = "Is the gate worth anything on my task?"
+BEFOREHAND = "Can I know before paying for the training?"
+IDLE = "The gate is idle though there is something to gain. What helps?"
+STEPS = "How many steps does a gate need?"
+
+#: The rule of each finding, by its id, in the order of the page.
+RULES: dict[str, Rule] = {
+    "gradient_imbalance.survey.total": Rule(
+        DISEASE,
+        "Every learner and gate has such a gap before the first step, {value:.1f} decades [{low:.1f}, {high:.1f}] at"
+        " the least.",
+        "Not every learner and gate has it: the smallest gap before the first step is {value:.1f} decades"
+        " [{low:.1f}, {high:.1f}].",
+    ),
+    "gradient_imbalance.null": Rule(
+        DISEASE,
+        "With random weights, where there is nothing to adapt to, it is {value:.1f} decades: it comes with the wiring"
+        " and is no sign of a bad gate.",
+        "With random weights it is only {value:.1f} decades: it comes with what the backbone has learned.",
+    ),
+    "predictors.before.gap": Rule(
+        DISEASE,
+        "*A small gap before training speaks for a gate*: as a test of which gates will adapt it has an area under the"
+        " ROC curve of {value:.2f} [{low:.2f}, {high:.2f}].",
+        "*Do not judge a gate by it*: as a test of which gates will adapt it has an area under the ROC curve of"
+        " {value:.2f} [{low:.2f}, {high:.2f}] before training.",
+    ),
+    "gradient_imbalance.meeting": Rule(
+        ORIGIN,
+        "{value:.0%} of it from short prompts at a poor angle to their gradient.",
+        "Only {value:.0%} of it from short prompts at a poor angle to their gradient.",
+    ),
+    "gap_origin.perpendicular": Rule(
+        ORIGIN,
+        "The gradient is perpendicular to the token that the tower sees (mean |cosine| {value:.3f}): a gate that scales"
+        " prompts works in a direction that the tower ignores.",
+        "The gradient is not perpendicular to the token that the tower sees (mean |cosine| {value:.3f}).",
+    ),
+    "gap_origin.gap.temperature": Rule(
+        ORIGIN,
+        "*Cool the gate to close it*: that moves the gap as predicted, to within {value:.2f} decades.",
+        "Cooling the gate is no reliable lever: the gap misses the prediction by {value:.2f} decades.",
+    ),
+    "gap_origin.gap.gain": Rule(
+        ORIGIN,
+        "*Scale what the gate sees to close it*: that moves the gap as predicted, to within {value:.2f} decades.",
+        "Scaling what the gate sees is no reliable lever: the gap misses the prediction by {value:.2f} decades.",
+    ),
+    "gap_origin.longer": Rule(
+        ORIGIN,
+        "Prompts ten times as long take {value:.2f} decades off it.",
+        "Prompts ten times as long do not close it ({value:.2f} decades).",
+    ),
+    "gap_origin.turned": Rule(
+        ORIGIN,
+        "Prompts turned towards their gradient take {value:.2f} decades off it.",
+        "Prompts turned towards their gradient do not close it ({value:.2f} decades): the gradient turns away.",
+    ),
+    "gate_degradation.constant.before": Rule(
+        COLLAPSE,
+        "It was nearly constant before the first step already (input information {value:.1g}): *compare with its start"
+        " before you speak of collapse.*",
+        "It was not constant before the first step (input information {value:.1g}).",
+    ),
+    "gate_degradation.taken": Rule(
+        COLLAPSE,
+        "Training on ordinary tasks takes half of a gate's input information and more away (after over before:"
+        " {value:.2f}).",
+        "Training on ordinary tasks does not take a gate's input information away (after over before: {value:.2f}).",
+    ),
+    "gate_degradation.saturated": Rule(
+        COLLAPSE,
+        "Saturation is a part of it: {value:.0%} of the values.",
+        "Saturation is not the reason: {value:.1%} of the values.",
+    ),
+    "gate_value.ordinary.over_mean": Rule(
+        WORTH,
+        "*Hold the trained gate at its mean first.* On ordinary tasks that costs {value:.2f} points"
+        " [{low:.2f}, {high:.2f}], so a constant does the same.",
+        "*Hold the trained gate at its mean*: on ordinary tasks that costs {value:.1f} points [{low:.1f}, {high:.1f}].",
+    ),
+    "gate_value.ordinary.over_fixed": Rule(
+        WORTH,
+        "On ordinary tasks the gated learner is {value:.1f} points [{low:.1f}, {high:.1f}] ahead of the same learner"
+        " without a gate, too little to pay for its parameters.",
+        "On ordinary tasks the gated learner is {value:.1f} points [{low:.1f}, {high:.1f}] ahead of the same learner"
+        " without a gate.",
+    ),
+    "gate_value.control.over_mean": Rule(
+        WORTH,
+        "Where the right prompt depends on the picture, and the gate is trained for it, it is worth {value:.0f} points"
+        " over its mean.",
+        "Even where the right prompt depends on the picture it is worth {value:.1f} points over its mean.",
+    ),
+    "escape.nothing": Rule(
+        WORTH,
+        "Where nothing depends on the picture, no gate is adaptive after {steps} steps.",
+        "Even where nothing depends on the picture gates become adaptive ({value:.1f} points after {steps} steps).",
+    ),
+    "predictors.before": Listing(
+        BEFOREHAND,
+        "Before the first step these tell ({criterion}): {names}.",
+        "Before the first step these do not tell: {names}.",
+        digits=2,
+    ),
+    "predictors.early": Listing(
+        BEFOREHAND,
+        "*Train an eighth of the way and look* at what tells then ({criterion}): {names}.",
+        "After an eighth of the steps these do not tell: {names}.",
+        digits=2,
+    ),
+    "escape.gain": Rule(
+        IDLE,
+        "There was something to gain: told the cue, the gate is worth {value:.0f} points.",
+        "There was little to gain: told the cue, the gate is worth {value:.1f} points.",
+    ),
+    "escape.adaptive": Listing(
+        IDLE,
+        "*Try what made it adaptive within {steps} steps* (points over its mean): {names}.",
+        "*Do not count on what did not* within {steps} steps: {names}.",
+    ),
+    "escape.published": Rule(
+        STEPS,
+        "With the published optimiser and rate a gate with something to gain is still useless after {steps} steps"
+        " ({value:.1f} points).",
+        "With the published optimiser and rate a gate with something to gain is worth {value:.1f} points after {steps}"
+        " steps.",
+    ),
+    "gate_value.conflict.published": Rule(
+        STEPS,
+        "The short published recipe leaves a gate useless where it could be worth a lot ({value:.1f} points): *a short"
+        " run does not show that a gate is useless.*",
+        "The short published recipe makes a gate worth {value:.1f} points where it can be worth something.",
+    ),
+    "escape.law.later": Rule(
+        STEPS,
+        "The further its gradient is behind, the later a gate leaves: a decade of gap costs {value:.2f}"
+        " [{low:.2f}, {high:.2f}] decades of steps.",
+        "How far its gradient is behind hardly matters: a decade of gap costs {value:.2f} [{low:.2f}, {high:.2f}]"
+        " decades of steps.",
+    ),
+    "escape.law.proportional": Rule(
+        STEPS,
+        "Ten times the gap cost ten times the steps, or nearly.",
+        "Ten times the gap cost less than ten times the steps: {value:.2f} decades per decade.",
+    ),
+}
