@@ -121,10 +121,8 @@ def text(page: Page) -> str:
         for question, part in page.tables["rules"].groupby("question", sort=False)
     ]
     sources = page.tables["sources"]
-    if len(lost := sources[sources["claims"] == 0]["page"]):
-        paragraphs.append(
-            f"Nothing is said here of {', '.join(name.replace('_', ' ') for name in lost)}: the evidence there is not complete."
-        )
+    if lost := [name.replace("_", " ") for name in sources[sources["claims"] == 0]["page"]]:
+        paragraphs.append(f"Nothing is said here of {', '.join(lost)}: the evidence there is not complete.")
     return "\n\n".join(paragraphs)
 
 
