@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib.checks import ParameterError
-from paper.figures import gates as figures
+from paper.evidence import File
 from paper.prediction import area, joint
-from paper.studies import escape, gap_origin, guide, predictors
+from lib.results import Cell
+from lib.verdicts import Claim, Findings, Outcome
+from paper.criteria.prompts import ADAPTIVE, TELLS
+from paper.figures import gates as figures
+from paper.studies import base, escape, gap_origin, guide, predictors
+from paper.studies.base import Page, Result
 from paper.studies.gate_degradation import GateDegradation
-from paper.studies.gate_value import ADAPTIVE, GateValue
+from paper.studies.gate_value import GateValue
 from paper.studies.gradient_imbalance import GradientImbalance
+from paper.tools import pages
+from paper.words.guide import RULES, Listing
 
 TINY = dict(seeds=2, shots=1, test_size=12, device="cpu")
 
@@ -23,21 +32,82 @@ def store(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def found(store) -> dict:
+def studies(store) -> dict:
     """Every study that the guide draws on, as small as it gets."""
     few = dict(few_shots=(1, 2), few_tasks="texture", control_steps=2, control_batch=2)
     gates = dict(TINY, task="texture", steps=3, results=store)
-    studies = {
+    loose = dict(steps=4, looks=(1, 4), strengths=(0, 1), rates=(1, 100), interventions="all")
+    return {
         "gradient_imbalance": GradientImbalance(**gates, learner="coop", gate="length"),
         "gap_origin": gap_origin.GapOrigin(**gates, learner="coop", gate="length", pictures=4),
         "gate_degradation": GateDegradation(**gates, learner="coop,pool", gate="length,soft,top_k"),
         "gate_value": GateValue(**gates, learner="coop", gate="length", **few),
-        "escape": escape.Escape(**TINY, steps=4, looks=(1, 4), strengths=(0, 1), rates=(1, 100), results=store),
+        "escape": escape.Escape(**TINY, **loose, results=store),
         "predictors": predictors.Predictors(
             **TINY, steps=8, learner="coop,vpt", task="conflict,texture", results=store
         ),
     }
+
+
+@pytest.fixture(scope="module")
+def found(studies) -> dict:
     return {name: study.run() for name, study in studies.items()}
+
+
+def test_a_cell_says_all_that_its_numbers_need(studies):
+    """The configuration may travel as JSON, and a rerun with fewer seeds gives the same rows of those it has."""
+    for name in ("gap_origin", "escape", "predictors"):
+        study = studies[name]
+        (cell, *_), (fewer, *_) = study.cells(), study.changed(seeds=1).cells()
+        whole, part = (_computed(one, json.loads(one.text)) for one in (cell, fewer))
+        stored = study.store().fetch([cell], "cpu")[cell]
+        assert set(whole) == set(part) == set(stored)
+        for table, rows in whole.items():
+            pd.testing.assert_frame_equal(rows, stored[table], check_dtype=False, rtol=1e-5)
+            same = rows[rows["seed"] == 0].reset_index(drop=True)
+            pd.testing.assert_frame_equal(part[table], same, check_dtype=False, rtol=1e-3, atol=1e-5)
+
+
+def _computed(cell: Cell, config: dict) -> dict:
+    site = {**cell.site, "device": "cpu"}
+    return cell.compute(config, site) if cell.batch is None else cell.compute([config], site)[0]
+
+
+@pytest.fixture(scope="module")
+def small(studies) -> dict:
+    """One seed and one outcome."""
+    return {
+        "gap_origin": studies["gap_origin"].changed(seeds=1),
+        "escape": studies["escape"].changed(seeds=1, rates=1, strengths=1, interventions="Adam"),
+        "predictors": studies["predictors"].changed(seeds=1, learner="coop", task="conflict"),
+    }
+
+
+def test_the_smallest_rerun_is_judged_without_a_crash(small):
+    """Claims that need more are inconclusive, what was not measured is not claimed."""
+    done = {name: study.run() for name, study in small.items()}
+    for result in done.values():
+        assert {finding.outcome for finding in result.findings} == {Outcome.INCONCLUSIVE}
+    ids = {finding.id for finding in done["escape"].findings}
+    assert ids == {"escape.published", "escape.adaptive.adam", "escape.law.later", "escape.law.proportional"}
+
+
+def test_evidence_and_rerun_are_judged_and_compared_alike(studies, found, small):
+    """The same rows give the same findings, and a rerun of some of them agrees with the whole."""
+    for name, study in small.items():
+        assert study._covered(studies[name])
+        agreed = Page(study, study.run(), studies[name], found[name], {"stale": 0}).agreement
+        assert agreed.compared >= 8 and agreed, str(agreed)
+        assert str(studies[name].run().findings) == str(found[name].findings)
+
+
+def test_a_dead_gate_is_noticed(studies, found):
+    """A rerun whose gates are worth nothing, where in the evidence they are worth thirty points."""
+    study, rng = studies["escape"], np.random.default_rng(0)
+    looks = found["escape"].tables["looks"]
+    worth = looks.assign(over_mean=30 + 4 * rng.normal(size=len(looks)))
+    sides = [Result({**found["escape"].tables, "looks": table}) for table in (worth.assign(over_mean=0.0), worth)]
+    assert not Page(study, sides[0], study, sides[1], {"stale": 0}).agreement
 
 
 # ------------------------------------------------------------------------------------- where the gap comes from
@@ -120,7 +190,7 @@ def test_the_boundary_of_a_map_is_where_outcomes_change():
 def test_escape_looks_at_every_intervention_and_the_map(found):
     result = found["escape"]
     looks = result.table
-    assert {"as published", "gate rate x 100", *(row[0] for row in escape.INTERVENTIONS)} <= set(looks["intervention"])
+    assert {"as published", "gate rate x 100", *escape.INTERVENTIONS} <= set(looks["intervention"])
     assert set(looks[looks["intervention"] == "map adam"]["strength"]) == {0, 1} and set(looks["step"]) == {1, 4}
     escapes = result.tables["escapes"].set_index(["intervention", "strength", "seed"])["behind"]
     # The same gate at a hundred times the rate is two decades less behind.
@@ -137,6 +207,7 @@ def test_escape_looks_at_every_intervention_and_the_map(found):
         ({"learner": "coop,maple"}, "^learner must be one learner"),
         ({"rates": (0,)}, "^rates must be"),
         ({"strengths": (2,)}, "^strengths must be"),
+        ({"interventions": "prayer"}, "^interventions must be one or more different names out of all rates x 10"),
     ],
 )
 def test_what_escape_refuses(change, words):
@@ -178,7 +249,7 @@ def test_a_gate_is_adaptive_if_it_beats_both_its_mean_and_its_shuffle():
         for seed, (mean, shuffled) in enumerate([(50, 50), (59, 50), (50, 59)])
         for step in (0, 1, 8)
     ]
-    cells = predictors.labelled(pd.DataFrame(rows))
+    cells = predictors.outcomes(pd.DataFrame(rows))
     assert cells.groupby("seed")["adaptive"].first().tolist() == [True, False, False]
     assert cells["when"].value_counts().to_dict() == dict.fromkeys(predictors.WHEN, 3)
     assert min(60 - 59, 60 - 50) < ADAPTIVE
@@ -208,44 +279,94 @@ def test_predictors_train_every_recipe_and_need_a_task_with_something_to_gain(fo
 
 
 # --------------------------------------------------------------------------------------------------- the guide
-def test_rules_follow_the_outcomes(found):
-    rules = guide.rules(found).set_index("question")
-    assert len(rules) == 8 and rules["advice"].str.len().min() > 20
-    assert not rules["measured"].str.contains("nan").any()
-    changed = dict(found)
-    findings = type(found["gate_value"].findings)(
-        type(f)(f.claim, f.criterion, 30.0, (25.0, 35.0), guide.Outcome.DOES_NOT_HOLD, f.unit)
-        if "over its own mean" in f.claim
-        else f
-        for f in found["gate_value"].findings
+@pytest.fixture
+def book(studies, tmp_path, monkeypatch) -> dict:
+    """A profile with the tiny studies, and a folder for their evidence."""
+    profile = {
+        name: pages.Page(name, name, parameters={**study.parameters(), "results": "auto"})
+        for name, study in studies.items()
+    }
+    monkeypatch.setattr(pages, "evidence", lambda: profile)
+    monkeypatch.setattr(base, "EVIDENCE", tmp_path)
+    return studies
+
+
+def _keep(study, folder) -> None:
+    cells = study.store().fetch(study.cells(), "cpu")
+    origin = {"seconds": 1.0, "date": "2026-01-01"}
+    File(folder / f"{study.notebook()}.csv").put((cell, tables, origin) for cell, tables in cells.items())
+
+
+def _judged(outcomes: dict[str, Outcome]) -> dict[str, Findings]:
+    """Findings of these claims with these outcomes, by page."""
+    numbers = {Outcome.HOLDS: [1.0, 1.1], Outcome.DOES_NOT_HOLD: [-1.1, -1.0], Outcome.INCONCLUSIVE: [-1.0, 1.0]}
+    judged: dict[str, Findings] = {}
+    for name, outcome in outcomes.items():
+        (finding,) = Findings.of([Claim(name, "it is so", numbers[outcome], ">", 0, "test")])
+        assert finding.outcome is outcome
+        judged.setdefault(name.partition(".")[0], Findings()).append(finding)
+    return judged
+
+
+def test_a_sentence_follows_its_finding_and_disappears_with_it(studies):
+    single = [name for name, rule in RULES.items() if not isinstance(rule, Listing)]
+    listed = {name: about for about, names in guide.listed(studies).items() if about in RULES for name in names}
+    said = {}
+    for outcome in Outcome:
+        table = guide.rules(_judged(dict.fromkeys([*single, *listed], outcome)), studies)
+        said[outcome] = dict(zip(table["findings"], table["sentence"], strict=True))
+    assert not said[Outcome.INCONCLUSIVE]
+    for outcome in (Outcome.HOLDS, Outcome.DOES_NOT_HOLD):
+        ids = [name for names in said[outcome] for name in names.split()]
+        assert sorted(ids) == sorted([*single, *listed]), "one rule for every finding, and no more"
+        assert not any("nan" in text or "{" in text for text in said[outcome].values())
+    for name in single:
+        assert said[Outcome.HOLDS][name] != said[Outcome.DOES_NOT_HOLD][name]
+    one = guide.rules(_judged({**dict.fromkeys(single, Outcome.HOLDS), single[0]: Outcome.INCONCLUSIVE}), studies)
+    assert set(one["findings"]) == set(single[1:])
+
+
+def test_a_rule_is_about_a_finding_that_its_page_has(found, studies):
+    ids = {finding.id for result in found.values() for finding in result.findings}
+    known = {name for about, names in guide.listed(studies).items() if about in RULES for name in names}
+    assert {name for name, rule in RULES.items() if not isinstance(rule, Listing)} <= ids
+    told = {escape.adaptive(name) for name in (escape.PUBLISHED, escape.TOLD)}
+    assert known - told <= ids, "the listings too, but for the two gates that have claims of their own"
+
+
+def test_what_is_listed_is_sorted_by_its_outcome(studies):
+    judged = _judged(
+        {
+            escape.adaptive("Adam"): Outcome.HOLDS,
+            escape.adaptive("hot gate"): Outcome.DOES_NOT_HOLD,
+            escape.adaptive("cold gate"): Outcome.INCONCLUSIVE,
+        }
     )
-    changed["gate_value"] = type(found["gate_value"])(found["gate_value"].tables, findings)
-    again = guide.rules(changed).set_index("question")
-    question = "Is the gate worth anything on my task?"
-    assert "30.00 points" in again.loc[question, "measured"]
-    assert again.loc[question, "advice"] != rules.loc[question, "advice"]
-    assert (again.drop(question) == rules.drop(question)).all(axis=None)
+    works, fails = guide.rules(judged, studies)["sentence"]
+    assert works.endswith(": Adam (1).") and "within 4 steps" in works
+    assert fails.endswith(": hot gate (−1).")
 
 
-def test_the_guide_gathers_every_claim(found, monkeypatch, store):
-    monkeypatch.setattr(guide, "study_of", lambda name: lambda **given: _Done(found[name]))
-    result = guide.Guide(results=store).run()
-    outcomes = result.table
-    assert len(outcomes) == sum(len(part.findings) for part in found.values())
-    assert not outcomes.duplicated(["page", "claim"]).any() and set(outcomes["outcome"]) <= {-1, 0, 1}
-    assert guide.Guide.tally(result)["claims"].sum() == len(outcomes)
-    with pytest.raises(ParameterError, match="^profile must be one of full, quick"):
-        guide.Guide(profile="huge")
+def test_the_guide_reads_the_evidence_and_says_what_is_missing(book, tmp_path):
+    page = guide.Guide().page()
+    assert page.tables["rules"].empty and not page.findings
+    assert "Nothing is said here of gradient imbalance, gap origin" in guide.text(page)
+    for name in ("escape", "gap_origin"):
+        _keep(book[name], tmp_path)
+    page = guide.Guide().page()
+    claims = page.tables["sources"].set_index("page")["claims"]
+    assert set(claims[claims > 0].index) == {"escape", "gap_origin"} and page.states["stale"] == 0
+    assert {finding.id.partition(".")[0] for finding in page.findings} <= {"escape", "gap_origin"}
+    assert "gap_origin.perpendicular" in set(page.tables["rules"]["findings"])
+    told = guide.text(page)
+    assert "escape" not in told.rpartition("Nothing is said")[2] and "predictors" in told
+    assert guide.text(guide.Guide().page()) == told
+    assert "Nothing is said" not in guide.text(guide.Guide(pages="gap_origin").page())
 
 
-class _Done:
-    """A study that has run."""
-
-    def __init__(self, result) -> None:
-        self.result, self.seeds = result, 2
-
-    def run(self):
-        return self.result
+def test_what_the_guide_refuses():
+    with pytest.raises(ParameterError, match="^pages must be one or more different names out of gradient_imbalance"):
+        guide.Guide(pages="world")
 
 
 # ------------------------------------------------------------------------------------------------- the figures
@@ -261,7 +382,7 @@ def test_figures_draw_what_the_tables_hold(found):
         "bars": figures.intervention_bars(loose.table, ADAPTIVE),
         "law": figures.escape_law(loose.tables["escapes"], loose.tables["law"]),
         "map": figures.escape_map(loose.table, loose.tables["boundary"], ADAPTIVE),
-        "areas": figures.roc_areas(found["predictors"].tables["areas"], {}, predictors.TELLS),
+        "areas": figures.roc_areas(found["predictors"].tables["areas"], {}, TELLS),
     }
     law = pd.DataFrame([dict(slope=0.8, intercept=1.0, scatter=0.2)])
     told = figures.forecast(law, gap=2.0, rate=10.0, steps=63).get_supxlabel().replace("\n", " ")

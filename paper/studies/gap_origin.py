@@ -96,7 +96,8 @@ class GapOrigin(GateStudy):
             "pictures": self.pictures,
             "prompt_std": self.prompt_std,
             "seeds": list(range(self.seeds)),
-            "interventions": INTERVENTIONS,
+            # A list, because rows stand in its order and a mapping has none as JSON.
+            "interventions": [[name, list(values)] for name, values in INTERVENTIONS.items()],
             **self.weights(pretrained),
         }
         return Cell("gap_origin", config, intervene, uses=self.uses(gate), site=self.site(pretrained))
@@ -131,7 +132,7 @@ def intervene(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tab
         gate=config["gate"],
         tokens=config["tokens"],
     )
-    done = [(name, value) for name, values in config["interventions"].items() for value in values]
+    done = [(name, value) for name, values in config["interventions"] for value in values]
     shots = -(-config["pictures"] // len(chosen.names))
     settings = [_setting(config["prompt_std"], name, value) for name, value in done]
     runs = [training.Replica(chosen, seed, setting, shots) for setting in settings for seed in seeds]

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import pandas as pd
 
 from lib import results
-from lib.evidence import Evidence
+from paper.evidence import Evidence
 from lib.results import Cell
 from lib.verdicts import Finding, Findings, Outcome
 from paper.studies import base, escape, predictors
@@ -16,6 +16,7 @@ from paper.studies.base import Page, Result, Study
 from paper.studies.parameters import Some
 from paper.tools import pages as book
 from paper.words.guide import RULES, Listing
+from paper.words.numbers import Shown
 
 PAGES = ("gradient_imbalance", "gap_origin", "gate_degradation", "gate_value", "escape", "predictors")
 """Pages that the guide draws on."""
@@ -108,7 +109,7 @@ def rules(judged: Mapping[str, Findings], studies: Mapping[str, Study]) -> pd.Da
             best = sorted(mine.values(), key=lambda finding: finding.value, reverse=True)
             told = {"steps": steps, "criterion": best[0].criterion, **_numbers(best[0])}
             if isinstance(rule, Listing):
-                shown = (f"{ids[one.id]} ({_Shown(one.value):.{rule.digits}f})" for one in best)
+                shown = (f"{ids[one.id]} ({Shown(one.value):.{rule.digits}f})" for one in best)
                 told["names"] = "; ".join(shown)
             rows.append((rule.question, sentence.format(**told), " ".join(one.id for one in best)))
     return pd.DataFrame(rows, columns=["question", "sentence", "findings"])
@@ -126,15 +127,6 @@ def text(page: Page) -> str:
     return "\n\n".join(paragraphs)
 
 
-class _Shown(float):
-    """A number as the reader sees it: never "-0.0", and with a minus that is one."""
-
-    def __format__(self, spec: str) -> str:
-        shown = super().__format__(spec)
-        negative = shown.startswith("-") and any(digit in shown for digit in "123456789")
-        return f"−{shown[1:]}" if negative else shown.removeprefix("-")
-
-
-def _numbers(finding: Finding) -> dict[str, _Shown]:
+def _numbers(finding: Finding) -> dict[str, Shown]:
     low, high = finding.interval
-    return {"value": _Shown(finding.value), "low": _Shown(low), "high": _Shown(high)}
+    return {"value": Shown(finding.value), "low": Shown(low), "high": Shown(high)}

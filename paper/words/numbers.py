@@ -9,3 +9,12 @@ def share(value: float) -> str:
 def interval(low: float, high: float) -> str:
     """An interval of shares; empty where there is none, as with a single seed."""
     return "" if low != low else f"[{share(low)}, {share(high)}]"
+
+
+class Shown(float):
+    """A number as the reader sees it: never "-0.0", and with a minus that is one."""
+
+    def __format__(self, spec: str) -> str:
+        shown = super().__format__(spec)
+        negative = shown.startswith("-") and any(digit in shown for digit in "123456789")
+        return f"−{shown[1:]}" if negative else shown.removeprefix("-")
