@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from lib.checks import ParameterError
-from paper.evidence import File
-from paper.prediction import area, joint
 from lib.results import Cell
 from lib.verdicts import Claim, Findings, Outcome
 from paper.criteria.prompts import ADAPTIVE, TELLS
+from paper.evidence import File
 from paper.figures import gates as figures
+from paper.prediction import area, joint
 from paper.studies import base, escape, gap_origin, guide, predictors
 from paper.studies.base import Page, Result
 from paper.studies.gate_degradation import GateDegradation

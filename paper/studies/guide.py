@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 import pandas as pd
 
 from lib import results
-from paper.evidence import Evidence
 from lib.results import Cell
 from lib.verdicts import Finding, Findings, Outcome
+from paper.evidence import Evidence
 from paper.studies import base, escape, predictors
 from paper.studies.base import Page, Result, Study
 from paper.studies.parameters import Some

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from lib import checks, results
-from paper.agreement import Quantity
-from paper.prediction import area, balanced, held_out, joint
 from lib.prompts import tasks
 from lib.results import Cell
 from lib.verdicts import Claim, Findings
+from paper.agreement import Quantity
 from paper.criteria import prompts as criteria
+from paper.prediction import area, balanced, held_out, joint
 from paper.studies.base import Compared
 from paper.studies.gating import GateNames, GateStudy, LearnerNames, Seeds, TaskNames, assembled
 from paper.studies.parameters import Whole
