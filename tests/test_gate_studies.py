@@ -16,9 +16,9 @@ from lib.prompts import data, gates, learners, tasks
 from lib.prompts.diagnosis import FACTORS
 from lib.runtime import stream
 from paper.figures import prompts as figures
+from paper.studies import gating, gradient_imbalance
 from paper.studies.gate_degradation import GateDegradation
-from paper.studies.gate_value import GateValue
-from paper.studies.gating import Bench
+from paper.studies.gate_value import GateValue, verdict, verdicts
 from paper.studies.gradient_imbalance import GradientImbalance, gap_before_training
 from paper.studies.learners import Learners
 from paper.studies.world import World
@@ -30,7 +30,8 @@ def test_pages_share_their_trainings(tmp_path, monkeypatch):
     results = str(tmp_path / "store")
     result = GradientImbalance(**TINY, results=results).run()
     assert set(result.tables["gaps"]["seed"]) == {0, 1} and set(result.tables["gaps"]["step"]) == {0, 1, 2}
-    monkeypatch.setattr(Bench, "backbone", property(lambda self: pytest.fail("a stored training ran again")))
+    for module in (gating, gradient_imbalance):
+        monkeypatch.setattr(module, "loaded", lambda *_: pytest.fail("a stored training ran again"))
     gates = GateDegradation(**TINY, results=results).run()
     again = GradientImbalance(**TINY, results=results).run()
     pd.testing.assert_frame_equal(result.tables["gaps"], again.tables["gaps"])
@@ -77,9 +78,24 @@ def test_gate_value_tells_an_adaptive_gate_from_an_idle_one():
                     accuracy=60.0,
                 )
             )
-    verdicts = GateValue.verdicts(pd.DataFrame(rows)).set_index("task")
-    assert all(verdicts.loc[task, "verdict"] == task for task in cells)
-    assert verdicts.loc["adaptive", "over_fixed"] == pytest.approx(35)
+    found = verdicts(pd.DataFrame(rows)).set_index("task")
+    assert all(found.loc[task, "verdict"] == task for task in cells)
+    assert found.loc["adaptive", "over_fixed"] == pytest.approx(35)
+
+
+@pytest.mark.parametrize(
+    ("over_mean", "over_shuffled", "name"),
+    [
+        ([9, 10, 11], [9, 10, 11], "adaptive"),
+        ([1.4, 1.5, 1.6], [9, 10, 11], "not adaptive"),
+        ([9, 10, 11], [0, 0.1, 0.2], "not adaptive"),
+        ([1, 2, 9], [9, 10, 11], "inconclusive"),
+        ([9], [9], "inconclusive"),
+    ],
+)
+def test_a_verdict_says_what_a_finding_on_the_same_seeds_would_say(over_mean, over_shuffled, name):
+    part = pd.DataFrame({"over_mean": over_mean, "over_shuffled": over_shuffled})
+    assert verdict(part).name == name
 
 
 def test_gate_value_runs_control_and_published_recipe(tmp_path):
@@ -92,18 +108,54 @@ def test_gate_value_runs_control_and_published_recipe(tmp_path):
 
 def test_every_learner_is_trained_and_counted(tmp_path):
     tiny = {name: value for name, value in TINY.items() if name not in ("gate", "learner")}
-    study = Learners(**tiny, results=str(tmp_path))
-    result = study.run()
+    result = Learners(**tiny, results=str(tmp_path)).run()
     assert set(result.table["learner"]) == set(learners.LEARNERS) and len(result.table) == 2 * len(learners.LEARNERS)
-    counts = result.tables["designs"].set_index("learner")["parameters"]
-    assert counts["zero_shot"] == 0 and counts["coop"] == 4 * 128 == study.table("coop")["parameters"].sum()
+    counts, tensors = result.tables["designs"].set_index("learner")["parameters"], result.tables["tensors"]
+    own = tensors[tensors["learner"] == "coop"]["parameters"]
+    assert counts["zero_shot"] == 0 and counts["coop"] == 4 * 128 == own.sum()
     # The hand-written sentence does not depend on the few pictures.
     assert result.table[result.table["learner"] == "zero_shot"]["accuracy"].nunique() == 1
     assert len(result.findings) == 3
     assert len(figures.learner_points(result.table).axes) == 1
 
 
-def test_a_gate_of_ones_own_goes_where_the_others_go_and_is_never_stored(tmp_path, monkeypatch):
+def test_a_training_is_decided_by_its_configuration(tmp_path):
+    """Read back from JSON, and with fewer seeds in another batch, it gives the same rows."""
+    study = GateValue(**TINY, few_shots=(1, 2), control_steps=2)
+    cell = study.cell("coop", "length", "conflict", recipe=study.recipe(looks=(0, 3), watch=True))
+    site = {**cell.site, "device": "cpu"}
+    whole, again = (gating.train([config], site)[0] for config in (cell.config, json.loads(cell.text)))
+    assert set(whole) == {"trajectory", "accuracy", "looks", "watched"}
+    alone = gating.train([cell.config | {"seeds": [1]}, cell.config | {"seeds": [0], "strength": 0.5}], site)[0]
+    for name, table in whole.items():
+        pd.testing.assert_frame_equal(again[name], table)
+        mine = table[table["seed"] == 1].reset_index(drop=True)
+        pd.testing.assert_frame_equal(alone[name], mine, rtol=1e-3, atol=1e-4)
+
+
+def test_cells_of_one_learner_gate_and_recipe_share_a_batch_whatever_their_task_and_setting():
+    study = GateValue(**{**TINY, "task": "texture,conflict"})
+    batch = study.cell("coop", "length", "texture").batch
+    same = [
+        study.cell("coop", "length", "conflict", strength=0.5),
+        study.cell("coop", "length", "texture", setting=study.setting(bias=2.0)),
+        study.cell("coop", "length", "texture", shots=2),
+    ]
+    others = [
+        study.cell("coop", "depth", "texture"),
+        study.cell("vpt", "length", "texture"),
+        study.cell("coop", "length", "texture", recipe=study.recipe(optimiser="adam")),
+        study.changed(tokens=2).cell("coop", "length", "texture"),
+    ]
+    assert all(cell.batch == batch for cell in same) and all(cell.batch != batch for cell in others)
+    assert len({study.cell("coop", "length", "texture"), *same, *others}) == 8
+    # The strength of a conflict is nothing to other tasks, and a gate's rate nothing to learners without one.
+    changed = study.changed(strength=0.5, gate_rate=10.0)
+    assert changed.cell("coop", "none", "texture") == study.cell("coop", "none", "texture")
+    assert changed.cell("coop", "none", "conflict") != study.cell("coop", "none", "conflict")
+
+
+def test_a_gate_of_ones_own_goes_where_the_others_go_and_is_known_by_its_source(tmp_path, monkeypatch):
     class Whole(gates.Gate):
         units = 1
 
@@ -116,9 +168,34 @@ def test_a_gate_of_ones_own_goes_where_the_others_go_and_is_never_stored(tmp_pat
     study = GateDegradation(**{**TINY, "gate": "length,whole"}, results=str(tmp_path))
     table = study.run().table
     assert set(table["gate"]) == {"length", "whole"}
-    assert len(list(tmp_path.glob("gating/*.csv.gz"))) == 1, "its source is not part of a key"
     gaps = GradientImbalance(**{**TINY, "gate": "whole"}, results=str(tmp_path)).run().table
     np.testing.assert_allclose(gaps[list(FACTORS)].sum(axis=1), gaps["gap"], atol=1e-4)
+    _, before = study.cells()
+
+    class Doubled(gates.Gate):
+        units = 1
+
+        def spread(self, values):
+            return 2 * values[..., None, None]
+
+    monkeypatch.setitem(gates.GATES, "whole", Doubled)
+    builtin, after = study.cells()
+    assert after == before and after.code != before.code
+    assert builtin.code == GateDegradation(**TINY).cells()[0].code
+
+
+def test_a_gate_with_a_loss_of_its_own_needs_one_class_and_one_entry(tmp_path, monkeypatch):
+    class Shy(gates.Length):
+        """A length gate that is rewarded for shutting."""
+
+        def loss(self, z, batch):
+            return 20 * self.activate(z).mean()
+
+    monkeypatch.setitem(gates.GATES, "shy", Shy)
+    tiny = {**TINY, "gate": "length,shy", "optimiser": "adam", "rate": 0.01, "steps": 30}
+    ends = GateDegradation(**tiny, results=str(tmp_path)).run().tables["ends"].groupby("gate").mean(numeric_only=True)
+    assert ends.loc["shy", "mean_first"] == ends.loc["length", "mean_first"]
+    assert ends.loc["shy", "mean_last"] < ends.loc["length", "mean_last"] - 0.05
 
 
 @pytest.fixture
@@ -174,10 +251,21 @@ def test_real_pictures_that_cannot_be_used_are_refused_before_anything_is_loaded
 
 def test_a_change_of_the_pictures_is_a_change_of_the_key(tmp_path, album):
     study = GateValue(**{**TINY, "task": "folder", "root": album, "results": str(tmp_path / "store")})
-    before = study.find("folder")[0].identity()
-    picture = next(Path(album, "images").glob("*.png"))
-    picture.write_bytes(picture.read_bytes() + b"more")
-    assert data.get("folder", album)[0].identity() != before
+    before = study.find("folder")[0].identity
+    assert data.get("folder", album)[0].identity == before
+    assert study.cell("coop", "none", "folder").config["data"]["identities"] == [before]
+    # Neither names nor sizes change: two pictures trade places, then one its label.
+    one, other = (Path(album, "images", f"train_{name}_0.png") for name in ("circle", "cup"))
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1]), other.write_bytes(contents[0])
+    traded = data.get("folder", album)[0].identity
+    one.write_bytes(contents[0]), other.write_bytes(contents[1])
+    assert data.get("folder", album)[0].identity == before != traded
+    file = Path(album, "split_zhou_Album.json")
+    split = json.loads(file.read_text(encoding="utf-8"))
+    split["train"][0][1:], split["train"][3][1:] = split["train"][3][1:], split["train"][0][1:]
+    file.write_text(json.dumps(split), encoding="utf-8")
+    assert data.get("folder", album)[0].identity not in (before, traded)
 
 
 def test_learners_and_gates_without_a_partner_are_refused():
@@ -185,7 +273,10 @@ def test_learners_and_gates_without_a_partner_are_refused():
         with pytest.raises(ParameterError, match="must have a partner"):
             GateDegradation(**{**TINY, **change})
     both = GateDegradation(**{**TINY, "learner": "coop,pool", "gate": "length,soft"})
-    assert [(cell.learner, cell.gate) for cell in both.cells()] == [("coop", "length"), ("pool", "soft")]
+    assert [(cell.config["learner"], cell.config["gate"]) for cell in both.cells()] == [
+        ("coop", "length"),
+        ("pool", "soft"),
+    ]
 
 
 def test_longer_prompts_close_the_gap_and_opening_the_gate_widens_it():
@@ -202,11 +293,17 @@ def test_longer_prompts_close_the_gap_and_opening_the_gate_widens_it():
 
 
 def test_world_study_reports_chance_for_a_random_backbone(tmp_path):
-    study = World(task="texture,counting", pictures=120, pretrained="random", results=str(tmp_path), device="cpu")
-    table = study.run().table.set_index("task")
+    given = dict(task="texture,counting", pictures=60, seeds=2, pretrained="random", device="cpu")
+    result = World(**given, results=str(tmp_path)).run()
+    table = result.table.set_index("task")
     for task in ("texture", "counting"):
         assert table.loc[task, "low"] < table.loc[task, "chance"] + 8
         assert table.loc[task, "low"] < table.loc[task, "accuracy"] < table.loc[task, "high"]
+    draws = result.tables["draws"]
+    assert draws["pictures"].sum() == 2 * 2 * 60 and draws.groupby("task")["seed"].nunique().eq(2).all()
+    assert [finding.id for finding in result.findings] == ["world.texture", "world.counting"]
+    first = World(**given | {"seeds": 1}, results=str(tmp_path)).run().tables["draws"]
+    pd.testing.assert_frame_equal(first, draws[draws["seed"] == 0].reset_index(drop=True))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -584,9 +585,9 @@ def test_evaluation_variants(mini):
     scores = training.evaluate(trained)
     assert set(scores["variant"]) == set(training.VARIANTS) and len(scores) == 6
     # With a constant gate all variants are the same classifier.
-    for name in ("gate.w1", "gate.w2"):
-        trained.params[name] = torch.zeros_like(trained.params[name])
-    same = training.evaluate(trained).groupby("seed")["test_loss"]
+    still = {name: torch.zeros_like(trained.params[name]) for name in ("gate.w1", "gate.w2")}
+    constant = dataclasses.replace(trained, params=trained.params | still)
+    same = training.evaluate(constant).groupby("seed")["test_loss"]
     assert (same.max() - same.min()).max() < 1e-5
     assert set(training.evaluate(quick(mini, "coop", "none", (0,)))["variant"]) == {"fixed"}
 

@@ -258,7 +258,8 @@ def initial(learner: Learner, data: Data) -> Tree:
 class Trained:
     """A trained learner for R replicas: stacked parameters, losses [steps, R], and what was seen of its gate.
 
-    ``trajectory``, ``watched`` and ``looks`` are tidy, with a column "replica".
+    ``trajectory``, ``watched`` and ``looks`` are tidy, with a column "replica". For other parameters make another one
+    (``dataclasses.replace``): accuracies are kept.
     """
 
     learner: Learner

@@ -116,6 +116,7 @@ class PromptStudy(Study):
         own = self.setting() if gate != "none" else training.Setting(prompt_std=self.prompt_std)
         trained = {
             "learner": learner,
+            "design": design(learner),
             "gate": gate,
             "tokens": self.tokens,
             "test_size": self.test_size,
@@ -199,6 +200,11 @@ class GateStudy(PromptStudy):
     def gated(self, **changes: Any) -> list[Cell]:
         """Every learner, gate and task of the study; ``changes`` as :meth:`PromptStudy.cell` takes them."""
         return [self.cell(learner, gate, task, **changes) for learner, gate in self.pairs() for task in self.task]
+
+
+def design(learner: str) -> dict[str, Any]:
+    """What a learner of this name is, apart from words: a part of every configuration that names it."""
+    return {name: value for name, value in asdict(learners.LEARNERS[learner]).items() if name != "about"}
 
 
 # ------------------------------------------------------------------------------------------------- computing

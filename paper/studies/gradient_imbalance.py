@@ -20,7 +20,7 @@ from lib.runtime import stream
 from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared
-from paper.studies.gating import GateStudy, assembled, loaded, per_seed, task_of
+from paper.studies.gating import GateStudy, assembled, design, loaded, per_seed, task_of
 from paper.studies.parameters import Some
 
 REPORTED = 2.60
@@ -64,6 +64,7 @@ class GradientImbalance(GateStudy):
             kinds = [kind for name, kind in pairs if name == learner]
             config = {
                 "learner": learner,
+                "design": design(learner),
                 "gates": kinds,
                 "tasks": [
                     {

@@ -15,7 +15,7 @@ from lib.results import Cell
 from lib.verdicts import Claim, Findings
 from paper.criteria.prompts import LEARNS, SIZE_DECIDES, VISION_PAYS
 from paper.studies.base import Compared
-from paper.studies.gating import LearnerNames, PromptStudy, Seeds, TaskNames, assembled, loaded, task_of
+from paper.studies.gating import LearnerNames, PromptStudy, Seeds, TaskNames, assembled, design, loaded, task_of
 
 
 class Learners(PromptStudy):
@@ -38,7 +38,7 @@ class Learners(PromptStudy):
     def _designs(self) -> Cell:
         first = self.task[0]
         config = {
-            "learners": list(self.learner),
+            "learners": {name: design(name) for name in self.learner},
             "task": first,
             "strength": 1.0,
             "data": self.data_of(first),
