@@ -62,7 +62,17 @@ def stack(trees: Sequence[Nested]) -> Nested:
                 f"replicas must be trees with the same names ({_said(names)}), "
                 f"but one with {_said(leaves) or 'no names'} was given."
             )
-    return nested({name: torch.stack([leaves[name] for leaves in several]) for name in names})
+    return _stacked(trees)
+
+
+def _stacked(trees: Sequence[Nested]) -> Nested:
+    # Branch by branch: an empty one stays.
+    return {
+        name: _stacked([tree.get(name, {}) for tree in trees])
+        if isinstance(value, dict)
+        else torch.stack([tree[name] for tree in trees])
+        for name, value in trees[0].items()
+    }
 
 
 def _said(paths: Iterable[Path]) -> str:
@@ -215,10 +225,10 @@ def train(
 
     ``loss(params, inputs)`` is written for one replica and returns a scalar (with ``has_aux``: a scalar and
     an extra of tensors). ``params`` [R, ...] are the stacked initial values, left untouched. ``draw(step)``
-    gives the inputs of all replicas [R, ...] on the device of ``params``: noise, batches, settings. Both are trees of
-    any depth. ``rates`` multiplies the learning rate of named parameters (or branches of them), for all replicas or
-    one number each; it may be a function of the step. ``adjust`` changes the gradients [R, ...] before the optimiser sees them.
-    ``record`` is called before the update at every step in ``record_at``. ``chunk`` bounds how many
+    gives the inputs of all replicas [R, ...] on the device of ``params``: noise, batches, settings. Both are trees
+    of any depth. ``rates`` multiplies the learning rate of named parameters (or branches of them), for all replicas or
+    one number each; it may be a function of the step. ``adjust`` changes the gradients [R, ...] before the optimiser
+    sees them. ``record`` is called before the update at every step in ``record_at``. ``chunk`` bounds how many
     replicas are differentiated at once (memory).
 
     A replica whose loss, gradient or next parameters are not finite stays at its last finite parameters; the

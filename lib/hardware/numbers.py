@@ -2,9 +2,9 @@
 
 A *layer* is a layer's name in the network. A *part* is a perturbation on the chip, by its name; a single perturbation
 is the only part. A *kind* is what the number is: "chip" and "read" are drawn, "range" (the full scale of a converter),
-"share" (what a cell loses) and others are calibrated. Under :data:`ARRAY` lies what belongs to a layer's arrays whatever
-the parts ("scale"), under :data:`STATISTICS` what a batch normalisation, a layer here, has measured ("mean" and
-"variance"). Redundant devices have a level more: ``part -> copy -> kind``.
+"share" (what a cell loses) and others are calibrated. Under :data:`ARRAY` lies what belongs to a layer's arrays
+whatever the parts ("scale"), under :data:`STATISTICS` what a batch normalisation, a layer here, has measured ("mean"
+and "variance"). Redundant devices have a level more: ``part -> copy -> kind``.
 """
 
 from __future__ import annotations

@@ -17,10 +17,11 @@ from lib import checks, results
 from lib.hardware.crossbars import Crossbars, ideal
 from lib.hardware.devices import ORDER, Composite, make
 from lib.hardware.networks import dataset
+from lib.hardware.numbers import merged
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import severity_of_replicas, spread, tiled
-from lib.replicas import Tree
+from lib.replicas import Nested, Tree
 from lib.verdicts import Finding, Findings, Relation, judge
 from paper.studies.base import Result, double_precision
 from paper.studies.perturbation import (
@@ -310,8 +311,9 @@ def signal_and_noise(sweep: Sweep) -> pd.DataFrame:
     params = tiled(fork.clean, repeat)
     severity = severity_of_replicas(sweep.severities, seeds, fork.device)
 
-    def one(own: Tree, severity: Tensor, drawn: Tree) -> Tensor:
-        crossbars, found = Crossbars(physics, severity, "autograd", drawn), []
+    def one(own: Tree, severity: Tensor, drawn: Nested) -> Tensor:
+        crossbars = Crossbars(physics, severity, "autograd", merged(drawn["chip"], drawn["read"]))
+        found = []
 
         def product(layer: str, x: Tensor, weight: Tensor) -> Tensor:
             y = ideal(layer, x, weight)
@@ -328,9 +330,9 @@ def signal_and_noise(sweep: Sweep) -> pd.DataFrame:
     for number in range(SIGNAL_CHIPS):
         per_seed = [
             {
-                **{name: value for name, value in trainer.images(seed, "signal").items() if name == "x"},
-                **trainer.chip(physics, seed, "signal", number),
-                **trainer.read(physics, trainer.batch, seed, "signal", number),
+                "x": trainer.images(seed, "signal")["x"],
+                "chip": trainer.chip(physics, seed, "signal", number),
+                "read": trainer.read(physics, trainer.batch, seed, "signal", number),
             }
             for seed in seeds
         ]

@@ -15,6 +15,7 @@ from lib import checks, gradients, results, runtime
 from lib.hardware.crossbars import RULES, Crossbars, ideal
 from lib.hardware.devices import make
 from lib.hardware.networks import DATA, NETWORKS, dataset
+from lib.hardware.numbers import merged
 from lib.hardware.perturbations import Perturbation as Physics
 from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import Trainer
@@ -22,6 +23,7 @@ from lib.replicas import unstack
 from lib.verdicts import Finding, Findings, Relation, Verdict, bootstrap, judge, judge_value
 from paper.studies.base import Result, Study, double_precision
 from paper.studies.variants import comparisons, variants
+from paper.words.hardware import words
 
 
 class Recipe(NamedTuple):
@@ -392,6 +394,7 @@ def findings(physics: Physics, tables: dict[str, pd.DataFrame]) -> Findings:
 
 def about(physics: Physics) -> str:
     """The paragraphs of a page on its perturbation (Markdown): physics, law, what severity means."""
+    said = words(physics.name)
     span = f"from {physics.low:g} to {physics.high:g} {physics.unit}"
     off = "not converting at all" if physics.off > physics.high else f"{physics.off:g}"
     reads = bool(physics.draw_read((1, 1), torch.Generator()))
@@ -402,9 +405,10 @@ def about(physics: Physics) -> str:
         (False, False): "Nothing is random: all chips with the same weights are alike, and one stands for all.",
     }[physics.lasting, reads]
     return (
-        f"{physics.physics}\n\n$$ {physics.formula} $$\n\n"
-        f"**Severity** is the {physics.measures}, {span}; off is {off}. {chips}\n\n"
-        f"**What to look for.** {physics.lesson}"
+        (f"{said.physics}\n\n" if said.physics else "")
+        + (f"$$ {said.formula} $$\n\n" if said.formula else "")
+        + f"**Severity** is the {physics.measures}, {span}; off is {off}. {chips}"
+        + (f"\n\n**What to look for.** {said.lesson}" if said.lesson else "")
     )
 
 
@@ -483,7 +487,7 @@ class _Bench:
         self.batch = trainer.images(0, "diagnosis")
         chip = trainer.chip(self.physics, 0, "diagnosis chip", 0)
         read = trainer.read(self.physics, trainer.batch, 0, "diagnosis", 0)
-        self.drawn = {**chip, **read}
+        self.drawn = {"chip": chip, "read": read}
 
     def at(self, severity: float, rule: str, points: int) -> Look:
         inputs = {**self.batch, **self.drawn, "severity": torch.tensor(float(severity))}
@@ -492,7 +496,7 @@ class _Bench:
         def first(layer: str, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
             y = ideal(layer, x, weight)
             if not pairs:
-                crossbars = Crossbars(self.physics, inputs["severity"], "autograd", inputs)
+                crossbars = Crossbars(self.physics, inputs["severity"], "autograd", merged(*self.drawn.values()))
                 pairs.append(torch.stack([y, crossbars(layer, x, weight)]).flatten(1))
             return y
 

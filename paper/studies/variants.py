@@ -63,43 +63,6 @@ VARIANTS: dict[str, dict[str, Variant]] = {
     },
 }
 
-#: For the page: what the variants of a class are, and what to look for (Markdown).
-QUESTIONS = {
-    "read_noise": (
-        "Vanilla training found a way around the noise: smaller outstanding weights, so that the window holds a finer "
-        "scale. Is that all it found? With the *scale kept* as it was at the fork, weights that outgrow the window "
-        "are cut off and smaller ones gain nothing."
-    ),
-    "variability": (
-        "With the *scale kept* as it was at the fork, a smaller largest weight no longer buys precision. What training "
-        "still wins back then, it wins by finding weights that bear errors."
-    ),
-    "drift": (
-        "The weights shrink nearly together, so one factor per layer behind the array, measured by reading out the "
-        "sum of its conductances, undoes most of it, without any training. The factor can be read exactly or with the "
-        "devices' own fluctuations."
-    ),
-    "stuck_at": (
-        "Not all faults are alike. A device stuck *off* takes at most its own weight away; one stuck *on* adds a "
-        "full-scale weight. Faults may come in *clusters*, when a driver or a wire fails. And as before, training may "
-        "lower the scale, unless the *scale is kept*."
-    ),
-    "ir_drop": (
-        "When does IR-drop break training, and what does it? There are four suspects. The *forward distortion* "
-        "itself: freeze every cell's share of the loss as it is at the fork, and the map from weights to outputs is "
-        "linear, with the same losses. The *load dependence*: the true circuit, in which a larger weight takes "
-        "voltage away from its neighbours, less the frozen one. The *bounded conductance*: keep the scale, so that "
-        "weights which grow are cut off. And the *backward*: straight-through instead of the gradient through the "
-        "circuit. A fifth question is what a cheap formula for the circuit is worth: train on the formula, and judge "
-        "on the circuit."
-    ),
-    "adc": (
-        "A converter needs a range. It can be set to the *largest* current on training data, to a *quantile*, to the "
-        "quantile that makes the rounding error smallest (*best*), or be *learned* with the weights: then rounding "
-        "passes the gradient on, cutting off does not."
-    ),
-}
-
 
 @dataclass(frozen=True)
 class Claim:
