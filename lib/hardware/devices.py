@@ -201,6 +201,11 @@ class Composite(Perturbation):
             part.check(value, f"{name} of {key}") for (key, part), value in zip(known.items(), severity, strict=True)
         )
 
+    def columns(self, place: int, severity: Sequence[float]) -> dict[str, float]:
+        """A column ``severity_PART`` for each part, and the ``chip_index``."""
+        own = {f"severity_{part.name}": float(value) for part, value in zip(self.parts, severity, strict=True)}
+        return {"chip_index": place, **own}
+
     def severities(self, severity: Tensor) -> Sequence[Tensor]:
         """Every part's severity."""
         return severity.unbind(-1)
@@ -261,6 +266,9 @@ class PhaseChange(Composite):
 
     def check(self, severity: object, name: str = "severity") -> float:
         return Perturbation.check(self, severity, name)
+
+    def columns(self, place: int, severity: object) -> dict[str, float]:
+        return Perturbation.columns(self, place, severity)
 
     def severities(self, severity: Tensor) -> Sequence[Tensor]:
         return (severity > 0).to(severity.dtype), severity.clamp_min(T_ZERO), severity

@@ -54,7 +54,8 @@ def diagnose(
     seeds: Sequence[int],
     count: int,
 ) -> pd.DataFrame:
-    """The three diagnostics at ``start`` [seeds, ...], one row for each seed and severity.
+    """The three diagnostics at ``start`` [seeds, ...], one row for each seed and severity (of a composed chip, one
+    column for each part).
 
     ``count`` gradients are sampled, each with its own chip and read (one where nothing is random). Columns:
 
@@ -136,7 +137,7 @@ def diagnose(
         rows.append(
             {
                 "seed": seed,
-                "severity": float(place if isinstance(value, list | tuple) else value),
+                **perturbation.columns(place, value),
                 "cosine": cosine,
                 "cosine_low": cosine_interval[0],
                 "cosine_high": cosine_interval[1],

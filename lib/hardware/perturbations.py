@@ -216,6 +216,10 @@ class Perturbation:
             )
         return value
 
+    def columns(self, place: int, severity: object) -> dict[str, float]:
+        """What a table says of ``severity``, the one at this ``place`` in a sweep."""
+        return {"severity": float(severity)}
+
     def own(self, parts: Parts) -> Own:
         """Its own among the numbers of a layer; what is put in there is among those of the layer from then on."""
         return parts.setdefault(self.name, {})

@@ -12,6 +12,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from lib.hardware.devices import HARDWARE
 from paper.figures.hardware import CLASS_COLOURS, RULE_COLOURS, RULE_LABELS, RULE_MARKS, VERDICT_COLOURS
 from paper.figures.style import COLOURS, RINGS, caption, figure, known, rings
 from paper.studies.base import duration
@@ -29,11 +30,16 @@ SHORT = {
 KIND_MARKS = {"alone": ("o", "grey"), "pair": ("s", "blue"), "all but one": ("^", "orange"), "all": ("D", "vermillion")}
 
 
+def short(part: str) -> str:
+    """A class in a word."""
+    return SHORT.get(part) or HARDWARE[part].title.lower()
+
+
 def name(parts: Sequence[str], most: int = 6) -> str:
     """A chip in a word or two; the long ones by what they lack."""
     if len(parts) <= 2:
-        return " + ".join(SHORT[part] for part in parts)
-    lacking = [short for part, short in SHORT.items() if part not in parts]
+        return " + ".join(short(part) for part in parts)
+    lacking = [word for part, word in SHORT.items() if part not in parts]
     return f"without {lacking[0]}" if len(lacking) == 1 and most == len(SHORT) else "all"
 
 
@@ -113,7 +119,7 @@ def pairs(summary: pd.DataFrame, parts: Sequence[str]) -> Figure:
         axis.text(column, row, text, ha="center", va="center", fontsize=size, color=ink)
         if row == column:
             axis.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor="#444444", lw=1.2))
-    labels = [SHORT[part] for part in parts]
+    labels = [short(part) for part in parts]
     axis.set_xticks(range(count), labels)
     axis.set_yticks(range(count), labels)
     axis.xaxis.tick_top()
@@ -231,7 +237,7 @@ def removal(table: pd.DataFrame) -> Figure:
             label=f"gives back when removed, {RULE_LABELS[rule]}",
         )
     axis.axhline(0, color="#444444", lw=0.8)
-    axis.set_xticks(places, [SHORT[part] for part in parts])
+    axis.set_xticks(places, [short(part) for part in parts])
     axis.grid(axis="x", visible=False)
     axis.set(ylabel="points")
     axis.legend(frameon=False, fontsize=8, loc="upper right")
@@ -279,8 +285,8 @@ def together(summary: pd.DataFrame, parts: str) -> Figure:
     one, other = split(parts)
     pair = first.loc[parts]
     bars = [
-        (SHORT[one], first.loc[one].damage, CLASS_COLOURS[one]),
-        (SHORT[other], first.loc[other].damage, CLASS_COLOURS[other]),
+        (short(one), first.loc[one].damage, CLASS_COLOURS.get(one, "black")),
+        (short(other), first.loc[other].damage, CLASS_COLOURS.get(other, "black")),
         ("losses\nadd", pair.summed, None),
         ("noise adds,\nin order", pair.by_noise, None),
         ("measured", pair.damage, "black"),

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lib.hardware.perturbations import PERTURBATIONS, Perturbation
+from lib.hardware.devices import HARDWARE
+from lib.hardware.perturbations import Perturbation
 from lib.verdicts import bootstrap
 from paper.figures.style import COLOURS, RINGS, caption, figure, known, rings
 from paper.studies.base import duration
@@ -32,7 +33,14 @@ KIND_COLOURS = {
     "circuit": "purple",
 }
 VERDICT_COLOURS = {"no damage": "#D0D0D0", "compensated": "#009E73", "in part": "#F0E442", "broken": "#D55E00"}
-CLASS_COLOURS = dict(zip(PERTURBATIONS, ("blue", "orange", "green", "purple", "vermillion", "sky"), strict=True))
+CLASS_COLOURS = {
+    "read_noise": "blue",
+    "variability": "orange",
+    "drift": "green",
+    "stuck_at": "purple",
+    "ir_drop": "vermillion",
+    "adc": "sky",
+}
 DIAGNOSTIC_LABELS = {
     "cosine": "cosine with clean",
     "truth": "truth",
@@ -42,6 +50,11 @@ DIAGNOSTIC_LABELS = {
     "rank": "effective rank",
     JOINT: "the three together",
 }
+
+
+def class_colour(name: str) -> str:
+    """The colour of a class; those that the book has none for are black."""
+    return COLOURS[CLASS_COLOURS.get(name, "black")]
 
 
 def words(severity: float, physics: Perturbation) -> str:
@@ -300,7 +313,7 @@ def strips(summary: pd.DataFrame) -> Figure:
     )
     for row, name in enumerate(names):
         top, bottom = axes[2 * row, 0], axes[2 * row + 1, 0]
-        physics = PERTURBATIONS[name]
+        physics = HARDWARE[name]
         table = summary[summary.perturbation == name]
         severities = _severities(table)
         places = np.arange(len(severities))
@@ -378,7 +391,7 @@ def against_recovery(cells: pd.DataFrame, columns: Sequence[str] = ("cosine", "s
                 group[column],
                 group.recovery,
                 NETWORK_MARKS[network],
-                color=COLOURS[CLASS_COLOURS[name]],
+                color=class_colour(name),
                 ms=5.5,
                 mfc=None if rule == "autograd" else "white",
                 alpha=0.9,
@@ -386,7 +399,7 @@ def against_recovery(cells: pd.DataFrame, columns: Sequence[str] = ("cosine", "s
         axis.set(xlabel=DIAGNOSTIC_LABELS[column], ylim=(-0.6, 1.2), xlim=(-0.06, 1.08))
     axes[0].set_ylabel("recovery", labelpad=8)
     handles = [
-        Line2D([], [], color=COLOURS[CLASS_COLOURS[name]], marker="o", ls="", label=PERTURBATIONS[name].title)
+        Line2D([], [], color=class_colour(name), marker="o", ls="", label=HARDWARE[name].title)
         for name in dict.fromkeys(cells.perturbation)
     ]
     plain = {"color": COLOURS["black"], "ls": ""}
@@ -461,7 +474,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame) -> Figure:
     """
     networks, rules = list(dict.fromkeys(summary.network)), list(dict.fromkeys(summary.rule))
     names = list(dict.fromkeys(summary.perturbation))
-    grids = {name: list(PERTURBATIONS[name].grid) for name in names}
+    grids = {name: list(HARDWARE[name].grid) for name in names}
     columns = max(map(len, grids.values()))
     drawn, axes = figure(
         9.6, 2.6 * len(networks) + 1.4, columns=len(rules), rows=len(networks), squeeze=False, sharex=True, sharey=True
@@ -474,7 +487,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame) -> Figure:
                 continue
             place = (names.index(one.perturbation), grids[one.perturbation].index(one.severity))
             shown[place] = one.recovery
-            text = f"{words(one.severity, PERTURBATIONS[one.perturbation])}\n" + (
+            text = f"{words(one.severity, HARDWARE[one.perturbation])}\n" + (
                 "no loss" if one.recovery != one.recovery else f"{one.recovery:.2f}".replace("-", "−")
             )
             light = one.recovery != one.recovery or one.recovery > 0.45
@@ -490,7 +503,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame) -> Figure:
                 axis.plot([at[1], at[1]], [y - 0.46, y + 0.46], color=red, lw=2.5)
                 axis.plot(ends, [y + 0.4, y + 0.4], color=red, lw=1.2)
         axis.set_title(f"{network}, {RULE_LABELS[rule]}", fontsize=9.5)
-        axis.set_yticks(range(len(names)), [PERTURBATIONS[name].title for name in names], fontsize=8)
+        axis.set_yticks(range(len(names)), [HARDWARE[name].title for name in names], fontsize=8)
         axis.set_xticks([])
         axis.grid(False)
         if row == len(networks) - 1:
@@ -540,7 +553,7 @@ def remedies(summary: pd.DataFrame) -> Figure:
         axis.set_yticks(range(len(rows[name])), rows[name], fontsize=8)
         axis.set_ylim(len(rows[name]) - 0.4, -0.6)
         axis.set_xlim(-0.5, 1.25)
-        physics = PERTURBATIONS[name]
+        physics = HARDWARE[name]
         span = ", ".join(words(severity, physics) for severity in severities)
         title = f"{physics.title} ({span} {_unit(physics)})".replace(" )", ")")
         axis.set_title(title, fontsize=9.5, fontweight="bold")
@@ -566,7 +579,7 @@ def remedies(summary: pd.DataFrame) -> Figure:
 def measures(summary: pd.DataFrame, perturbation: str) -> Figure:
     """One panel of the what-if: accuracy under every measure against one class, a bar for each severity."""
     here = summary[(summary.perturbation == perturbation) & (summary.network == summary.network.iloc[0])]
-    labels, severities, physics = list(dict.fromkeys(here.measure)), _severities(here), PERTURBATIONS[perturbation]
+    labels, severities, physics = list(dict.fromkeys(here.measure)), _severities(here), HARDWARE[perturbation]
     drawn, axes = figure(8.6, 3.6, columns=3, sharey=True)
     for axis in axes[len(severities) :]:
         axis.set_axis_off()

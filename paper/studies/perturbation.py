@@ -215,11 +215,11 @@ class Perturbation(HardwareStudy):
 
 
 def paired(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """Rows of trained rules with the unaware accuracy of the same seed and severity beside them.
+    """Rows of trained rules with the unaware accuracy of the same seed and severity (or composed chip) beside them.
 
     Adds ``unaware``, ``damage`` = clean - unaware and ``gain`` = accuracy - unaware.
     """
-    keys = ["network", "perturbation", "severity", "seed"]
+    keys = ["network", "perturbation", "parts" if "parts" in accuracy else "severity", "seed"]
     base = accuracy[accuracy.rule == "unaware"][[*keys, "accuracy"]].rename(columns={"accuracy": "unaware"})
     table = accuracy[accuracy.rule != "unaware"].merge(base, on=keys)
     return table.assign(damage=table.clean - table.unaware, gain=table.accuracy - table.unaware)
@@ -354,8 +354,8 @@ def findings(physics: Physics, tables: dict[str, pd.DataFrame]) -> Findings:
     if mildest != harshest:
         where["the harshest severity"] = harshest
     for rule in rules:
-        for words, severity in where.items():
-            claim = f"{NAMES[rule].capitalize()} wins back at least half of the loss at {words}"
+        for place, severity in where.items():
+            claim = f"{NAMES[rule].capitalize()} wins back at least half of the loss at {place}"
             found.append(judge(claim, _at(runs, severity, rule, "beyond"), ">=", 0, unit="points", name=half))
     if len(rules) == 2:
         hurt = runs[runs.severity.isin(clear.index)]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib import checks, results, runtime
+from lib.hardware.devices import HARDWARE
 from lib.hardware.networks import NETWORKS
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.prediction import area, balanced, held_out, joint
@@ -74,8 +75,8 @@ class Separation(HardwareStudy):
                 f"network must be left out, as networks chooses, but {self.network!r} was given."
             )
         chosen = tuple(PERTURBATIONS) if self.perturbations == "all" else self.perturbations
-        names = checks.choices("perturbations", chosen, PERTURBATIONS)
-        object.__setattr__(self, "perturbations", tuple(name for name in PERTURBATIONS if name in names))
+        names = checks.choices("perturbations", chosen, HARDWARE)
+        object.__setattr__(self, "perturbations", tuple(name for name in HARDWARE if name in names))
         object.__setattr__(self, "networks", checks.choices("networks", self.networks, NETWORKS))
         for study in self.studies():
             object.__setattr__(self, "rules", study.rules)
@@ -87,7 +88,7 @@ class Separation(HardwareStudy):
             Perturbation(
                 perturbation=name,
                 network=network,
-                severities="auto" if first else PERTURBATIONS[name].grid[-4::2],
+                severities="auto" if first else HARDWARE[name].grid[-4::2],
                 closer=first,
                 **given,
             )
@@ -125,7 +126,7 @@ class Separation(HardwareStudy):
         known = summary[(summary.damage >= DAMAGE) & summary.known.notna()]
         moderate = regimes_[(regimes_.regime == "moderate") & (regimes_.rule == "autograd")]
         means = moderate.groupby("perturbation").recovery.mean().sort_values(ascending=False)
-        shares = [f"{PERTURBATIONS[name].title} {plain(value)}" for name, value in means.items()]
+        shares = [f"{HARDWARE[name].title} {plain(value)}" for name, value in means.items()]
         best = told[told.diagnostic != JOINT].iloc[0]
         cosine, joint_ = (told[told.diagnostic == name].iloc[0] for name in ("cosine", JOINT))
         return (
@@ -364,7 +365,7 @@ def findings(accuracy: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> Finding
             if name not in present or "autograd" not in set(accuracy.rule):
                 continue
             share, relation = (COMPENSATED, ">=") if side == "compensable" else (BROKEN, "<=")
-            title = PERTURBATIONS[name].title
+            title = HARDWARE[name].title
             found.append(
                 judge(
                     f"{title} is on the {side} side under vanilla training where it costs {words}",

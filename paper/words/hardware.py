@@ -127,7 +127,8 @@ _WORDS = {
     ),
     "flicker_noise": Words(
         formula=(
-            r"\tilde y_i = y_i + \tfrac1s\sqrt{\textstyle\sum_j x_j^2\,(\sigma^2(G^+_{ij}) + \sigma^2(G^-_{ij}))}\;\xi_i"
+            r"\tilde y_i = y_i + \tfrac1s"
+            r"\sqrt{\textstyle\sum_j x_j^2\,(\sigma^2(G^+_{ij}) + \sigma^2(G^-_{ij}))}\;\xi_i"
         ),
         physics="Fluctuations with a spectrum of 1/f: relative to its conductance, a device at rest fluctuates most.",
         lesson="At its published size it costs a small network next to nothing.",
