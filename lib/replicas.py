@@ -8,7 +8,7 @@ No operation mixes replicas, so each gets the numbers (to rounding) that it woul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,26 +18,70 @@ from torch import Tensor
 from lib import checks, runtime
 
 Tree = dict[str, Tensor]
+#: A tree of any depth, with tensors at its leaves.
+Nested = dict[str, Any]
+Path = tuple[str, ...]
 Rates = Mapping[str, float | Tensor]
 
 
-def stack(trees: Sequence[Tree]) -> Tree:
+def flat(tree: Nested, at: Path = ()) -> dict[Path, Tensor]:
+    """The leaves of a tree by their paths, in its order."""
+    found: dict[Path, Tensor] = {}
+    for name, value in tree.items():
+        found |= flat(value, (*at, name)) if isinstance(value, dict) else {(*at, name): value}
+    return found
+
+
+def nested(leaves: Mapping[Path, Tensor]) -> Nested:
+    """The tree of these leaves: undoes :func:`flat`."""
+    tree: Nested = {}
+    for path, value in leaves.items():
+        branch = tree
+        for name in path[:-1]:
+            branch = branch.setdefault(name, {})
+        branch[path[-1]] = value
+    return tree
+
+
+def mapped(function: Callable[[Tensor], Tensor], tree: Nested) -> Nested:
+    """The tree with ``function`` of every leaf."""
+    return {
+        name: mapped(function, value) if isinstance(value, dict) else function(value) for name, value in tree.items()
+    }
+
+
+def stack(trees: Sequence[Nested]) -> Nested:
     """One tree with the replicas along a new first dimension; all trees need the same names and shapes."""
     if not trees:
         raise checks.ParameterError("replicas must be at least one tree of tensors, but none was given.")
-    names = list(trees[0])
-    for tree in trees:
-        if set(tree) != set(names):
+    several = [flat(tree) for tree in trees]
+    names = list(several[0])
+    for leaves in several:
+        if set(leaves) != set(names):
             raise checks.ParameterError(
-                f"replicas must be trees with the same names ({', '.join(names)}), "
-                f"but one with {', '.join(tree) or 'no names'} was given."
+                f"replicas must be trees with the same names ({_said(names)}), "
+                f"but one with {_said(leaves) or 'no names'} was given."
             )
-    return {name: torch.stack([tree[name] for tree in trees]) for name in names}
+    return _stacked(trees)
 
 
-def unstack(tree: Tree, i: int) -> Tree:
+def _stacked(trees: Sequence[Nested]) -> Nested:
+    # Branch by branch: an empty one stays.
+    return {
+        name: _stacked([tree.get(name, {}) for tree in trees])
+        if isinstance(value, dict)
+        else torch.stack([tree[name] for tree in trees])
+        for name, value in trees[0].items()
+    }
+
+
+def _said(paths: Iterable[Path]) -> str:
+    return ", ".join(" > ".join(path) for path in paths)
+
+
+def unstack(tree: Nested, i: int) -> Nested:
     """Replica ``i`` of a stacked tree."""
-    return {name: value[i] for name, value in tree.items()}
+    return mapped(lambda value: value[i], tree)
 
 
 @dataclass(frozen=True)
@@ -87,13 +131,13 @@ class Optimiser:
 class _State:
     """The optimiser's memory: element-wise on stacked tensors, so replicas stay apart."""
 
-    def __init__(self, optimiser: Optimiser, params: Tree) -> None:
+    def __init__(self, optimiser: Optimiser, params: Mapping[Path, Tensor]) -> None:
         self.optimiser = optimiser
         self.first = {name: torch.zeros_like(value) for name, value in params.items()}
         second = params if optimiser.name == "adam" else {}
         self.second = {name: torch.zeros_like(value) for name, value in second.items()}
 
-    def change(self, name: str, param: Tensor, gradient: Tensor, step: int) -> Tensor:
+    def change(self, name: Path, param: Tensor, gradient: Tensor, step: int) -> Tensor:
         """What the update subtracts, before the learning rate."""
         optimiser = self.optimiser
         if optimiser.weight_decay:
@@ -116,9 +160,9 @@ class Step:
 
     index: int
     loss: Tensor
-    gradients: Tree
-    params: Tree
-    inputs: Tree
+    gradients: Nested
+    params: Nested
+    inputs: Nested
     aux: Any = None
 
 
@@ -128,7 +172,7 @@ class Training:
     each replica diverged [R] (-1: never).
     """
 
-    params: Tree
+    params: Nested
     losses: Tensor
     diverged_at: Tensor
 
@@ -138,19 +182,20 @@ def _along(replicas: Tensor, like: Tensor) -> Tensor:
     return replicas.reshape(-1, *(1,) * (like.dim() - 1))
 
 
-def _multipliers(rates: Rates | None, params: Tree, count: int) -> dict[str, float | Tensor]:
-    multipliers: dict[str, float | Tensor] = dict.fromkeys(params, 1.0)
-    for name, rate in (rates or {}).items():
+def _multipliers(rates: Rates | None, params: Nested, count: int) -> dict[Path, float | Tensor]:
+    rates = rates or {}
+    for name, rate in rates.items():
         checks.choice("rates", name, params)
-        if isinstance(rate, Tensor) and rate.dim() > 0:
-            if rate.shape != (count,):
-                raise checks.ParameterError(
-                    f"rates[{name!r}] must be a number or one number for each of {count} replicas, "
-                    f"but shape {tuple(rate.shape)} was given."
-                )
-            multipliers[name] = _along(rate.to(params[name]), params[name])
-        else:
-            multipliers[name] = float(rate)
+        if isinstance(rate, Tensor) and rate.dim() > 0 and rate.shape != (count,):
+            raise checks.ParameterError(
+                f"rates[{name!r}] must be a number or one number for each of {count} replicas, "
+                f"but shape {tuple(rate.shape)} was given."
+            )
+    multipliers: dict[Path, float | Tensor] = {}
+    for path, value in flat(params).items():
+        rate = rates.get(path[0], 1.0)
+        many = isinstance(rate, Tensor) and rate.dim() > 0
+        multipliers[path] = _along(rate.to(value), value) if many else float(rate)
     return multipliers
 
 
@@ -163,13 +208,13 @@ def _finite(value: Tensor) -> Tensor:
 
 
 def train(
-    loss: Callable[[Tree, Tree], Tensor | tuple[Tensor, Any]],
-    params: Tree,
-    draw: Callable[[int], Tree],
+    loss: Callable[[Nested, Nested], Tensor | tuple[Tensor, Any]],
+    params: Nested,
+    draw: Callable[[int], Nested],
     optimiser: Optimiser,
     *,
     rates: Rates | Callable[[int], Rates] | None = None,
-    adjust: Callable[[Tree], Tree] | None = None,
+    adjust: Callable[[Nested], Nested] | None = None,
     record: Callable[[Step], None] | None = None,
     record_at: Collection[int] = (),
     has_aux: bool = False,
@@ -180,25 +225,25 @@ def train(
 
     ``loss(params, inputs)`` is written for one replica and returns a scalar (with ``has_aux``: a scalar and
     an extra of tensors). ``params`` [R, ...] are the stacked initial values, left untouched. ``draw(step)``
-    gives the inputs of all replicas [R, ...] on the device of ``params``: noise, batches, settings.
-    ``rates`` multiplies the learning rate of named parameters, for all replicas or one number each; it may be a
-    function of the step. ``adjust`` changes the gradients [R, ...] before the optimiser sees them.
-    ``record`` is called before the update at every step in ``record_at``. ``chunk`` bounds how many
+    gives the inputs of all replicas [R, ...] on the device of ``params``: noise, batches, settings. Both are trees
+    of any depth. ``rates`` multiplies the learning rate of named parameters (or branches of them), for all replicas or
+    one number each; it may be a function of the step. ``adjust`` changes the gradients [R, ...] before the optimiser
+    sees them. ``record`` is called before the update at every step in ``record_at``. ``chunk`` bounds how many
     replicas are differentiated at once (memory).
 
     A replica whose loss, gradient or next parameters are not finite stays at its last finite parameters; the
     others do not notice.
     """
-    if not params:
+    current = {path: value.detach().clone() for path, value in flat(params).items()}
+    if not current:
         raise checks.ParameterError("params must be at least one stacked tensor, but none was given.")
-    counts = {name: value.shape[0] if value.dim() else 0 for name, value in params.items()}
+    counts = {" > ".join(path): value.shape[0] if value.dim() else 0 for path, value in current.items()}
     count = next(iter(counts.values()))
     if count < 1 or set(counts.values()) != {count}:
         raise checks.ParameterError(f"params must be stacked with one number of replicas, but {counts} was given.")
     if chunk is not None:
         checks.integer("chunk", chunk, low=1)
-    current = {name: value.detach().clone() for name, value in params.items()}
-    multipliers = {} if callable(rates) else _multipliers(rates, current, count)
+    multipliers = {} if callable(rates) else _multipliers(rates, params, count)
     state = _State(optimiser, current)
     device = next(iter(current.values())).device
     diverged_at = torch.full((count,), -1, dtype=torch.long, device=device)
@@ -209,26 +254,27 @@ def train(
     with runtime.progress(optimiser.steps, label) as advance, torch.no_grad():
         for index in range(optimiser.steps):
             inputs = draw(index)
-            gradients, value = differentiate(current, inputs)
+            tree = nested(current)
+            gradients, value = differentiate(tree, inputs)
             value, aux = value if has_aux else (value, None)
             if record is not None and index in recorded:
-                record(Step(index, value, gradients, current, inputs, aux))
+                record(Step(index, value, gradients, tree, inputs, aux))
             if adjust is not None:
                 gradients = adjust(gradients)
             if callable(rates):
-                multipliers = _multipliers(rates(index), current, count)
-            rate = optimiser.rate_at(index)
+                multipliers = _multipliers(rates(index), params, count)
+            rate, slopes = optimiser.rate_at(index), flat(gradients)
             # A gradient that is not finite makes the next parameters not finite: one check covers both.
             healthy = value.isfinite()
-            proposed: Tree = {}
-            for name, old in current.items():
-                change = state.change(name, old, gradients[name], index)
-                proposed[name] = old - rate * multipliers[name] * change
-                healthy = healthy & _finite(proposed[name])
+            proposed: dict[Path, Tensor] = {}
+            for path, old in current.items():
+                change = state.change(path, old, slopes[path], index)
+                proposed[path] = old - rate * multipliers[path] * change
+                healthy = healthy & _finite(proposed[path])
             diverged_at = torch.where((diverged_at < 0) & ~healthy, index, diverged_at)
             active = diverged_at < 0
             # Selection, not multiplication by zero: 0 * nan would be nan.
-            current = {name: torch.where(_along(active, new), new, current[name]) for name, new in proposed.items()}
+            current = {path: torch.where(_along(active, new), new, current[path]) for path, new in proposed.items()}
             losses.append(torch.where(active, value, torch.nan))
             advance(1)
-    return Training(current, torch.stack(losses).cpu(), diverged_at.cpu())
+    return Training(nested(current), torch.stack(losses).cpu(), diverged_at.cpu())

@@ -19,16 +19,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib import checks
+from lib.hardware.numbers import ARRAY, Numbers, Parts, merged
 from lib.hardware.perturbations import (
     Arrays,
     Pair,
     Perturbation,
-    Tree,
     moved_weight,
     natural_scale,
     seen_weight,
     to_pair,
 )
+from lib.replicas import mapped
 
 #: How the gradient passes the perturbation.
 RULES = ("autograd", "straight_through", "unaware")
@@ -48,23 +49,25 @@ class Shape(NamedTuple):
     current: tuple[int, ...]
 
 
-def draw_chip(perturbation: Perturbation, shapes: dict[str, Shape], generator: torch.Generator) -> Tree:
-    """The random numbers of one chip, ``KIND.LAYER``."""
-    return {
-        f"{kind}.{layer}": value
-        for draw in (perturbation.draw_chip, perturbation.draw_more)
-        for layer, shape in shapes.items()
-        for kind, value in draw(shape.weight, generator).items()
-    }
+def draw_chip(perturbation: Perturbation, shapes: dict[str, Shape], generator: torch.Generator) -> Numbers:
+    """The random numbers of one chip."""
+    return merged(
+        *(
+            {layer: perturbation.parts_of(draw(shape.weight, generator))}
+            for draw in (perturbation.draw_chip, perturbation.draw_more)
+            for layer, shape in shapes.items()
+        )
+    )
 
 
-def draw_read(perturbation: Perturbation, shapes: dict[str, Shape], batch: int, generator: torch.Generator) -> Tree:
-    """The random numbers of one read of ``batch`` inputs, ``KIND.LAYER``."""
-    return {
-        f"{kind}.{layer}": value
-        for layer, shape in shapes.items()
-        for kind, value in perturbation.draw_read((batch, *shape.current), generator).items()
-    }
+def draw_read(perturbation: Perturbation, shapes: dict[str, Shape], batch: int, generator: torch.Generator) -> Numbers:
+    """The random numbers of one read of ``batch`` inputs."""
+    return merged(
+        *(
+            {layer: perturbation.parts_of(perturbation.draw_read((batch, *shape.current), generator))}
+            for layer, shape in shapes.items()
+        )
+    )
 
 
 class _Programmed(NamedTuple):
@@ -87,9 +90,9 @@ class _Programmed(NamedTuple):
 class Crossbars:
     """The product of every layer on one chip, in one read.
 
-    ``drawn`` holds numbers by ``KIND.LAYER``: those of a chip and of a read (:func:`draw_chip`, :func:`draw_read`), and
-    what was calibrated, such as the range of a converter. What is missing among the latter is calibrated on the
-    currents at hand; ``calibrated`` fills with it. ``perturbation`` None is "off": the plain network, bit by bit.
+    ``drawn`` holds the numbers of a chip and of a read (:func:`draw_chip`, :func:`draw_read`), and what was calibrated,
+    such as the range of a converter. What is missing among the latter is calibrated on the currents at hand;
+    ``calibrated`` fills with it. ``perturbation`` None is "off": the plain network, bit by bit.
     ``memory`` keeps what is programmed from one operation to the next while no gradient is asked for and the weight is
     the same. Every tensor is a single replica's.
     """
@@ -97,8 +100,8 @@ class Crossbars:
     perturbation: Perturbation | None
     severity: Tensor
     rule: str
-    drawn: Tree
-    calibrated: Tree = field(default_factory=dict)
+    drawn: Numbers
+    calibrated: Numbers = field(default_factory=dict)
     memory: dict[str, _Programmed] | None = None
 
     def __call__(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
@@ -110,52 +113,50 @@ class Crossbars:
             return clean + (self._perturbed(layer, x.detach(), weight.detach()) - clean).detach()
         return self._perturbed(layer, x, weight)
 
-    def own(self, layer: str) -> Tree:
-        """The layer's own numbers, by kind."""
-        ending = f".{layer}"
-        return {
-            kind: value
-            for key, value in self.drawn.items()
-            if key.endswith(ending) and "." not in (kind := key[: -len(ending)])
-        }
+    def of_layer(self, layer: str) -> Parts:
+        """The layer's numbers, to which others can be added."""
+        return {part: dict(own) for part, own in self.drawn.get(layer, {}).items()}
 
-    def program(self, weight: Tensor, drawn: Tree) -> tuple[Tensor, Arrays]:
+    def program(self, weight: Tensor, parts: Parts) -> tuple[Tensor, Arrays]:
         """The weight that the network sees once ``weight`` is programmed into a layer's arrays, and the arrays."""
         hardware = self.perturbation
         assert hardware is not None
+        drawn, array = hardware.own(parts), parts.setdefault(ARRAY, {})
         if hardware.alone and not hardware.fixed_scale:
             empty = weight.new_empty(0)
             seen = moved_weight(weight, self.severity, drawn["chip"], hardware)
             return seen, Arrays(Pair(weight, empty, empty), empty)
-        if hardware.fixed_scale and "scale" not in drawn:
-            drawn["scale"] = natural_scale(weight.detach(), hardware.window)
-        pair = to_pair(weight, hardware.window, drawn.get("scale"), hardware.arrays)
+        if hardware.fixed_scale and "scale" not in array:
+            array["scale"] = natural_scale(weight.detach(), hardware.window)
+        pair = to_pair(weight, hardware.window, array.get("scale"), hardware.arrays)
         g = hardware.conductance(pair.g, self.severity, drawn) if hardware.arrays else pair.g
         return pair.weight if g is pair.g else seen_weight(pair, g), Arrays(pair, g)
 
-    def _programmed(self, layer: str, weight: Tensor, drawn: Tree) -> tuple[Tensor, Arrays]:
+    def _programmed(self, layer: str, weight: Tensor, parts: Parts) -> tuple[Tensor, Arrays]:
         if self.memory is None or torch.is_grad_enabled():
-            return self.program(weight, drawn)
+            return self.program(weight, parts)
         kept = self.memory.get(layer)
         if kept is None or not kept.still(weight):
             norm = torch.linalg.vector_norm(weight)
-            kept = _Programmed(weight, weight._version, norm, *self.program(weight, drawn))
+            kept = _Programmed(weight, weight._version, norm, *self.program(weight, parts))
             self.memory[layer] = kept
         return kept.seen, kept.arrays
 
-    def operate(self, layer: str, x: Tensor, seen: Tensor, arrays: Arrays, drawn: Tree) -> Tensor:
+    def operate(self, layer: str, x: Tensor, seen: Tensor, arrays: Arrays, parts: Parts) -> Tensor:
         """One read of programmed arrays."""
         hardware = self.perturbation
         assert hardware is not None
+        drawn = hardware.own(parts)
         x = hardware.voltage(x, self.severity, drawn)
         y = hardware.current(ideal(layer, x, seen), x, arrays, self.severity, drawn)
         return hardware.digital(y, arrays, self.severity, drawn)
 
     def _perturbed(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
-        drawn = self.own(layer)
-        given = set(drawn)
-        y = self.operate(layer, x, *self._programmed(layer, weight, drawn), drawn)
-        self.calibrated.update({f"{kind}.{layer}": drawn[kind] for kind in drawn.keys() - given})
+        given, parts = self.drawn.get(layer, {}), self.of_layer(layer)
+        y = self.operate(layer, x, *self._programmed(layer, weight, parts), parts)
+        for part, own in parts.items():
+            if found := {kind: value for kind, value in own.items() if kind not in given.get(part, {})}:
+                self.calibrated.setdefault(layer, {})[part] = found
         return y
 
 
@@ -269,7 +270,7 @@ class OnChip:
     def __init__(self, perturbation: Perturbation, severity: object, rule: str, generator: torch.Generator) -> None:
         self.perturbation, self.rule, self.generator = perturbation, checks.choice("rule", rule, RULES), generator
         self.severity = torch.tensor(perturbation.check(severity))
-        self._numbers: Tree = {}
+        self._numbers: Numbers = {}
         self._made: set[str] = set()
         self._memory: dict[str, _Programmed] = {}
         #: How far the last product of every layer lay from the ideal one: the largest difference.
@@ -285,16 +286,17 @@ class OnChip:
 
     def product(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
         """The product of one layer in one read."""
-        hardware, ending = self.perturbation, f".{layer}"
+        hardware = self.perturbation
         if layer not in self._made:
             self._made.add(layer)
             chip = draw_chip(hardware, {layer: Shape(tuple(weight.shape), ())}, self.generator)
-            self._numbers.update({key: value.to(x) for key, value in chip.items()})
-        shape = (*x.shape[:-1], weight.shape[-2])
-        read = {f"{kind}{ending}": value.to(x) for kind, value in hardware.draw_read(shape, self.generator).items()}
-        crossbars = Crossbars(hardware, self.severity.to(x), self.rule, {**self._numbers, **read}, memory=self._memory)
+            self._numbers |= mapped(lambda value: value.to(x), chip)
+        read = hardware.parts_of(hardware.draw_read((*x.shape[:-1], weight.shape[-2]), self.generator))
+        drawn = merged(self._numbers, {layer: mapped(lambda value: value.to(x), read)})
+        crossbars = Crossbars(hardware, self.severity.to(x), self.rule, drawn, memory=self._memory)
         y = crossbars(layer, x, weight)
-        self._numbers.update({key: value.detach() for key, value in crossbars.calibrated.items()})
+        found = mapped(lambda value: value.detach(), crossbars.calibrated)
+        self._numbers = merged(self._numbers, found)
         if self.watch:
             self.changed[layer] = float((y - ideal(layer, x, weight)).detach().abs().max())
         return y

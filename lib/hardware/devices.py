@@ -6,6 +6,7 @@ real devices, and :class:`Composite`, which puts perturbations behind each other
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Literal
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lib import checks
+from lib.hardware.numbers import Kinds, Own, Parts
 from lib.hardware.perturbations import (
     ADC,
     PERTURBATIONS,
@@ -24,12 +26,12 @@ from lib.hardware.perturbations import (
     Perturbation,
     ReadNoise,
     StuckAt,
-    Tree,
     Variability,
     convert,
     flicker,
     quantile_of_size,
 )
+from lib.registry import Registry
 
 
 def pcm_spread(g: Tensor, high: float = 25.0) -> Tensor:
@@ -54,7 +56,10 @@ _SPREADS = {"pcm": pcm_spread, "rram": rram_spread}
 
 @dataclass(frozen=True)
 class ProgrammingNoise(Perturbation):
-    """Programming variability as measured: its ``law`` gives every conductance its own standard deviation."""
+    """Programming variability as measured: G~ = max(0, G + k sigma(G) xi).
+
+    ``law`` is sigma: :func:`pcm_spread` (Nandakumar et al. 2019) or :func:`rram_spread` (Wan et al. 2022).
+    """
 
     law: Literal["pcm", "rram"] = "pcm"
 
@@ -62,12 +67,6 @@ class ProgrammingNoise(Perturbation):
     measures, unit = "standard deviation of a programmed conductance, in multiples of the published one", "published"
     low, high, grid = 0.0, 30.0, (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
     chip = "normal"
-    formula = r"\tilde G = \max\bigl(0,\; G + k\,\sigma(G)\,\xi\bigr)"
-    physics = (
-        "Programming noise measured on real devices: the standard deviation depends on the target. The phase-change "
-        "law is largest at intermediate conductances, the resistive one nearly flat."
-    )
-    lesson = "At its published size it costs a small network next to nothing."
 
     def __post_init__(self) -> None:
         checks.choice("law", self.law, _SPREADS)
@@ -79,17 +78,15 @@ class ProgrammingNoise(Perturbation):
 
 @dataclass(frozen=True)
 class FlickerNoise(Perturbation):
-    """Read noise as measured on phase-change devices, which grows with the logarithm of time."""
+    """Read noise as measured: y~ = y + sqrt(sum_j x_j^2 (sigma^2(G+_j) + sigma^2(G-_j))) / s xi.
+
+    sigma is that of 1/f noise (:func:`~lib.hardware.perturbations.flicker`), which grows with the logarithm of time.
+    """
 
     name, title = "flicker_noise", "Read noise as measured"
     measures, unit = "time since programming", "s"
     low, high, off, grid = T_ZERO, T_LAST, 0.0, (T_ZERO, 3.6e3, 8.64e4, 3.15e7)
     read = "normal"
-    formula = (
-        r"\tilde y_i = y_i + \tfrac1s\sqrt{\textstyle\sum_j x_j^2\,(\sigma^2(G^+_{ij}) + \sigma^2(G^-_{ij}))}\;\xi_i"
-    )
-    physics = "Fluctuations with a spectrum of 1/f: relative to its conductance, a device at rest fluctuates most."
-    lesson = "At its published size it costs a small network next to nothing."
 
     def current(self, y, x, arrays, severity, drawn):
         # At "off" (no time, no noise) the logarithm is cut off at zero.
@@ -100,15 +97,15 @@ class FlickerNoise(Perturbation):
 
 @dataclass(frozen=True)
 class DAC(Perturbation):
-    """The converter in front of the word lines; its range is the largest input on training data."""
+    """The converter in front of the word lines: x~ = D clip(round(x / D), -L, L), L = 2^(b-1) - 1, D = range / L.
+
+    Its range is the largest input on training data.
+    """
 
     name, title = "dac", "DAC discretization"
     measures, unit = "resolution of the converter in front of every word line", "bits"
     low, high, off, whole, grid = ADC.low, ADC.high, ADC.off, True, ADC.grid
     arrays = False
-    formula = r"\tilde x = \Delta\,\mathrm{clip}\bigl(\mathrm{round}(x/\Delta),\,-L,\,L\bigr)"
-    physics = "Inputs are numbers, word lines carry voltages: a converter of b bits knows 2^b - 1 of them."
-    lesson = "What is rounded here is multiplied by every weight of its row."
 
     @property
     def ranged(self) -> bool:
@@ -141,12 +138,6 @@ class Composite(Perturbation):
     name, title = "composite", "Composed chip"
     measures, unit = "severity of each part", "of each part"
     low, high, grid = 0.0, 1.0, ()
-    formula = (
-        r"\tilde f = \mathrm{ADC} \circ \mathrm{noise} \circ \mathrm{wires} \circ \mathrm{devices} \circ "
-        r"\mathrm{DAC}"
-    )
-    physics = "Real chips have all of it at once."
-    lesson = "Which part decides?"
 
     def __init__(self, parts: Iterable[Perturbation]) -> None:
         ordered = tuple(sorted(parts, key=_place))
@@ -187,13 +178,13 @@ class Composite(Perturbation):
         return any(part.ranged for part in self.parts)
 
     @property
-    def learned(self) -> tuple[str, ...]:
-        return tuple(f"{kind}:{part.name}" for part in self.parts for kind in part.learned)
+    def learned(self) -> Kinds:
+        return {name: kinds for part in self.parts for name, kinds in part.learned.items()}
 
     @property
-    def held(self) -> tuple[str, ...]:
-        shared = ("scale",) if self.fixed_scale else ()
-        return (*shared, *(f"{kind}:{part.name}" for part in self.parts for kind in part.held if kind != "scale"))
+    def held(self) -> Kinds:
+        # One scale of the arrays, whichever part keeps it.
+        return {name: kinds for part in self.parts for name, kinds in part.held.items()}
 
     def check(self, severity: object, name: str = "severity") -> tuple[float, ...]:
         """The vector of severities, or the mapping of names to severities (missing parts are off), as a vector."""
@@ -210,36 +201,39 @@ class Composite(Perturbation):
             part.check(value, f"{name} of {key}") for (key, part), value in zip(known.items(), severity, strict=True)
         )
 
+    def columns(self, place: int, severity: Sequence[float]) -> dict[str, float]:
+        """A column ``severity_PART`` for each part, and the ``chip_index``."""
+        own = {f"severity_{part.name}": float(value) for part, value in zip(self.parts, severity, strict=True)}
+        return {"chip_index": place, **own}
+
     def severities(self, severity: Tensor) -> Sequence[Tensor]:
         """Every part's severity."""
         return severity.unbind(-1)
 
+    def own(self, parts: Parts) -> Own:
+        return parts
+
+    def parts_of(self, own: Own) -> Parts:
+        return own
+
+    def without_chance(self, drawn: Parts) -> Parts:
+        return {part.name: part.without_chance(drawn[part.name]) for part in self.parts if part.name in drawn}
+
     def draw_chip(self, shape, generator):
-        return self._drawn("draw_chip", shape, generator)
+        return {part.name: part.draw_chip(shape, generator) for part in self.parts}
 
     def draw_more(self, shape, generator):
-        return self._drawn("draw_more", shape, generator)
+        return {part.name: part.draw_more(shape, generator) for part in self.parts}
 
     def draw_read(self, shape, generator):
-        return self._drawn("draw_read", shape, generator)
-
-    def _drawn(self, method: str, shape: tuple[int, ...], generator: torch.Generator) -> Tree:
-        return {
-            f"{kind}:{part.name}": value
-            for part in self.parts
-            for kind, value in getattr(part, method)(shape, generator).items()
-        }
+        return {part.name: part.draw_read(shape, generator) for part in self.parts}
 
     def _each(
-        self, method: str, value: Tensor, severity: Tensor, drawn: Tree, *more: object, **shown: Tensor
+        self, method: str, value: Tensor, severity: Tensor, drawn: Parts, *more: object, **shown: Tensor
     ) -> Tensor:
         """Pass ``value`` through a method of every part; ``shown`` are numbers that a part sees and does not keep."""
         for part, own in zip(self.parts, self.severities(severity), strict=True):
-            ending = f":{part.name}"
-            kept = {kind.removesuffix(ending): number for kind, number in drawn.items() if kind.endswith(ending)}
-            kept |= shown
-            value = getattr(part, method)(value, *more, own, kept)
-            drawn.update({f"{kind}{ending}": number for kind, number in kept.items() if kind not in shown})
+            value = getattr(part, method)(value, *more, own, ChainMap(part.own(drawn), shown))
         return value
 
     def voltage(self, x, severity, drawn):
@@ -265,12 +259,6 @@ class PhaseChange(Composite):
     name, title = "pcm", "Phase-change chip"
     measures, unit = "time since programming", "s"
     low, high, grid = T_ZERO, T_LAST, (T_ZERO, 3.6e3, 8.64e4, 2.6e6, 3.15e7, 3.15e8)
-    formula = r"\tilde G = \bigl(G + \sigma(G)\,\xi\bigr)\,(t/t_0)^{-\nu},\quad \text{read with } 1/f \text{ noise}"
-    physics = (
-        "All that is published of a phase-change device at once: it is programmed with an error, drifts from there, "
-        "and fluctuates in every read."
-    )
-    lesson = "Severity is time. The textbook classes have a knob for each of the three; a real chip turns all of them."
     off: ClassVar[float] = 0.0
 
     def __init__(self, compensation: str = "none", readout: str = "ideal") -> None:
@@ -278,6 +266,9 @@ class PhaseChange(Composite):
 
     def check(self, severity: object, name: str = "severity") -> float:
         return Perturbation.check(self, severity, name)
+
+    def columns(self, place: int, severity: object) -> dict[str, float]:
+        return Perturbation.columns(self, place, severity)
 
     def severities(self, severity: Tensor) -> Sequence[Tensor]:
         return (severity > 0).to(severity.dtype), severity.clamp_min(T_ZERO), severity
@@ -290,7 +281,6 @@ class Resistive(ProgrammingNoise):
     law: ClassVar[str] = "rram"
 
     name, title = "rram", "Resistive chip"
-    physics = "Programming noise as measured on a resistive chip: one to two microsiemens at every target."
 
 
 class Ideal(Perturbation):
@@ -299,21 +289,22 @@ class Ideal(Perturbation):
     name, title = "ideal", "Ideal chip"
     measures, unit = "nothing", ""
     low, high, grid = 0.0, 0.0, (0.0,)
-    formula = r"\tilde y = y"
-    physics = "Devices that are exactly where they were aimed, wires without resistance, converters without steps."
-    lesson = "The null: whatever is measured here is no effect of hardware."
 
 
 #: Everything that a study takes by name: the six classes, further ones, and calibrated chips.
-HARDWARE: dict[str, Perturbation] = {
-    **PERTURBATIONS,
-    **{one.name: one for one in (ProgrammingNoise(), FlickerNoise(), DAC(), PhaseChange(), Resistive(), Ideal())},
-}
+#: A class of one's own is added by ``HARDWARE.register(NAME, INSTANCE)``.
+HARDWARE: Registry[Perturbation] = Registry(
+    "perturbation",
+    {
+        **PERTURBATIONS,
+        **{one.name: one for one in (ProgrammingNoise(), FlickerNoise(), DAC(), PhaseChange(), Resistive(), Ideal())},
+    },
+)
 
 
 def make(name: str, /, **options: object) -> Perturbation:
     """The perturbation of that name with ``options`` (its fields); each class says in its text what they do."""
-    plain = HARDWARE[checks.choice("perturbation", name, HARDWARE)]
+    plain = HARDWARE[name]
     if not options:
         return plain
     known = (

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from lib import gradients, runtime
 from lib.hardware.crossbars import Crossbars
+from lib.hardware.numbers import merged
 from lib.hardware.perturbations import Perturbation
-from lib.hardware.training import Trainer, severity_of_replicas, spread, tiled
-from lib.replicas import Tree, unstack
+from lib.hardware.training import Trainer, given, severity_of_replicas, spread, tiled
+from lib.replicas import Nested, Tree, mapped, stack, unstack
 
 PROBES = 4
 GROUPS = 8
@@ -38,12 +39,10 @@ def _rows(tree: Tree) -> Tensor:
     return torch.cat([value.flatten(1) for value in tree.values()], 1)
 
 
-def _part(inputs: Tree, group: int) -> Tree:
+def _part(inputs: Nested, group: int) -> Nested:
     """One of GROUPS parts of the images, together with their reads; the chip stays."""
-    return {
-        name: value.chunk(GROUPS, 1)[group] if name in ("x", "y") or name.startswith("read") else value
-        for name, value in inputs.items()
-    }
+    parted = {name: inputs[name] for name in ("x", "y", "read")}
+    return {**inputs, **mapped(lambda value: value.chunk(GROUPS, 1)[group], parted)}
 
 
 def diagnose(
@@ -55,7 +54,8 @@ def diagnose(
     seeds: Sequence[int],
     count: int,
 ) -> pd.DataFrame:
-    """The three diagnostics at ``start`` [seeds, ...], one row for each seed and severity.
+    """The three diagnostics at ``start`` [seeds, ...], one row for each seed and severity (of a composed chip, one
+    column for each part).
 
     ``count`` gradients are sampled, each with its own chip and read (one where nothing is random). Columns:
 
@@ -77,35 +77,35 @@ def diagnose(
     size, classes = len(batch[0]["y"]), trainer.data.classes
     count = count if perturbation.random else 1
 
-    def loss(weights: Tree, others: Tree, inputs: Tree, hardware: Perturbation | None, rule: str) -> Tensor:
+    def loss(weights: Tree, others: Tree, inputs: Nested, hardware: Perturbation | None, rule: str) -> Tensor:
         return trainer.objective({**weights, **others}, inputs, hardware, rule)
 
-    def projected(weights: Tree, others: Tree, inputs: Tree, hardware: Perturbation | None, rule: str) -> Tensor:
-        crossbars = Crossbars(hardware, inputs["severity"], rule, inputs)
+    def projected(weights: Tree, others: Tree, inputs: Nested, hardware: Perturbation | None, rule: str) -> Tensor:
+        crossbars = Crossbars(hardware, inputs["severity"], rule, merged(inputs["chip"], inputs["read"]))
         return (trainer.network({**weights, **others}, inputs["x"], crossbars) * inputs["probe"]).sum()
 
-    def inputs(sample: int) -> Tree:
+    def inputs(sample: int) -> Nested:
         per_seed = []
         for seed, picked in zip(seeds, batch, strict=True):
             signs = torch.randint(0, 2, (size, classes), generator=runtime.stream(seed, "probe", sample))
             chip = trainer.chip(perturbation, seed, "diagnosis chip", sample)
             read = trainer.read(perturbation, size, seed, "diagnosis", sample)
-            per_seed.append({**picked, **chip, **read, "probe": 2.0 * signs - 1})
-        return {**spread(per_seed, repeat, device), **kept, "severity": severity}
+            per_seed.append({**picked, "chip": chip, "read": read, "probe": 2.0 * signs - 1})
+        return given(spread(per_seed, repeat, device), kept, severity)
 
-    def gradient(given: Tree, function=loss, hardware: Perturbation | None = perturbation) -> Tensor:
-        def one(weights: Tree, others: Tree, given: Tree) -> Tensor:
-            return function(weights, others, given, hardware, rule)
+    def gradient(own: Nested, function=loss, hardware: Perturbation | None = perturbation) -> Tensor:
+        def one(weights: Tree, others: Tree, own: Nested) -> Tensor:
+            return function(weights, others, own, hardware, rule)
 
-        return _rows(torch.func.vmap(torch.func.grad(one))(weights, others, given))
+        return _rows(torch.func.vmap(torch.func.grad(one))(weights, others, own))
 
     drawn = [inputs(sample) for sample in range(max(count, PROBES))]
     clean = gradient(drawn[0], hardware=None)
     unaware = rule == "unaware"
-    sampled = torch.stack([clean] if unaware else [gradient(given) for given in drawn[:count]], 1)
+    sampled = torch.stack([clean] if unaware else [gradient(own) for own in drawn[:count]], 1)
     sampled = sampled.expand(-1, max(sampled.shape[1], 2), -1)
     gains = [
-        torch.stack([gradient(given, projected, hardware).square().sum(1) for given in drawn[:PROBES]]).mean(0).sqrt()
+        torch.stack([gradient(own, projected, hardware).square().sum(1) for own in drawn[:PROBES]]).mean(0).sqrt()
         for hardware in ((None,) if unaware else (None, perturbation))
     ]
     grouped = [
@@ -118,7 +118,7 @@ def diagnose(
     for replica, (seed, place, value) in enumerate(names):
         samples, reference = sampled[replica], clean[replica]
         own_weights, own_others = unstack(weights, replica), unstack(others, replica)
-        seen = {name: torch.stack([given[name][replica] for given in drawn[:count]]) for name in drawn[0]}
+        seen = stack([unstack(own, replica) for own in drawn[:count]])
         at = gradients.flatten(own_weights)
 
         def mean_loss(vector: Tensor, own=own_weights, fixed=own_others, seen=seen) -> Tensor:
@@ -137,7 +137,7 @@ def diagnose(
         rows.append(
             {
                 "seed": seed,
-                "severity": float(place if isinstance(value, list | tuple) else value),
+                **perturbation.columns(place, value),
                 "cosine": cosine,
                 "cosine_low": cosine_interval[0],
                 "cosine_high": cosine_interval[1],

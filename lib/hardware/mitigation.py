@@ -8,6 +8,7 @@ pre-distortion of an :class:`~lib.hardware.perturbations.IRDrop`; batch normalis
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -16,18 +17,18 @@ from torch import Tensor
 
 from lib import checks
 from lib.hardware.devices import FlickerNoise, ProgrammingNoise
+from lib.hardware.numbers import Numbers, Own
 from lib.hardware.perturbations import (
     Drift,
     Perturbation,
     ReadNoise,
     StuckAt,
-    Tree,
     Variability,
     seen_weight,
     to_pair,
 )
 from lib.hardware.training import Arrange
-from lib.replicas import unstack
+from lib.replicas import Tree
 
 #: What redundancy can lower: errors of single devices, in arrays or in currents.
 _AVERAGED = (ReadNoise, Variability, ProgrammingNoise, FlickerNoise, StuckAt, Drift)
@@ -35,7 +36,10 @@ _AVERAGED = (ReadNoise, Variability, ProgrammingNoise, FlickerNoise, StuckAt, Dr
 
 @dataclass(frozen=True)
 class Redundant(Perturbation):
-    """Every device of ``part`` in so many ``copies``, whose currents are averaged; the first are those of ``part``."""
+    """Every device of ``part`` in so many ``copies``, whose currents are averaged; the first are those of ``part``.
+
+    Its numbers are those of the part, copy by copy: ``copy -> kind -> Tensor``.
+    """
 
     part: Perturbation = field(default_factory=StuckAt)
     copies: int = 3
@@ -65,16 +69,17 @@ class Redundant(Perturbation):
     def check(self, severity: object, name: str = "severity") -> float:
         return self.part.check(severity, name)
 
+    def without_chance(self, drawn: Own) -> Own:
+        return {copy: self.part.without_chance(own) for copy, own in drawn.items()}
+
     def draw_chip(self, shape, generator):
-        return _numbered(self.part.draw_chip(shape, generator), 0)
+        return _copies(self.part.draw_chip, shape, generator, range(1))
 
     def draw_more(self, shape, generator):
-        drawn = (_numbered(self.part.draw_chip(shape, generator), copy) for copy in range(1, self.copies))
-        return {kind: value for one in drawn for kind, value in one.items()}
+        return _copies(self.part.draw_chip, shape, generator, range(1, self.copies))
 
     def draw_read(self, shape, generator):
-        drawn = (_numbered(self.part.draw_read(shape, generator), copy) for copy in range(self.copies))
-        return {kind: value for one in drawn for kind, value in one.items()}
+        return _copies(self.part.draw_read, shape, generator, range(self.copies))
 
     def conductance(self, g, severity, drawn):
         if not self.part.lasting:
@@ -85,14 +90,13 @@ class Redundant(Perturbation):
         return _mean([self.part.current(y, x, arrays, severity, _own(drawn, copy)) for copy in range(self.copies)])
 
 
-def _numbered(drawn: Tree, copy: int) -> Tree:
-    return {f"{kind}#{copy}": value for kind, value in drawn.items()}
+def _copies(draw: Callable[..., Own], shape: tuple[int, ...], generator: torch.Generator, copies: range) -> Own:
+    drawn = {str(copy): draw(shape, generator) for copy in copies}
+    return {copy: own for copy, own in drawn.items() if own}
 
 
-def _own(drawn: Tree, copy: int) -> Tree:
-    """The numbers of one copy."""
-    ending = f"#{copy}"
-    return {kind.removesuffix(ending): value for kind, value in drawn.items() if kind.endswith(ending)}
+def _own(drawn: Own, copy: int) -> Own:
+    return drawn.get(str(copy), {})
 
 
 def _mean(copies: list[Tensor]) -> Tensor:
@@ -112,21 +116,21 @@ def remapped(perturbation: Perturbation, severity: Tensor) -> Arrange:
             f"perturbation must be one whose devices err one by one, but {perturbation.name} was given."
         )
 
-    def arrange(numbers: Tree, params: Tree) -> Tree:
-        moved = dict(numbers)
-        for key, chips in numbers.items():
-            layer = key.partition(".")[2]
+    def arrange(numbers: Numbers, params: Tree) -> Numbers:
+        moved: Numbers = {}
+        for layer, parts in numbers.items():
+            chips = perturbation.own(parts)["chip"]
             # The kernels of a convolution are the rows of its array.
             weights = params[f"{layer}.weight"].flatten(2)
             if chips.dim() != 4:
                 raise checks.ParameterError(f"layers must be one array each, but the groups of {layer} were given.")
             placed = []
             for replica, chip in enumerate(chips):
-                weight, own = unstack({"": weights}, replica)[""], severity[replica]
+                weight, own = weights[replica], severity[replica]
                 for axis in (-2, -1):
                     chip = _assigned(perturbation, weight, own, chip, axis)
                 placed.append(chip)
-            moved[key] = torch.stack(placed)
+            moved[layer] = perturbation.parts_of({"chip": torch.stack(placed)})
         return moved
 
     return arrange

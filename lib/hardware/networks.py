@@ -18,9 +18,12 @@ from torch.nn import functional as F
 
 from lib import checks
 from lib.hardware.crossbars import Crossbars, Product, Shape, divert, ideal, mappable
-from lib.replicas import Tree
+from lib.hardware.numbers import STATISTICS
+from lib.replicas import Nested, Tree
 
 DATA = ("digits", "cifar10")
+#: Among the parameters of a network the branch with what is trained of its chip (:mod:`lib.hardware.numbers`).
+LEARNED = "learned"
 
 
 class Images(NamedTuple):
@@ -279,8 +282,8 @@ class Network:
         """The parameters that live in arrays."""
         return {name: params[name] for name in (f"{layer}.weight" for layer in self.layers)}
 
-    def __call__(self, params: Tree, x: Tensor, product: Product = ideal) -> Tensor:
-        """Logits [batch, classes] for images [batch, C, H, W].
+    def __call__(self, params: Nested, x: Tensor, product: Product = ideal) -> Tensor:
+        """Logits [batch, classes] for images [batch, C, H, W]; what is :data:`LEARNED` of the chip is no matter here.
 
         On :class:`~lib.hardware.crossbars.Crossbars` the statistics of batch normalisation are calibrated like the
         range of a converter: taken from ``drawn`` where they are there, from the batch where they are not.
@@ -288,17 +291,17 @@ class Network:
         self._product, self._statistics = product, BatchNorm.of_batch
         if isinstance(product, Crossbars):
             self._statistics = lambda norm, images: self._calibrated(product, norm, images)
-        own = {name: value for name, value in params.items() if not name.startswith("range")}
+        own = {name: value for name, value in params.items() if name != LEARNED}
         return torch.func.functional_call(self._module, own, (x,))
 
     @staticmethod
     def _calibrated(crossbars: Crossbars, norm: str, images: Tensor) -> tuple[Tensor, Tensor]:
-        names = (f"mean.{norm}", f"variance.{norm}")
-        if names[0] in crossbars.drawn:
-            return crossbars.drawn[names[0]], crossbars.drawn[names[1]]
-        found = BatchNorm.of_batch(norm, images)
-        crossbars.calibrated.update(zip(names, (value.detach() for value in found), strict=True))
-        return found
+        known = crossbars.drawn.get(norm, {}).get(STATISTICS)
+        if known:
+            return known["mean"], known["variance"]
+        mean, variance = BatchNorm.of_batch(norm, images)
+        crossbars.calibrated[norm] = {STATISTICS: {"mean": mean.detach(), "variance": variance.detach()}}
+        return mean, variance
 
 
 @cache

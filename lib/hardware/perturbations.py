@@ -26,8 +26,8 @@ from torch import Tensor
 
 from lib import checks
 from lib.hardware import circuit
-
-Tree = dict[str, Tensor]
+from lib.hardware.numbers import ARRAY, Kinds, Own, Parts
+from lib.registry import Registry
 
 # The time after programming at which drift begins, in seconds, and the last one that is asked about.
 T_ZERO = 20.0
@@ -152,8 +152,8 @@ def _draw(kind: str | None, shape: tuple[int, ...], generator: torch.Generator) 
 class Perturbation:
     """A map of the forward operator with one number of severity. A new one is a subclass like those below.
 
-    ``drawn`` in every method holds the layer's own numbers: "chip" and "read" where the class draws them, and
-    whatever a method leaves there for later operations (an ADC its "range"). ``fixed_scale`` keeps the scale
+    ``drawn`` in every method holds the class's own numbers for the layer, by kind: "chip" and "read" where it draws
+    them, and whatever a method leaves there for later operations (an ADC its "range"). ``fixed_scale`` keeps the scale
     between weights and conductances as it was when training began; larger weights are cut off.
     """
 
@@ -171,10 +171,6 @@ class Perturbation:
     off: ClassVar[float] = 0.0
     whole: ClassVar[bool] = False
     grid: ClassVar[tuple[float, ...]]
-    # For the page: the law, where it comes from, and what to look for.
-    formula: ClassVar[str]
-    physics: ClassVar[str]
-    lesson: ClassVar[str]
     # Which random numbers a chip (like the arrays) and a read (like the currents) hold.
     chip: ClassVar[Literal["normal", "uniform"] | None] = None
     read: ClassVar[Literal["normal"] | None] = None
@@ -199,14 +195,14 @@ class Perturbation:
         return False
 
     @property
-    def learned(self) -> tuple[str, ...]:
+    def learned(self) -> Kinds:
         """Kinds of numbers that are calibrated where training begins and trained from there."""
-        return ()
+        return {}
 
     @property
-    def held(self) -> tuple[str, ...]:
+    def held(self) -> Kinds:
         """Kinds of numbers that are measured where training begins and stay as they are."""
-        return ("scale",) if self.fixed_scale else ()
+        return {ARRAY: ("scale",)} if self.fixed_scale else {}
 
     def check(self, severity: object, name: str = "severity") -> float:
         """The severity as a number, if it is in the range of this perturbation or its ``off``."""
@@ -220,25 +216,44 @@ class Perturbation:
             )
         return value
 
-    def draw_chip(self, shape: tuple[int, ...], generator: torch.Generator) -> Tree:
+    def columns(self, place: int, severity: object) -> dict[str, float]:
+        """What a table says of ``severity``, the one at this ``place`` in a sweep."""
+        return {"severity": float(severity)}
+
+    def own(self, parts: Parts) -> Own:
+        """Its own among the numbers of a layer; what is put in there is among those of the layer from then on."""
+        return parts.setdefault(self.name, {})
+
+    def parts_of(self, own: Own) -> Parts:
+        """Its own numbers as those of a layer on which it is alone."""
+        return {self.name: own}
+
+    def draw_chip(self, shape: tuple[int, ...], generator: torch.Generator) -> Own:
         """The numbers of one chip for a weight of ``shape`` [..., out, in], by kind."""
         drawn = _draw(self.chip, (2, *shape), generator)
         return {} if drawn is None else {"chip": drawn}
 
-    def draw_more(self, shape: tuple[int, ...], generator: torch.Generator) -> Tree:
+    def without_chance(self, drawn: Own) -> Own:
+        """What ``drawn``, a chip's, would be if nothing were left to chance: normal numbers 0, uniform ones 1."""
+        return {
+            kind: torch.full_like(value, 1.0 if kind == "chip" and self.chip == "uniform" else 0.0)
+            for kind, value in drawn.items()
+        }
+
+    def draw_more(self, shape: tuple[int, ...], generator: torch.Generator) -> Own:
         """Further numbers of the chip, drawn after those of all layers, which so do not depend on them."""
         return {}
 
-    def draw_read(self, shape: tuple[int, ...], generator: torch.Generator) -> Tree:
+    def draw_read(self, shape: tuple[int, ...], generator: torch.Generator) -> Own:
         """The numbers of one read for currents of ``shape`` [batch, ..., out], by kind."""
         drawn = _draw(self.read, shape, generator)
         return {} if drawn is None else {"read": drawn}
 
-    def voltage(self, x: Tensor, severity: Tensor, drawn: Tree) -> Tensor:
+    def voltage(self, x: Tensor, severity: Tensor, drawn: Own) -> Tensor:
         """What reaches the word lines for inputs ``x`` [batch, ..., in]."""
         return x
 
-    def conductance(self, g: Tensor, severity: Tensor, drawn: Tree) -> Tensor:
+    def conductance(self, g: Tensor, severity: Tensor, drawn: Own) -> Tensor:
         """What the arrays conduct, [2, ..., out, in] in microsiemens, for programmed conductances ``g``."""
         return g
 
@@ -246,34 +261,27 @@ class Perturbation:
         """Where devices move one by one: how far, from ``g`` (like ``chip``), and the derivative of that in ``g``."""
         raise TypeError(f"{type(self).__name__} does not move devices one by one.")
 
-    def current(self, y: Tensor, x: Tensor, arrays: Arrays, severity: Tensor, drawn: Tree) -> Tensor:
+    def current(self, y: Tensor, x: Tensor, arrays: Arrays, severity: Tensor, drawn: Own) -> Tensor:
         """What the periphery reports [batch, ..., out] of the currents ``y``, in units of weight times input."""
         return y
 
-    def digital(self, y: Tensor, arrays: Arrays, severity: Tensor, drawn: Tree) -> Tensor:
+    def digital(self, y: Tensor, arrays: Arrays, severity: Tensor, drawn: Own) -> Tensor:
         """What digital arithmetic behind the converter makes of ``y``."""
         return y
 
 
 @dataclass(frozen=True)
 class ReadNoise(Perturbation):
+    """Every device fluctuates in every read: y~ = y + sigma Gmax / s sqrt(2 sum_j x_j^2) xi.
+
+    The textbook form, independent Gaussian errors that are a share sigma of full scale; what was measured on devices is
+    a ``FlickerNoise``.
+    """
+
     name, title = "read_noise", "Read noise"
     measures, unit = "standard deviation of one device's current in one read, as a share of a full-scale device", "Gmax"
     low, high, grid = 0.0, 1.0, (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
     read, arrays = "normal", False
-    formula = r"\tilde y_i = y_i + \frac{\sigma G_{\max}}{s}\sqrt{2\textstyle\sum_j x_j^2}\;\xi_i"
-    physics = (
-        "Every time current flows through a device it fluctuates: charges are trapped and released near its "
-        "filament or in its amorphous volume. The fluctuations of the devices on one bit line add up, and because "
-        "they are independent the sum is Gaussian with the variances added. Nothing about it lasts: the next read "
-        "draws again."
-    )
-    lesson = (
-        "The noise is a share of a full-scale device, and full scale is set by the largest weight of the layer. A "
-        "network without outstanding weights suffers less from the same hardware. Vanilla training differentiates "
-        "the scale too and can find that out; straight-through training takes the noise for something that the "
-        "weights cannot change."
-    )
 
     def current(self, y, x, arrays, severity, drawn):
         # Independent noise on each of the two devices per weight: the variances add, so one draw per output
@@ -284,23 +292,16 @@ class ReadNoise(Perturbation):
 
 @dataclass(frozen=True)
 class Variability(Perturbation):
+    """Devices come out of programming with an error: G~ = clip(G + sigma Gmax xi, 0, Gmax).
+
+    Additive Gaussian noise on conductances, as Joshi et al. (2020) train with; what was measured on devices is a
+    ``ProgrammingNoise``.
+    """
+
     name, title = "variability", "Programming variability"
     measures, unit = "standard deviation of a programmed conductance, as a share of the full scale", "Gmax"
     low, high, grid = 0.0, 1.0, (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
     chip, alone = "normal", True
-    formula = (
-        r"\tilde G^\pm_{ij} = \mathrm{clip}\bigl(G^\pm_{ij} + \sigma G_{\max}\,\xi^\pm_{ij},\; 0,\; G_{\max}\bigr)"
-    )
-    physics = (
-        "Programming pulses never leave a device exactly where it was aimed. Each chip comes out with its own "
-        "error on every device and keeps it. A conductance cannot be negative or exceed the window, so a large "
-        "error is clipped, which also pulls every weight towards zero."
-    )
-    lesson = (
-        "As with read noise, the error is a share of the full scale, which the largest weight sets: watch that "
-        "weight. Other than read noise it does not average out over the images of a batch, so the gradients of two "
-        "chips differ more."
-    )
 
     def moved(self, g, severity, chip):
         aimed = severity * self.window.high * chip
@@ -315,10 +316,13 @@ class Variability(Perturbation):
 
 @dataclass(frozen=True)
 class Drift(Perturbation):
-    """``compensation`` "global" multiplies every layer's numbers by what the sum of its conductances has lost, one
-    factor per layer behind the converter; ``readout`` says whether that sum is measured with the device's own
-    fluctuations ("noisy", 1/f noise of the sum) or without ("ideal"). What it has lost is told from the sum that was
-    aimed at, so on a chip with more than drift the factor makes up for the mean of the rest as well.
+    """Conductances relax: G~ = G (t/t0)^-nu, nu = abs(mu(g) + sigma(g) xi), with g = G/Gmax and t0 = 20 s.
+
+    mu = -0.0155 ln g + 0.0244 cut to 0.049..0.1, sigma = -0.0125 ln g - 0.0059 cut to 0.008..0.045 (Nandakumar et al.
+    2019, as aihwkit documents it). ``compensation`` "global" multiplies every layer's numbers by what the sum of its
+    conductances has lost, one factor per layer behind the converter; ``readout`` says whether that sum is measured with
+    the device's own fluctuations ("noisy", 1/f noise of the sum) or without ("ideal"). What it has lost is told from
+    the sum that was aimed at, so on a chip with more than drift the factor makes up for the mean of the rest as well.
     """
 
     compensation: Literal["none", "global"] = "none"
@@ -328,21 +332,6 @@ class Drift(Perturbation):
     measures, unit = "time since programming", "s"
     low, high, off, grid = T_ZERO, T_LAST, T_ZERO, (3.6e3, 8.64e4, 2.6e6, 3.15e7, 3.15e8, 3.15e9)
     chip = "normal"
-    formula = (
-        r"\tilde G = G\,(t/t_0)^{-\nu},\quad \nu = |\mu(g) + \sigma(g)\,\xi|,\quad "
-        r"\mu = [-0.0155\ln g + 0.0244]_{0.049}^{0.1},\quad \sigma = [-0.0125\ln g - 0.0059]_{0.008}^{0.045}"
-    )
-    physics = (
-        "A phase-change device relaxes: its conductance decays as a power of time, for decades. The exponent differs "
-        "from device to device and is larger for low conductances, so the weights shrink together and apart. "
-        "The law and its constants are the published ones for phase-change memory, with g = G/Gmax and 20 s after "
-        "programming as the start."
-    )
-    lesson = (
-        "The weights shrink nearly together, and with every layer the signal that is left: the Jacobian gain falls "
-        "long before the accuracy does, and training slows down with it. A common factor could be undone by one "
-        "number per layer behind the array, with no training at all."
-    )
 
     def __post_init__(self) -> None:
         checks.choice("compensation", self.compensation, ("none", "global"))
@@ -388,8 +377,10 @@ def flicker(g: Tensor, seconds: Tensor, window: Window = WINDOW, target: Tensor 
 
 @dataclass(frozen=True)
 class StuckAt(Perturbation):
-    """``on`` is the share of the stuck devices that conduct fully; the rest are stuck at the lowest conductance.
-    With ``cluster`` above one they come in square blocks of that side, all stuck alike.
+    """Devices that do not answer: G~ = Gmin where u < (1 - on) p, Gmax where it is below p, and G otherwise; u uniform.
+
+    ``on`` is the share of the stuck devices that conduct fully; the rest are stuck at the lowest conductance. With
+    ``cluster`` above one they come in square blocks of that side, all stuck alike.
     """
 
     on: float = 0.5
@@ -399,21 +390,6 @@ class StuckAt(Perturbation):
     measures, unit = "share of devices that are stuck, half of them at Gmin and half at Gmax", "of devices"
     low, high, grid = 0.0, 1.0, (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
     chip, alone = "uniform", True
-    formula = (
-        r"\tilde G_{ij} = G_{\min}\ \text{if}\ u_{ij} < p/2,\quad G_{\max}\ \text{if}\ p/2 \le u_{ij} < p,\quad "
-        r"G_{ij}\ \text{otherwise}"
-    )
-    physics = (
-        "Some devices do not answer to programming at all: a filament that never formed, or a short that never opens. "
-        "A device stuck at Gmin loses at most its own weight; one stuck at Gmax adds a full-scale weight of either "
-        "sign wherever it sits. Which devices they are is known only after manufacture."
-    )
-    lesson = (
-        "A device stuck at Gmax is as large as the largest weight, wherever it sits. Nearly all weights keep their "
-        "gradient, but two chips have their faults in different places and hardly agree on a direction. What "
-        "training can find is a network that bears faults anywhere; a network for the faults of one chip would "
-        "need the map of that chip."
-    )
 
     def __post_init__(self) -> None:
         checks.number("on", self.on, low=0, high=1)
@@ -452,7 +428,10 @@ class StuckAt(Perturbation):
 
 @dataclass(frozen=True)
 class IRDrop(Perturbation):
-    """``ratio`` is the word line's resistance per segment over the bit line's. ``tile`` cuts layers into arrays of at
+    """Wires have resistance, and Kirchhoff's laws decide what current arrives (:mod:`lib.hardware.circuit`):
+    (D_1/G + r_w I x A + r_b B x I) vec(I) = V x 1, y_j = sum_i I_ij, A_kl = min(k, l), B_ik = m + 1 - max(i, k).
+
+    ``ratio`` is the word line's resistance per segment over the bit line's. ``tile`` cuts layers into arrays of at
     most so many word and bit lines; their currents are added digitally. ``solver`` "approximate" takes a formula for
     the circuit. ``load`` "frozen" keeps every cell's share of the loss as it was when training began, which makes the
     map linear in the weights. ``predistort`` counts the corrections by which conductances are programmed
@@ -468,24 +447,6 @@ class IRDrop(Perturbation):
     name, title = "ir_drop", "IR-drop"
     measures, unit = "resistance of one wire segment, on word and bit lines alike", "Ω"
     low, high, grid = 0.0, 1e4, (100.0, 300.0, 1000.0, 3000.0)
-    formula = (
-        r"\begin{gathered}"
-        r"(D_{1/G} + r_w\,I_m\otimes A_n + r_b\,B_m\otimes I_n)\,\mathrm{vec}(I) = V\otimes 1_n,\quad "
-        r"y_j = \textstyle\sum_i I_{ij},\\ A_{kl} = \min(k,l),\quad B_{ik} = m + 1 - \max(i,k)\end{gathered}"
-    )
-    physics = (
-        "The wires of the array have resistance. Current that flows along a word or bit line lowers the voltage that "
-        "reaches the devices further on, more so the more the other devices on the line conduct. There is nothing "
-        "random in it: it follows from the weights by Kirchhoff's laws, and two chips with the same weights lose "
-        "the same currents."
-    )
-    lesson = (
-        "The relative loss grows as resistance times the square of the array's side: 100 Ω on 64 × 64 weigh as much "
-        "as 1.6 Ω on 512 × 512, and a real segment has a few tenths to a few ohm. Nothing varies, so the variance of "
-        "the gradient is zero; what counts is whether the gradient knows the circuit: compare its truth under the "
-        "two rules. And watch the largest weight: what loads the wires is current, so it helps to keep all other "
-        "conductances small, the opposite of what noise asks for."
-    )
 
     def __post_init__(self) -> None:
         checks.number("ratio", self.ratio, low=0, high=100)
@@ -505,8 +466,8 @@ class IRDrop(Perturbation):
             )
 
     @property
-    def held(self) -> tuple[str, ...]:
-        return (*super().held, *(("share",) if self.load == "frozen" else ()))
+    def held(self) -> Kinds:
+        return super().held | ({self.name: ("share",)} if self.load == "frozen" else {})
 
     def seen(self, g: Tensor, severity: Tensor) -> Tensor:
         """What the circuit makes of ``g`` [..., out, in] at ``severity`` ohm per segment of a bit line."""
@@ -541,9 +502,11 @@ class IRDrop(Perturbation):
 
 @dataclass(frozen=True)
 class ADC(Perturbation):
-    """``calibration`` chooses the full scale: the ``quantile`` of ``|y|`` on training data, its "largest", the quantile
-    that makes the mean rounding error smallest ("best"), or "learned" by gradient (then rounding passes the gradient
-    on and cutting off does not, as in learned step sizes, Esser et al. 2020).
+    """A converter of b bits: y~ = D clip(round(y / D), -L, L), L = 2^(b-1) - 1, D = range / L.
+
+    ``calibration`` chooses the full scale: the ``quantile`` of ``|y|`` on training data, its "largest", the quantile
+    that makes the mean rounding error smallest ("best", as CrossSim calibrates), or "learned" by gradient (then
+    rounding passes the gradient on and cutting off does not, as in learned step sizes, Esser et al. 2020).
     """
 
     calibration: Literal["quantile", "largest", "best", "learned"] = "quantile"
@@ -553,21 +516,6 @@ class ADC(Perturbation):
     measures, unit = "resolution of the converter at the end of every bit line", "bits"
     low, high, off, whole, grid = 2.0, 16.0, math.inf, True, (8.0, 6.0, 5.0, 4.0, 3.0, 2.0)
     arrays = False
-    formula = (
-        r"\tilde y = \Delta\,\mathrm{clip}\bigl(\mathrm{round}(y/\Delta),\,-L,\,L\bigr),\quad "
-        r"L = 2^{b-1}-1,\quad \Delta = q_{0.99}(|y|)/L"
-    )
-    physics = (
-        "The currents are analog, what follows is digital. A converter of b bits knows 2^b - 1 values, equally spaced "
-        "over its range, and everything beyond the range is cut off. The range is calibrated per layer on training "
-        "data. Rounding is a staircase: its derivative is zero wherever it exists."
-    )
-    lesson = (
-        "Under autograd the gradient is exactly zero at any resolution, also where nothing is damaged: cosine, truth, "
-        "signal and live weights are all 0, and training stays where it was at the fork (only the last bias, behind "
-        "the last converter, moves). Straight-through training gets a gradient; whether it helps is another "
-        "question, because a range that is well calibrated has already won most of what there is to win."
-    )
 
     CANDIDATES: ClassVar[tuple[float, ...]] = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 
@@ -580,8 +528,8 @@ class ADC(Perturbation):
         return True
 
     @property
-    def learned(self) -> tuple[str, ...]:
-        return ("range",) if self.calibration == "learned" else ()
+    def learned(self) -> Kinds:
+        return {self.name: ("range",)} if self.calibration == "learned" else {}
 
     def full_scale(self, y: Tensor, severity: Tensor) -> Tensor:
         """The calibrated range for currents ``y``, a constant as far as gradients go."""
@@ -625,6 +573,7 @@ def quantile_of_size(y: Tensor, share: float) -> Tensor:
     return size.topk(beyond).values[-1].clamp_min(torch.finfo(y.dtype).tiny)
 
 
-PERTURBATIONS: dict[str, Perturbation] = {
-    one.name: one for one in (ReadNoise(), Variability(), Drift(), StuckAt(), IRDrop(), ADC())
-}
+#: The six classes.
+PERTURBATIONS: Registry[Perturbation] = Registry(
+    "perturbation", {one.name: one for one in (ReadNoise(), Variability(), Drift(), StuckAt(), IRDrop(), ADC())}
+)

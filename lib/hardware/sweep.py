@@ -81,9 +81,10 @@ class Sweep:
     def accuracy(self, rule: str, known: bool = False) -> pd.DataFrame:
         """Test accuracy on unseen chips after training by ``rule``, one row for each seed and severity.
 
-        Columns: ``clean`` without hardware; ``accuracy`` mean, ``low`` 5th percentile and ``spread`` standard
-        deviation over ``chips``; ``first`` accuracy on the first of them; ``steps`` in all; ``crest``; ``diverged_at``
-        a step, or -1. ``known``: trained on the first chip, and judged on that one only.
+        Columns: ``severity``, or of a composed chip ``severity_PART`` for each part and the ``chip_index``; ``clean``
+        without hardware; ``accuracy`` mean, ``low`` 5th percentile and ``spread`` standard deviation over ``chips``;
+        ``first`` accuracy on the first of them; ``steps`` in all; ``crest``; ``diverged_at`` a step, or -1. ``known``:
+        trained on the first chip, and judged on that one only.
         """
         params, diverged = self.trained(rule, known)
         fork, chips = self.fork, 1 if known else self.chips
@@ -122,12 +123,10 @@ class Sweep:
         return table
 
     def _names(self) -> dict[str, list]:
-        """Severity and seed of every replica; the severity of a composed chip is the place of its vector."""
-        values = [
-            float(place if isinstance(severity, list | tuple) else severity)
+        """Severity and seed of every replica."""
+        rows = [
+            {**self.physics.columns(place, severity), "seed": seed}
             for place, severity in enumerate(self.severities)
+            for seed in self.fork.seeds
         ]
-        return {
-            "severity": [value for value in values for _ in self.fork.seeds],
-            "seed": [seed for _ in values for seed in self.fork.seeds],
-        }
+        return {name: [row[name] for row in rows] for name in rows[0]}

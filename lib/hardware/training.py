@@ -18,9 +18,10 @@ from torch.nn.functional import cross_entropy
 from lib import checks, replicas, runtime
 from lib.hardware import networks
 from lib.hardware.crossbars import Crossbars, draw_chip, draw_read
-from lib.hardware.networks import Images, Network
+from lib.hardware.networks import LEARNED, Images, Network
+from lib.hardware.numbers import Numbers, merged, of_kinds, selected
 from lib.hardware.perturbations import Perturbation
-from lib.replicas import Optimiser, Tree
+from lib.replicas import Nested, Optimiser, Tree, flat, mapped
 
 #: Learning rate of Adam everywhere.
 RATE = 5e-3
@@ -34,22 +35,20 @@ CALIBRATION = 1200
 STATISTICS = ("off chip", "another chip", "each chip")
 
 #: Which numbers of a chip a measure changes: (chip, parameters of the replica) -> chip.
-Arrange = Callable[[Tree, Tree], Tree]
+Arrange = Callable[[Numbers, Nested], Numbers]
 
 
-def tiled(tree: Tree, count: int) -> Tree:
+def tiled(tree: Nested, count: int) -> Nested:
     """One entry per seed [seeds, ...], repeated for ``count`` severities: [severities x seeds, ...].
 
     Severity by severity, so that neighbours in a batch cost the same to compute.
     """
-    return {name: value.repeat(count, *(1,) * (value.dim() - 1)) for name, value in tree.items()}
+    return mapped(lambda value: value.repeat(count, *(1,) * (value.dim() - 1)), tree)
 
 
-def spread(per_seed: Sequence[Tree], count: int, device: torch.device) -> Tree:
+def spread(per_seed: Sequence[Nested], count: int, device: torch.device) -> Nested:
     """One tree per seed as a batch [severities x seeds, ...] on ``device`` (an empty tree stays empty)."""
-    if not per_seed[0]:
-        return {}
-    return tiled({name: value.to(device) for name, value in replicas.stack(per_seed).items()}, count)
+    return tiled(mapped(lambda value: value.to(device), replicas.stack(per_seed)), count)
 
 
 def severity_of_replicas(severities: Sequence[object], seeds: Sequence[int], device: torch.device) -> Tensor:
@@ -86,23 +85,22 @@ class Trainer:
         picked = torch.randint(len(self.data.y), (self.batch,), generator=runtime.stream(seed, "images", step))
         return {"x": self.data.x[picked], "y": self.data.y[picked]}
 
-    def chip(self, perturbation: Perturbation, seed: int, *names: str | int) -> Tree:
+    def chip(self, perturbation: Perturbation, seed: int, *names: str | int) -> Numbers:
         """The random numbers of the chip that these names stand for."""
         return draw_chip(perturbation, self.network.shapes, runtime.stream(seed, perturbation.name, *names))
 
-    def read(self, perturbation: Perturbation, batch: int, seed: int, *names: str | int) -> Tree:
+    def read(self, perturbation: Perturbation, batch: int, seed: int, *names: str | int) -> Numbers:
         """The random numbers of one read of ``batch`` images."""
         source = runtime.stream(seed, perturbation.name, "read", *names)
         return draw_read(perturbation, self.network.shapes, batch, source)
 
     # ------------------------------------------------------------------------------------------------ training
-    def objective(self, params: Tree, inputs: Tree, perturbation: Perturbation | None, rule: str) -> Tensor:
-        """Cross-entropy of one replica on the images ``x``, ``y`` of ``inputs``, with its ``severity`` and numbers.
-
-        Parameters named ``range...`` are ranges of converters that are trained with the rest.
+    def objective(self, params: Nested, inputs: Nested, perturbation: Perturbation | None, rule: str) -> Tensor:
+        """Cross-entropy of one replica on the images ``x``, ``y`` of ``inputs``, with its ``severity`` and the numbers
+        of its ``chip`` and ``read``. What is learned of a chip lies in the branch :data:`LEARNED` of ``params``.
         """
-        learned = _ranges(params)
-        crossbars = Crossbars(perturbation, inputs.get("severity"), rule, {**inputs, **learned})
+        drawn = merged(inputs.get("chip", {}), inputs.get("read", {}), params.get(LEARNED, {}))
+        crossbars = Crossbars(perturbation, inputs.get("severity"), rule, drawn)
         return cross_entropy(self.network(params, inputs["x"], crossbars), inputs["y"])
 
     def fork(self, seeds: Sequence[int], steps: int, device: torch.device) -> Tree:
@@ -113,7 +111,7 @@ class Trainer:
 
     def train_clean(self, params: Tree, seeds: Sequence[int], optimiser: Optimiser, first: int = 0) -> Tree:
         """Ordinary training of one network per seed, from ``params`` [seeds, ...]; steps count from ``first``."""
-        device = next(iter(params.values())).device
+        _, device = _extent(params)
 
         def inputs(step: int) -> Tree:
             return spread([self.images(seed, first + step) for seed in seeds], 1, device)
@@ -140,15 +138,15 @@ class Trainer:
         Every step has a fresh chip and a fresh read. ``known``: every step has the seed's first unseen chip instead,
         the one it will be judged on (chip in the loop). What a perturbation holds is measured at ``start``.
         """
-        device = next(iter(start.values())).device
+        _, device = _extent(start)
         repeat = len(severities)
         params = tiled(start, repeat)
         severity = severity_of_replicas(severities, seeds, device)
         kept = self.held(params, perturbation, severity)
         if perturbation.learned:
             quiet = self._no_chip(perturbation, severity)
-            found = self.calibrate(params, perturbation, severity, {**quiet, **kept})
-            params |= {name: value for name, value in found.items() if name.partition(".")[0] in perturbation.learned}
+            found = self.calibrate(params, perturbation, severity, merged(quiet, kept))
+            params[LEARNED] = of_kinds(found, perturbation.learned)
 
         def inputs(step: int) -> Tree:
             at = first + step
@@ -157,8 +155,8 @@ class Trainer:
                 names = ("unseen chip", 0) if known else ("training chip", at)
                 chip = self.chip(perturbation, seed, *names)
                 read = self.read(perturbation, self.batch, seed, "training", at)
-                per_seed.append({**self.images(seed, at), **chip, **read})
-            return {**spread(per_seed, repeat, device), **kept, "severity": severity}
+                per_seed.append({**self.images(seed, at), "chip": chip, "read": read})
+            return given(spread(per_seed, repeat, device), kept, severity)
 
         def loss(one: Tree, drawn: Tree) -> Tensor:
             return self.objective(one, drawn, perturbation, rule)
@@ -168,7 +166,7 @@ class Trainer:
         return replicas.train(loss, params, inputs, optimiser, chunk=chunk, label=label)
 
     # ---------------------------------------------------------------------------------------------- calibration
-    def calibrate(self, params: Tree, perturbation: Perturbation | None, severity: Tensor, chip: Tree) -> Tree:
+    def calibrate(self, params: Nested, perturbation: Perturbation | None, severity: Tensor, chip: Numbers) -> Numbers:
         """What is calibrated on training images [replicas, ...]: ranges of converters, statistics of batches.
 
         ``chip`` are the numbers of the chip on which it is done; reads are left out. ``perturbation`` None: off chip.
@@ -177,67 +175,65 @@ class Trainer:
         x = self.data.x[:: max(1, len(self.data.x) // CALIBRATION)][:CALIBRATION].to(severity.device)
         # Reads without fluctuations: calibration averages them away.
         reads = {} if perturbation is None else self.read(perturbation, 1, 0)
-        quiet = {name: torch.zeros((), device=severity.device) for name in reads}
+        quiet = mapped(lambda value: torch.zeros((), device=severity.device), reads)
 
-        def one(own: Tree, severity: Tensor, drawn: Tree) -> Tree:
-            crossbars = Crossbars(perturbation, severity, "autograd", {**quiet, **drawn})
+        def one(own: Nested, severity: Tensor, drawn: Numbers) -> Numbers:
+            crossbars = Crossbars(perturbation, severity, "autograd", merged(quiet, drawn))
             self.network(own, x, crossbars)
             return crossbars.calibrated
 
-        given = {**chip, **_ranges(params)}
+        known = merged(chip, params.get(LEARNED, {}))
         _, chunk = self._fit(len(x), len(severity))
-        mapped = torch.func.vmap(one, in_dims=(0, 0, 0 if given else None), chunk_size=chunk)
-        return mapped(params, severity, given)
+        return torch.func.vmap(one, in_dims=(0, 0, 0 if known else None), chunk_size=chunk)(params, severity, known)
 
-    def held(self, params: Tree, perturbation: Perturbation, severity: Tensor) -> Tree:
+    def held(self, params: Nested, perturbation: Perturbation, severity: Tensor) -> Numbers:
         """What ``perturbation`` holds as it was at ``params`` [replicas, ...] (see ``Perturbation.held``)."""
         if not perturbation.held:
             return {}
         found = self.calibrate(params, perturbation, severity, self._no_chip(perturbation, severity))
-        return {name: value for name, value in found.items() if name.partition(".")[0] in perturbation.held}
+        return of_kinds(found, perturbation.held)
 
-    def _no_chip(self, perturbation: Perturbation, severity: Tensor) -> Tree:
-        """The numbers of chips without anything by chance: normal numbers are zero, uniform ones one."""
-        parts = getattr(perturbation, "parts", None)
-        uniform = {f"chip:{part.name}" for part in parts or () if part.chip == "uniform"}
-        uniform |= {"chip"} if perturbation.chip == "uniform" else set()
-        numbers = draw_chip(perturbation, self.network.shapes, runtime.stream(0, "no chip"))
-        return {
-            name: torch.full((len(severity), *value.shape), float(name.partition(".")[0] in uniform)).to(severity)
-            for name, value in numbers.items()
+    def _no_chip(self, perturbation: Perturbation, severity: Tensor) -> Numbers:
+        """The numbers of chips [replicas, ...] on which nothing is left to chance."""
+        chip = self.chip(perturbation, 0, "no chip")
+        quiet = {
+            layer: perturbation.parts_of(perturbation.without_chance(perturbation.own(parts)))
+            for layer, parts in chip.items()
         }
+        return mapped(lambda value: value.expand(len(severity), *value.shape).to(severity), quiet)
 
     # ----------------------------------------------------------------------------------------------- evaluation
     @torch.no_grad()
-    def accuracy(self, params: Tree) -> Tensor:
+    def accuracy(self, params: Nested) -> Tensor:
         """Test accuracy [replicas] of plain networks [replicas, ...]."""
-        count = len(next(iter(params.values())))
-        severity = torch.zeros(count, device=next(iter(params.values())).device)
+        count, device = _extent(params)
+        severity = torch.zeros(count, device=device)
         return self._judged(params, None, severity, self._statistics(params, severity), None)
 
-    def _statistics(self, params: Tree, severity: Tensor) -> Tree:
+    def _statistics(self, params: Nested, severity: Tensor) -> Numbers:
         """The statistics of batch normalisation off chip; none where the network has none."""
         return self.calibrate(params, None, severity, {}) if self.network.normalised else {}
 
     def _judged(
         self,
-        params: Tree,
+        params: Nested,
         perturbation: Perturbation | None,
         severity: Tensor,
-        drawn: Tree,
-        reads: Callable[[int, int], Tree] | None,
+        drawn: Numbers,
+        reads: Callable[[int, int], Numbers] | None,
     ) -> Tensor:
         """Share of test images that every replica gets right; ``reads`` draws for images from one number to another."""
         device = severity.device
 
-        def logits(own: Tree, severity: Tensor, x: Tensor, drawn: Tree) -> Tensor:
-            return self.network(own, x, Crossbars(perturbation, severity, "autograd", {**drawn, **_ranges(own)}))
+        def logits(own: Nested, severity: Tensor, x: Tensor, drawn: Numbers) -> Tensor:
+            known = merged(drawn, own.get(LEARNED, {}))
+            return self.network(own, x, Crossbars(perturbation, severity, "autograd", known))
 
         right = torch.zeros(len(severity), dtype=torch.float64, device=device)
         step, _ = self._fit(_PART, len(severity))
         for start in range(0, len(self.data.test_y), step):
             x, y = (part[start : start + step].to(device) for part in (self.data.test_x, self.data.test_y))
-            own = {**drawn, **(reads(start, len(y)) if reads else {})}
+            own = merged(drawn, reads(start, len(y)) if reads else {})
             seen = torch.func.vmap(logits, in_dims=(0, 0, None, 0 if own else None))(params, severity, x, own)
             right += (seen.argmax(-1) == y).double().sum(-1)
         return (right / len(self.data.test_y)).cpu()
@@ -245,7 +241,7 @@ class Trainer:
     @torch.no_grad()
     def accuracy_on_chips(
         self,
-        params: Tree,
+        params: Nested,
         perturbation: Perturbation,
         severities: Sequence[object],
         seeds: Sequence[int],
@@ -264,7 +260,7 @@ class Trainer:
         of every chip beforehand (a measure that knows the chip).
         """
         checks.choice("statistics", statistics, STATISTICS)
-        device = next(iter(params.values())).device
+        _, device = _extent(params)
         repeat = len(severities)
         severity = severity_of_replicas(severities, seeds, device)
         kept = self.held(tiled(start, repeat), perturbation, severity) if start is not None else {}
@@ -272,18 +268,20 @@ class Trainer:
         if perturbation.ranged or (self.network.normalised and statistics == "another chip"):
             own = spread([self.chip(perturbation, seed, "calibration chip") for seed in seeds], repeat, device)
             # What is there already is not calibrated again.
-            found = self.calibrate(params, perturbation, severity, {**own, **kept, **common})
-            common |= {name: value for name, value in found.items() if statistics != "each chip" or _is_range(name)}
+            found = self.calibrate(params, perturbation, severity, merged(own, kept, common))
+            # The range of a converter is set once; statistics may be those of each chip.
+            wanted = selected(found, lambda part, kind: kind == "range") if statistics == "each chip" else found
+            common = merged(common, wanted)
         columns = []
         for chip in range(chips if perturbation.random else 1):
             numbers = spread([self.chip(perturbation, seed, "unseen chip", chip) for seed in seeds], repeat, device)
             if arrange is not None:
                 numbers = arrange(numbers, params)
-            drawn = {**numbers, **kept, **common}
+            drawn = merged(numbers, kept, common)
             if statistics == "each chip" and self.network.normalised:
-                drawn |= self.calibrate(params, perturbation, severity, drawn)
+                drawn = merged(drawn, self.calibrate(params, perturbation, severity, drawn))
 
-            def reads(first: int, count: int, chip: int = chip) -> Tree:
+            def reads(first: int, count: int, chip: int = chip) -> Numbers:
                 names = ("unseen chip", chip, first)
                 return spread([self.read(perturbation, count, seed, *names) for seed in seeds], repeat, device)
 
@@ -291,10 +289,12 @@ class Trainer:
         return torch.stack(columns, -1)
 
 
-def _is_range(name: str) -> bool:
-    return name.startswith("range")
+def given(drawn: Nested, kept: Numbers, severity: Tensor) -> Nested:
+    """The inputs of a step: what was drawn, with what is ``kept`` among the numbers of the chip, and severities."""
+    return {**drawn, "chip": merged(drawn["chip"], kept), "severity": severity}
 
 
-def _ranges(tree: Tree) -> Tree:
-    """The ranges of converters in a tree."""
-    return {name: value for name, value in tree.items() if _is_range(name)}
+def _extent(params: Nested) -> tuple[int, torch.device]:
+    """How many replicas there are, and where."""
+    first = next(iter(flat(params).values()))
+    return len(first), first.device

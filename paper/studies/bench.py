@@ -11,6 +11,7 @@ import torch
 
 from lib import checks, gradients, runtime
 from lib.hardware.crossbars import RULES, Crossbars, ideal
+from lib.hardware.numbers import merged
 from lib.hardware.perturbations import Perturbation
 from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import Trainer
@@ -46,7 +47,7 @@ class _Bench:
         self.batch = trainer.images(0, "diagnosis")
         chip = trainer.chip(self.physics, 0, "diagnosis chip", 0)
         read = trainer.read(self.physics, trainer.batch, 0, "diagnosis", 0)
-        self.drawn = {**chip, **read}
+        self.drawn = {"chip": chip, "read": read}
 
     def at(self, severity: float, rule: str, points: int) -> Look:
         inputs = {**self.batch, **self.drawn, "severity": torch.tensor(float(severity))}
@@ -55,7 +56,7 @@ class _Bench:
         def first(layer: str, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
             y = ideal(layer, x, weight)
             if not pairs:
-                crossbars = Crossbars(self.physics, inputs["severity"], "autograd", inputs)
+                crossbars = Crossbars(self.physics, inputs["severity"], "autograd", merged(*self.drawn.values()))
                 pairs.append(torch.stack([y, crossbars(layer, x, weight)]).flatten(1))
             return y
 

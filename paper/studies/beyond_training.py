@@ -12,7 +12,7 @@ import pandas as pd
 
 from lib import checks, results, runtime
 from lib.hardware.crossbars import RULES
-from lib.hardware.devices import make
+from lib.hardware.devices import HARDWARE, make
 from lib.hardware.mitigation import Redundant, remapped
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.perturbations import Perturbation as Physics
@@ -120,8 +120,8 @@ class BeyondTraining(HardwareStudy):
     def check(self) -> None:
         super().check()
         chosen = tuple(PERTURBATIONS) if self.perturbations == "all" else self.perturbations
-        names = checks.choices("perturbations", chosen, PERTURBATIONS)
-        object.__setattr__(self, "perturbations", tuple(name for name in PERTURBATIONS if name in names))
+        names = checks.choices("perturbations", chosen, HARDWARE)
+        object.__setattr__(self, "perturbations", tuple(name for name in HARDWARE if name in names))
         if self.rules != RULES:
             raise checks.ParameterError(
                 f"rules must be left out, as the measures have their own, but {self.rules!r} was given."
@@ -140,7 +140,7 @@ class BeyondTraining(HardwareStudy):
             main = study.run()
             seconds += main.provenance["seconds"]
             forks = {self.network: study.fork(name)}
-            for label, measure in MEASURES[name].items():
+            for label, measure in MEASURES.get(name, _TRAINING).items():
                 network = self.network
                 if measure.known:
                     table = trained(on_known_chips(main.tables["accuracy"], main.tables["known"]), name)
@@ -190,7 +190,7 @@ def _plain(measure: Measure) -> dict[str, Any]:
 
 def severities(name: str) -> tuple[float, ...]:
     """Every other severity of the grid of a class."""
-    return PERTURBATIONS[name].grid[1::2]
+    return HARDWARE[name].grid[1::2]
 
 
 def trained(runs: pd.DataFrame, name: str, rule: str | None = None) -> pd.DataFrame:
@@ -209,7 +209,7 @@ def accuracy(fork: Fork, name: str, measure: Measure, chips: int) -> pd.DataFram
     judged = partial(trainer.accuracy_on_chips, severities=grid, seeds=fork.seeds, chips=chips, start=fork.start)
     unaware = tiled(fork.clean, len(grid))
     normalised = measure.statistics is not None
-    before = judged(unaware, PERTURBATIONS[name]).numpy().mean(1) if normalised else np.nan
+    before = judged(unaware, HARDWARE[name]).numpy().mean(1) if normalised else np.nan
     if measure.rule is not None:
         params, _ = Sweep(fork, physics, grid).trained(measure.rule)
         seen = judged(params, physics, statistics="another chip")
@@ -267,7 +267,7 @@ def shown(result: Result) -> pd.DataFrame:
     """The advice for reading: recoveries with two decimals, dashes where nothing was tried."""
     rows = []
     for row in result.tables["advice"].to_dict("records"):
-        physics = PERTURBATIONS[row["perturbation"]]
+        physics = HARDWARE[row["perturbation"]]
         kinds = {kind: "–" if row[kind] != row[kind] else plain(row[kind]) for kind in (*KINDS, "several together")}
         loss = f"{100 * row['damage'] + 0.0:.0f}"
         number = f"{row['severity']:.3g} {physics.unit}".removesuffix(" of devices")

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from lib import checks, results
 from lib.hardware.crossbars import Crossbars, ideal
-from lib.hardware.devices import ORDER, Composite, make
+from lib.hardware.devices import HARDWARE, ORDER, Composite, make
 from lib.hardware.networks import dataset
-from lib.hardware.perturbations import PERTURBATIONS
+from lib.hardware.numbers import merged
 from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import severity_of_replicas, spread, tiled
-from lib.replicas import Tree
+from lib.replicas import Nested, Tree
 from lib.verdicts import Finding, Findings, Relation, judge
 from paper.studies.base import Result, double_precision
 from paper.studies.perturbation import (
@@ -118,14 +118,14 @@ def order() -> str:
 class Composed(HardwareStudy):
     """Chips with several of the six classes at once, and a phase-change chip with its own physics.
 
-    ``classes`` are two or more of the six; ``severities`` maps classes to severities other than
-    :data:`SEVERITIES` ("auto": none). Every class is run alone, all of them together, and all but one; ``pairs``
-    says which classes are also paired: "auto" (all but ir_drop, whose circuits take long to solve), "all" or a list
-    of names. ``times`` are seconds after programming at which the phase-change chip is looked at. The rest is as in
-    :class:`~paper.studies.perturbation.Perturbation`; ``steps`` "auto" are at most :data:`STEPS`.
+    ``classes`` are two or more of the six, or others with a severity of theirs; ``severities`` maps classes to
+    severities other than :data:`SEVERITIES` ("auto": none). Every class is run alone, all of them together, and all
+    but one; ``pairs`` says which classes are also paired: "auto" (all but ir_drop, whose circuits take long to solve),
+    "all" or a list of names. ``times`` are seconds after programming at which the phase-change chip is looked at. The
+    rest is as in :class:`~paper.studies.perturbation.Perturbation`; ``steps`` "auto" are at most :data:`STEPS`.
     """
 
-    classes: object = tuple(PERTURBATIONS)
+    classes: object = tuple(SEVERITIES)
     severities: object = "auto"
     pairs: object = "auto"
     times: object = (20.0, 8.64e4, 3.15e7, 3.15e9)
@@ -138,10 +138,11 @@ class Composed(HardwareStudy):
         super().check()
         if self.rules == ("unaware",):
             raise checks.ParameterError("rules must be at least one that trains, but 'unaware' was given.")
-        chosen = checks.choices("classes", self.classes, PERTURBATIONS)
+        single = [name for name, one in HARDWARE.items() if not isinstance(one, Composite)]
+        chosen = checks.choices("classes", self.classes, single)
         if len(chosen) < 2:
             raise checks.ParameterError(f"classes must be at least two names, but {self.classes!r} was given.")
-        classes = tuple(name for name in PERTURBATIONS if name in chosen)
+        classes = tuple(name for name in single if name in chosen)
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "severities", self._severities(classes))
         if self.pairs in ("auto", "all"):
@@ -168,8 +169,8 @@ class Composed(HardwareStudy):
             checks.choice("severities", name, classes)
         found = {}
         for name in classes:
-            physics = PERTURBATIONS[name]
-            found[name] = physics.check(given.get(name, SEVERITIES[name]), f"severities of {name}")
+            physics = HARDWARE[name]
+            found[name] = physics.check(given.get(name, SEVERITIES.get(name)), f"severities of {name}")
             if found[name] == physics.off:
                 raise checks.ParameterError(
                     f"severities of {name} must be other than its off, but {given[name]!r} was given."
@@ -234,12 +235,10 @@ class Composed(HardwareStudy):
                 given = {"parts": [list(parts) for parts in group], "of": severities, "arm": arm}
                 more = {"gradients": self.gradients} if kind == "composed_diagnostics" else {}
                 table = stored(kind, partial(run, sweep), **given, **more)
-                places = table.severity.astype(int)
-                names = [label(group[place]) for place in places]
-                kinds = [self.kind(group[place]) for place in places]
-                places = [vectors.index(group[place]) for place in places]
-                table = table.assign(parts=names, kind=kinds, severity=places)
-                tables.append(table)
+                names = [label(group[place]) for place in table.chip_index]
+                kinds = [self.kind(group[place]) for place in table.chip_index]
+                places = [vectors.index(group[place]) for place in table.chip_index]
+                tables.append(table.assign(parts=names, kind=kinds, chip_index=places))
             return pd.concat(tables, ignore_index=True)
 
         accuracy = []
@@ -310,8 +309,9 @@ def signal_and_noise(sweep: Sweep) -> pd.DataFrame:
     params = tiled(fork.clean, repeat)
     severity = severity_of_replicas(sweep.severities, seeds, fork.device)
 
-    def one(own: Tree, severity: Tensor, drawn: Tree) -> Tensor:
-        crossbars, found = Crossbars(physics, severity, "autograd", drawn), []
+    def one(own: Tree, severity: Tensor, drawn: Nested) -> Tensor:
+        crossbars = Crossbars(physics, severity, "autograd", merged(drawn["chip"], drawn["read"]))
+        found = []
 
         def product(layer: str, x: Tensor, weight: Tensor) -> Tensor:
             y = ideal(layer, x, weight)
@@ -328,9 +328,9 @@ def signal_and_noise(sweep: Sweep) -> pd.DataFrame:
     for number in range(SIGNAL_CHIPS):
         per_seed = [
             {
-                **{name: value for name, value in trainer.images(seed, "signal").items() if name == "x"},
-                **trainer.chip(physics, seed, "signal", number),
-                **trainer.read(physics, trainer.batch, seed, "signal", number),
+                "x": trainer.images(seed, "signal")["x"],
+                "chip": trainer.chip(physics, seed, "signal", number),
+                "read": trainer.read(physics, trainer.batch, seed, "signal", number),
             }
             for seed in seeds
         ]
@@ -339,7 +339,7 @@ def signal_and_noise(sweep: Sweep) -> pd.DataFrame:
     replicas = [(place, seed) for place in range(repeat) for seed in seeds]
     return pd.DataFrame(
         [
-            {"severity": float(place), "seed": seed, "layer": layer, "signal": signal, "error": float(rest) ** 0.5}
+            {"chip_index": place, "seed": seed, "layer": layer, "signal": signal, "error": float(rest) ** 0.5}
             for (place, seed), layers in zip(replicas, mean, strict=True)
             for layer, (signal, rest) in zip(trainer.network.layers, layers, strict=True)
         ]
@@ -377,7 +377,7 @@ def ruler(sweep: Sweep) -> pd.DataFrame:
     """Noise over signal and loss of an unaware network, one row for each severity and seed."""
     signal = signal_and_noise(sweep)
     squares = (signal["error"] / signal["signal"]) ** 2
-    measured = squares.groupby([signal.severity, signal.seed]).sum() ** 0.5
+    measured = squares.groupby([signal.chip_index, signal.seed]).sum() ** 0.5
     runs = sweep.accuracy("unaware").reset_index(drop=True)
     places = pd.MultiIndex.from_arrays([runs.index // len(sweep.fork.seeds), runs.seed])
     noise_ = measured.loc[places].to_numpy()
@@ -693,7 +693,7 @@ def _of_phase_change(table: pd.DataFrame) -> list[Finding]:
 
 def words(parts: Sequence[str]) -> str:
     """The parts of a chip as the reader says them."""
-    titles = [PERTURBATIONS[part].title for part in parts]
+    titles = [HARDWARE[part].title for part in parts]
     titles = [title if title.isupper() or title[:2].isupper() else title.lower() for title in titles]
     return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
 

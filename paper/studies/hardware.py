@@ -15,7 +15,7 @@ import torch
 
 from lib import checks
 from lib.hardware.crossbars import RULES
-from lib.hardware.devices import make
+from lib.hardware.devices import HARDWARE, make
 from lib.hardware.networks import DATA, NETWORKS, dataset
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.sweep import Fork, Sweep
@@ -52,7 +52,7 @@ PICTURE = 1 / 599
 
 #: Types of parameters that the pages on hardware share.
 Rules = Annotated[tuple[str, ...], Some(RULES, ordered=True)]
-Classes = Annotated[tuple[str, ...], Some(lambda: PERTURBATIONS, everything="all", ordered=True)]
+Classes = Annotated[tuple[str, ...], Some(lambda: HARDWARE, everything="all", of=lambda: PERTURBATIONS, ordered=True)]
 Seeds = Annotated[int, Whole(1)]
 Count = Annotated[int, Whole(1)]
 

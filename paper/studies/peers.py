@@ -21,7 +21,9 @@ from torch import Tensor
 from lib import checks, results, runtime
 from lib.hardware import circuit
 from lib.hardware.devices import FlickerNoise, PhaseChange, ProgrammingNoise
-from lib.hardware.perturbations import T_ZERO, WINDOW, Arrays, Drift, Pair, Perturbation, Tree
+from lib.hardware.numbers import Own
+from lib.hardware.perturbations import T_ZERO, WINDOW, Arrays, Drift, Pair, Perturbation
+from lib.replicas import mapped
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
 from paper import ROOT
@@ -113,9 +115,9 @@ class Peers(Study):
 # ------------------------------------------------------------------------------------------------------ sampled here
 
 
-def _one(drawn: Tree) -> Tree:
+def _one(drawn: Own) -> Own:
     """The numbers of one of the two devices of every pair."""
-    return {name: value[:1].double() for name, value in drawn.items()}
+    return mapped(lambda value: value[:1].double(), drawn)
 
 
 def _read(physics: Perturbation, target: Tensor, g: Tensor, seconds: Tensor, source: torch.Generator) -> Tensor:
@@ -124,7 +126,7 @@ def _read(physics: Perturbation, target: Tensor, g: Tensor, seconds: Tensor, sou
     """
     one = torch.ones(1, 1, dtype=g.dtype)
     arrays = Arrays(Pair(target[0], target, one.squeeze()), g)
-    drawn = {name: value.double() for name, value in physics.draw_read((1, g.shape[1]), source).items()}
+    drawn = mapped(lambda value: value.double(), physics.draw_read((1, g.shape[1]), source))
     return physics.current(g[0].mT, one, arrays, seconds, drawn).flatten()
 
 

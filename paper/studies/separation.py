@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lib import checks
+from lib.hardware.devices import HARDWARE
 from lib.hardware.networks import NETWORKS
-from lib.hardware.perturbations import PERTURBATIONS
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings, bootstrap
 from paper.criteria.hardware import (
@@ -85,7 +85,7 @@ class Separation(HardwareStudy):
             PerturbationStudy(
                 perturbation=name,
                 network=network,
-                severities=self.severities if first else PERTURBATIONS[name].grid[-4::2],
+                severities=self.severities if first else HARDWARE[name].grid[-4::2],
                 closer="known" if first else "none",
                 **given,
             )
@@ -310,7 +310,7 @@ def _quoted(accuracy: pd.DataFrame) -> list[Claim]:
     for regime, words in REGIMES.items():
         for name, (side, share, relation) in quoted.items():
             if name in set(accuracy.perturbation):
-                title = PERTURBATIONS[name].title
+                title = HARDWARE[name].title
                 found.append(
                     Claim(
                         f"separation.{name}.{regime}",

@@ -12,6 +12,7 @@ from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.criteria.hardware import CLEAR_DAMAGE, points
 from paper.studies.hardware import NAMES
+from paper.words.hardware import words
 from paper.words.numbers import interval, share
 
 _QUESTIONS = {
@@ -62,10 +63,12 @@ def about(physics: Perturbation) -> str:
         (True, True): "Some random numbers belong to the *chip*, drawn once, others to the *read*, drawn each time.",
         (False, False): "Nothing is random: all chips with the same weights are alike, and one stands for all.",
     }[physics.lasting, reads]
+    said = words(physics.name)
     return (
-        f"{physics.physics}\n\n$$ {physics.formula} $$\n\n"
-        f"**Severity** is the {physics.measures}, {span}; off is {off}. {chips}\n\n"
-        f"**What to look for.** {physics.lesson}"
+        (f"{said.physics}\n\n" if said.physics else "")
+        + (f"$$ {said.formula} $$\n\n" if said.formula else "")
+        + f"**Severity** is the {physics.measures}, {span}; off is {off}. {chips}"
+        + (f"\n\n**What to look for.** {said.lesson}" if said.lesson else "")
     )
 
 
