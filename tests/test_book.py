@@ -89,7 +89,7 @@ def test_wings_never_import_each_other():
         "paper.figures": ("lib.replicas",),
         **{
             f"lib.{name}": ("lib.prompts", "lib.hardware", "paper.studies", "paper.figures", "paper.whatif")
-            for name in ("checks", "code", "runtime", "gradients", "verdicts", "replicas", "results")
+            for name in ("checks", "code", "runtime", "gradients", "verdicts", "agreement", "replicas", "results")
         },
     }
     for path in (ROOT / "lib").rglob("*.py"):
