@@ -40,8 +40,8 @@ class Outcome(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-# Symbol and colour (Okabe-Ito, so that the outcomes differ for colour-blind readers too).
-_MARKS = {
+#: Symbol and colour (Okabe-Ito, so that the outcomes differ for colour-blind readers too).
+MARKS = {
     Outcome.HOLDS: ("✓", "#009E73"),
     Outcome.DOES_NOT_HOLD: ("✗", "#D55E00"),
     Outcome.INCONCLUSIVE: ("?", "#767676"),
@@ -182,7 +182,7 @@ class _Numbers:
         head = "".join(f'<th style="text-align:left">{cell}</th>' for cell in cells)
         rows = []
         for finding in self._findings:
-            symbol, colour = _MARKS[finding.outcome]
+            symbol, colour = MARKS[finding.outcome]
             texts = [finding.claim, finding.criterion, self._measured(finding)]
             row = "".join(f'<td style="text-align:left">{html.escape(text)}</td>' for text in texts)
             mark = f'<b style="color:{colour}">{symbol} {finding.outcome}</b>'

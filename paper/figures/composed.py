@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import TwoSlopeNorm
+from matplotlib.colors import TwoSlopeNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from paper.figures.hardware import CLASS_COLOURS, RULE_COLOURS, RULE_LABELS, RULE_MARKS, VERDICT_COLOURS
-from paper.figures.style import COLOURS, RINGS, caption, figure, known, rings
+from paper.figures.hardware import RULES, classes, title
+from paper.figures.style import (
+    COLOURS,
+    ON_MAP,
+    Look,
+    caption,
+    diamonds,
+    figure,
+    legend_above,
+    looks,
+    order,
+    this_run,
+    verdict_mark,
+    whiskers,
+)
 from paper.studies.base import duration
 from paper.studies.composed import LOSS_ERROR, RECOVERY_ERROR, split
 from paper.studies.perturbation import DAMAGE, NAMES
@@ -26,14 +41,24 @@ SHORT = {
     "ir_drop": "IR-drop",
     "adc": "ADC",
 }
-KIND_MARKS = {"alone": ("o", "grey"), "pair": ("s", "blue"), "all but one": ("^", "orange"), "all": ("D", "vermillion")}
+CHIPS = {
+    "alone": Look(COLOURS["grey"], "o", "alone"),
+    "pair": Look(COLOURS["blue"], "s", "pair"),
+    "all but one": Look(COLOURS["orange"], "^", "all but one"),
+    "all": Look(COLOURS["vermillion"], "P", "all"),
+}
+
+
+def short(part: str) -> str:
+    """A part in a word; one that is not among the six by its title."""
+    return SHORT.get(part, title(part))
 
 
 def name(parts: Sequence[str], most: int = 6) -> str:
     """A chip in a word or two; the long ones by what they lack."""
     if len(parts) <= 2:
-        return " + ".join(SHORT[part] for part in parts)
-    lacking = [short for part, short in SHORT.items() if part not in parts]
+        return " + ".join(short(part) for part in parts)
+    lacking = [word for part, word in SHORT.items() if part not in parts]
     return f"without {lacking[0]}" if len(lacking) == 1 and most == len(SHORT) else "all"
 
 
@@ -44,9 +69,9 @@ def _diagonal(axis: Axes, low: float, high: float, width: float) -> None:
 
 
 def _kinds(axis: Axes, table: pd.DataFrame, x: str, y: str, scale: float = 1) -> None:
-    for kind, (mark, colour) in KIND_MARKS.items():
+    for kind, look in looks(order("kind", table, known=CHIPS), CHIPS).items():
         group = table[table.kind == kind]
-        axis.plot(scale * group[x], scale * group[y], mark, color=COLOURS[colour], ms=6, alpha=0.9, label=kind)
+        axis.plot(scale * group[x], scale * group[y], look.mark, color=look.colour, ms=6, alpha=0.9, label=look.label)
 
 
 def _name_outliers(axis: Axes, table: pd.DataFrame, x: str, y: str, scale: float, limit: float, most: int = 3) -> None:
@@ -56,64 +81,75 @@ def _name_outliers(axis: Axes, table: pd.DataFrame, x: str, y: str, scale: float
         axis.annotate(name(split(row.parts)), place, xytext=(6, -3), textcoords="offset points", fontsize=7.5)
 
 
-def predicted_loss(summary: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
+def _once(summary: pd.DataFrame) -> pd.DataFrame:
+    """Every chip once, under the first rule: what it costs an unaware network is the same under every other."""
+    return summary[summary.rule == next(iter(summary.rule), None)]
+
+
+def predicted_loss(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """The measured loss of every composed chip against three predictions from its parts."""
-    drawn, axes = figure(9.4, 3.9, columns=3, sharey=True)
-    table = summary[(summary.rule == summary.rule.iloc[0]) & (summary.kind != "alone")]
-    kept = known(reference, table, ("network", "parts", "rule")).merge(
-        table.drop(columns=["damage", "recovery"]), on=["network", "parts", "rule"]
-    )
+    drawn, axes = figure(9.4, 4.1, columns=3, sharey=True)
+    table, again = (_once(one[one.kind != "alone"]) for one in (summary, this_run(rerun, summary)))
     titles = {
         "summed": "losses add",
         "in_logits": "log-odds add",
         "by_noise": "noise over signal adds, in order",
     }
-    for axis, (column, title) in zip(axes, titles.items(), strict=True):
+    for axis, (column, heading) in zip(axes, titles.items(), strict=True):
         _diagonal(axis, 0, 92, 100 * LOSS_ERROR)
         _kinds(axis, table, column, "damage", 100)
-        if len(kept):
-            rings(axis, 100 * kept[column], 100 * kept.damage, "black")
+        diamonds(axis, 100 * again[column], 100 * again.damage)
         _name_outliers(axis, table[table.kind != "all but one"], column, "damage", 100, 2 * LOSS_ERROR)
-        axis.set(title=title, xlabel="predicted loss (points)")
+        axis.set(title=heading, xlabel="predicted loss (points)")
     axes[0].set_ylabel("measured loss (points)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    axes[2].legend(handles[1:], labels[1:], frameon=False, fontsize=8, loc="lower right")
+    legend_above(drawn, axes[0])
     caption(
         drawn,
         "Losses do not add; noise over signal does. Each point is one composed chip, unaware networks, mean over "
-        f"seeds; grey: the prediction, give or take {100 * LOSS_ERROR:g} points." + (RINGS if len(kept) else ""),
+        f"seeds; grey: the prediction, give or take {100 * LOSS_ERROR:g} points.",
     )
     return drawn
 
 
-def pairs(summary: pd.DataFrame, parts: Sequence[str]) -> Figure:
-    """Pairs as a matrix: above the diagonal what they cost, below it what training wins back."""
-    drawn, axis = figure(6.6, 5.3)
-    table = summary[summary.rule == summary.rule.iloc[0]].set_index("parts")
+_BEYOND = TwoSlopeNorm(0, -30, 30)
+
+
+def _field(row: int, column: int, cell: pd.Series) -> tuple[str, Any]:
+    """What a field of :func:`pairs` says, and its colour."""
+    loss = f"{100 * cell.damage:.0f}"
+    if row == column:
+        return loss, "white"
+    if row < column:
+        beyond = 100 * (cell.damage - cell.summed)
+        return f"{loss}\n({beyond:+.0f})".replace("-", "−"), colormaps["PuOr_r"](_BEYOND(beyond))
+    symbol, colour = verdict_mark(cell.verdict)
+    share = "–" if cell.recovery != cell.recovery else f"{cell.recovery:.2f}".replace("-", "−")
+    return f"{share}\n{symbol} {cell.verdict}".replace("\n ", "\n"), to_rgba(colour, 0.6)
+
+
+def pairs(summary: pd.DataFrame, parts: Sequence[str], *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Pairs as a matrix: above the diagonal what they cost, below it what training wins back.
+
+    This run's points are in the fields of pairs: above in the colour of its loss, below in that of its verdict.
+    """
+    again = this_run(rerun, summary)
     count = len(parts)
-    norm = TwoSlopeNorm(0, -30, 30)
-    shades = colormaps["PuOr_r"]
+    drawn, axis = figure(max(6.6, 1.1 * count), max(5.3, 0.88 * count))
+    rule = summary.rule.iloc[0]
+    table, points = (one[one.rule == rule].drop_duplicates("parts").set_index("parts") for one in (summary, again))
     for row, column in np.ndindex(count, count):
         own = " + ".join(parts[i] for i in sorted({row, column}))
-        text, colour = "not run", "#F4F4F4"
-        if own in table.index:
-            cell = table.loc[own]
-            if row == column:
-                text, colour = f"{100 * cell.damage:.0f}", "white"
-            elif row < column:
-                beyond = 100 * (cell.damage - cell.summed)
-                text, colour = f"{100 * cell.damage:.0f}\n({beyond:+.0f})".replace("-", "−"), shades(norm(beyond))
-            else:
-                text = "–" if cell.recovery != cell.recovery else f"{cell.recovery:.2f}".replace("-", "−")
-                text, colour = f"{text}\n{cell.verdict}", VERDICT_COLOURS[cell.verdict] + "99"
+        text, colour = _field(row, column, table.loc[own]) if own in table.index else ("not run", "#F4F4F4")
         axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, edgecolor="white", lw=2))
-        dark = row < column and own in table.index and abs(beyond) > 18
-        size = 7.5 if text == "not run" else 9
+        dark = row < column and own in table.index and abs(table.damage[own] - table.summed[own]) > 0.18
+        size = 9 if row <= column and own in table.index else 7.5
         ink = "white" if dark else "#888888" if text == "not run" else "black"
         axis.text(column, row, text, ha="center", va="center", fontsize=size, color=ink)
+        if own in points.index and row != column:
+            diamonds(axis, column + 0.36, row + 0.34, [to_rgba(_field(row, column, points.loc[own])[1])])
         if row == column:
             axis.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor="#444444", lw=1.2))
-    labels = [SHORT[part] for part in parts]
+    labels = [short(part) for part in parts]
     axis.set_xticks(range(count), labels)
     axis.set_yticks(range(count), labels)
     axis.xaxis.tick_top()
@@ -126,22 +162,42 @@ def pairs(summary: pd.DataFrame, parts: Sequence[str]) -> Figure:
         drawn,
         "Most pairs cost what their parts cost together; those that do not are recovered no worse. Framed: the loss "
         "alone, in points. Above the diagonal: the loss of the pair, in parentheses (and as colour) how far beyond the "
-        f"sum. Below it: recovery and verdict after {NAMES[summary.rule.iloc[0]]}.",
+        f"sum. Below it: recovery and verdict after {NAMES.get(rule, rule)}.",
+        ON_MAP,
     )
     return drawn
 
 
-def signal(table: pd.DataFrame, summary: pd.DataFrame, scale: pd.DataFrame) -> Figure:
-    """Noise over signal, predicted with and without the order of the physics, and the loss that follows from it."""
-    drawn, (left, right) = figure(9.2, 4.0, columns=2)
-    means = table.groupby("parts", sort=False)[["measured", "unordered", "ordered"]].mean()
+def _noise(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """Chip by chip the noise over signal, mean over seeds, with the loss in points where the summary has it."""
+    means = table.groupby("parts", sort=False)[["measured", "unordered", "ordered"]].mean().reset_index()
     kinds = table.drop_duplicates("parts").set_index("parts").kind
-    means = means.assign(kind=kinds).reset_index()
-    composed = means[means.kind != "alone"]
+    losses = _once(summary).set_index("parts").damage
+    return means.assign(kind=means.parts.map(kinds), damage=100 * means.parts.map(losses).astype(float))
+
+
+def signal(
+    table: pd.DataFrame,
+    summary: pd.DataFrame,
+    ruler: pd.DataFrame,
+    *,
+    rerun: Mapping[str, pd.DataFrame] | None = None,
+) -> Figure:
+    """Noise over signal, predicted with and without the order of the physics, and the loss that follows from it.
+
+    ``rerun`` has this run's tables under the names ``signal`` and ``summary``, as the study has them.
+    """
+    drawn, (left, right) = figure(9.2, 4.2, columns=2)
+    given = rerun or {}
+    means = _noise(table, summary)
+    again = _noise(this_run(given.get("signal"), table), this_run(given.get("summary"), summary))
+    composed, points = (part[part.kind != "alone"] for part in (means, again))
     most = 1.1 * float(composed[["measured", "ordered"]].max().max())
     left.plot([0, most], [0, most], color="#999999", lw=1)
     left.plot(composed.unordered, composed.measured, "o", mfc="white", mec=COLOURS["grey"], ms=6, label="any order")
     left.plot(composed.ordered, composed.measured, "o", color=COLOURS["green"], ms=6, label="order of the physics")
+    diamonds(left, points.unordered, points.measured)
+    diamonds(left, points.ordered, points.measured)
     far = (composed.measured / composed.unordered - 1).abs()
     for row in composed.assign(far=far)[composed.kind == "pair"].sort_values("far").tail(2).itertuples():
         place = (row.unordered, row.measured)
@@ -149,14 +205,14 @@ def signal(table: pd.DataFrame, summary: pd.DataFrame, scale: pd.DataFrame) -> F
             name(split(row.parts)), place, xytext=(0, 8), textcoords="offset points", fontsize=7.5, ha="center"
         )
     left.set(xlim=(0, most), ylim=(0, most), xlabel="predicted noise over signal", ylabel="measured noise over signal")
-    left.legend(frameon=False, fontsize=8, loc="lower right")
-    line = scale.groupby("severity")[["measured", "damage"]].mean()
+    left.legend(frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    line = ruler.groupby("severity")[["measured", "damage"]].mean()
     line = line[line.measured <= most]
     right.plot(line.measured, 100 * line.damage, "-", color=COLOURS["black"], lw=1.2, label="read noise alone")
-    loss = summary[summary.rule == summary.rule.iloc[0]].set_index("parts").damage
-    _kinds(right, means.assign(damage=means.parts.map(loss) * 100, measured=means.measured), "measured", "damage")
+    _kinds(right, means, "measured", "damage")
+    diamonds(right, again.measured, again.damage)
     right.set(xlabel="measured noise over signal", ylabel="loss of an unaware network (points)", xlim=(0, most))
-    right.legend(frameon=False, fontsize=8, loc="upper left")
+    right.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     caption(
         drawn,
         "One number for any mixture. Left: noise over signal follows from the parts once the order of the physics is "
@@ -166,26 +222,31 @@ def signal(table: pd.DataFrame, summary: pd.DataFrame, scale: pd.DataFrame) -> F
     return drawn
 
 
-def recoveries(summary: pd.DataFrame) -> Figure:
+def recoveries(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """The recovery of every composed chip against the weighted mean of its parts, a panel for each rule."""
-    rules = [rule for rule in NAMES if rule in set(summary.rule)]
-    drawn, axes = figure(4.2 * len(rules) + 0.6, 3.9, columns=len(rules), sharey=True, squeeze=False)
+    again = this_run(rerun, summary)
+    rules = [rule for rule in NAMES if rule in order("rule", summary, again)]
+    drawn, axes = figure(4.2 * len(rules) + 0.6, 4.1, columns=len(rules), sharey=True, squeeze=False)
+    chips = looks(order("kind", summary, known=CHIPS), CHIPS)
     for axis, rule in zip(axes[0], rules, strict=True):
-        table = summary[(summary.rule == rule) & (summary.kind != "alone")]
+        table, points = (part[(part.rule == rule) & (part.kind != "alone")] for part in (summary, again))
         _diagonal(axis, -0.8, 1, RECOVERY_ERROR)
-        for kind, (mark, colour) in KIND_MARKS.items():
+        for kind, look in chips.items():
             group = table[(table.kind == kind) & (table.damage >= DAMAGE)]
-            ends = np.clip([group.recovery - group.recovery_low, group.recovery_high - group.recovery], 0, None)
+            if kind == "alone":
+                continue
             axis.errorbar(
                 group.weighted,
                 group.recovery,
-                yerr=np.nan_to_num(ends),
-                fmt=mark,
-                color=COLOURS[colour],
+                yerr=whiskers(group.recovery, group.recovery_low, group.recovery_high),
+                fmt=look.mark,
+                color=look.colour,
                 ms=6,
                 lw=0.8,
-                label=kind,
+                label=look.label,
             )
+        points = points[points.damage >= DAMAGE]
+        diamonds(axis, points.weighted, points.recovery)
         far = table[(table.kind == "pair") & ((table.damage - table.summed).abs() > 2 * LOSS_ERROR)]
         for row in far.itertuples():
             axis.annotate(
@@ -197,10 +258,9 @@ def recoveries(summary: pd.DataFrame) -> Figure:
                 ha="right",
             )
         axis.set(xlim=(-0.8, 1), ylim=(-0.5, 1))
-        axis.set(title=RULE_LABELS[rule], xlabel="weighted mean of the parts' recoveries")
+        axis.set(title=RULES[rule].label, xlabel="weighted mean of the parts' recoveries")
     axes[0, 0].set_ylabel("recovery of the chip")
-    handles, labels = axes[0, -1].get_legend_handles_labels()
-    axes[0, -1].legend(handles[1:], labels[1:], frameon=False, fontsize=8, loc="lower right")
+    legend_above(drawn, axes[0, 0])
     caption(
         drawn,
         "Composed chips are recovered better than their parts let one expect. Points: one chip, with the 95 % "
@@ -210,31 +270,37 @@ def recoveries(summary: pd.DataFrame) -> Figure:
     return drawn
 
 
-def removal(table: pd.DataFrame) -> Figure:
+def removal(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """What each part costs alone, and what the full chip gets back without it, before and after training."""
-    drawn, axis = figure(7.6, 3.7)
-    parts = list(dict.fromkeys(table.part))
-    rules = list(dict.fromkeys(table.rule))
+    again = this_run(rerun, table)
+    drawn, axis = figure(7.6, 3.9)
+    parts, rules = order("part", table, again), looks(order("rule", table, again), RULES)
     places = np.arange(len(parts))
     height = 0.8 / (len(rules) + 1)
-    alone = 100 * table.groupby("part").alone.mean().loc[parts]
-    axis.bar(places - 0.4 + height / 2, alone, height, color="white", edgecolor=COLOURS["black"], label="costs alone")
-    for shift, rule in enumerate(rules, 1):
-        wide = table[table.rule == rule].pivot(index="seed", columns="part", values="back")[parts] * 100
-        axis.bar(
-            places - 0.4 + height * (shift + 0.5),
-            wide.mean(),
-            height,
-            yerr=wide.std(),
-            error_kw={"lw": 0.8, "ecolor": "#444444"},
-            color=COLOURS[RULE_COLOURS[rule]],
-            label=f"gives back when removed, {RULE_LABELS[rule]}",
+    at = places - 0.4 + height / 2
+    alone, points = (100 * one.groupby("part").alone.mean().reindex(parts) for one in (table, again))
+    axis.bar(at, alone, height, color="white", edgecolor=COLOURS["black"], label="costs alone")
+    diamonds(axis, at, points)
+    for shift, (rule, look) in enumerate(rules.items(), 1):
+        wide, points = (
+            100 * one[one.rule == rule].groupby("part").back.agg(["mean", "std"]).reindex(parts)
+            for one in (table, again)
         )
+        axis.bar(
+            at + height * shift,
+            wide["mean"],
+            height,
+            yerr=wide["std"],
+            error_kw={"lw": 0.8, "ecolor": "#444444"},
+            color=look.colour,
+            label=f"gives back when removed, {look.label}",
+        )
+        diamonds(axis, at + height * shift, points["mean"])
     axis.axhline(0, color="#444444", lw=0.8)
-    axis.set_xticks(places, [SHORT[part] for part in parts])
+    axis.set_xticks(places, [short(part) for part in parts])
     axis.grid(axis="x", visible=False)
     axis.set(ylabel="points")
-    axis.legend(frameon=False, fontsize=8, loc="upper right")
+    legend_above(drawn, axis, 2)
     caption(
         drawn,
         "What costs little alone may be what is worth removing. White: the loss of a chip with that part only. "
@@ -243,25 +309,29 @@ def removal(table: pd.DataFrame) -> Figure:
     return drawn
 
 
-def phase_change(table: pd.DataFrame) -> Figure:
+def phase_change(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Accuracy of the phase-change chip over time, with and without training and compensation."""
-    drawn, axis = figure(6.8, 3.6)
-    times = sorted(set(table.time))
+    again = this_run(rerun, table)
+    drawn, axis = figure(6.8, 3.8)
+    times = sorted(order("time", table, again))
     places = np.arange(len(times))
     axis.axhline(100 * table.clean.mean(), color=COLOURS["black"], ls="--", lw=1.2, label="clean, no hardware")
-    for compensation, style in (("none", "--"), ("global", "-")):
-        for rule in ("unaware", "autograd"):
-            group = table[(table.compensation == compensation) & (table.rule == rule)]
-            means = 100 * group.groupby("time")[["accuracy", "low"]].mean().loc[times]
-            colour = COLOURS[RULE_COLOURS[rule]]
-            text = f"{RULE_LABELS[rule]}, {'one factor per layer' if compensation == 'global' else 'uncompensated'}"
-            face = colour if compensation == "global" else "white"
-            axis.plot(places, means.accuracy, RULE_MARKS[rule] + style, color=colour, mfc=face, ms=5, label=text)
-            if compensation == "global":
-                axis.fill_between(places, means.low, means.accuracy, color=colour, alpha=0.15, lw=0)
+    compensations = order("compensation", table, again, known=("none", "global"))
+    rules = looks(order("rule", table, again), RULES)
+    for compensation, (rule, look) in itertools.product(compensations, rules.items()):
+        group, points = (one[(one.compensation == compensation) & (one.rule == rule)] for one in (table, again))
+        means = 100 * group.groupby("time")[["accuracy", "low"]].mean().reindex(times)
+        plain = compensation == "none"
+        text = {"none": "uncompensated", "global": "one factor per layer"}.get(compensation, compensation)
+        face, style = ("white", "--") if plain else (look.colour, "-")
+        label = f"{look.label}, {text}"
+        axis.plot(places, means.accuracy, look.mark + style, color=look.colour, mfc=face, ms=5, label=label)
+        if not plain:
+            axis.fill_between(places, means.low, means.accuracy, color=look.colour, alpha=0.15, lw=0)
+        diamonds(axis, places, 100 * points.groupby("time").accuracy.mean().reindex(times))
     axis.set_xticks(places, [duration(time) for time in times])
     axis.set(ylabel="test accuracy (%)", xlabel="time since programming")
-    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    legend_above(drawn, axis, 2)
     chips = int(table.chips.iloc[0])
     caption(
         drawn,
@@ -278,15 +348,15 @@ def together(summary: pd.DataFrame, parts: str) -> Figure:
     first = summary[summary.rule == summary.rule.iloc[0]].set_index("parts")
     one, other = split(parts)
     pair = first.loc[parts]
+    faces = classes((one, other))
     bars = [
-        (SHORT[one], first.loc[one].damage, CLASS_COLOURS[one]),
-        (SHORT[other], first.loc[other].damage, CLASS_COLOURS[other]),
-        ("losses\nadd", pair.summed, None),
-        ("noise adds,\nin order", pair.by_noise, None),
-        ("measured", pair.damage, "black"),
+        (short(one), first.loc[one].damage, faces[one].colour),
+        (short(other), first.loc[other].damage, faces[other].colour),
+        ("losses\nadd", pair.summed, "white"),
+        ("noise adds,\nin order", pair.by_noise, "white"),
+        ("measured", pair.damage, COLOURS["black"]),
     ]
-    for place, (_, value, colour) in enumerate(bars):
-        face = COLOURS[colour] if colour else "white"
+    for place, (_, value, face) in enumerate(bars):
         drawn_bars = left.bar(place, 100 * value, color=face, edgecolor="#444444", lw=0.8)
         left.bar_label(drawn_bars, fmt="%.0f", fontsize=9)
     left.axvline(1.5, color="#BBBBBB", lw=0.8)
@@ -295,17 +365,12 @@ def together(summary: pd.DataFrame, parts: str) -> Figure:
     most = 100 * float(small[["damage", "summed", "by_noise"]].max().max())
     left.set(ylabel="loss (points)", title="without training", ylim=(0, 1.15 * most))
     rows = [row for row in summary[summary.parts == parts].itertuples() if row.rule in NAMES]
-    values = [("clean", pair.clean, "black"), ("unaware", pair.unaware, "grey")]
-    values += [
-        (
-            RULE_LABELS[row.rule].replace(", ", ",\n").replace("-through", "-\nthrough"),
-            row.accuracy,
-            RULE_COLOURS[row.rule],
-        )
-        for row in rows
-    ]
+    values = [("clean", pair.clean, COLOURS["black"]), ("unaware", pair.unaware, COLOURS["grey"])]
+    for row in rows:
+        look = RULES[row.rule]
+        values.append((look.label.replace(", ", ",\n").replace("-through", "-\nthrough"), row.accuracy, look.colour))
     drawn_bars = right.bar(
-        range(len(values)), [100 * value for _, value, _ in values], color=[COLOURS[colour] for _, _, colour in values]
+        range(len(values)), [100 * value for _, value, _ in values], color=[colour for _, _, colour in values]
     )
     right.bar_label(drawn_bars, fmt="%.0f", fontsize=9)
     right.set_xticks(range(len(values)), [text for text, _, _ in values], fontsize=8)

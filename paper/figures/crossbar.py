@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,18 +12,30 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from paper.figures.style import COLOURS, band, caption, figure
+from paper.figures.style import (
+    COLOURS,
+    Look,
+    band,
+    caption,
+    diamonds,
+    figure,
+    legend_above,
+    looks,
+    order,
+    this_run,
+)
 from paper.studies.base import duration
 from paper.studies.operator import View
 
 # One scale for every picture of a loss, so that pictures compare: from 0.1 to 100 per cent.
 _LOSS = LogNorm(0.1, 100)
-_CHIP_COLOURS = {
-    "phase-change": "blue",
-    "phase-change, compensated": "sky",
-    "resistive": "vermillion",
-    "ideal": "grey",
+_CHIPS = {
+    "phase-change": Look(COLOURS["blue"], "o", "phase-change"),
+    "phase-change, compensated": Look(COLOURS["sky"], "o", "phase-change, compensated"),
+    "resistive": Look(COLOURS["vermillion"], "o", "resistive"),
+    "ideal": Look(COLOURS["grey"], "o", "ideal"),
 }
+_ARRAYS = {"uniform": "o-", "sparse": "s:"}
 
 
 def _map(axis: Axes, values: np.ndarray, title: str, label: str, **look: object) -> None:
@@ -176,30 +191,41 @@ def setting(view: View) -> Figure:
     return drawn
 
 
-def wires(loss: pd.DataFrame, tiles: pd.DataFrame) -> Figure:
-    """What wires cost over side and resistance, how far the fast estimate is off, and what cutting into tiles saves."""
+def wires(loss: pd.DataFrame, tiles: pd.DataFrame, *, rerun: Mapping[str, pd.DataFrame] | None = None) -> Figure:
+    """What wires cost over side and resistance, how far the fast estimate is off, and what cutting into tiles saves.
+
+    ``rerun`` has this run's ``loss`` and ``tiles``, or one of them.
+    """
+    given = rerun or {}
+    again, cut = this_run(given.get("loss"), loss), this_run(given.get("tiles"), tiles)
     drawn, axes = figure(9.6, 3.9, columns=3)
-    colours = ("sky", "blue", "green", "orange", "vermillion", "purple", "grey")
-    sides = np.array(sorted(loss.side.unique()))
-    for ohm, colour in zip(sorted(loss.ohm.unique()), colours * 3, strict=False):
-        here = loss[loss.ohm == ohm]
+    colours = itertools.cycle(("sky", "blue", "green", "orange", "vermillion", "purple", "grey"))
+    sides = np.array(sorted(order("side", loss, again)))
+    for ohm, colour in zip(sorted(order("ohm", loss, again)), colours, strict=False):
         for axis, column in zip(axes, ("loss", "error"), strict=False):
-            means = here.groupby(["kind", "side"])[column].mean()
-            for kind, style in (("uniform", "o-"), ("sparse", "s:")):
+            means, points = (
+                table[table.ohm == ohm].groupby(["kind", "side"])[column].mean() for table in (loss, again)
+            )
+            for kind, style in _ARRAYS.items():
                 label = f"{ohm:g} Ω" if kind == "uniform" and axis is axes[0] else None
-                axis.loglog(sides, means[kind], style, color=COLOURS[colour], ms=4, lw=1.5, label=label)
+                here, there = (part[part.index.get_level_values("kind") == kind] for part in (means, points))
+                at = here.index.get_level_values("side")
+                axis.loglog(at, here, style, color=COLOURS[colour], ms=4, lw=1.5, label=label)
+                diamonds(axis, there.index.get_level_values("side"), there)
     start = loss[(loss.kind == "uniform") & (loss.ohm == loss.ohm.min())].groupby("side").loss.mean().iloc[0]
     axes[0].loglog(sides, 0.5 * start * (sides / sides[0]) ** 2.0, "--", color=COLOURS["black"], lw=1, label="square")
     axes[0].set(title="loss in the wires", ylabel="current lost (%)", xlabel="lines on a side")
-    axes[0].legend(frameon=False, fontsize=7.5, loc="lower right", ncols=2, columnspacing=0.8, handlelength=1.4)
+    legend_above(drawn, axes[0], 8)
     axes[0].set_ylim(bottom=0.05 * start)
     axes[1].axhline(1, color=COLOURS["black"], ls="--", lw=1)
     axes[1].set(title="error of the fast estimate", ylabel="% of the largest current", xlabel="lines on a side")
     for axis in axes[:2]:
         axis.set_xticks(sides, [str(side) for side in sides])
         axis.minorticks_off()
-    by_tile = tiles.groupby("tile").loss.mean()
+    by_tile, points = (table.groupby("tile").loss.mean() for table in (tiles, cut))
+    by_tile = by_tile.reindex(sorted({*by_tile.index, *points.index}))
     bars = axes[2].bar(range(len(by_tile)), by_tile, color=COLOURS["blue"])
+    diamonds(axes[2], [by_tile.index.get_loc(tile) for tile in points.index], points)
     axes[2].bar_label(bars, fmt="%.2g", fontsize=8)
     axes[2].set_xticks(range(len(by_tile)), [str(tile) for tile in by_tile.index])
     axes[2].set(title=f"{int(tiles.side.iloc[0])} lines in tiles", ylabel="current lost (%)", xlabel="lines of a tile")
@@ -214,19 +240,25 @@ def wires(loss: pd.DataFrame, tiles: pd.DataFrame) -> Figure:
     return drawn
 
 
-def over_time(chips: pd.DataFrame) -> Figure:
+def over_time(chips: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Accuracy of an unaware network on calibrated chips, over the time since programming."""
+    again = this_run(rerun, chips)
     drawn, axis = figure(7.0, 3.8)
-    times = np.array(sorted(chips.seconds[chips.seconds > 0].unique()))
-    for name, group in chips.groupby("chip", sort=False):
-        colour = COLOURS[_CHIP_COLOURS[name]]
-        if (group.seconds > 0).any():
-            values = group.pivot_table(index="seconds", columns="seed", values="accuracy").loc[times].to_numpy()
-            band(axis, times, values, colour, name, "o-")
-            axis.plot(times, group.groupby("seconds").low.mean().loc[times], ":", color=colour, lw=1.2)
+    times = np.array(sorted(time for time in order("seconds", chips, again) if time > 0))
+    for name, look in looks(order("chip", chips, again), _CHIPS).items():
+        group, points = (table[table.chip == name] for table in (chips, again))
+        if (pd.concat([group, points]).seconds > 0).any():
+            rows = group.pivot_table(index="seconds", columns="seed", values="accuracy")
+            band(axis, rows, look.colour, look.label, "o-")
+            low = group.groupby("seconds").low.mean()
+            axis.plot(low.index, low, ":", color=look.colour, lw=1.2)
+            there = points.groupby("seconds").accuracy.mean()
+            diamonds(axis, there.index, there)
         else:
-            axis.axhline(group.accuracy.mean(), color=colour, ls="-", lw=1.6, label=name)
-            axis.axhline(group.low.mean(), color=colour, ls=":", lw=1.2)
+            axis.axhline(group.accuracy.mean(), color=look.colour, ls="-", lw=1.6, label=look.label)
+            axis.axhline(group.low.mean(), color=look.colour, ls=":", lw=1.2)
+            # It holds at any time: the point stands at the first.
+            diamonds(axis, times[0], points.accuracy.mean())
     axis.set_xscale("log")
     axis.set_xticks(times, [duration(time) for time in times])
     axis.minorticks_off()

@@ -7,16 +7,38 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import ndtr
 
-from lib.verdicts import bootstrap
 from paper.figures.prompts import words
-from paper.figures.style import COLOURS, RINGS, band, caption, figure, known, rings
+from paper.figures.style import (
+    COLOURS,
+    ON_MAP,
+    Look,
+    band,
+    caption,
+    diamonds,
+    fewer,
+    figure,
+    interval,
+    legend_above,
+    looks,
+    order,
+    this_run,
+)
 
 
-def gap_survey(survey: pd.DataFrame) -> Figure:
+def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """The gap before training, a row per learner and a column per gate, mean over tasks and seeds."""
-    means = survey.pivot_table(index="learner", columns="gate", values="gap", sort=False)
+    again = this_run(rerun, survey)
+    names, gates = (order(column, survey, again) for column in ("learner", "gate"))
+    means = survey.pivot_table(index="learner", columns="gate", values="gap").reindex(names, columns=gates)
     drawn, axis = figure(7.0, 1.3 + 0.34 * len(means))
     shown = axis.imshow(means.to_numpy(), cmap="cividis", aspect="auto", vmin=0)
+    there = again.groupby(["learner", "gate"])["gap"].mean()
+    diamonds(
+        axis,
+        [gates.index(gate) + 0.36 for _, gate in there.index],
+        [names.index(name) for name, _ in there.index],
+        shown.to_rgba(there.to_numpy()),
+    )
     for (row, column), value in np.ndenumerate(means.to_numpy()):
         if np.isfinite(value):
             colour = "white" if value < 0.6 * np.nanmax(means.to_numpy()) else "black"
@@ -32,6 +54,7 @@ def gap_survey(survey: pd.DataFrame) -> Figure:
         f"From {means.stack().min():.1f} decades ({words(low[0])}, {words(low[1])}) to {means.stack().max():.1f} "
         f"({words(high[0])}, {words(high[1])}): the gap belongs to gating as such, not to one learner. Mean over tasks "
         "and seeds; selectors choose from the pool, other gates scale.",
+        fewer(again, survey, "task") + ON_MAP,
     )
     return drawn
 
@@ -45,98 +68,117 @@ CHANGED = {
 }
 
 
-def origin_shifts(shifts: pd.DataFrame) -> Figure:
+def origin_shifts(shifts: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Gap over what is changed: measured, and predicted from the untouched gradients; a panel per intervention."""
-    own = shifts[shifts["weights"] == "trained"]
-    drawn, axes = figure(7.8, 3.4, columns=len(CHANGED), sharey=True)
+    own, again = (table[table["weights"] == "trained"] for table in (shifts, this_run(rerun, shifts)))
+    names = order("intervention", own, again, known=CHANGED)
+    drawn, axes = figure(max(7.8, 1.56 * len(names)), 3.4, columns=len(names), sharey=True, squeeze=False)
     missed = {}
-    for axis, (name, label) in zip(axes, CHANGED.items(), strict=True):
-        part = own[own["intervention"] == name]
+    for axis, name in zip(axes[0], names, strict=True):
+        part, label = own[own["intervention"] == name], CHANGED.get(name, words(name))
         per_seed = part.groupby(["value", "seed"])[["gap", "predicted"]].mean()
         rows = per_seed["gap"].unstack()
-        band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS["blue"], "measured")
+        band(axis, rows, COLOURS["blue"], "measured")
         means = per_seed["predicted"].groupby("value").mean()
         axis.plot(means.index, means, "--", color=COLOURS["vermillion"], lw=1.8, label="predicted")
         axis.plot(rows.index, rows.mean(axis=1), "o", color=COLOURS["blue"], ms=4)
-        if name not in ("bias", "aligned"):
+        there = again[again["intervention"] == name].groupby("value")["gap"].mean()
+        diamonds(axis, there.index, there)
+        if name not in ("bias", "aligned") and min([*means.index, *there.index]) > 0:
             axis.set_xscale("log")
         axis.set_xlabel(label, fontsize=8)
         axis.tick_params(labelsize=8)
-        missed[name] = (part["gap"] - part["predicted"]).abs().mean()
-    axes[0].set_ylabel("gap before training (decades)")
-    axes[0].legend(frameon=False, fontsize=8)
+        if len(part):
+            missed[name] = (part["gap"] - part["predicted"]).abs().mean()
+    axes[0, 0].set_ylabel("gap before training (decades)")
+    legend_above(drawn, axes[0, 0])
     caption(
         drawn,
         "Dashed: what the chain of factors predicts if only the factors that are meant answer. Mean errors from left "
         f"to right: {', '.join(f'{value:.2f}' for value in missed.values())} decades. What concerns the gate alone is "
         "predicted; a change of the prompts also changes the gradient that they receive. Bands: 95 % over seeds.",
+        fewer(again, own, *(name for name in ("learner", "gate", "task") if name in own)),
     )
     return drawn
 
 
-def angles(table: pd.DataFrame, width: int) -> Figure:
+def angles(table: pd.DataFrame, width: int, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Absolute cosine of the upstream gradient to the prompt and to the token, over the prompts' initial deviation."""
-    own = table[table["weights"] == "trained"]
+    own, again = (part[part["weights"] == "trained"] for part in (table, this_run(rerun, table)))
     drawn, axis = figure(6.4, 3.3)
     for column, colour, label in (
         ("to_prompt", "blue", "gradient and prompt"),
         ("to_token", "vermillion", "gradient and token (prompt and position)"),
     ):
         rows = own.pivot_table(index="value", columns="seed", values=column)
-        band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], label)
+        band(axis, rows, COLOURS[colour], label)
         axis.plot(rows.index, rows.mean(axis=1), "o", color=COLOURS[colour], ms=4)
+        there = again.groupby("value")[column].mean()
+        diamonds(axis, there.index, there)
     chance = float(np.sqrt(2 / (np.pi * width)))
     axis.axhline(chance, color=COLOURS["black"], lw=0.9, ls=":", label="random directions")
     axis.set(xscale="log", xlabel="initial deviation of the prompts", ylabel="mean |cosine|", ylim=(0, None))
-    axis.legend(frameon=False, fontsize=8)
+    legend_above(drawn, axis)
     caption(
         drawn,
         f"To the token as the tower sees it the gradient has a cosine of {own['to_token'].mean():.3f} where chance "
         f"would give {chance:.3f}: perpendicular. Short prompts lie at a random angle; the longer they are, the more "
         "of the token they are. Bands: 95 % over seeds.",
+        fewer(again, own, *(name for name in ("learner", "gate", "task") if name in own)),
     )
     return drawn
 
 
-def selection_usage(gates: pd.DataFrame, pool: int) -> Figure:
+def selection_usage(gates: pd.DataFrame, pool: int, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Entries of the pool in use, and input information, over optimiser steps, a line per selector."""
-    names = list(dict.fromkeys(gates["gate"]))
-    drawn, axes = figure(7.2, 3.3, columns=2)
+    again = this_run(rerun, gates)
+    drawn, axes = figure(7.2, 3.5, columns=2)
     for axis, column in zip(axes, ("used", "information"), strict=True):
-        for name, colour in zip(names, ("blue", "vermillion", "green"), strict=False):
+        for name, look in looks(order("gate", gates, again)).items():
             rows = gates[gates["gate"] == name].pivot_table(index="step", columns="seed", values=column)
-            band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], words(name))
+            band(axis, rows, look.colour, words(name))
+            there = again[again["gate"] == name].groupby("step")[column].mean()
+            diamonds(axis, there.index, there)
         axis.set_xlabel("optimiser step")
     axes[0].axhline(pool, color=COLOURS["black"], ls=":", lw=1)
     axes[0].set(ylabel="entries of the pool in use", ylim=(0, pool + 0.5))
     axes[1].set(ylabel="input information (0 to 1)", ylim=(0, None))
-    axes[0].legend(frameon=False, fontsize=8)
+    legend_above(drawn, axes[0])
     last = gates[gates["step"] == gates["step"].max()].groupby("gate", sort=False)["used"].mean()
     told = ", ".join(f"{value:.1f} by {words(name)}" for name, value in last.items())
     caption(
         drawn,
         f"Of {pool} entries (dotted), after training {told} are in use. Mean over tasks; bands: 95 % over seeds.",
+        fewer(again, gates, "task"),
     )
     return drawn
 
 
-def value_by_shots(few: pd.DataFrame) -> Figure:
+ADVANTAGES = {
+    "over_mean": Look(COLOURS["orange"], "o", "over its own mean"),
+    "over_fixed": Look(COLOURS["grey"], "o", "over no gate"),
+    "over_blind": Look(COLOURS["purple"], "o", "over a blind gate"),
+}
+
+
+def value_by_shots(few: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Advantage of the gate over its mean, over no gate and over a blind gate, against pictures per class."""
-    names = list(dict.fromkeys(few["task"]))
-    drawn, axes = figure(7.2, 3.3, columns=len(names), sharey=True, squeeze=False)
-    lines = (("mean", "orange"), ("fixed", "grey"), ("blind", "purple"))
+    again = this_run(rerun, few)
+    names = order("task", few, again)
+    drawn, axes = figure(7.2, 3.5, columns=len(names), sharey=True, squeeze=False)
     for axis, task in zip(axes[0], names, strict=True):
-        part = few[few["task"] == task]
-        for variant, colour in lines:
-            rows = part.pivot_table(index="shots", columns="seed", values=f"over_{variant}")
-            label = {"mean": "over its own mean", "fixed": "over no gate", "blind": "over a blind gate"}[variant]
-            band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], label)
+        part, points = (table[table["task"] == task] for table in (few, again))
+        for column, look in ADVANTAGES.items():
+            band(axis, part.pivot_table(index="shots", columns="seed", values=column), look.colour, look.label)
+            there = points.groupby("shots")[column].mean()
+            diamonds(axis, there.index, there)
         axis.axhline(0, color=COLOURS["black"], lw=0.8)
         axis.set_xscale("log", base=2)
-        axis.set_xticks(sorted(part["shots"].unique()), sorted(part["shots"].unique()))
+        shots = sorted(order("shots", part, points))
+        axis.set_xticks(shots, [f"{count:g}" for count in shots])
         axis.set(title=words(task), xlabel="pictures per class")
     axes[0, 0].set_ylabel("advantage of the gate (points)")
-    axes[0, -1].legend(frameon=False, fontsize=8)
+    legend_above(drawn, axes[0, 0])
     largest = few.groupby(["task", "shots"])["over_mean"].mean().abs().max()
     caption(
         drawn,
@@ -146,51 +188,51 @@ def value_by_shots(few: pd.DataFrame) -> Figure:
     return drawn
 
 
-def intervention_bars(looks: pd.DataFrame, adaptive: float, reference: pd.DataFrame | None = None) -> Figure:
+def intervention_bars(looks: pd.DataFrame, adaptive: float, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Worth of the gate at the last step under each intervention, sorted; small marks: at the first look."""
-    own = looks[~looks["intervention"].str.startswith("map ")]
+    own, again = (table[~table["intervention"].str.startswith("map ")] for table in (looks, this_run(rerun, looks)))
     first, last = own["step"].min(), own["step"].max()
-    end = own[own["step"] == last]
-    order = end.groupby("intervention")["over_mean"].mean().sort_values().index.to_list()
-    kept = known(reference, end, ("intervention", "strength", "step"))
-    drawn, axis = figure(7.4, 1.4 + 0.24 * len(order))
-    for place, name in enumerate(order):
-        values = end[end["intervention"] == name].groupby("seed")["over_mean"].mean().to_numpy()
-        low, high = bootstrap(values) if len(values) > 1 else (values[0], values[0])
-        works = low > adaptive
-        axis.barh(place, values.mean(), color=COLOURS["blue" if works else "grey"], height=0.62)
+    end, points = (table[table["step"] == last] for table in (own, again))
+    means = end.groupby("intervention")["over_mean"].mean().sort_values()
+    names = order("intervention", end, points, known=means.index)
+    drawn, axis = figure(7.4, 1.4 + 0.24 * len(names))
+    for place, name in enumerate(names):
+        values = end[end["intervention"] == name].groupby("seed")["over_mean"].mean()
+        mean, low, high = interval(values)
+        axis.barh(place, mean, color=COLOURS["blue" if low > adaptive else "grey"], height=0.62)
         axis.plot([low, high], [place, place], color=COLOURS["black"], lw=1)
-        axis.plot(
-            own[(own["intervention"] == name) & (own["step"] == first)]["over_mean"].mean(),
-            place,
-            "|",
-            color=COLOURS["orange"],
-            ms=10,
-            mew=2,
-        )
-    there = kept.groupby("intervention")["over_mean"].mean()
-    if len(there):
-        rings(axis, there, [order.index(name) for name in there.index], "black")
+        early = own[(own["intervention"] == name) & (own["step"] == first)]["over_mean"].mean()
+        axis.plot(early, place, "|", color=COLOURS["orange"], ms=10, mew=2)
+    there = points.groupby("intervention")["over_mean"].mean()
+    diamonds(axis, there, [names.index(name) for name in there.index])
     axis.axvline(adaptive, color=COLOURS["vermillion"], ls="--", lw=1)
-    axis.set_yticks(range(len(order)), order, fontsize=8)
-    axis.set(xlabel=f"worth of the gate after {last:g} steps: points over its own mean", ylim=(-0.7, len(order) - 0.3))
-    works = end.groupby(["intervention", "seed"])["over_mean"].mean().groupby("intervention").mean() > adaptive
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set(xlabel=f"worth of the gate after {last:g} steps: points over its own mean", ylim=(-0.7, len(names) - 0.3))
     caption(
         drawn,
-        f"{int(works.sum())} of {len(order)} ways to train the same gate on the same task make it worth more than "
-        f"{adaptive:g} points (dashed); grey: the interval over seeds does not clear that. Orange: after {first:g} "
-        "steps." + (RINGS if len(kept) else ""),
+        f"{int((means > adaptive).sum())} of {len(means)} ways to train the same gate on the same task make it worth "
+        f"more than {adaptive:g} points (dashed); grey: the interval over seeds does not clear that. Orange: after "
+        f"{first:g} steps.",
     )
     return drawn
 
 
-def escape_law(escapes: pd.DataFrame, law: pd.DataFrame) -> Figure:
-    """Step at which each gate left, against how far its gradient was behind; the fit, and what it was not fitted to."""
+def _escaped(escapes: pd.DataFrame) -> pd.DataFrame:
+    """For each intervention on the full conflict: how far behind, when it left, and how many of how many seeds did."""
     own = escapes[(escapes["strength"] == 1) & ~escapes["intervention"].str.startswith("map ")]
-    means = own.groupby("intervention", sort=False).agg(
+    return own.groupby("intervention", sort=False).agg(
         behind=("behind", "mean"), escape=("escape", "mean"), left=("escape", "count"), seeds=("seed", "count")
     )
+
+
+def escape_law(escapes: pd.DataFrame, law: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Step at which each gate left, against how far its gradient was behind; the fit, and what it was not fitted to.
+
+    ``rerun`` are this run's ``escapes``; the law is that of the evidence.
+    """
+    means, again = _escaped(escapes), _escaped(this_run(rerun, escapes))
     drawn, axis = figure(7.2, 4.0)
+    diamonds(axis, again["behind"], again["escape"])
     rates = [name.startswith(("gate rate", "as published")) for name in means.index]
     for chosen, colour, label in ((rates, "blue", "gate's rate"), (~np.array(rates), "orange", "other interventions")):
         part = means[np.array(chosen) & (means["left"] > 0)]
@@ -218,7 +260,7 @@ def escape_law(escapes: pd.DataFrame, law: pd.DataFrame) -> Figure:
         xlabel="decades that the gate's gradient is behind (gap less log10 of its rate)",
         ylabel="step at which the gate leaves",
     )
-    axis.legend(frameon=False, fontsize=8)
+    legend_above(drawn, axis)
     never = [name for name in means.index if means.loc[name, "left"] == 0]
     caption(
         drawn,
@@ -257,29 +299,45 @@ def forecast(law: pd.DataFrame, gap: float, rate: float, steps: int = 100) -> Fi
     return drawn
 
 
-def escape_map(looks: pd.DataFrame, boundary: pd.DataFrame, adaptive: float) -> Figure:
-    """Conflict strength x steps, coloured by the gate's worth, with the line where half the trainings are adaptive."""
-    names = [name for name in looks["intervention"].unique() if name.startswith("map ")]
+def escape_map(
+    looks: pd.DataFrame, boundary: pd.DataFrame, adaptive: float, *, rerun: pd.DataFrame | None = None
+) -> Figure:
+    """Conflict strength x steps, coloured by the gate's worth, with the line where half the trainings are adaptive.
+
+    ``rerun`` are this run's ``looks``; the line is that of the evidence.
+    """
+    again = this_run(rerun, looks)
+    names = [name for name in order("intervention", looks, again) if name.startswith("map ")]
     drawn, axes = figure(7.4, 3.6, columns=len(names), sharey=True, squeeze=False)
     top = max(looks["over_mean"].groupby([looks["intervention"], looks["strength"], looks["step"]]).mean().max(), 1)
     reached = []
     for axis, name in zip(axes[0], names, strict=True):
-        part = looks[looks["intervention"] == name]
-        means = part.pivot_table(index="strength", columns="step", values="over_mean")
+        part, points = (table[table["intervention"] == name] for table in (looks, again))
+        strengths, steps = (sorted(order(column, part, points)) for column in ("strength", "step"))
+        means = part.pivot_table(index="strength", columns="step", values="over_mean").reindex(strengths, columns=steps)
         shown = axis.imshow(means.to_numpy(), cmap="cividis", vmin=0, vmax=top, aspect="auto", origin="lower")
+        there = points.groupby(["strength", "step"])["over_mean"].mean()
+        diamonds(
+            axis,
+            [steps.index(step) + 0.34 for _, step in there.index],
+            [strengths.index(strength) for strength, _ in there.index],
+            shown.to_rgba(there.to_numpy()),
+        )
         for (row, column), value in np.ndenumerate(means.to_numpy()):
+            if not np.isfinite(value):
+                continue
             axis.text(
                 column,
                 row,
-                f"{value + 0.0:.0f}".replace("-0", "0"),
+                f"{value:.0f}".replace("-0", "0"),
                 ha="center",
                 va="center",
                 fontsize=9,
                 color="white" if value < 0.55 * top else "black",
             )
         line = boundary[boundary["intervention"] == name]
-        steps = np.log10(means.columns.to_numpy(dtype=float))
-        columns = np.interp(np.log10(line["steps"]), steps, np.arange(len(steps)), left=np.nan, right=np.nan)
+        logs = np.log10(means.columns.to_numpy(dtype=float))
+        columns = np.interp(np.log10(line["steps"]), logs, np.arange(len(logs)), left=np.nan, right=np.nan)
         rows = np.interp(line["strength"], means.index, np.arange(len(means)))
         axis.plot(columns, rows, "-", color=COLOURS["vermillion"], lw=2.4)
         axis.set_xticks(range(len(means.columns)), [f"{step:g}" for step in means.columns])
@@ -287,52 +345,51 @@ def escape_map(looks: pd.DataFrame, boundary: pd.DataFrame, adaptive: float) -> 
         optimiser = {"sgd": "SGD", "adam": "Adam"}.get(name.removeprefix("map "), name)
         axis.set(title=optimiser, xlabel="optimiser steps")
         axis.grid(False)
-        reached.append(f"{int((means.to_numpy() > adaptive).sum())} of {means.size} with {optimiser}")
+        reached.append(f"{int((means > adaptive).to_numpy().sum())} of {means.count().sum()} with {optimiser}")
     axes[0, 0].set_ylabel("strength of the conflict")
     drawn.colorbar(shown, ax=list(axes[0]), label="worth of the gate (points)")
     caption(
         drawn,
         f"Gating is effective where there is a conflict and enough steps for it: {', '.join(reached)}. Numbers: points "
         "over the gate's own mean; red: where a logistic fit puts even odds of an adaptive gate.",
+        ON_MAP,
     )
     return drawn
 
 
 MOMENTS = {
-    "before": ("before the first step", "sky"),
-    "early": ("after an eighth of the steps", "orange"),
-    "late": ("after the last step", "blue"),
+    "before": Look(COLOURS["sky"], "o", "before the first step"),
+    "early": Look(COLOURS["orange"], "o", "after an eighth of the steps"),
+    "late": Look(COLOURS["blue"], "o", "after the last step"),
 }
 
 
 def roc_areas(
-    areas: pd.DataFrame, labels: dict[str, str], tells: float, reference: pd.DataFrame | None = None
+    areas: pd.DataFrame, labels: dict[str, str], tells: float, *, rerun: pd.DataFrame | None = None
 ) -> Figure:
     """Area under the ROC curve of every measurement before, early and late, with intervals."""
-    names = list(dict.fromkeys(areas["measurement"]))
-    kept = known(reference, areas, ("measurement", "when"))
+    again = this_run(rerun, areas)
+    names, moments = order("measurement", areas, again), looks(order("when", areas, again, known=MOMENTS), MOMENTS)
     drawn, axis = figure(7.6, 1.6 + 0.42 * len(names))
-    for shift, (when, (label, colour)) in zip((-0.22, 0, 0.22), MOMENTS.items(), strict=True):
-        part = areas[areas["when"] == when].set_index("measurement")
+    for shift, (when, look) in zip(np.linspace(-0.22, 0.22, len(moments)), moments.items(), strict=True):
+        part = areas[areas["when"] == when].set_index("measurement").reindex(names)
         places = np.arange(len(names)) + shift
-        axis.hlines(places, part["area_low"][names], part["area_high"][names], color=COLOURS[colour], lw=2, alpha=0.6)
-        axis.plot(part["area"][names], places, "o", color=COLOURS[colour], ms=5, label=label)
-        there = kept[kept["when"] == when].set_index("measurement")
-        if len(there):
-            rings(axis, there["area"][names], places, "black")
+        axis.hlines(places, part["area_low"], part["area_high"], color=look.colour, lw=2, alpha=0.6)
+        axis.plot(part["area"], places, look.mark, color=look.colour, ms=5, label=look.label)
+        there = again[again["when"] == when].set_index("measurement").reindex(names)
+        diamonds(axis, there["area"], places)
     axis.axvline(0.5, color=COLOURS["black"], lw=0.8, ls=":")
     axis.axvline(tells, color=COLOURS["vermillion"], lw=1, ls="--")
     axis.set_yticks(range(len(names)), [labels.get(name, name) for name in names], fontsize=8)
     axis.invert_yaxis()
     axis.set(xlabel="area under the ROC curve", xlim=(0, 1.02))
-    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    legend_above(drawn, axis)
     best = areas[areas["when"] == "early"].set_index("measurement")["area"].fillna(0).idxmax()
     gap = areas.set_index(["measurement", "when"])["area"]
     caption(
         drawn,
         f"An eighth of the way, the best is: {labels.get(best, best)} ({gap[best, 'early']:.2f}); the gap alone is "
         f"worth {gap['gap', 'before']:.2f} before, {gap['gap', 'early']:.2f} early, {gap['gap', 'late']:.2f} late "
-        f"(small counts as good). Dotted: a coin; dashed: {tells:g}. Lines: 95 % over cells drawn again."
-        + (RINGS if len(kept) else ""),
+        f"(small counts as good). Dotted: a coin; dashed: {tells:g}. Lines: 95 % over cells drawn again.",
     )
     return drawn

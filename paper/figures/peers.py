@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper.figures.style import COLOURS, caption, figure
+from paper.figures.style import COLOURS, Look, caption, diamonds, figure, looks, order, this_run
+from paper.studies.base import duration
 from paper.studies.peers import CHANCE, LAWS, SECONDS, curve
 
-_TIMES = dict(zip(SECONDS, (("20 s", "blue"), ("1 h", "green"), ("1 d", "purple")), strict=True))
+# Drift begins at the first time; the reader counts the others from there.
+_TIMES = {
+    seconds: Look(COLOURS[colour], "o", duration(seconds - SECONDS[0] or seconds))
+    for seconds, colour in zip(SECONDS, itertools.cycle(("blue", "green", "purple", "orange", "sky")), strict=False)
+}
 
 
-def _law(axis: Axes, law: str, statistics: pd.DataFrame, peers: pd.DataFrame) -> None:
+def _law(axis: Axes, law: str, statistics: pd.DataFrame, peers: pd.DataFrame, again: pd.DataFrame) -> None:
     """Published curves of one law, our samples with their errors, and aihwkit's; drift exponents as mean and spread."""
-    own = statistics[statistics.law == law]
+    own, points = (table[table.law == law] for table in (statistics, again))
     both = ("mean", "std") if law == "drift" else ("std",)
-    for seconds in sorted(own.seconds.unique()):
-        line, relative = curve(law, seconds), law == "read"
-        words, colour = _TIMES.get(seconds, ("", "blue"))
+    relative = law == "read"
+    for seconds in sorted(order("seconds", own, points)):
+        line = curve(law, seconds)
+        look = _TIMES.get(seconds, Look(COLOURS["blue"], "o", ""))
         for statistic in both:
-            colour = {"mean": "blue", "std": "green"}[statistic] if law == "drift" else colour
-            axis.plot(line.g, line[statistic] / (line.g if relative else 1), color=COLOURS[colour], lw=1.4)
-            here = own[(own.seconds == seconds) & (own.statistic == statistic)]
-            unit = here.g if relative else 1
-            axis.errorbar(
-                here.g,
-                here.sampled / unit,
-                yerr=CHANCE * here.error / unit,
-                fmt="o",
-                ms=4,
-                capsize=2,
-                color=COLOURS[colour],
+            colour = COLOURS[{"mean": "blue", "std": "green"}[statistic]] if law == "drift" else look.colour
+            axis.plot(line.g, line[statistic] / (line.g if relative else 1), color=colour, lw=1.4)
+            here, there, this = (
+                table[(table.law == law) & (table.seconds == seconds) & (table.statistic == statistic)]
+                for table in (own, peers, points)
             )
-            there = peers[(peers.law == law) & (peers.seconds == seconds) & (peers.statistic == statistic)]
+            unit = here.g if relative else 1
+            error = CHANCE * here.error / unit
+            axis.errorbar(here.g, here.sampled / unit, yerr=error, fmt="o", ms=4, capsize=2, color=colour)
             axis.plot(there.g, there.peer / (there.g if relative else 1), "x", color=COLOURS["vermillion"], ms=7)
+            diamonds(axis, this.g, this.sampled / (this.g if relative else 1))
             if law == "drift":
                 at = line.iloc[len(line) // 3]
                 axis.annotate(statistic, (at.g, at[statistic]), xytext=(3, 5), textcoords="offset points", fontsize=8)
         if relative:
-            axis.plot([], [], color=COLOURS[colour], lw=1.4, label=words)
+            axis.plot([], [], color=look.colour, lw=1.4, label=look.label)
             axis.legend(frameon=False, fontsize=8, loc="upper right")
     axis.set_xscale("log")
     axis.set_ylim(bottom=0)
@@ -50,16 +55,28 @@ def _law(axis: Axes, law: str, statistics: pd.DataFrame, peers: pd.DataFrame) ->
     axis.set_ylabel(labels.get(law, "std (µS)"), fontsize=9)
 
 
-def moments(statistics: pd.DataFrame, peers: pd.DataFrame) -> Figure:
-    """Above: laws and samples. Below: how far the samples lie off, in standard errors."""
-    drawn, axes = figure(10.4, 5.4, columns=4, rows=2, sharex="col", gridspec_kw={"height_ratios": [1.7, 1.0]})
+def moments(
+    statistics: pd.DataFrame, peers: pd.DataFrame, *, rerun: Mapping[str, pd.DataFrame] | None = None
+) -> Figure:
+    """Above: laws and samples. Below: how far the samples lie off, in standard errors.
+
+    ``rerun`` has this run's ``statistics`` and ``peers``, or one of them.
+    """
+    given = rerun or {}
+    again, apart = this_run(given.get("statistics"), statistics), this_run(given.get("peers"), peers)
+    ratios = {"height_ratios": [1.7, 1.0]}
+    drawn, axes = figure(10.4, 5.4, columns=len(LAWS), rows=2, sharex="col", gridspec_kw=ratios)
     for column, law in enumerate(LAWS):
         top, bottom = axes[:, column]
-        _law(top, law, statistics, peers)
+        _law(top, law, statistics, peers, again)
         bottom.axhspan(-CHANCE, CHANCE, color="#EEEEEE", lw=0)
-        for table, colour, mark, shift in ((statistics, "blue", "o", 0.95), (peers, "vermillion", "x", 1.05)):
-            here = table[table.law == law]
+        for table, points, colour, mark, shift in (
+            (statistics, again, "blue", "o", 0.95),
+            (peers, apart, "vermillion", "x", 1.05),
+        ):
+            here, there = (part[part.law == law] for part in (table, points))
             bottom.plot(here.g * shift, here.z, mark, color=COLOURS[colour], ms=4)
+            diamonds(bottom, there.g * shift, there.z)
         bottom.set(ylim=(-1.3 * CHANCE, 1.3 * CHANCE), xlabel="conductance (µS)")
     axes[1, 0].set_ylabel("difference\n(standard errors)", fontsize=9)
     handles = [
@@ -78,14 +95,15 @@ def moments(statistics: pd.DataFrame, peers: pd.DataFrame) -> Figure:
     return drawn
 
 
-def chips(peers: pd.DataFrame) -> Figure:
+def chips(peers: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Whole phase-change chips: by how much our mean and spread differ from aihwkit's."""
     drawn, axes = figure(8.4, 3.4, columns=2, sharey=True)
-    table = peers[peers.law == "chip"]
+    table, again = (part[part.law == "chip"] for part in (peers, this_run(rerun, peers)))
+    times = looks(order("seconds", table, again, known=_TIMES), _TIMES)
     for axis, statistic, title in zip(axes, ("mean", "std"), ("mean", "standard deviation"), strict=True):
         axis.axhline(0, color="#999999", lw=1)
-        for seconds, (words, colour) in _TIMES.items():
-            here = table[(table.seconds == seconds) & (table.statistic == statistic)]
+        for seconds, look in times.items():
+            here, there = (part[(part.seconds == seconds) & (part.statistic == statistic)] for part in (table, again))
             error = 100 * CHANCE * here.error / here.peer
             axis.errorbar(
                 here.g,
@@ -95,12 +113,15 @@ def chips(peers: pd.DataFrame) -> Figure:
                 ms=4,
                 lw=1.2,
                 capsize=3,
-                color=COLOURS[colour],
-                label=words,
+                color=look.colour,
+                label=look.label,
             )
+            diamonds(axis, there.g, 100 * there.deviation)
         axis.set(title=title, xlabel="target conductance (µS)")
     axes[0].set_ylabel("ours over aihwkit's − 1 (%)")
-    axes[0].legend(frameon=False, fontsize=8, loc="upper right", title="after programming", title_fontsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    labels = [f"{label} after programming" for label in labels]
+    drawn.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=8)
     spread = 100 * np.abs(table[table.statistic == "std"].deviation).max()
     apart = "differ in spread as time goes on, although every law alone agrees"
     told = apart if spread > 2 else "agree, as every law does alone"

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from lib.prompts import tasks, world
 from lib.prompts.diagnosis import FACTORS
 from lib.runtime import stream
-from lib.verdicts import bootstrap
-from paper.figures.style import COLOURS, RINGS, band, caption, figure, known, rings
+from paper.figures.style import (
+    COLOURS,
+    Look,
+    band,
+    caption,
+    diamonds,
+    fewer,
+    figure,
+    interval,
+    legend_above,
+    looks,
+    order,
+    this_run,
+    whiskers,
+)
 
-CELL_COLOURS = ("blue", "vermillion", "green", "purple")
 FACTOR_LABELS = {
     "coherence": "pictures\nadd up\n(prompts)",
     "opening": "gate lets\nthrough",
@@ -38,14 +51,14 @@ SPELT = {
     "mis_specified": "mis-specified",
     "conflict_size": "conflict of sizes",
 }
-VARIANT_COLOURS = {"fixed": "grey", "blind": "purple", "gated": "blue", "mean": "orange", "shuffled": "vermillion"}
-VARIANT_LABELS = {
-    "fixed": "no gate",
-    "blind": "blind gate",
-    "gated": "gate as trained",
-    "mean": "gate at its mean",
-    "shuffled": "gate shuffled",
+VARIANTS = {
+    "fixed": Look(COLOURS["grey"], "o", "no gate"),
+    "blind": Look(COLOURS["purple"], "o", "blind gate"),
+    "gated": Look(COLOURS["blue"], "o", "gate as trained"),
+    "mean": Look(COLOURS["orange"], "o", "gate at its mean"),
+    "shuffled": Look(COLOURS["vermillion"], "o", "gate shuffled"),
 }
+RECIPES = {"published": "published recipe", "control": "trained for it"}
 
 
 def words(name: str) -> str:
@@ -59,35 +72,46 @@ def _ends(table: pd.DataFrame, column: str) -> tuple[float, float]:
     return means.iloc[0], means.iloc[-1]
 
 
-def gap_over_training(gaps: pd.DataFrame, reported: float, reference: pd.DataFrame | None = None) -> Figure:
+def gap_over_training(gaps: pd.DataFrame, reported: float, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Gap over optimiser steps, a panel per learner, a line per gate, mean over tasks with 95 % intervals."""
-    learners = list(dict.fromkeys(gaps["learner"]))
-    kept = known(reference, gaps, ("learner", "gate", "task", "step"))
+    again = this_run(rerun, gaps)
+    learners, gates = order("learner", gaps, again), looks(order("gate", gaps, again))
     drawn, axes = figure(7.2, 3.5, columns=len(learners), sharey=True, squeeze=False)
     for axis, learner in zip(axes[0], learners, strict=True):
-        part = gaps[gaps["learner"] == learner]
-        for gate, colour in zip(dict.fromkeys(gaps["gate"]), CELL_COLOURS, strict=False):
+        part, points = gaps[gaps["learner"] == learner], again[again["learner"] == learner]
+        for gate, look in gates.items():
             rows = part[part["gate"] == gate].pivot_table(index="step", columns="seed", values="gap")
-            band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], f"{gate} gate")
-            there = kept[(kept["learner"] == learner) & (kept["gate"] == gate)].groupby("step")["gap"].mean()
-            rings(axis, there.index, there, colour)
+            band(axis, rows, look.colour, f"{look.label} gate")
+            there = points[points["gate"] == gate].groupby("step")["gap"].mean()
+            diamonds(axis, there.index, there)
         axis.axhline(reported, color=COLOURS["black"], ls=":", lw=1.2, label="reported for gated MaPLe")
         axis.axhspan(2, 3, color=COLOURS["grey"], alpha=0.12, lw=0)
         axis.set(title=words(learner), xlabel="optimiser step")
     axes[0, 0].set_ylabel("magnitude gap (decades)")
-    axes[0, -1].legend(frameon=False, fontsize=8)
+    legend_above(drawn, axes[0, 0])
     first, last = _ends(gaps, "gap")
     caption(
         drawn,
         f"The gate's gradient is {10**first:.0f} times smaller than the prompts' at the first step and {10**last:.0f} "
         "times at the last. Lines: mean over tasks; bands: 95 % over seeds; grey: the reported two to three orders of "
-        "magnitude." + (RINGS if len(kept) else ""),
+        "magnitude.",
+        fewer(again, gaps, "task"),
     )
     return drawn
 
 
-def waterfall(gaps: pd.DataFrame, title: str = "before training", floor: float | None = None) -> Figure:
-    """From the prompt gradient to the gate gradient, one step per factor, in decades below the prompts'."""
+def waterfall(
+    gaps: pd.DataFrame,
+    title: str = "before training",
+    floor: float | None = None,
+    *,
+    rerun: pd.DataFrame | None = None,
+) -> Figure:
+    """From the prompt gradient to the gate gradient, one step per factor, in decades below the prompts'.
+
+    This run's points are where its own chain stands after each factor.
+    """
+    again = this_run(rerun, gaps)
     means = gaps[list(FACTORS)].mean()
     drawn, axis = figure(7.2, 3.9)
     level = 0.0
@@ -119,11 +143,11 @@ def waterfall(gaps: pd.DataFrame, title: str = "before training", floor: float |
         fontsize=9,
         fontweight="bold",
     )
-    axis.set_xticks(
-        range(end + 1),
-        ["prompt\ngradient", *(FACTOR_LABELS[name] for name in FACTORS), "gate\ngradient"],
-        fontsize=7,
-    )
+    if len(again):
+        chain = -again[list(FACTORS)].mean().cumsum().to_numpy()
+        diamonds(axis, np.arange(1, end + 1), [*chain, chain[-1]])
+    labels = [FACTOR_LABELS.get(name, name.replace("_", "\n")) for name in FACTORS]
+    axis.set_xticks(range(end + 1), ["prompt\ngradient", *labels, "gate\ngradient"], fontsize=7)
     axis.set(ylabel="decades below the prompt gradient", title=title)
     low, high = axis.get_ylim()
     axis.set_ylim(low - 0.25 if floor is None else floor, high + 0.1 if floor is None else 1.5)
@@ -132,20 +156,30 @@ def waterfall(gaps: pd.DataFrame, title: str = "before training", floor: float |
         drawn,
         f"Of {level:.2f} decades, {meeting:.2f} go where the upstream gradient meets the prompts: they are "
         "short and point elsewhere. Red: the gradient shrinks; blue: it grows. Mean over seeds and cells.",
+        fewer(again, gaps, *(name for name in ("learner", "gate", "task") if name in gaps)),
     )
     return drawn
 
 
-def gap_by_task(start: pd.DataFrame, null: pd.DataFrame) -> Figure:
-    """Initial gap per task with trained and with random weights, dots are seeds and cells."""
-    names = list(dict.fromkeys(start["task"]))
+def gap_by_task(start: pd.DataFrame, null: pd.DataFrame, *, rerun: Mapping[str, pd.DataFrame] | None = None) -> Figure:
+    """Initial gap per task with trained and with random weights, dots are seeds and cells.
+
+    ``rerun`` has this run's ``start`` and ``null``, or one of them.
+    """
+    given = rerun or {}
+    again, nulls = this_run(given.get("start"), start), this_run(given.get("null"), null)
+    names = order("task", start, null, again, nulls)
     drawn, axis = figure(7.2, 3.2)
-    for table, colour, shift, label in (
-        (start, "blue", -0.14, "trained backbone"),
-        (null, "orange", 0.14, "random backbone (null)"),
+    for table, points, colour, shift, label in (
+        (start, again, "blue", -0.14, "trained backbone"),
+        (null, nulls, "orange", 0.14, "random backbone (null)"),
     ):
+        there = points.groupby("task")["gap"].mean()
+        diamonds(axis, [names.index(task) + shift for task in there.index], there)
         for place, task in enumerate(names):
             values = table[table["task"] == task]["gap"].to_numpy()
+            if not len(values):
+                continue
             spread = np.linspace(-0.09, 0.09, len(values))
             axis.plot(
                 place + shift + spread,
@@ -154,7 +188,7 @@ def gap_by_task(start: pd.DataFrame, null: pd.DataFrame) -> Figure:
                 color=COLOURS[colour],
                 ms=4,
                 alpha=0.55,
-                label=label if place == 0 else None,
+                label=label if task == table["task"].iloc[0] else None,
             )
             axis.plot(
                 [place + shift - 0.11, place + shift + 0.11],
@@ -164,18 +198,24 @@ def gap_by_task(start: pd.DataFrame, null: pd.DataFrame) -> Figure:
             )
     axis.set_xticks(range(len(names)), [words(name) for name in names])
     axis.set(ylabel="gap before training (decades)", xlabel="task")
-    axis.legend(frameon=False, fontsize=8)
+    legend_above(drawn, axis)
     caption(
         drawn,
         f"With a trained backbone the gap is {start['gap'].mean():.2f} decades, with one that has learned nothing "
         f"{null['gap'].mean():.2f}; what both share comes from how prompts and gate are wired, not from what there is "
         "to learn. Points: seeds, learners and gates; bars: their mean.",
+        fewer(again, start, "learner", "gate"),
     )
     return drawn
 
 
-def gates_over_training(gates: pd.DataFrame) -> Figure:
+def _pairs(table: pd.DataFrame) -> Iterable[tuple[str, str]]:
+    return zip(table["learner"], table["gate"], strict=True)
+
+
+def gates_over_training(gates: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Information, spread, class share and saturation over optimiser steps."""
+    again = this_run(rerun, gates)
     columns = (
         ("information", "input information (0 to 1)"),
         ("spread", "deviation over pictures"),
@@ -183,12 +223,14 @@ def gates_over_training(gates: pd.DataFrame) -> Figure:
         ("saturation", "saturated share (0 to 1)"),
     )
     drawn, axes = figure(7.2, 5.2, columns=2, rows=2, sharex=True)
-    pairs = list(dict.fromkeys(zip(gates["learner"], gates["gate"], strict=True)))
+    cells = looks(dict.fromkeys(pair for table in (gates, again) for pair in _pairs(table)))
     for axis, (column, label) in zip(axes.flat, columns, strict=True):
-        for (learner, gate), colour in zip(pairs, CELL_COLOURS, strict=False):
-            part = gates[(gates["learner"] == learner) & (gates["gate"] == gate)]
+        for (learner, gate), look in cells.items():
+            part, points = (table[(table["learner"] == learner) & (table["gate"] == gate)] for table in (gates, again))
             rows = part.pivot_table(index="step", columns="seed", values=column)
-            band(axis, rows.index.to_numpy(), rows.to_numpy(), COLOURS[colour], f"{words(learner)}, {gate}")
+            band(axis, rows, look.colour, f"{words(learner)}, {words(gate)}")
+            there = points.groupby("step")[column].mean()
+            diamonds(axis, there.index, there)
         axis.set_ylabel(label, fontsize=9)
         if column in ("information", "spread"):
             axis.set_yscale("log")
@@ -198,12 +240,13 @@ def gates_over_training(gates: pd.DataFrame) -> Figure:
         axis.set_xlabel("optimiser step")
     axes[0, 0].axhline(1, color=COLOURS["black"], ls=":", lw=1)
     axes[0, 0].annotate("a gate that switches", (0, 1), xytext=(2, -10), textcoords="offset points", fontsize=8)
-    axes[0, 1].legend(frameon=False, fontsize=8)
+    legend_above(drawn, axes[0, 0])
     first, last = _ends(gates, "information")
     caption(
         drawn,
         f"Where a gate that switches has an input information of 1, these have {first:.1g} before training and "
         f"{last:.1g} after it. Mean over tasks; bands: 95 % over seeds.",
+        fewer(again, gates, "task"),
     )
     return drawn
 
@@ -214,93 +257,90 @@ def _cost(accuracy: pd.DataFrame, variant: str) -> str:
     return f"{round(means['gated'] - means[variant], 1) + 0.0:.1f}"
 
 
-def value_bars(accuracy: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
+def value_bars(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Bars per task: no gate, blind gate, gate as trained, at its mean, shuffled; conflict task on the right."""
-    ordinary = list(dict.fromkeys(accuracy[~accuracy["task"].isin(tasks.GRADED)]["task"]))
-    groups = [(task, "published", words(task)) for task in ordinary]
-    conflict = accuracy[accuracy["task"] == "conflict"]
-    groups += [
-        ("conflict", recipe, f"conflict,\n{label}")
-        for recipe, label in (("published", "published recipe"), ("control", "trained for it"))
-        if recipe in set(conflict["recipe"])
+    again = this_run(rerun, accuracy)
+    plain, planted = (
+        [table[table["task"].isin(tasks.GRADED) == graded] for table in (accuracy, again)] for graded in (False, True)
+    )
+    ordinary = order("task", *plain)
+    # An ordinary task has one recipe; where it has more, the others stand beside it under their names.
+    groups = [
+        (task, recipe, words(task) if recipe == "published" else f"{words(task)},\n{words(recipe)}")
+        for task in ordinary
+        for recipe in order("recipe", *(table[table["task"] == task] for table in plain), known=RECIPES)
     ]
-    kept = known(reference, accuracy, ("learner", "gate", "task", "recipe", "variant"))
-    drawn, axis = figure(7.6, 3.8)
+    left = len(groups)
+    groups += [
+        (task, recipe, f"{words(task)},\n{RECIPES.get(recipe, words(recipe))}")
+        for task in order("task", *planted, known=tasks.GRADED)
+        for recipe in order("recipe", *(table[table["task"] == task] for table in planted), known=RECIPES)
+    ]
+    variants = looks(order("variant", accuracy, again, known=VARIANTS), VARIANTS)
+    width = 0.8 / max(len(variants), 1)
+    drawn, axis = figure(max(7.6, 0.8 * len(groups)), 3.8)
     for place, (task, recipe, _) in enumerate(groups):
-        there = kept[(kept["task"] == task) & (kept["recipe"] == recipe)].groupby("variant")["accuracy"].mean()
-        part = accuracy[(accuracy["task"] == task) & (accuracy["recipe"] == recipe)]
-        for offset, (variant, colour) in zip((-0.32, -0.16, 0, 0.16, 0.32), VARIANT_COLOURS.items(), strict=True):
-            values = part[part["variant"] == variant].groupby("seed")["accuracy"].mean().to_numpy()
-            if not len(values):
-                continue
-            low, high = bootstrap(values) if len(values) > 1 else (values[0], values[0])
-            axis.bar(
-                place + offset,
-                values.mean(),
-                width=0.15,
-                color=COLOURS[colour],
-                label=VARIANT_LABELS[variant] if place == 0 else None,
-            )
-            axis.errorbar(
-                place + offset,
-                values.mean(),
-                yerr=[[max(values.mean() - low, 0)], [max(high - values.mean(), 0)]],
-                color=COLOURS["black"],
-                lw=1,
-                capsize=2,
-            )
-            if variant in there:
-                rings(axis, place + offset, there[variant], "black")
-    if ordinary and len(groups) > len(ordinary):
-        axis.axvline(len(ordinary) - 0.5, color=COLOURS["grey"], lw=1, ls="--")
+        part, points = (table[(table["task"] == task) & (table["recipe"] == recipe)] for table in (accuracy, again))
+        there = points.groupby("variant")["accuracy"].mean()
+        for number, (variant, look) in enumerate(variants.items()):
+            at = place + width * (number - (len(variants) - 1) / 2)
+            diamonds(axis, at, there.get(variant, np.nan))
+            mean, *ends = interval(part[part["variant"] == variant].groupby("seed")["accuracy"].mean())
+            if np.isfinite(mean):
+                axis.bar(at, mean, width=0.94 * width, color=look.colour)
+                axis.errorbar(at, mean, yerr=whiskers(mean, *ends), color=COLOURS["black"], lw=1, capsize=2)
+    if 0 < left < len(groups):
+        axis.axvline(left - 0.5, color=COLOURS["grey"], lw=1, ls="--")
     axis.set_xticks(range(len(groups)), [label for *_, label in groups], fontsize=8)
-    axis.set(ylabel="test accuracy (%)", ylim=(0, 112))
+    axis.set(ylabel="test accuracy (%)", ylim=(0, 102))
+    axis.grid(axis="x", visible=False)
     told = [
         f"{where}, holding the gate at its mean costs {_cost(part, 'mean')} points, shuffling it "
         f"{_cost(part, 'shuffled')}."
         for where, part in (
-            ("Left: on ordinary tasks", accuracy[~accuracy["task"].isin(tasks.GRADED)]),
+            ("Left: on ordinary tasks", plain[0]),
             (
                 "Right: where the right prompt depends on the picture and the gate is trained for it",
-                conflict[conflict["recipe"] == "control"],
+                planted[0][planted[0]["recipe"] == "control"],
             ),
         )
         if len(part)
     ]
-    axis.legend(frameon=False, fontsize=8, ncols=5, loc="upper left")
+    handles = [Patch(color=look.colour, label=look.label) for look in variants.values()]
+    drawn.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
     caption(
         drawn,
-        " ".join(told) + " Whiskers: 95 % over seeds." + (RINGS if len(kept) else ""),
+        " ".join([*told, "Whiskers: 95 % over seeds."]),
+        fewer(again, accuracy, "learner", "gate"),
     )
     return drawn
 
 
-def learner_points(accuracy: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
+def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Accuracy of each learner, a panel per task: mean over seeds with 95 % interval, zero-shot as a line."""
-    names, shown = (list(dict.fromkeys(accuracy[column])) for column in ("learner", "task"))
-    kept = known(reference, accuracy, ("learner", "task"))
+    again = this_run(rerun, accuracy)
+    names, shown = (order(column, accuracy, again) for column in ("learner", "task"))
     drawn, axes = figure(7.4, 1.4 + 0.3 * len(names), columns=len(shown), sharey=True, squeeze=False)
     best = []
     for axis, task in zip(axes[0], shown, strict=True):
         part = accuracy[accuracy["task"] == task]
         means = part.groupby("learner")["accuracy"].mean()
         for place, name in enumerate(names):
-            values = part[part["learner"] == name]["accuracy"].to_numpy()
-            low, high = bootstrap(values) if len(values) > 1 else (values[0], values[0])
-            axis.plot([low, high], [place, place], color=COLOURS["blue"], lw=2, alpha=0.5)
-            axis.plot(values.mean(), place, "o", color=COLOURS["blue"], ms=5)
-        there = kept[kept["task"] == task].set_index("learner")["accuracy"]
-        rings(axis, there, [names.index(name) for name in there.index], "black")
+            mean, *ends = interval(part[part["learner"] == name]["accuracy"])
+            axis.plot(ends, [place, place], color=COLOURS["blue"], lw=2, alpha=0.5)
+            axis.plot(mean, place, "o", color=COLOURS["blue"], ms=5)
+        there = again[again["task"] == task].groupby("learner")["accuracy"].mean()
+        diamonds(axis, there, [names.index(name) for name in there.index])
         if "zero_shot" in means:
             axis.axvline(means["zero_shot"], color=COLOURS["vermillion"], ls="--", lw=1.2)
-        best.append(f"{words(means.idxmax())} on {words(task)} ({means.max():.0f} %)")
+        if len(means):
+            best.append(f"{words(means.idxmax())} on {words(task)} ({means.max():.0f} %)")
         axis.set(title=words(task), xlabel="test accuracy (%)", xlim=(0, 102))
     axes[0, 0].set_yticks(range(len(names)), [words(name) for name in names])
     axes[0, 0].invert_yaxis()
     caption(
         drawn,
-        f"Best: {', '.join(best)}. Points: mean over seeds with 95 % interval; dashed: the hand-written sentence."
-        + (RINGS if len(kept) else ""),
+        f"Best: {', '.join(best)}. Points: mean over seeds with 95 % interval; dashed: the hand-written sentence.",
     )
     return drawn
 
@@ -356,35 +396,32 @@ def curve(record: dict) -> Figure:
     return drawn
 
 
-def zero_shot_bars(table: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
+def zero_shot_bars(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Zero-shot accuracy per task beside chance."""
-    kept = known(reference, table, ("task",))
-    drawn, axis = figure(6.8, 3.6)
+    again = this_run(rerun, table)
+    names = order("task", table, again)
+    classes = pd.concat([table, again]).drop_duplicates("task").set_index("task")["classes"]
+    drawn, axis = figure(6.8, max(3.6, 0.3 * len(names) + 1.2))
     places = np.arange(len(table))
     axis.barh(
         places,
         table["accuracy"],
         color=COLOURS["blue"],
         height=0.62,
-        xerr=[table["accuracy"] - table["low"], table["high"] - table["accuracy"]],
+        xerr=whiskers(table["accuracy"], table["low"], table["high"]),
         error_kw={"lw": 1, "ecolor": COLOURS["black"]},
         label="zero-shot (95 % interval)",
     )
     axis.plot(table["chance"], places, "|", color=COLOURS["vermillion"], ms=14, mew=2.2, label="chance")
-    if len(kept):
-        rings(axis, kept.set_index("task")["accuracy"].loc[table["task"]], places, "black")
-    axis.set_yticks(
-        places,
-        [f"{words(name)} ({k})" for name, k in zip(table["task"], table["classes"], strict=True)],
-        fontsize=8,
-    )
+    diamonds(axis, again["accuracy"], [names.index(name) for name in again["task"]])
+    axis.set_yticks(range(len(names)), [f"{words(name)} ({classes[name]:g})" for name in names], fontsize=8)
     axis.invert_yaxis()
     axis.set(xlabel="accuracy (%)", xlim=(0, 104))
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    legend_above(drawn, axis)
     caption(
         drawn,
         "What the backbone can do without any training on a task (number of classes in brackets). On "
         f"{int((table['accuracy'] < 90).sum())} of {len(table)} tasks it is wrong more than once in ten: there is "
-        "something left to learn." + (RINGS if len(kept) else ""),
+        "something left to learn.",
     )
     return drawn

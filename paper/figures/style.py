@@ -1,20 +1,25 @@
-"""One look for all figures: colours that colour-blind readers tell apart, one frame, one kind of caption."""
+"""One look for all figures: colours that colour-blind readers tell apart, one frame, one kind of caption.
+
+A figure draws the evidence. What was measured again, its ``rerun``, lies over it as :func:`diamonds`.
+"""
 
 from __future__ import annotations
 
 import io
+import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
-from lib.verdicts import bootstrap
+from lib.verdicts import MARKS, Outcome, bootstrap
 
 #: The palette of Okabe and Ito (2008).
 COLOURS: MappingProxyType[str, str] = MappingProxyType(
@@ -81,33 +86,142 @@ def figure(
     return drawn, axes
 
 
-def known(reference: pd.DataFrame | None, run: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """The rows of a reference for the cells of a run; none unless it has every cell, so that means compare."""
-    wanted = run[list(keys)].drop_duplicates()
-    if reference is None:
-        return run.iloc[:0]
-    found = wanted.merge(reference, on=list(keys))
-    return found if len(found) == len(wanted) else found.iloc[:0]
+class Look(NamedTuple):
+    """How a name is drawn: its colour (hexadecimal), its mark, and what the legend says."""
+
+    colour: str
+    mark: str
+    label: str
 
 
-def band(axis: Axes, steps: np.ndarray, rows: np.ndarray, colour: str, label: str, style: str = "-") -> None:
-    """A line for the mean over seeds with its bootstrap interval; rows [steps, seeds]."""
-    axis.plot(steps, rows.mean(1), style, color=colour, label=label, lw=1.8)
+# For names that no figure knows. No diamonds: these are the marks of this run.
+_FREE_COLOURS = tuple(COLOURS[name] for name in ("blue", "vermillion", "green", "purple", "orange", "sky", "black"))
+_FREE_MARKS = ("o", "s", "^", "P", "X", "v", ">", "<")
+
+
+def looks(names: Iterable[str], known: Mapping[str, Look] = MappingProxyType({})) -> dict[str, Look]:
+    """The look of every name, in order: the ``known`` ones have theirs, the others take what is free, in a cycle."""
+    used = [look.colour for look in known.values()]
+    colours = itertools.cycle([one for one in _FREE_COLOURS if one not in used] or _FREE_COLOURS)
+    marks = itertools.cycle([one for one in _FREE_MARKS if one not in {look.mark for look in known.values()}] or ["o"])
+    found = {}
+    for name in dict.fromkeys(names):
+        found[name] = known[name] if name in known else Look(next(colours), next(marks), str(name).replace("_", " "))
+    return found
+
+
+def order(column: str, *tables: pd.DataFrame, known: Iterable[Any] = ()) -> list[Any]:
+    """The values of a column over the tables: the ``known`` ones first, in their order, the others as they come."""
+    found = dict.fromkeys(itertools.chain.from_iterable(table[column] for table in tables))
+    first = [value for value in known if value in found]
+    return [*first, *(value for value in found if value not in first)]
+
+
+#: Colour and symbol of what is neither of the three outcomes: nothing to decide, or a name that no one knows.
+NEUTRAL = ("", "#D0D0D0")
+
+#: Verdicts on one severity, from the mildest to the worst.
+VERDICTS = ("no damage", "compensated", "in part", "inconclusive", "not compensated", "broken")
+
+_OUTCOMES = {
+    "compensated": Outcome.HOLDS,
+    "in part": Outcome.DOES_NOT_HOLD,
+    "broken": Outcome.DOES_NOT_HOLD,
+    "not compensated": Outcome.DOES_NOT_HOLD,
+    **{str(outcome): outcome for outcome in Outcome},
+}
+
+
+def verdict_mark(verdict: object) -> tuple[str, str]:
+    """Symbol and colour of a verdict: those of the outcome that it stands for, :data:`NEUTRAL` for any other."""
+    return MARKS[_OUTCOMES[verdict]] if isinstance(verdict, str) and verdict in _OUTCOMES else NEUTRAL
+
+
+def interval(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[float, float, float]:
+    """Mean over seeds with its 95 % bootstrap interval, of the seeds that have a value.
+
+    One seed has no width: all three are its value. Without any seed they are nan.
+    """
+    own = np.asarray(values, dtype=float).ravel()
+    own = own[np.isfinite(own)]
+    if not len(own):
+        return (np.nan, np.nan, np.nan)
+    low, high = bootstrap(own) if len(own) > 1 else (own[0], own[0])
+    return float(own.mean()), float(low), float(high)
+
+
+def whiskers(value: Any, low: Any, high: Any) -> np.ndarray:
+    """Lengths [2, n] of error bars from a value and the ends of its interval; none where an end is not known."""
+    ends = np.array([np.subtract(value, low), np.subtract(high, value)], dtype=float).reshape(2, -1)
+    return np.nan_to_num(ends.clip(0, None))
+
+
+def band(axis: Axes, rows: pd.DataFrame, colour: str, label: str, style: str = "-") -> None:
+    """A line for the mean over seeds with its bootstrap interval; rows [steps, seeds], none: no line."""
+    if not rows.size:
+        return
+    middle, low, high = np.array([interval(row) for row in rows.to_numpy()]).T
+    axis.plot(rows.index, middle, style, color=colour, label=label, lw=1.8)
     if rows.shape[1] > 1:
-        ends = np.array([bootstrap(row) for row in rows])
-        axis.fill_between(steps, ends[:, 0], ends[:, 1], color=colour, alpha=0.18, lw=0)
+        axis.fill_between(rows.index, low, high, color=colour, alpha=0.18, lw=0)
 
 
-#: What a caption says of :func:`rings`.
-RINGS = " Open circles: the committed reference."
+def legend_above(drawn: Figure, axis: Axes, columns: int = 4) -> None:
+    """The legend of one panel above all of them, where it covers nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    drawn.legend(
+        handles, labels, loc="outside upper center", ncols=min(columns, len(labels)), frameon=False, fontsize=8
+    )
 
 
-def rings(axis: Axes, places: Any, values: Any, colour: str) -> None:
-    """The committed reference as open circles around where this run's points should be."""
-    axis.plot(places, values, "o", mfc="none", mec=COLOURS[colour], ms=9, mew=0.9, zorder=4)
+def this_run(rerun: pd.DataFrame | None, evidence: pd.DataFrame) -> pd.DataFrame:
+    """What was measured again, in the shape of the evidence; no rows where nothing was."""
+    return evidence.iloc[:0] if rerun is None or rerun.empty else rerun
 
 
-def caption(drawn: Figure, text: str) -> None:
-    """Write the figure's message under it, wrapped to its width; the layout makes room."""
+_RERUN = "this run"
+
+
+def diamonds(axis: Axes, x: Any, y: Any, faces: Any = "none") -> None:
+    """This run over the evidence: small open diamonds at ``x``, ``y`` (scalars or equally long), nan left out.
+
+    On a map ``faces`` [n] are their colours. :func:`caption` says what they are.
+    """
+    x, y = np.broadcast_arrays(*(np.atleast_1d(np.asarray(values, dtype=float)) for values in (x, y)))
+    there = np.isfinite(x) & np.isfinite(y)
+    if not there.any():
+        return
+    axis.scatter(
+        x[there],
+        y[there],
+        s=26,
+        marker="D",
+        facecolors=faces if isinstance(faces, str) else np.asarray(faces)[there],
+        edgecolors="#222222",
+        linewidths=0.9,
+        zorder=5,
+        gid=_RERUN,
+        # A thin rim of white, so that they also stand out on bars and lines.
+        path_effects=[withStroke(linewidth=2.4, foreground="white")] if isinstance(faces, str) else None,
+    )
+
+
+def fewer(rerun: pd.DataFrame, evidence: pd.DataFrame, *columns: str) -> str:
+    """What :func:`caption` is to add where a mean over ``columns`` ("task") is one over fewer in this run."""
+    short = [f"{name}s" for name in columns if len(rerun) and set(evidence[name]) - set(rerun[name])]
+    return f", over fewer {' and '.join(short)}" if short else ""
+
+
+#: What :func:`caption` is to add where the diamonds lie on a map.
+ON_MAP = ", in the colours of the map"
+
+
+def caption(drawn: Figure, text: str, note: str = "") -> None:
+    """Write the figure's message under it, wrapped to its width; the layout makes room.
+
+    Where :func:`diamonds` are drawn it says what they are, and ``note`` besides.
+    """
+    if any(shape.get_gid() == _RERUN for axis in drawn.axes for shape in axis.collections):
+        text = f"{text} Diamonds: this run{note}."
     characters = max(20, int(drawn.get_figwidth() * 14))
     drawn.supxlabel(textwrap.fill(text, characters), x=0.01, ha="left", fontsize=9, color="#333333")
