@@ -9,7 +9,6 @@ import re
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 from ipywidgets.widgets.widget_link import Link
 from PIL import Image
@@ -153,14 +152,3 @@ def test_colours_can_be_told_apart():
     assert set(style.COLOURS) == {
         *("blue", "orange", "green", "vermillion", "purple", "sky", "yellow", "grey", "black"),
     }
-
-
-def test_a_reference_is_drawn_only_where_it_has_every_cell_of_the_run():
-    reference = pd.DataFrame({"task": ["a", "b"], "step": [0, 0], "gap": [1.0, 2.0]})
-    run = pd.DataFrame({"task": ["a", "a"], "step": [0, 0], "seed": [0, 1], "gap": [1.1, 0.9]})
-    assert style.known(reference, run, ("task", "step")).gap.tolist() == [1.0]
-    for there in (None, reference[reference.task == "b"]):
-        missing = style.known(there, run, ("task", "step"))
-        assert missing.empty and "gap" in missing, "a figure asks for the column even where there is nothing"
-    more = pd.concat([run, run.assign(task="c")])
-    assert style.known(reference, more, ("task", "step")).empty

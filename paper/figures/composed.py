@@ -133,6 +133,8 @@ def pairs(summary: pd.DataFrame, parts: Sequence[str], *, rerun: pd.DataFrame | 
     This run's points are in the fields of pairs: above in the colour of its loss, below in that of its verdict.
     """
     again = this_run(rerun, summary)
+    new = [part for chip in again[again.kind == "pair"].parts for part in split(chip)]
+    parts = list(dict.fromkeys([*parts, *new]))
     count = len(parts)
     drawn, axis = figure(max(6.6, 1.1 * count), max(5.3, 0.88 * count))
     rule = summary.rule.iloc[0]

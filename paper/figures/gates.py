@@ -30,7 +30,7 @@ def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fi
     again = this_run(rerun, survey)
     names, gates = (order(column, survey, again) for column in ("learner", "gate"))
     means = survey.pivot_table(index="learner", columns="gate", values="gap").reindex(names, columns=gates)
-    drawn, axis = figure(7.0, 1.3 + 0.34 * len(means))
+    drawn, axis = figure(7.0, max(2.6, 1.3 + 0.34 * len(means)))
     shown = axis.imshow(means.to_numpy(), cmap="cividis", aspect="auto", vmin=0)
     there = again.groupby(["learner", "gate"])["gap"].mean()
     diamonds(

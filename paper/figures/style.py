@@ -201,8 +201,8 @@ def diamonds(axis: Axes, x: Any, y: Any, faces: Any = "none") -> None:
         linewidths=0.9,
         zorder=5,
         gid=_RERUN,
-        # A thin rim of white, so that they also stand out on bars and lines.
-        path_effects=[withStroke(linewidth=2.4, foreground="white")] if isinstance(faces, str) else None,
+        # A thin rim of white, so that they also stand out on bars, lines and maps.
+        path_effects=[withStroke(linewidth=2.4, foreground="white")],
     )
 
 

@@ -1,0 +1,743 @@
+"""Every figure from small tables: what it draws of the evidence, where this run lies over it, and what is not known."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.hardware import devices, perturbations
+from lib.hardware.perturbations import PERTURBATIONS, ReadNoise
+from lib.prompts.diagnosis import FACTORS
+from lib.verdicts import MARKS, Outcome
+from paper.figures import composed, crossbar, gates, hardware, peers, prompts, style
+from paper.studies.peers import LAWS, SECONDS
+from paper.studies.separation import JOINT, SCORES
+
+PHYSICS = PERTURBATIONS["read_noise"]
+MODULES = (prompts, gates, hardware, composed, crossbar, peers)
+Point = tuple[int, float, float]
+
+
+def cells(**columns: Any) -> pd.DataFrame:
+    """Every combination of the columns' values."""
+    return pd.DataFrame(list(itertools.product(*columns.values())), columns=list(columns))
+
+
+def measured(table: pd.DataFrame, *names: str, low: float = 0.2, high: float = 0.8, seed: int = 0) -> pd.DataFrame:
+    """The table with columns of reproducible numbers between ``low`` and ``high``."""
+    rng = np.random.default_rng(seed)
+    return table.assign(**{name: rng.uniform(low, high, len(table)) for name in names})
+
+
+def ended(table: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """The table with an interval around each of the columns."""
+    ends = {f"{name}_low": table[name] - 0.05 for name in names} | {
+        f"{name}_high": table[name] + 0.05 for name in names
+    }
+    return table.assign(**ends)
+
+
+# ------------------------------------------------------------------------------------------------ small tables
+def gaps(seeds: int, new: str = "length") -> pd.DataFrame:
+    table = cells(learner=["coop", "maple"], gate=["depth", new], task=["shapes", "colours"], step=[0, 10, 20])
+    table = table.merge(pd.DataFrame({"seed": range(seeds)}), how="cross")
+    return measured(table, "gap", *FACTORS, "information", "spread", "class_share", "saturation", "used", low=0.4)
+
+
+def values(seeds: int, new: str = "gated") -> pd.DataFrame:
+    variants = list(dict.fromkeys(["fixed", "blind", "gated", "mean", "shuffled", new]))
+    kinds = [("shapes", "published"), ("conflict", "published"), ("conflict", "control")]
+    parts = [
+        cells(task=[task], recipe=[recipe], variant=variants, learner=["coop"], gate=["length"], seed=range(seeds))
+        for task, recipe in kinds
+    ]
+    return measured(pd.concat(parts, ignore_index=True), "accuracy", low=40, high=90)
+
+
+def shifts(seeds: int, new: str = "bias") -> pd.DataFrame:
+    names = list(dict.fromkeys(["prompt_std", "bias", "temperature", "gain", "aligned", new]))
+    table = cells(weights=["trained", "random"], intervention=names, value=[0.1, 1.0], seed=range(seeds))
+    return measured(table.assign(learner="coop", gate="length", task="shapes"), "gap", "predicted")
+
+
+def looks(seeds: int, new: str = "as published") -> pd.DataFrame:
+    names = list(dict.fromkeys(["as published", "gate rate 10", "map sgd", "map adam", new]))
+    table = cells(intervention=names, strength=[0.5, 1.0], step=[10, 100], seed=range(seeds))
+    return measured(table, "over_mean", low=0, high=20)
+
+
+def escapes(seeds: int, new: str = "as published") -> pd.DataFrame:
+    table = cells(intervention=list(dict.fromkeys(["as published", "gate rate 10", new])), seed=range(seeds))
+    return measured(measured(table.assign(strength=1.0), "behind", low=0, high=3), "escape", low=20, high=900, seed=1)
+
+
+def areas(_: int, new: str = "gap") -> pd.DataFrame:
+    names = list(dict.fromkeys(["gap", "information", new]))
+    return ended(measured(cells(measurement=names, when=["before", "early", "late"]), "area"), "area")
+
+
+def runs(seeds: int, new: str = "autograd") -> pd.DataFrame:
+    rules = list(dict.fromkeys(["unaware", "autograd", "straight_through", new]))
+    table = cells(perturbation=["read_noise"], rule=rules, severity=[0.05, 0.2, 0.8], seed=range(seeds))
+    table = table.assign(network="mlp", clean=0.9, chips=25, steps=300, variant="plain")
+    names = ("accuracy", "low", "unaware", "cosine", "truth", "signal", "live", "gain")
+    return measured(table, *names)
+
+
+def summary(_: int, new: str = "read_noise") -> pd.DataFrame:
+    names = list(dict.fromkeys(["read_noise", "adc", new]))
+    parts = []
+    for name in names:
+        grid = PERTURBATIONS[name].grid[1:4] if name in PERTURBATIONS else (1.0, 2.0, 3.0)
+        parts.append(cells(perturbation=[name], rule=["autograd", "straight_through"], severity=grid))
+    table = pd.concat(parts, ignore_index=True).assign(network="mlp", known=np.nan)
+    table["verdict"] = list(itertools.islice(itertools.cycle(style.VERDICTS), len(table)))
+    columns = ("recovery", "damage", "cosine", "signal", "live", "clean", "unaware", "accuracy", "low")
+    return ended(measured(table, *columns), "recovery")
+
+
+def one_class(seeds: int, _: str = "") -> pd.DataFrame:
+    table = summary(seeds)
+    return table[table.perturbation == "read_noise"]
+
+
+def damaging(seeds: int, new: str = "read_noise") -> pd.DataFrame:
+    names = list(dict.fromkeys(["read_noise", "adc", new]))
+    table = cells(
+        network=["mlp", "vit"], perturbation=names, rule=["autograd", "straight_through"], severity=[1.0, 2.0]
+    )
+    table = table.merge(pd.DataFrame({"seed": range(seeds)}), how="cross")
+    table = measured(table, *SCORES, "gain", "damage", "chance")
+    return table.assign(compensated=[number % 2 == 0 for number in range(len(table))])
+
+
+def told(_: int, new: str = "cosine") -> pd.DataFrame:
+    names = list(dict.fromkeys([*SCORES, JOINT, new]))
+    columns = ("area", "held_out", "held_out_network")
+    return ended(measured(pd.DataFrame({"diagnostic": names}), *columns), *columns)
+
+
+def remedied(_: int, new: str = "read_noise") -> pd.DataFrame:
+    table = summary(0, new).drop_duplicates(["perturbation", "severity"])
+    kinds = {"vanilla training": "training", "one factor per layer": "calibration", "another": "magic"}
+    parts = [table.assign(measure=measure, kind=kind) for measure, kind in kinds.items()]
+    return measured(pd.concat(parts, ignore_index=True), "recovery")
+
+
+def chips(_: int, new: str = "adc") -> pd.DataFrame:
+    parts = list(dict.fromkeys(["read_noise", "drift", "adc", new]))
+    named = {name: "alone" for name in parts}
+    named |= {" + ".join(pair): "pair" for pair in itertools.combinations(parts, 2)}
+    named[" + ".join(parts)] = "all"
+    table = cells(parts=list(named), rule=["autograd", "straight_through"])
+    table = table.assign(kind=table.parts.map(named), network="mlp", verdict="compensated", worst="broken")
+    columns = ("damage", "recovery", "summed", "in_logits", "by_noise", "weighted", "clean", "unaware", "accuracy")
+    return ended(measured(table, *columns), "recovery")
+
+
+def noise(seeds: int, new: str = "adc") -> pd.DataFrame:
+    table = chips(seeds, new)[["parts", "kind"]].drop_duplicates()
+    return measured(table.merge(pd.DataFrame({"seed": range(seeds)}), how="cross"), "measured", "unordered", "ordered")
+
+
+def ruler(seeds: int) -> pd.DataFrame:
+    return measured(cells(severity=[0.1, 0.2, 0.4], seed=range(seeds)), "measured", "damage")
+
+
+def removed(seeds: int, new: str = "adc") -> pd.DataFrame:
+    parts = list(dict.fromkeys(["read_noise", "adc", new]))
+    return measured(cells(part=parts, rule=["unaware", "autograd"], seed=range(seeds)), "alone", "back")
+
+
+def aged(seeds: int, new: str = "none") -> pd.DataFrame:
+    ways = list(dict.fromkeys(["none", "global", new]))
+    table = cells(time=[20.0, 8.64e4], compensation=ways, rule=["unaware", "autograd"], seed=range(seeds))
+    return measured(table.assign(clean=0.9, chips=25), "accuracy", "low")
+
+
+def wired(arrays: int, new: float = 1.0) -> pd.DataFrame:
+    ohms = list(dict.fromkeys([1.0, 10.0, new]))
+    return measured(cells(ohm=ohms, kind=["uniform", "sparse"], side=[8, 16], array=range(arrays)), "loss", "error")
+
+
+def tiled(arrays: int) -> pd.DataFrame:
+    return measured(cells(tile=[8, 16], array=range(arrays)).assign(side=16), "loss")
+
+
+def operated(seeds: int, new: str = "ideal") -> pd.DataFrame:
+    names = list(dict.fromkeys(["phase-change", "resistive", new]))
+    table = cells(chip=names, seconds=[20.0, 3620.0], seed=range(seeds))
+    table.loc[table.chip == "resistive", "seconds"] = 0.0
+    return measured(table, "accuracy", "low", low=80, high=99)
+
+
+def sampled(_: int) -> pd.DataFrame:
+    parts = [
+        cells(law=[law], g=[2.5, 10.0], seconds=SECONDS if law == "read" else [0.0], statistic=["mean", "std"])
+        for law in LAWS
+    ]
+    return measured(pd.concat(parts, ignore_index=True), "sampled", "error", "z")
+
+
+def compared(_: int, new: float = SECONDS[0]) -> pd.DataFrame:
+    table = cells(law=["chip"], g=[2.5, 10.0], seconds=list(dict.fromkeys([*SECONDS, new])), statistic=["mean", "std"])
+    table = pd.concat([sampled(0)[["law", "g", "seconds", "statistic"]], table], ignore_index=True)
+    return measured(table, "peer", "error", "z", "deviation")
+
+
+# --------------------------------------------------------------------------------------------------- the figures
+@dataclass(frozen=True)
+class Case:
+    """A figure, its tables for so many seeds (and with a name that no one knows), this run's, and where these lie."""
+
+    draw: Callable[..., Any]
+    tables: Callable[..., tuple[Any, ...]]
+    unknown: tuple[Any, ...]
+    #: From the tables of this run to its ``rerun``; None: the first table itself.
+    rerun: Callable[..., Any] | None
+    #: From the tables of this run to some points that must be there: axis, x, y.
+    points: Callable[..., list[Point]]
+    note: str = ""
+
+
+def first_of(table: pd.DataFrame, **given: Any) -> pd.DataFrame:
+    for name, value in given.items():
+        table = table[table[name] == value]
+    return table
+
+
+STARTS = lambda n, *new: (gaps(n, *new), gaps(n, *new).assign(gap=lambda table: 0.5 * table.gap))  # noqa: E731
+LAW = pd.DataFrame([{"slope": 0.8, "low": 0.6, "high": 1.0, "intercept": 1.0, "scatter": 0.2}])
+BOUNDARY = pd.DataFrame({"intervention": ["map sgd"] * 2, "strength": [0.5, 1.0], "steps": [80.0, 20.0]})
+BOUNDARIES = pd.DataFrame(
+    [{"network": "mlp", "perturbation": "adc", "rule": "autograd", "severity": 4.0, "low": 3.5, "high": 5.0}]
+)
+
+CASES = {
+    "prompts.gap_over_training": Case(
+        prompts.gap_over_training,
+        lambda n, *new: (gaps(n, *new), 2.3),
+        ("unheard_of",),
+        None,
+        lambda t, _: [(0, 10, first_of(t, learner="coop", gate="depth", step=10).gap.mean())],
+    ),
+    "prompts.waterfall": Case(
+        prompts.waterfall,
+        lambda n, *new: (gaps(n, *new),),
+        ("unheard_of",),
+        None,
+        lambda t: [(0, 2, -t[list(FACTORS[:2])].mean().sum()), (0, 8, -t[list(FACTORS)].mean().sum())],
+    ),
+    "prompts.gap_by_task": Case(
+        prompts.gap_by_task,
+        STARTS,
+        ("unheard_of",),
+        lambda start, null: {"start": start, "null": null},
+        lambda start, null: [
+            (0, -0.14, first_of(start, task="shapes").gap.mean()),
+            (0, 1.14, first_of(null, task="colours").gap.mean()),
+        ],
+    ),
+    "prompts.gates_over_training": Case(
+        prompts.gates_over_training,
+        lambda n, *new: (gaps(n, *new),),
+        ("unheard_of",),
+        None,
+        lambda t: [(3, 20, first_of(t, learner="maple", gate="depth", step=20).saturation.mean())],
+    ),
+    "prompts.value_bars": Case(
+        prompts.value_bars,
+        lambda n, *new: (values(n, *new),),
+        ("unheard_of",),
+        None,
+        lambda t: [
+            (
+                0,
+                2 + 0.8 / t.variant.nunique() * (2 - (t.variant.nunique() - 1) / 2),
+                first_of(t, task="conflict", recipe="control", variant="gated").accuracy.mean(),
+            )
+        ],
+    ),
+    "prompts.learner_points": Case(
+        prompts.learner_points,
+        lambda n, new="coop": (
+            measured(
+                cells(learner=dict.fromkeys(["zero_shot", "coop", new]), task=["shapes", "colours"], seed=range(n)),
+                "accuracy",
+                low=40,
+                high=90,
+            ),
+        ),
+        ("unheard_of",),
+        None,
+        lambda t: [(1, first_of(t, learner="coop", task="colours").accuracy.mean(), 1)],
+    ),
+    "prompts.zero_shot_bars": Case(
+        prompts.zero_shot_bars,
+        lambda n, new="shapes": (
+            measured(
+                pd.DataFrame({"task": list(dict.fromkeys(["shapes", "colours", new]))}), "accuracy", high=90
+            ).assign(low=lambda t: t.accuracy - 2, high=lambda t: t.accuracy + 2, chance=10, classes=10),
+        ),
+        ("unheard_of",),
+        None,
+        lambda t: [(0, t.accuracy[1], 1)],
+    ),
+    "gates.gap_survey": Case(
+        gates.gap_survey,
+        lambda n, *new: (gaps(n, *new),),
+        ("unheard_of",),
+        None,
+        lambda t: [(0, 0.36, 1)],
+        "in the colours of the map",
+    ),
+    "gates.origin_shifts": Case(
+        gates.origin_shifts,
+        lambda n, *new: (shifts(n, *new),),
+        ("unheard_of",),
+        None,
+        lambda t: [(1, 1.0, first_of(t, weights="trained", intervention="bias", value=1.0).gap.mean())],
+    ),
+    "gates.angles": Case(
+        gates.angles,
+        lambda n, *new: (
+            measured(cells(weights=["trained"], value=[0.01, 0.1], seed=range(n)), "to_prompt", "to_token"),
+            128,
+        ),
+        (),
+        None,
+        lambda t, _: [(0, 0.1, first_of(t, value=0.1).to_token.mean())],
+    ),
+    "gates.selection_usage": Case(
+        gates.selection_usage,
+        lambda n, *new: (gaps(n, *new), 8),
+        ("unheard_of",),
+        None,
+        lambda t, _: [(1, 20, first_of(t, gate="depth", step=20).information.mean())],
+    ),
+    "gates.value_by_shots": Case(
+        gates.value_by_shots,
+        lambda n, new="coarse": (
+            measured(
+                cells(task=dict.fromkeys(["coarse", new]), shots=[1, 4], seed=range(n)),
+                *("over_mean", "over_fixed", "over_blind"),
+            ),
+        ),
+        ("unheard_of",),
+        None,
+        lambda t: [(0, 4, first_of(t, task="coarse", shots=4).over_blind.mean())],
+    ),
+    "gates.intervention_bars": Case(
+        gates.intervention_bars,
+        lambda n, *new: (looks(n, *new), 2.0),
+        ("unheard of",),
+        None,
+        lambda t, _: [
+            (0, first_of(t, intervention="as published", step=100).over_mean.mean(), None),
+        ],
+    ),
+    "gates.escape_law": Case(
+        gates.escape_law,
+        lambda n, *new: (escapes(n, *new), LAW),
+        ("unheard of",),
+        None,
+        lambda t, _: [
+            (0, t[t.intervention == "gate rate 10"].behind.mean(), t[t.intervention == "gate rate 10"].escape.mean())
+        ],
+    ),
+    "gates.escape_map": Case(
+        gates.escape_map,
+        lambda n, *new: (looks(n, *new), BOUNDARY, 2.0),
+        ("map unheard of",),
+        None,
+        lambda *_: [(0, 1.34, 0)],
+        "in the colours of the map",
+    ),
+    "gates.roc_areas": Case(
+        gates.roc_areas,
+        lambda n, *new: (areas(n, *new), {}, 0.8),
+        ("unheard_of",),
+        None,
+        lambda t, *_: [(0, first_of(t, measurement="information", when="late").area.item(), 1.22)],
+    ),
+    "hardware.accuracy": Case(
+        hardware.accuracy,
+        lambda n, *new: (runs(n, *new), PHYSICS),
+        ("unheard_of",),
+        None,
+        lambda t, _: [(0, 1, 100 * first_of(t, rule="straight_through", severity=0.2).accuracy.mean())],
+    ),
+    "hardware.diagnostics": Case(
+        hardware.diagnostics,
+        lambda n, *new: (runs(n, *new), PHYSICS),
+        ("unheard_of",),
+        None,
+        lambda t, _: [(2, 2, first_of(t, rule="autograd", severity=0.8).gain.median())],
+    ),
+    "hardware.recovery": Case(
+        hardware.recovery,
+        lambda n, new="autograd": (
+            pd.concat([one_class(n), one_class(n).assign(rule=new)]).drop_duplicates(["rule", "severity"]),
+            PHYSICS,
+        ),
+        ("unheard_of",),
+        None,
+        lambda t, _: [(0, -0.06, first_of(t, rule="autograd").recovery.iloc[0])],
+    ),
+    "hardware.variants": Case(
+        hardware.variants,
+        lambda n, *new: (
+            pd.concat([first_of(runs(n, *new), rule=rule).assign(variant=rule) for rule in ("autograd", *new)]),
+            PHYSICS,
+        ),
+        ("unheard_of",),
+        None,
+        lambda t, _: [(1, 100 * first_of(t, rule="autograd", severity=0.2).accuracy.mean(), 0)],
+    ),
+    "hardware.strips": Case(
+        hardware.strips,
+        lambda n, *new: (summary(n, *new),),
+        ("temperature",),
+        None,
+        lambda t: [(2, 1, first_of(t, perturbation="adc", rule="autograd").recovery.iloc[1]), (3, 1.3, 2)],
+    ),
+    "hardware.against_recovery": Case(
+        hardware.against_recovery,
+        lambda n, *new: (damaging(n, *new),),
+        ("temperature",),
+        None,
+        lambda t: [
+            (
+                1,
+                first_of(t, network="vit", perturbation="adc", rule="autograd", severity=2.0).signal.mean(),
+                np.clip(
+                    first_of(t, network="vit", perturbation="adc", rule="autograd", severity=2.0).gain.mean()
+                    / first_of(t, network="vit", perturbation="adc", rule="autograd", severity=2.0).damage.mean(),
+                    -0.5,
+                    1.1,
+                ),
+            )
+        ],
+    ),
+    "hardware.roc": Case(
+        hardware.roc,
+        lambda n, *new: (damaging(n), told(n, *new)),
+        ("unheard_of",),
+        lambda _, told: told,
+        lambda _, t: [(1, first_of(t, diagnostic="signal").held_out.item(), 2)],
+    ),
+    "hardware.phases": Case(
+        hardware.phases,
+        lambda n, *new: (summary(n, *new), BOUNDARIES),
+        ("temperature",),
+        None,
+        lambda *_: [(1, 1.38, 1)],
+        "in the colours of the map",
+    ),
+    "hardware.remedies": Case(
+        hardware.remedies,
+        lambda n, *new: (remedied(n, *new),),
+        ("temperature",),
+        None,
+        lambda t: [(1, first_of(t, perturbation="adc", measure="one factor per layer").recovery.iloc[0], 1)],
+    ),
+    "composed.predicted_loss": Case(
+        composed.predicted_loss,
+        lambda n, *new: (chips(n, *new),),
+        ("temperature",),
+        None,
+        lambda t: [
+            (2, *(100 * first_of(t, parts="read_noise + adc", rule="autograd")[["by_noise", "damage"]].iloc[0]))
+        ],
+    ),
+    "composed.pairs": Case(
+        composed.pairs,
+        lambda n, *new: (chips(n, *new), ("read_noise", "drift", "adc", *new)),
+        ("temperature",),
+        None,
+        lambda *_: [(0, 2.36, 0.34), (0, 0.36, 2.34)],
+        "in the colours of the map",
+    ),
+    "composed.signal": Case(
+        composed.signal,
+        lambda n, *new: (noise(n, *new), chips(n, *new), ruler(n)),
+        ("temperature",),
+        lambda signal, summary, _: {"signal": signal, "summary": summary},
+        lambda signal, summary, _: [
+            (0, *first_of(signal, parts="drift + adc")[["ordered", "measured"]].mean()),
+            (
+                1,
+                first_of(signal, parts="adc").measured.mean(),
+                100 * first_of(summary, parts="adc", rule="autograd").damage.item(),
+            ),
+        ],
+    ),
+    "composed.recoveries": Case(
+        composed.recoveries,
+        lambda n, *new: (chips(n, *new),),
+        ("temperature",),
+        None,
+        lambda t: [
+            (1, *first_of(t, parts="read_noise + adc", rule="straight_through")[["weighted", "recovery"]].iloc[0])
+        ],
+    ),
+    "composed.removal": Case(
+        composed.removal,
+        lambda n, *new: (removed(n, *new),),
+        ("temperature",),
+        None,
+        lambda t: [
+            (0, 1 - 0.4 + 0.4 / 3, 100 * first_of(t, part="adc").alone.mean()),
+            (0, 1 - 0.4 + 0.4 / 3 + 0.8 / 3, 100 * first_of(t, part="adc", rule="unaware").back.mean()),
+        ],
+    ),
+    "composed.phase_change": Case(
+        composed.phase_change,
+        lambda n, *new: (aged(n, *new),),
+        ("unheard of",),
+        None,
+        lambda t: [(0, 1, 100 * first_of(t, time=8.64e4, compensation="global", rule="autograd").accuracy.mean())],
+    ),
+    "crossbar.wires": Case(
+        crossbar.wires,
+        lambda n, *new: (wired(n, *new), tiled(n)),
+        (1000.0,),
+        lambda loss, tiles: {"loss": loss, "tiles": tiles},
+        lambda loss, tiles: [
+            (1, 16, first_of(loss, ohm=10.0, kind="sparse", side=16).error.mean()),
+            (2, 1, first_of(tiles, tile=16).loss.mean()),
+        ],
+    ),
+    "crossbar.over_time": Case(
+        crossbar.over_time,
+        lambda n, *new: (operated(n, *new),),
+        ("unheard of",),
+        None,
+        lambda t: [
+            (0, 3620, first_of(t, chip="phase-change", seconds=3620.0).accuracy.mean()),
+            (0, 20, first_of(t, chip="resistive").accuracy.mean()),
+        ],
+    ),
+    "peers.moments": Case(
+        peers.moments,
+        lambda n, *_: (sampled(n), compared(n)),
+        (),
+        lambda statistics, peers: {"statistics": statistics, "peers": peers},
+        lambda statistics, peers: [
+            (0, 10.0, first_of(statistics, law="programming", g=10.0, statistic="std").sampled.item()),
+            (len(LAWS), 10.5, first_of(peers, law="programming", g=10.0, statistic="mean").z.item()),
+        ],
+    ),
+    "peers.chips": Case(
+        peers.chips,
+        lambda n, *new: (compared(n, *new),),
+        (3.15e7,),
+        None,
+        lambda t: [
+            (1, 2.5, 100 * first_of(t, law="chip", g=2.5, seconds=SECONDS[1], statistic="std").deviation.item())
+        ],
+    ),
+}
+
+
+def diamonds(drawn: Any) -> list[Point]:
+    """Axis, x and y of everything that is drawn of this run."""
+    return [
+        (number, *map(float, place))
+        for number, axis in enumerate(drawn.axes)
+        for shape in axis.collections
+        if shape.get_gid() == "this run"
+        for place in shape.get_offsets()
+    ]
+
+
+def said(drawn: Any) -> str:
+    return drawn.get_supxlabel().replace("\n", " ")
+
+
+def again(case: Case, *new: Any) -> tuple[tuple[Any, ...], Any]:
+    """Tables of a run with one seed and other numbers, and what the figure is given of them."""
+    tables = []
+    for table in case.tables(1, *new):
+        if isinstance(table, pd.DataFrame):
+            numbers = NUMBERS & set(table.select_dtypes("number"))
+            table = table.assign(**{name: 0.9 * table[name] for name in numbers})
+        tables.append(table)
+    return tuple(tables), case.rerun(*tables) if case.rerun else tables[0]
+
+
+NUMBERS = {
+    *("gap", *FACTORS, "information", "spread", "class_share", "saturation", "used", "accuracy", "low", "over_mean"),
+    *("to_prompt", "to_token", "over_fixed", "over_blind", "behind", "escape", "area", "unaware", "cosine", "truth"),
+    *(
+        "signal",
+        "live",
+        "gain",
+        "recovery",
+        "damage",
+        "held_out",
+        "held_out_network",
+        "summed",
+        "in_logits",
+        "by_noise",
+    ),
+    *("weighted", "measured", "unordered", "ordered", "alone", "back", "loss", "error", "sampled", "z", "deviation"),
+}
+
+
+def test_every_figure_of_measured_cells_takes_a_rerun():
+    pictures = {
+        *("prompts.gallery", "prompts.captioned", "prompts.curve", "gates.forecast", "hardware.through_the_chip"),
+        *("hardware.attempt", "hardware.measures", "composed.together", "crossbar.pair", "crossbar.circuit"),
+        *("crossbar.crossbar", "crossbar.setting"),
+    }
+    figures = {
+        f"{module.__name__.rpartition('.')[2]}.{name}": one
+        for module in MODULES
+        for name, one in vars(module).items()
+        if _draws(module, one)
+    }
+    assert set(figures) == set(CASES) | pictures
+    for name, one in figures.items():
+        given = inspect.signature(one).parameters
+        assert ("rerun" in given) == (name in CASES), name
+        assert "rerun" not in given or (given["rerun"].kind, given["rerun"].default) == (
+            given["rerun"].KEYWORD_ONLY,
+            None,
+        )
+
+
+def _draws(module: ModuleType, one: Any) -> bool:
+    own = inspect.isfunction(one) and one.__module__ == module.__name__ and not one.__name__.startswith("_")
+    return own and inspect.signature(one).return_annotation == "Figure"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_this_run_lies_over_the_evidence(name):
+    case = CASES[name]
+    tables, rerun = again(case)
+    drawn = case.draw(*case.tables(3), rerun=rerun)
+    found = diamonds(drawn)
+    for axis, x, y in case.points(*tables):
+        near = [
+            one for one in found if one[0] == axis and np.isclose(one[1], x) and (y is None or np.isclose(one[2], y))
+        ]
+        assert near, f"nothing of this run at {x}, {y} in panel {axis}: {found}"
+    assert "Diamonds: this run" in said(drawn) and case.note in said(drawn)
+    assert drawn._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_a_rerun_the_caption_says_nothing_of_it(name):
+    case = CASES[name]
+    nothing = [None, {} if isinstance(again(case)[1], dict) else pd.DataFrame()]
+    for rerun in nothing:
+        drawn = case.draw(*case.tables(3), rerun=rerun)
+        assert not diamonds(drawn) and "Diamonds" not in said(drawn) and "nan" not in said(drawn)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_seed_and_unknown_names_are_drawn_too(name):
+    case = CASES[name]
+    one = case.draw(*case.tables(1), rerun=again(case)[1])
+    assert one._repr_png_().startswith(b"\x89PNG")
+    beyond = case.draw(*case.tables(2, *case.unknown), rerun=again(case, *case.unknown)[1])
+    assert beyond._repr_png_().startswith(b"\x89PNG") and "nan" not in said(beyond)
+    # What only this run has is drawn as well.
+    alone = case.draw(*case.tables(2), rerun=again(case, *case.unknown)[1])
+    assert len(diamonds(alone)) == len(diamonds(beyond))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_of_a_part_is_drawn_where_it_is(name):
+    case = CASES[name]
+    whole = again(case)[1]
+    for part in (
+        {key: table.iloc[:1] for key, table in whole.items()} if isinstance(whole, dict) else whole.iloc[:1],
+        {key: table.iloc[-1:] for key, table in whole.items()} if isinstance(whole, dict) else whole.iloc[-1:],
+    ):
+        assert case.draw(*case.tables(2), rerun=part).axes
+
+
+# ----------------------------------------------------------------------------------------------- what is not known
+@dataclass(frozen=True)
+class Temperature(ReadNoise):
+    name, title, unit, measures = "temperature", "Temperature", "K", "temperature of the chip"
+
+
+def test_a_seventh_class_has_its_own_colour_title_and_panel(monkeypatch):
+    monkeypatch.setitem(perturbations.PERTURBATIONS, "temperature", Temperature())
+    monkeypatch.setitem(devices.HARDWARE, "temperature", Temperature())
+    drawn = hardware.strips(summary(0, "temperature"))
+    assert [axis.get_title() for axis in drawn.axes[::2]] == ["Read noise", "ADC", "Temperature"]
+    found = hardware.classes([*perturbations.PERTURBATIONS])
+    assert found["temperature"].label == "Temperature"
+    assert len({look.colour for look in found.values()}) == 7
+    # The same colour on every page, whatever else is on it.
+    assert hardware.classes(["temperature"])["temperature"] == found["temperature"]
+    axis = hardware.accuracy(runs(2).assign(perturbation="temperature"), Temperature()).axes[0]
+    assert axis.get_xlabel() == "temperature of the chip (K), harsher to the right"
+
+
+def test_more_names_than_colours_are_all_drawn():
+    table = pd.concat([gaps(2).assign(gate=f"gate {number}") for number in range(12)])
+    labels = [line.get_label() for line in prompts.gap_over_training(table, 2.3).axes[0].lines]
+    assert sum(label.startswith("gate ") for label in labels) == 12
+    found = style.looks([f"gate {number}" for number in range(12)])
+    assert len(found) == 12 and "D" not in {look.mark for look in found.values()}
+
+
+def test_known_names_come_first_and_unknown_ones_last():
+    table = pd.DataFrame({"variant": ["magic", "mean", "fixed", "mean"]})
+    assert style.order("variant", table, known=prompts.VARIANTS) == ["fixed", "mean", "magic"]
+    assert style.order("variant", table, pd.DataFrame({"variant": ["other"]})) == ["magic", "mean", "fixed", "other"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome"),
+    [
+        ("compensated", Outcome.HOLDS),
+        ("not compensated", Outcome.DOES_NOT_HOLD),
+        ("broken", Outcome.DOES_NOT_HOLD),
+        ("in part", Outcome.DOES_NOT_HOLD),
+        ("inconclusive", Outcome.INCONCLUSIVE),
+        ("holds", Outcome.HOLDS),
+    ],
+)
+def test_a_verdict_has_the_mark_of_its_outcome(verdict, outcome):
+    assert style.verdict_mark(verdict) == MARKS[outcome]
+
+
+@pytest.mark.parametrize("verdict", ["no damage", "unheard of", np.nan, None])
+def test_any_other_verdict_is_neutral(verdict):
+    assert style.verdict_mark(verdict) == style.NEUTRAL
+
+
+def test_a_mean_over_fewer_tasks_is_told_apart():
+    evidence = gaps(2)
+    part = evidence[evidence.task == "shapes"]
+    assert "Diamonds: this run, over fewer tasks." in said(prompts.gap_over_training(evidence, 2.3, rerun=part))
+    assert "Diamonds: this run." in said(prompts.gap_over_training(evidence, 2.3, rerun=evidence))
+
+
+def test_the_colour_of_a_diamond_on_a_map_is_this_runs_value():
+    evidence = gaps(2)
+    drawn = gates.gap_survey(evidence, rerun=evidence.assign(gap=evidence.gap.max()))
+    picture, shape = drawn.axes[0].images[0], drawn.axes[0].collections[-1]
+    assert np.allclose(shape.get_facecolors(), picture.to_rgba(evidence.gap.max()))
+
+
+def test_interval_of_seeds():
+    assert style.interval([2.0]) == (2.0, 2.0, 2.0)
+    mean, low, high = style.interval([1.0, np.nan, 3.0, 2.0])
+    assert mean == 2.0 and low < 2.0 < high
+    assert np.isnan(style.interval([])).all()
+    assert style.whiskers(2.0, np.nan, 3.0).tolist() == [[0.0], [1.0]]
