@@ -394,7 +394,7 @@ def test_a_run_is_complete_and_resumes(tmp_path, monkeypatch):
     assert "worst" in verdicts(result) and len(twos(result)) == 3
     summary = result.tables["summary"]
     for drawn in (
-        figures.predicted_loss(summary, study.summary(result)),
+        figures.predicted_loss(summary, rerun=summary),
         figures.pairs(summary, study.classes),
         figures.signal(result.tables["signal"], summary, result.tables["ruler"]),
         figures.recoveries(summary),

@@ -648,9 +648,9 @@ def test_without_a_rerun_the_caption_says_nothing_of_it(name):
 def test_one_seed_and_unknown_names_are_drawn_too(name):
     case = CASES[name]
     one = case.draw(*case.tables(1), rerun=again(case)[1])
-    assert one._repr_png_().startswith(b"\x89PNG")
+    assert diamonds(one) and "nan" not in said(one)
     beyond = case.draw(*case.tables(2, *case.unknown), rerun=again(case, *case.unknown)[1])
-    assert beyond._repr_png_().startswith(b"\x89PNG") and "nan" not in said(beyond)
+    assert len(diamonds(beyond)) >= len(diamonds(one)) and "nan" not in said(beyond)
     # What only this run has is drawn as well.
     alone = case.draw(*case.tables(2), rerun=again(case, *case.unknown)[1])
     assert len(diamonds(alone)) == len(diamonds(beyond))
@@ -677,7 +677,7 @@ def test_a_seventh_class_has_its_own_colour_title_and_panel(monkeypatch):
     monkeypatch.setitem(perturbations.PERTURBATIONS, "temperature", Temperature())
     monkeypatch.setitem(devices.HARDWARE, "temperature", Temperature())
     drawn = hardware.strips(summary(0, "temperature"))
-    assert [axis.get_title() for axis in drawn.axes[::2]] == ["Read noise", "ADC", "Temperature"]
+    assert [axis.get_title() for axis in drawn.axes[::2]] == ["Read noise", "ADC discretization", "Temperature"]
     found = hardware.classes([*perturbations.PERTURBATIONS])
     assert found["temperature"].label == "Temperature"
     assert len({look.colour for look in found.values()}) == 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ _CHIPS = {
 _ARRAYS = {"uniform": "o-", "sparse": "s:"}
 
 
-def _map(axis: Axes, values: np.ndarray, title: str, label: str, **look: object) -> None:
+def _map(axis: Axes, values: np.ndarray, title: str, label: str, **look: Any) -> None:
     """A heat map over the array: word lines downwards, bit lines to the right, with its scale below."""
     shown = axis.imshow(values, aspect="auto", interpolation="nearest", **look)
     axis.set(title=title)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -457,7 +458,7 @@ def against_recovery(
         axis.set(xlabel=DIAGNOSTIC_LABELS.get(column, column), ylim=(-0.6, 1.2), xlim=(-0.06, 1.08))
     axes[0, 0].set_ylabel("recovery", labelpad=8)
     handles = [Line2D([], [], color=look.colour, marker="o", ls="", label=look.label) for look in colours.values()]
-    plain = {"color": COLOURS["black"], "ls": ""}
+    plain: dict[str, Any] = {"color": COLOURS["black"], "ls": ""}
     handles += [Line2D([], [], marker=look.mark, label=look.label, **plain) for look in marks.values()]
     handles += [
         Line2D([], [], marker="o", label=look.label, mfc=None if rule == filled else "white", **plain)

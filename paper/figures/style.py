@@ -38,7 +38,7 @@ COLOURS: MappingProxyType[str, str] = MappingProxyType(
 
 DPI = 110
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#444444",
     "axes.grid": True,
@@ -99,7 +99,7 @@ _FREE_COLOURS = tuple(COLOURS[name] for name in ("blue", "vermillion", "green", 
 _FREE_MARKS = ("o", "s", "^", "P", "X", "v", ">", "<")
 
 
-def looks(names: Iterable[str], known: Mapping[str, Look] = MappingProxyType({})) -> dict[str, Look]:
+def looks(names: Iterable[Any], known: Mapping[Any, Look] = MappingProxyType({})) -> dict[Any, Look]:
     """The look of every name, in order: the ``known`` ones have theirs, the others take what is free, in a cycle."""
     used = [look.colour for look in known.values()]
     colours = itertools.cycle([one for one in _FREE_COLOURS if one not in used] or _FREE_COLOURS)
