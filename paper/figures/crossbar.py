@@ -81,8 +81,8 @@ def circuit(view: View) -> Figure:
     m, n = view.g.shape
     volts = 1e3 * np.concatenate([view.volts[:, None], view.word], 1)
     largest = 1e3 * view.volts.max()
-    across = [[[j - 1 if j else -0.9, i + 0.0], [j, i]] for i in range(m) for j in range(n)]
-    down = [[[j + 0.3, i + 0.3], [j + 0.3, i + 1.3]] for i in range(m) for j in range(n)]
+    across: list[Any] = [[[j - 1 if j else -0.9, i + 0.0], [j, i]] for i in range(m) for j in range(n)]
+    down: list[Any] = [[[j + 0.3, i + 0.3], [j + 0.3, i + 1.3]] for i in range(m) for j in range(n)]
     look = {"cmap": "cividis", "linewidths": 3.2}
     for segments, values in ((across, volts[:, 1:].ravel()), (down, 1e3 * view.bit.ravel())):
         lines = LineCollection(segments, array=values, zorder=2, **look)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -370,7 +371,7 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
         _told_beforehand(axis, severities, table[table.rule == first], points[points.rule == first])
         unit = "" if physics is None or physics.unit in ("s", "of devices") else f" {physics.unit}"
         axis.set_xticks(range(len(severities)), [words(value, physics) + unit for value in severities], fontsize=8)
-    handles = [
+    handles: list[Artist] = [
         Line2D([], [], color=look.colour, marker=look.mark, ls="--" if place else "-", label=look.label)
         for place, look in enumerate(rules.values())
     ]
