@@ -19,7 +19,7 @@ from lib.runtime import stream
 from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared
-from paper.studies.gating import GateStudy, Seeds, TaskNames, loaded, task_of
+from paper.studies.gating import GateStudy, Seeds, TaskNames, design, loaded, task_of
 from paper.studies.parameters import Whole
 
 #: What is changed, to which values; the one in the middle of each list is where everything starts.
@@ -88,6 +88,7 @@ class GapOrigin(GateStudy):
         """One learner on one task: all interventions, values and seeds as one batch."""
         config = {
             "learner": learner,
+            "design": design(learner),
             "gate": gate,
             "tokens": self.tokens,
             "task": task,
