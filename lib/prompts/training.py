@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -498,20 +498,26 @@ def evaluate(trained: Trained) -> pd.DataFrame:
     return trained.scores.copy()
 
 
+def held(own: Tensor, there: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """Gate values [R, N', U] on the test pictures, as they are, at their mean [R, U], and shuffled between pictures.
+
+    ``there`` [R, N'] says which pictures there are; means and shuffles keep to those.
+    """
+    mean = torch.stack([values[mine].mean(0) for values, mine in zip(own, there, strict=True)])
+    other = own.clone()
+    for values, mine, seed in zip(other, there, seeds, strict=True):
+        order = torch.randperm(int(mine.sum()), generator=stream(seed, "shuffle")).to(values.device)
+        values[mine] = values[mine][order]
+    return dict(zip(VARIANTS, (own, mean, other), strict=True))
+
+
 @torch.no_grad()
 def _evaluate(learner: Learner, data: Data, params: Tree) -> pd.DataFrame:
     runs, labels = data.replicas, data.test_labels[data.test_place]
     there = labels >= 0
-    gates: dict[str, Tensor | None] = {"fixed": None}
+    gates: Mapping[str, Tensor | None] = {"fixed": None}
     if learner.gate is not None:
-        own = _gates(learner, params, data)
-        # Means and shuffles keep to the pictures that are there.
-        mean = torch.stack([values[mine].mean(0) for values, mine in zip(own, there, strict=True)])
-        other = own.clone()
-        for values, mine, run in zip(other, there, runs, strict=True):
-            order = torch.randperm(int(mine.sum()), generator=stream(run.seed, "shuffle")).to(values.device)
-            values[mine] = values[mine][order]
-        gates = dict(zip(VARIANTS, (own, mean, other), strict=True))
+        gates = held(_gates(learner, params, data), there, [run.seed for run in runs])
     rows = []
     for variant, values in gates.items():
         logits = torch.cat([_logits(learner, data, params, values, part) for part in _groups(len(runs))])

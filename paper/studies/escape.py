@@ -77,8 +77,8 @@ class Escape(PromptStudy):
     seeds: Seeds = 2
     steps: Count = 400
     looks: Annotated[tuple[int, ...], Numbers(1, whole=True)] = (100, 400)
-    rates: Annotated[tuple[float, ...], Numbers(above=0)] = (1, 100)
-    interventions: Annotated[tuple[str, ...], Some(INTERVENTIONS, everything="all")] = ("Adam", "hot gate", TOLD)
+    rates: Annotated[tuple[float, ...], Numbers(above=0)] = (1,)
+    interventions: Annotated[tuple[str, ...], Some(INTERVENTIONS, everything="all")] = ("Adam", "feature x 10")
     strengths: Annotated[tuple[float, ...], Numbers(0, 1)] = (1,)
 
     PARTS: ClassVar[tuple[str, ...]] = (*PromptStudy.PARTS, "rates", "interventions", "strengths")
@@ -230,19 +230,19 @@ def fit(escapes: pd.DataFrame, steps: int) -> pd.DataFrame:
     row = {"trainings": len(own), "left": int((~own["late"]).sum())}
     if row["left"] < 4 or own.loc[~own["late"], "intervention"].nunique() < 2:
         return pd.DataFrame([dict.fromkeys(("slope", "intercept", "low", "high", "scatter"), np.nan) | row])
-    slope, intercept, scatter = _censored(own)
+    slope, intercept, scatter = censored(own)
     seeds, generator = own["seed"].unique(), np.random.default_rng(0)
     parts = dict(list(own.groupby("seed")))
     drawn = []
     for _ in range(200):
         again = pd.concat([parts[seed] for seed in generator.choice(seeds, len(seeds))])
         if (~again["late"]).sum() > 3:
-            drawn.append(_censored(again)[0])
+            drawn.append(censored(again)[0])
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(seeds) > 1 and drawn else (np.nan, np.nan)
     return pd.DataFrame([dict(slope=slope, intercept=intercept, low=low, high=high, scatter=scatter) | row])
 
 
-def _censored(own: pd.DataFrame) -> tuple[float, float, float]:
+def censored(own: pd.DataFrame) -> tuple[float, float, float]:
     """Slope, intercept and scatter of log10 escape over behind; late ones are only known to lie beyond."""
     x, y, late = own["behind"].to_numpy(), np.log10(own["escape"].to_numpy()), own["late"].to_numpy()
 

@@ -19,7 +19,7 @@ from lib.runtime import stream
 from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared
-from paper.studies.gating import GateStudy, Seeds, TaskNames, loaded, task_of
+from paper.studies.gating import GateStudy, Seeds, TaskNames, design, loaded, task_of
 from paper.studies.parameters import Whole
 
 #: What is changed, to which values; the one in the middle of each list is where everything starts.
@@ -88,6 +88,7 @@ class GapOrigin(GateStudy):
         """One learner on one task: all interventions, values and seeds as one batch."""
         config = {
             "learner": learner,
+            "design": design(learner),
             "gate": gate,
             "tokens": self.tokens,
             "task": task,
@@ -150,8 +151,8 @@ def intervene(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tab
     params = _turned(params, pull, shares.to(backbone.device))
     after = training.chains(learner, data, params, index)
     features = inputs["features"]
-    predicted = _gate_alone(learner, params, features, data.constants) - _gate_alone(learner, base, features, home)
-    predicted += _meeting(learner, params, pull) - _meeting(learner, base, pull)
+    predicted = gate_alone(learner, params, features, data.constants) - gate_alone(learner, base, features, home)
+    predicted += meeting(learner, params, pull) - meeting(learner, base, pull)
     rows = pd.DataFrame(
         [{"intervention": name, "value": float(value), "seed": seed} for name, value in done for seed in seeds]
     ).assign(**{name: after[name].tolist() for name in ("gap", *FACTORS)})
@@ -211,7 +212,7 @@ def _turned(params: Tree, pull: Tree, share: Tensor) -> Tree:
     return turned
 
 
-def _meeting(learner: Learner, params: Tree, pull: Tree) -> Tensor:
+def meeting(learner: Learner, params: Tree, pull: Tree) -> Tensor:
     """How much of the upstream gradient reaches the gate's outputs [R], in decades lost: -log10 |<delta, p>|."""
     prompts = learner.prompts(params)
 
@@ -221,7 +222,7 @@ def _meeting(learner: Learner, params: Tree, pull: Tree) -> Tensor:
     return -torch.func.vmap(one)(prompts, pull).double().log10()
 
 
-def _gate_alone(learner: Learner, params: Tree, features: Tensor, constants: Tree) -> Tensor:
+def gate_alone(learner: Learner, params: Tree, features: Tensor, constants: Tree) -> Tensor:
     """What the gate network by itself adds to the gap [R], in decades: log10 of opening over slope and Jacobian.
 
     Root mean squares over pictures and units, with no gradient of any loss: the chain weights them by its

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, overload
 
 import pandas as pd
 
@@ -25,8 +25,8 @@ class GateDegradation(GateStudy):
     side.
     """
 
-    learner: LearnerNames = ("coop", "maple", "pool")
-    gate: GateNames = ("length", "depth", "soft", "top_k", "gumbel")
+    learner: LearnerNames = ("coop", "pool")
+    gate: GateNames = ("length", "soft", "top_k")
 
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "gates": Compared(
@@ -45,9 +45,21 @@ class GateDegradation(GateStudy):
         last = gates.loc[gates.groupby(KEYS)["step"].idxmax()].set_index(KEYS)
         names = ["information", "spread", "saturation", "class_share", "mean", "used"]
         ends = first[names].add_suffix("_first").join(last[names].add_suffix("_last")).reset_index()
-        selects = ends["gate"].map(lambda name: GATES[name].selects).astype(bool)
-        claims = [*_scaling(ends[~selects]), *_selecting(ends[selects])]
+        scaling, selecting = split(ends)
+        claims = [*_scaling(scaling), *_selecting(selecting)]
         return {"gates": gates, "ends": ends}, Findings.of(claims)
+
+
+@overload
+def split(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]: ...
+@overload
+def split(table: None) -> tuple[None, None]: ...
+def split(table: pd.DataFrame | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """The rows of gates that scale prompts, and those of selectors; None and None for None."""
+    if table is None:
+        return None, None
+    selects = table["gate"].map(lambda name: GATES[name].selects).astype(bool)
+    return table[~selects], table[selects]
 
 
 def _claim(what: str, text: str, samples: list[float], relation: str, threshold: float, name: str) -> Claim:

@@ -8,15 +8,19 @@ from typing import Annotated, Any, ClassVar
 import pandas as pd
 
 from lib import results
+from lib.checks import ParameterError
 from lib.prompts import tasks
 from lib.results import Cell
 from lib.verdicts import Claim, Finding, Findings, Outcome, Verdict
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared, Result
-from paper.studies.gating import Count, GateStudy, Positive, assembled, per_seed
+from paper.studies.gating import Count, GateStudy, Positive, TaskNames, assembled, per_seed
 from paper.studies.parameters import Numbers, Some
 
 KEYS = ["learner", "gate", "task", "recipe"]
+
+#: What the control and the trainings with fewer pictures compare: a gate, one that sees another picture, and none.
+COMPARED_GATES = ("length", "shuffled", "none")
 
 
 class GateValue(GateStudy):
@@ -24,7 +28,8 @@ class GateValue(GateStudy):
 
     The conflict task is the control that must come out adaptive: no fixed prompt can be right on more than half
     of its pictures. It is trained with CoOp and a length gate, with Adam at ``control_rate`` for
-    ``control_steps`` steps of ``control_batch`` pictures, and once more with the recipe of the ordinary tasks.
+    ``control_steps`` steps of ``control_batch`` pictures, and once more with the recipe of the ordinary tasks. Of
+    :data:`COMPARED_GATES` those in ``control_gates`` are trained for it, the length gate always.
 
     Beside the learner without a gate stands one with as many parameters as the length gate that cannot adapt: its gate
     sees another picture, in training and in the test (variant "blind"). ``few_tasks`` are trained with every number of
@@ -35,17 +40,25 @@ class GateValue(GateStudy):
     over a blind one, in points).
     """
 
+    task: TaskNames = ("mis_specified",)
     control_steps: Count = 300
     control_batch: Count = 8
     control_rate: Positive = 0.01
-    few_shots: Annotated[tuple[int, ...], Numbers(1, tasks.POOL, whole=True)] = (1, 2, 4, 8, 16)
+    control_gates: Annotated[tuple[str, ...], Some(COMPARED_GATES, ordered=True)] = ("length",)
+    few_shots: Annotated[tuple[int, ...], Numbers(1, tasks.POOL, whole=True)] = (1,)
     few_tasks: Annotated[tuple[str, ...], Some(tasks.TASKS)] = ("coarse",)
 
-    PARTS: ClassVar[tuple[str, ...]] = (*GateStudy.PARTS, "few_shots", "few_tasks")
+    PARTS: ClassVar[tuple[str, ...]] = (*GateStudy.PARTS, "control_gates", "few_shots", "few_tasks")
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "accuracy": Compared((*KEYS, "variant"), {"accuracy": 1.0}),
         "few": Compared(("task", "shots"), {"over_mean": 1.0}),
     }
+
+    def check(self) -> None:
+        """Refuses what cannot be trained or compared, before anything is loaded."""
+        super().check()
+        if "length" not in self.control_gates:
+            raise ParameterError(f"control_gates must include length, but {', '.join(self.control_gates)!r} was given.")
 
     def trainings(self) -> list[tuple[str, Cell]]:
         """Every training with the name of its recipe: "published", "control", "few" (pictures)."""
@@ -60,15 +73,16 @@ class GateValue(GateStudy):
             optimiser="adam",
             warmup=0.0,
         )
-        compared = ("length", "shuffled", "none")
-        for name, recipe in (("published", self.recipe()), ("control", control)):
-            if name == "control" or "conflict" not in self.task:
-                found += [(name, self.cell("coop", gate, "conflict", recipe=recipe, strength=1.0)) for gate in compared]
+        for name, recipe, compared in (
+            ("published", self.recipe(), () if "conflict" in self.task else COMPARED_GATES),
+            ("control", control, self.control_gates),
+        ):
+            found += [(name, self.cell("coop", gate, "conflict", recipe=recipe, strength=1.0)) for gate in compared]
         found += [
             ("few", self.cell("coop", gate, task, shots=shots))
             for task in self.few_tasks
             for shots in self.few_shots
-            for gate in compared
+            for gate in COMPARED_GATES
         ]
         return list(dict.fromkeys(found))
 

@@ -62,9 +62,9 @@ class PromptStudy(Study):
     Words and numbers are checked when the study is made, before anything is loaded.
     """
 
-    task: TaskNames = ("coarse", "fine", "shift", "mis_specified")
-    learner: LearnerNames = ("coop", "maple")
-    seeds: Seeds = 8
+    task: TaskNames = ("coarse", "mis_specified")
+    learner: LearnerNames = ("coop",)
+    seeds: Seeds = 2
     shots: Count = 16
     steps: Count = 100
     batch: Count = 4
@@ -179,7 +179,7 @@ class PromptStudy(Study):
 class GateStudy(PromptStudy):
     """A study of gated learners: ``gate`` names gates, ``gate_rate`` multiplies the learning rate of what is theirs."""
 
-    gate: GateNames = ("length", "depth")
+    gate: GateNames = ("length",)
     gate_rate: Positive = 1.0
 
     PARTS: ClassVar[tuple[str, ...]] = ("task", "learner", "gate")

@@ -20,7 +20,7 @@ from lib.runtime import stream
 from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared
-from paper.studies.gating import GateStudy, assembled, design, loaded, per_seed, task_of
+from paper.studies.gating import GateNames, GateStudy, assembled, design, loaded, per_seed, task_of
 from paper.studies.parameters import Some
 
 REPORTED = 2.60
@@ -39,7 +39,8 @@ class GradientImbalance(GateStudy):
     the learners ``surveyed`` with each of the gates :data:`SURVEYED`).
     """
 
-    surveyed: Annotated[tuple[str, ...], Some(SURVEYED_LEARNERS)] = SURVEYED_LEARNERS
+    gate: GateNames = ("length", "depth")
+    surveyed: Annotated[tuple[str, ...], Some(SURVEYED_LEARNERS)] = ("coop", "vpt", "ivlp", "pool")
 
     PARTS: ClassVar[tuple[str, ...]] = (*GateStudy.PARTS, "surveyed")
     COMPARED: ClassVar[Mapping[str, Compared]] = {

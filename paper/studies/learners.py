@@ -15,7 +15,7 @@ from lib.results import Cell
 from lib.verdicts import Claim, Findings
 from paper.criteria.prompts import LEARNS, SIZE_DECIDES, VISION_PAYS
 from paper.studies.base import Compared
-from paper.studies.gating import LearnerNames, PromptStudy, Seeds, TaskNames, assembled, design, loaded, task_of
+from paper.studies.gating import LearnerNames, PromptStudy, TaskNames, assembled, design, loaded, task_of
 
 
 class Learners(PromptStudy):
@@ -26,8 +26,7 @@ class Learners(PromptStudy):
     """
 
     task: TaskNames = ("fine", "mis_specified")
-    learner: LearnerNames = tuple(learners.LEARNERS)
-    seeds: Seeds = 2
+    learner: LearnerNames = ("zero_shot", "coop", "vpt_shallow", "pool")
 
     COMPARED: ClassVar[Mapping[str, Compared]] = {"accuracy": Compared(("learner", "task"), {"accuracy": 1.0})}
 

@@ -94,10 +94,15 @@ class Predictors(GateStudy):
         return tables, Findings.of(claims(cells))
 
 
-def truth(worth: pd.DataFrame) -> pd.DataFrame:
-    """Points over the gate's mean, and the share of seeds with an adaptive gate, for each training."""
+def truth(worth: pd.DataFrame, rerun: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Points over the gate's mean, and the share of seeds with an adaptive gate, for each training; beside them the
+    points that this run has measured, where there is one.
+    """
     keys = ["task", "strength", "learner", "gate", "label"]
-    return worth.groupby(keys, sort=False)[["over_mean", "adaptive"]].mean().reset_index()
+    table = worth.groupby(keys, sort=False)[["over_mean", "adaptive"]].mean()
+    if rerun is not None:
+        table["over_mean, this run"] = rerun.groupby(keys)["over_mean"].mean()
+    return table.reset_index()
 
 
 def transfer(areas: pd.DataFrame) -> pd.DataFrame:
