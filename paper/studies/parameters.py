@@ -100,7 +100,7 @@ class OneOf(Checked):
 @dataclass(frozen=True)
 class Some(OneOf):
     """Some different ones of the words, as a list or comma-separated; ``everything`` is a word for all of them, or for
-    those that ``of`` gives.
+    those that ``of`` gives, ``nothing`` one for none.
 
     Kept in the order given, or in that of the words where ``ordered``.
     """
@@ -108,11 +108,14 @@ class Some(OneOf):
     everything: str = ""
     of: Callable[[], Iterable[str]] | None = None
     ordered: bool = False
+    nothing: str = ""
 
     def check(self, name: str, given: Any) -> tuple[str, ...]:
         known = tuple(self.known())
         if self.everything and given == self.everything:
             return tuple(self.of()) if self.of else known
+        if self.nothing and (given == self.nothing or given == ()):
+            return ()
         found = checks.choices(name, given, known)
         return tuple(word for word in known if word in found) if self.ordered else found
 
