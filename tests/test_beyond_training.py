@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -17,17 +18,11 @@ from lib.hardware.devices import make
 from lib.hardware.mitigation import Redundant, _assigned, remapped
 from lib.hardware.perturbations import ADC, Drift, IRDrop, Variability, seen_weight, to_pair
 from lib.hardware.training import Trainer
-from paper.studies import beyond_training as study_module
-from paper.studies.beyond_training import (
-    KINDS,
-    MEASURES,
-    BeyondTraining,
-    advice,
-    findings,
-    severities,
-    shown,
-    summarise,
-)
+from lib.results import computed
+from lib.verdicts import Findings
+from paper.studies.beyond_training import KINDS, MEASURES, BeyondTraining, advice, claims, measures, summarise
+from paper.studies.perturbation import few
+from paper.words import beyond_training as words
 
 WEIGHT = torch.randn(6, 9, generator=runtime.stream(0, "weight"))
 INPUT = torch.rand(5, 9, generator=runtime.stream(0, "input"))
@@ -162,9 +157,8 @@ def test_predistorted_conductances_bring_the_weights_back():
 
 
 def test_measures_are_of_known_kinds_and_can_be_made():
-    for name, measures in MEASURES.items():
-        assert set(severities(name)) <= set(make(name).grid)
-        for measure in measures.values():
+    for name, tried in MEASURES.items():
+        for measure in tried.values():
             assert measure.kind in KINDS and measure.physics(name).name == name
 
 
@@ -185,6 +179,8 @@ def table(values: dict[tuple[str, str], float], name="drift", unaware=0.5) -> pd
         (0.6, 0.85, 0.9, 0.5, "calibration"),
         (0.6, 0.6, 0.9, 0.5, "several together"),
         (0.6, 0.6, 0.6, 0.5, "nothing tried"),
+        # Half of the loss lies among the seeds.
+        (0.6985, 0.6, 0.6, 0.5, "inconclusive"),
         (0.9, 0.9, 0.9, 0.895, "no damage"),
     ],
 )
@@ -211,33 +207,84 @@ def test_the_advice_is_the_first_kind_that_gives_half_back(training, calibration
 def test_findings_go_both_ways():
     for factor, outcome in ((0.85, "holds"), (0.55, "does not hold")):
         runs = table({("vanilla training", "training"): 0.7, ("one factor per layer", "calibration"): factor})
-        found = {finding.claim: str(finding.outcome) for finding in findings(runs)}
-        assert found["One factor per layer does more against drift than vanilla training"] == outcome
+        found = Findings.of(claims(runs))
+        assert str(found.get("beyond_training.drift.factor").outcome) == outcome
+        # The other sentence on the same class needs a measure that was not tried.
+        assert str(found.get("beyond_training.drift.statistics").outcome) == "inconclusive"
 
 
-def test_a_run_uses_the_pages_of_the_classes_and_resumes(tmp_path, monkeypatch):
+def test_what_follows_says_only_what_holds():
+    def said(measure, name, value):
+        other = "straight-through training" if name == "adc" else "vanilla training"
+        runs = table({(other, "training"): 0.6, (measure, "calibration"): value}, name=name)
+        return words.follows(Findings.of(claims(runs)))
+
+    assert "better measured than trained around" in said("range that rounds best", "adc", 0.8)
+    assert "better measured than trained around" not in said("range that rounds best", "adc", 0.5)
+    assert "where it is known" in said("vanilla training on the chip itself", "variability", 0.9)
+    assert "where it is known" not in said("vanilla training on the chip itself", "variability", 0.7)
+
+
+def test_a_run_takes_plain_training_from_the_pages_of_the_classes(tmp_path, monkeypatch):
     given = {**TINY, "results": str(tmp_path), "perturbations": "stuck_at,drift"}
-    result = BeyondTraining(**given).run()
+    study = BeyondTraining(**given)
+    trained = {name: study.trainings(name) for name in ("stuck_at", "drift")}
+    own = [cell for cell in study.cells() if cell.kind == "measure"]
+    # Three ways of training each, and no training: none of them is run for this page.
+    assert len(study.cells()) == len(own) + 2 * 4
+    assert all(cell in study.cells() for one in trained.values() for cell in [*one.accuracy, *one.known])
+    result = study.run()
     runs = result.tables["accuracy"]
     for name in ("stuck_at", "drift"):
         own = runs[runs.perturbation == name]
         assert set(own.measure) == set(MEASURES[name])
-        assert set(own.severity) == set(severities(name))
+        assert set(own.severity) == set(few(make(name).grid))
     assert runs[runs.measure == "batch statistics of each chip"].network.unique().tolist() == ["cnn_norm"]
     # Nothing done is nothing done: one unaware accuracy for each network, seed and severity, on the same chips.
     others = runs[runs.kind != "training per chip"]
     assert (others.groupby(["perturbation", "network", "severity", "seed"]).unaware.nunique() == 1).all()
     assert runs.unaware.notna().all()
-    assert list(shown(result).columns)[:3] == ["severity", "loss", "training"] and "advice" in shown(result)
-    assert "Of " in BeyondTraining(**given).answer(result)
+    assert not runs.duplicated(["perturbation", "measure", "severity", "seed"]).any()
+    shown = words.shown(result.tables)
+    assert list(shown.columns)[:3] == ["severity", "loss", "training"] and "advice" in shown
+    assert words.answer(result.tables).startswith("Of ") or (result.tables["advice"].damage < 0.05).all()
 
     def never(*given):
         raise AssertionError("nothing is computed twice")
 
-    monkeypatch.setattr(study_module, "accuracy", never)
+    monkeypatch.setattr("lib.results.computed", never)
     again = BeyondTraining(**given).run()
     for name, one in result.tables.items():
         pd.testing.assert_frame_equal(one, again.tables[name])
+
+
+def test_a_class_without_measures_is_trained_through(tmp_path, monkeypatch):
+    monkeypatch.delitem(MEASURES, "variability")
+    assert {measure.kind for measure in measures("variability").values()} == {"training", "training per chip"}
+    assert {measure.kind for measure in measures("dac").values()} == {"training"}
+    study = BeyondTraining(**TINY, results=str(tmp_path), perturbations="variability")
+    assert not [cell for cell in study.cells() if cell.kind == "measure"]
+    result = study.run()
+    assert set(result.tables["accuracy"].measure) == set(measures("variability"))
+    assert result.tables["advice"].calibration.isna().all() and len(words.shown(result.tables)) == 3
+
+
+def test_a_cell_is_known_by_its_text_and_fewer_seeds_give_the_same_rows():
+    whole = BeyondTraining(**TINY, perturbations="stuck_at,ir_drop")
+    part = whole.changed(seeds=1, perturbations="stuck_at")
+    assert part._covered(whole)
+    (cell,) = (one for one in part.cells() if one.kind == "measure" and one.config["measure"]["remap"])
+    (more,) = (one for one in whole.cells() if one.kind == "measure" and one.config["measure"]["remap"])
+    (few_seeds,), (many,) = computed([cell], "cpu"), computed([more], "cpu")
+    again = cell.compute(json.loads(cell.text), {**cell.site, "device": "cpu"})
+    pd.testing.assert_frame_equal(few_seeds["accuracy"], again["accuracy"])
+    same = few_seeds["accuracy"].merge(many["accuracy"], on=["severity", "seed"])
+    assert len(same) == 3 and np.allclose(same.accuracy_x, same.accuracy_y, atol=2e-3)
+    # A measure that is an option of the class round-trips as well.
+    tiles = whole.cell("ir_drop", MEASURES["ir_drop"]["arrays of 16 x 16"])
+    assert computed([tiles], "cpu")[0]["accuracy"].accuracy.tolist() == pytest.approx(
+        tiles.compute(json.loads(tiles.text), {**tiles.site, "device": "cpu"})["accuracy"].accuracy.tolist()
+    )
 
 
 def test_refusals():

@@ -71,6 +71,14 @@ CHIPS_ALIKE = Threshold(2.0, since="c53f799")
 CIRCUIT_FAST = Threshold(1e-6, since="c53f799")
 CIRCUIT_EXACT = Threshold(1e-10, since="c53f799")
 
+# ----------------------------------------------------------------------------------------- beyond training
+#: Points by which one measure must be ahead of another: at all, clearly, and by far.
+MEASURE_AHEAD = Threshold(0.0, since="56a209d")
+MEASURE_CLEAR = Threshold(5.0, since="56a209d")
+MEASURE_FAR = Threshold(20.0, since="56a209d")
+#: Points by which training on the chip itself must be ahead of training for any chip.
+KNOWN_FAR = Threshold(20.0, since="d6ad89d")
+
 
 def points(share: Threshold) -> Threshold:
     """A share of the test images in points."""

@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from lib import checks, results, runtime
+from lib import checks
 from lib.hardware.crossbars import RULES
 from lib.hardware.devices import HARDWARE, make
 from lib.hardware.mitigation import Redundant, remapped
-from lib.hardware.perturbations import PERTURBATIONS
-from lib.hardware.perturbations import Perturbation as Physics
-from lib.hardware.sweep import Fork, Sweep
+from lib.hardware.perturbations import Perturbation
+from lib.hardware.sweep import Sweep
 from lib.hardware.training import severity_of_replicas, tiled
-from lib.verdicts import Findings, judge
-from paper.studies.base import Result, duration
-from paper.studies.perturbation import (
-    CLEAR_DAMAGE,
-    COMPENSATED,
-    DAMAGE,
-    HardwareStudy,
-    Perturbation,
-    on_known_chips,
-    paired,
-    plain,
-    recovery,
-)
+from lib.results import Cell, Tables
+from lib.verdicts import Claim, Findings
+from paper.criteria import hardware as criteria
+from paper.studies.base import Compared
+from paper.studies.hardware import Classes, HardwareStudy, Seeds, fork
+from paper.studies.parameters import OneOf
+from paper.studies.perturbation import PICTURE, Cells, PerturbationStudy, few
+from paper.studies.recovery import on_known_chips, paired, recovery, verdict
 
 #: The kinds of measures, from what costs least in hardware to what costs most.
 KINDS = ("training", "calibration", "training per chip", "architecture", "circuit")
+#: A measure and training at once.
+TOGETHER = "several together"
 #: The network on which batch normalisation is recalibrated.
 NORMALISED = "cnn_norm"
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Something that is done about a class: ``options`` of it, ``copies`` of every device, or faults ``remapped``.
+    """Something that is done about a class: ``options`` of it, ``copies`` of every device, or a ``remap`` of lines.
 
     ``rule`` trains through it (None: the network is not trained), with ``known`` through the very chip that it will run
     on; ``statistics`` as in :meth:`~lib.hardware.training.Trainer.accuracy_on_chips`, on the normalised network.
@@ -54,7 +50,12 @@ class Measure:
     remap: bool = False
     statistics: str | None = None
 
-    def physics(self, name: str) -> Physics:
+    @property
+    def plain(self) -> bool:
+        """Is it training and nothing else, which the page of the class has measured?"""
+        return self.rule is not None and not self.options and self.copies == 1
+
+    def physics(self, name: str) -> Perturbation:
         """The hardware with the measure taken."""
         one = make(name, **self.options)
         return Redundant(one, copies=self.copies) if self.copies > 1 else one
@@ -71,6 +72,7 @@ _COPIES = {
 }
 _STATISTICS = {"batch statistics of each chip": Measure("calibration", statistics="each chip")}
 
+#: What is tried against each class; a class that is not here is trained through, and nothing else.
 MEASURES: dict[str, dict[str, Measure]] = {
     "read_noise": {**_TRAINING, **_COPIES},
     "variability": {**_TRAINING, **_KNOWN, **_COPIES},
@@ -104,134 +106,138 @@ MEASURES: dict[str, dict[str, Measure]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+def measures(name: str) -> Mapping[str, Measure]:
+    """What is tried against a class, by label."""
+    return MEASURES.get(name, {**_TRAINING, **(_KNOWN if make(name).lasting else {})})
+
+
 class BeyondTraining(HardwareStudy):
     """Measures against the six classes, on ``network`` (batch statistics on the normalised CNN).
 
-    ``perturbations`` is "all" or a list of names; other parameters as in
-    :class:`~paper.studies.perturbation.Perturbation`. Every class is measured at every other severity of its grid.
+    ``perturbations`` is "all" or some names. Every class is measured at every other severity of its grid; trainings
+    without a measure are cells of the page of the class, which has run over "few" of the ``severities`` or "all". The
+    rest is as in :class:`~paper.studies.hardware.HardwareStudy`.
     """
 
-    perturbations: object = "all"
+    perturbations: Classes = ("read_noise", "adc")
+    severities: Annotated[str, OneOf(("few", "all"))] = "few"
+    seeds: Seeds = 2
 
-    KEYS = ("perturbation", "measure", "severity")
-    TOLERANCES = {"damage": 0.05, "accuracy": 0.05}
+    PARTS: ClassVar[tuple[str, ...]] = ("perturbations", "severities")
+    COMPARED: ClassVar[Mapping[str, Compared]] = {
+        "accuracy": Compared(("perturbation", "measure", "severity"), {"unaware": PICTURE, "accuracy": PICTURE})
+    }
 
     def check(self) -> None:
-        super().check()
-        chosen = tuple(PERTURBATIONS) if self.perturbations == "all" else self.perturbations
-        names = checks.choices("perturbations", chosen, HARDWARE)
-        object.__setattr__(self, "perturbations", tuple(name for name in HARDWARE if name in names))
-        if self.rules != RULES:
+        """Refuses ``rules``, of which each measure has its own."""
+        if {*self.rules, "unaware"} != {*RULES}:
             raise checks.ParameterError(
                 f"rules must be left out, as the measures have their own, but {self.rules!r} was given."
             )
+        super().check()
 
-    def run(self) -> Result:
+    def trainings(self, name: str) -> Cells:
+        """The cells of the page of a class."""
+        given = {one: getattr(self, one) for one in HardwareStudy.model_fields}
+        return PerturbationStudy(perturbation=name, severities=self.severities, closer="known", **given).parts()
+
+    def cell(self, name: str, measure: Measure) -> Cell:
+        """The runs with a measure taken that is more than training."""
+        start = self.start(name, network=NORMALISED if measure.statistics is not None else None)
+        config = {
+            "start": start,
+            "perturbation": name,
+            "measure": asdict(measure),
+            "severities": list(few(HARDWARE[name].grid)),
+            "chips": self.chips,
+        }
+        size = len(config["severities"]) * self.seeds
+        return Cell("measure", config, accuracy, size=size, uses=(measure.physics(name),), site=self.site())
+
+    def cells(self) -> list[Cell]:
+        """Training and no training from the pages of the classes, and a cell for every other measure."""
+        found: dict[Cell, None] = {}
+        for name in self.perturbations:
+            trained = self.trainings(name)
+            own = [self.cell(name, measure) for measure in measures(name).values() if not measure.plain]
+            found |= dict.fromkeys([*trained.accuracy, *trained.known, *own])
+        return list(found)
+
+    def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
         """Tables ``accuracy`` (one row for each class, measure, severity, seed), ``summary`` (seeds joined) and
         ``advice`` (one row for each class and severity).
         """
-        store = self.store()
-        device = runtime.resolve_device(self.device)
-        parts, seconds = [], 0.0
-        for name in self.perturbations:
-            given = {field.name: getattr(self, field.name) for field in fields(HardwareStudy)}
-            study = Perturbation(perturbation=name, **given)
-            main = study.run()
-            seconds += main.provenance["seconds"]
-            forks = {self.network: study.fork(name)}
-            for label, measure in MEASURES.get(name, _TRAINING).items():
-                network = self.network
-                if measure.known:
-                    table = trained(on_known_chips(main.tables["accuracy"], main.tables["known"]), name)
-                elif measure.rule is not None and not measure.options and measure.copies == 1:
-                    table = trained(paired(main.tables["accuracy"]), name, measure.rule)
-                else:
-                    if measure.statistics is not None:
-                        network = NORMALISED
-                        normalised = Perturbation(perturbation=name, **{**given, "network": network})
-                        forks.setdefault(network, normalised.fork(name))
-                    fork = forks[network]
-                    key = {**self.key(fork, "studies.beyond_training"), "network": network}
-                    key |= {"perturbation": name, "measure": _plain(measure)}
-                    run = partial(accuracy, fork, name, measure, self.chips)
-                    table = store.get_or_run("beyond_training", key, run, device=device, seeds=self.seeds)
-                    if network == self.network:
-                        same = trained(paired(main.tables["accuracy"]), name, "autograd")
-                        table["unaware"] = same.unaware.to_numpy()
-                first = {"perturbation": name, "measure": label, "kind": measure.kind, "network": network}
-                parts.append(table.assign(**first))
-        joined = pd.concat(parts, ignore_index=True)
+        joined = pd.concat([table for name in self.perturbations for table in self._of(name, found)], ignore_index=True)
         summary = summarise(joined)
-        record = results.provenance(device, self.seeds, store.seconds + seconds)
-        tables = {"accuracy": joined, "summary": summary, "advice": advice(summary)}
-        return Result(tables, findings(joined), record)
+        return {"accuracy": joined, "summary": summary, "advice": advice(summary)}, Findings.of(claims(joined))
 
-    def summary(self, result: Result) -> pd.DataFrame:
-        table = result.tables["summary"]
-        return table[[*self.KEYS, *self.TOLERANCES]].reset_index(drop=True)
-
-    def answer(self, result: Result) -> str:
-        """The page in a few sentences, with its measured numbers (Markdown)."""
-        table = result.tables["advice"]
-        hurt = table[table.damage >= CLEAR_DAMAGE]
-        counts = hurt.advice.value_counts()
-        kinds = (*KINDS, "several together", "nothing tried")
-        words = [f"{kind} in {counts[kind]}" for kind in kinds if kind in counts]
-        return (
-            f"Of {len(hurt)} pairs of class and severity that cost at least {100 * CLEAR_DAMAGE:g} points, the first "
-            f"measure that gives half of the loss back is {', '.join(words)}."
-        )
-
-
-def _plain(measure: Measure) -> dict[str, Any]:
-    return {**vars(measure), "options": dict(measure.options)}
-
-
-def severities(name: str) -> tuple[float, ...]:
-    """Every other severity of the grid of a class."""
-    return HARDWARE[name].grid[1::2]
+    def _of(self, name: str, found: Mapping[Cell, Tables]) -> Iterator[pd.DataFrame]:
+        """The rows of every measure against a class."""
+        trained = self.trainings(name)
+        runs = pd.concat([found[cell]["accuracy"] for cell in trained.accuracy], ignore_index=True)
+        runs = runs[runs.severity.isin(few(HARDWARE[name].grid))]
+        pairs = paired(runs)
+        for label, measure in measures(name).items():
+            first = {"perturbation": name, "measure": label, "kind": measure.kind, "network": self.network}
+            if measure.known:
+                (known,) = (found[cell]["accuracy"] for cell in trained.known)
+                table = on_known_chips(runs, known[known.severity.isin(runs.severity)])
+            elif measure.plain:
+                table = pairs[pairs.rule == measure.rule]
+            else:
+                table = found[self.cell(name, measure)]["accuracy"]
+                if measure.statistics is None:
+                    same = runs[runs.rule == "unaware"].set_index(["severity", "seed"]).accuracy
+                    table = table.assign(
+                        unaware=same.loc[list(zip(table.severity, table.seed, strict=True))].to_numpy()
+                    )
+                else:
+                    first["network"] = NORMALISED
+            yield table[["severity", "seed", "clean", "unaware", "accuracy", "low"]].assign(**first)
 
 
-def trained(runs: pd.DataFrame, name: str, rule: str | None = None) -> pd.DataFrame:
-    """Paired runs of the page of a class (of one ``rule``), as :func:`accuracy` has them."""
-    here = runs[runs.severity.isin(severities(name)) & ((runs.rule == rule) if rule else True)]
-    return here[["severity", "seed", "clean", "unaware", "accuracy", "low"]]
+# ------------------------------------------------------------------------------------------------- computing
 
 
-def accuracy(fork: Fork, name: str, measure: Measure, chips: int) -> pd.DataFrame:
-    """Accuracy of every seed with a measure taken: ``clean``, ``unaware`` (nothing done), ``accuracy`` and ``low``.
+def accuracy(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """Table ``accuracy``: a row for every seed with a measure taken, and ``unaware``, with nothing done.
 
     ``unaware`` is measured on the normalised network only; the page of the class has it for the other.
     """
-    grid = severities(name)
-    trainer, physics = fork.trainer, measure.physics(name)
-    judged = partial(trainer.accuracy_on_chips, severities=grid, seeds=fork.seeds, chips=chips, start=fork.start)
-    unaware = tiled(fork.clean, len(grid))
-    normalised = measure.statistics is not None
-    before = judged(unaware, HARDWARE[name]).numpy().mean(1) if normalised else np.nan
+    begin, name, grid = fork(config["start"], site), config["perturbation"], config["severities"]
+    measure = Measure(**config["measure"])
+    trainer, physics = begin.trainer, measure.physics(name)
+    judged = partial(
+        trainer.accuracy_on_chips, severities=grid, seeds=begin.seeds, chips=config["chips"], start=begin.start
+    )
+    unaware = tiled(begin.clean, len(grid))
+    before = judged(unaware, make(name)).numpy().mean(1) if measure.statistics is not None else np.nan
     if measure.rule is not None:
-        params, _ = Sweep(fork, physics, grid).trained(measure.rule)
+        params, _ = Sweep(begin, physics, grid).trained(measure.rule)
         seen = judged(params, physics, statistics="another chip")
     elif measure.remap:
-        severity = severity_of_replicas(grid, fork.seeds, fork.device)
+        severity = severity_of_replicas(grid, begin.seeds, begin.device)
         seen = judged(unaware, physics, arrange=remapped(physics, severity))
     else:
         seen = judged(unaware, physics, statistics=measure.statistics or "off chip")
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
-            "severity": np.repeat(grid, len(fork.seeds)),
-            "seed": list(fork.seeds) * len(grid),
-            "clean": trainer.accuracy(fork.clean).repeat(len(grid)).numpy(),
+            "severity": np.repeat(grid, len(begin.seeds)),
+            "seed": list(begin.seeds) * len(grid),
+            "clean": trainer.accuracy(begin.clean).repeat(len(grid)).numpy(),
             "unaware": before,
             "accuracy": seen.numpy().mean(1),
             "low": np.percentile(seen.numpy(), 5, axis=1),
         }
     )
+    return {"accuracy": table}
+
+
+# --------------------------------------------------------------------------------------------------- judging
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per class, severity and measure: seeds joined, with damage and recovery."""
+    """One row per class, severity and measure: seeds joined, with damage, recovery and verdict."""
     rows = []
     keys = ["perturbation", "severity", "measure", "kind", "network"]
     for given, group in table.groupby(keys, sort=False):
@@ -239,115 +245,132 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         won_back, interval = recovery(damage, gain)
         means = group[["clean", "unaware", "accuracy", "low"]].mean()
         row = dict(zip(keys, given, strict=True)) | means.to_dict() | {"damage": damage.mean(), "recovery": won_back}
-        rows.append(row | {"recovery_low": interval[0], "recovery_high": interval[1]})
+        row |= {"recovery_low": interval[0], "recovery_high": interval[1]}
+        rows.append(row | {"verdict": verdict(damage, gain).name})
     return pd.DataFrame(rows)
 
 
 def advice(summary: pd.DataFrame) -> pd.DataFrame:
     """For each class and severity the best recovery of every kind of measure, alone and together with training, and the
-    first kind (:data:`KINDS`) that gives back at least COMPENSATED of the loss.
+    first kind (:data:`KINDS`) that has a measure which compensates the loss beyond doubt.
 
-    Batch statistics are left out: they were measured on another network.
+    Where none does it is "inconclusive" if one may, "nothing tried" otherwise. Batch statistics are left out: they were
+    measured on another network.
     """
     rows = []
     table = summary[summary.measure != next(iter(_STATISTICS))]
     for (name, severity), group in table.groupby(["perturbation", "severity"], sort=False):
-        together = group.measure.str.contains("trained")
+        kinds = group.kind.where(~group.measure.str.contains("trained"), TOGETHER)
         row: dict[str, object] = {"perturbation": name, "severity": severity, "damage": group.damage.iloc[0]}
-        for kind in KINDS:
-            row[kind] = group[(group.kind == kind) & ~together].recovery.max()
-        row["several together"] = group[together].recovery.max()
-        enough = [kind for kind in (*KINDS, "several together") if row[kind] >= COMPENSATED]
-        row["advice"] = "no damage" if row["damage"] < DAMAGE else next(iter(enough), "nothing tried")
+        row |= {kind: group[kinds == kind].recovery.max() for kind in (*KINDS, TOGETHER)}
+        enough = [kind for kind in (*KINDS, TOGETHER) if "compensated" in set(group[kinds == kind].verdict)]
+        open_ = "inconclusive" if "inconclusive" in set(group.verdict) else "nothing tried"
+        row["advice"] = "no damage" if group.verdict.iloc[0] == "no damage" else next(iter(enough), open_)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def shown(result: Result) -> pd.DataFrame:
-    """The advice for reading: recoveries with two decimals, dashes where nothing was tried."""
-    rows = []
-    for row in result.tables["advice"].to_dict("records"):
-        physics = HARDWARE[row["perturbation"]]
-        kinds = {kind: "–" if row[kind] != row[kind] else plain(row[kind]) for kind in (*KINDS, "several together")}
-        loss = f"{100 * row['damage'] + 0.0:.0f}"
-        number = f"{row['severity']:.3g} {physics.unit}".removesuffix(" of devices")
-        where = duration(row["severity"]) if physics.unit == "s" else number
-        rows.append({"class": physics.title, "severity": where, "loss": loss, **kinds, "advice": row["advice"]})
-    short = {"training per chip": "per chip", "several together": "together"}
-    return pd.DataFrame(rows).rename(columns=short).set_index("class")
+@dataclass(frozen=True)
+class _Better:
+    """A measure against a class is ahead of another (none: of nothing done) by at least so many points."""
+
+    id: str
+    text: str
+    perturbation: str
+    measure: str
+    other: str | None
+    ahead: float
 
 
-#: Claim, class, measure, the other measure ("": nothing done), points that it must be ahead.
 _CLAIMS = (
-    (
+    _Better(
+        "drift.factor",
         "One factor per layer does more against drift than vanilla training",
         "drift",
         "one factor per layer",
         "vanilla training",
-        0,
+        criteria.MEASURE_AHEAD,
     ),
-    (
-        "Programming the conductances higher does more against IR-drop than training, by at least 5 points",
+    _Better(
+        "ir_drop.predistorted",
+        "Programming the conductances higher does more against IR-drop than training, by at least "
+        f"{criteria.MEASURE_CLEAR:g} points",
         "ir_drop",
         "conductances pre-distorted",
         "vanilla training",
-        5,
+        criteria.MEASURE_CLEAR,
     ),
-    ("So do small arrays", "ir_drop", "arrays of 16 x 16", "vanilla training", 5),
-    (
+    _Better(
+        "ir_drop.tiles",
+        f"Small arrays do more against IR-drop than training, by at least {criteria.MEASURE_CLEAR:g} points",
+        "ir_drop",
+        "arrays of 16 x 16",
+        "vanilla training",
+        criteria.MEASURE_CLEAR,
+    ),
+    _Better(
+        "adc.range",
         "A better range does more against the ADC than straight-through training",
         "adc",
         "range that rounds best",
         "straight-through training",
-        0,
+        criteria.MEASURE_AHEAD,
     ),
-    (
+    _Better(
+        "stuck_at.remapped",
         "Remapping around known faults does as much as training for unknown ones",
         "stuck_at",
         "lines remapped around the faults",
         "vanilla training",
-        0,
+        criteria.MEASURE_AHEAD,
     ),
-    (
+    _Better(
+        "variability.copies",
         "Three devices for each weight do as much against variability as training",
         "variability",
         "every device three times",
         "vanilla training",
-        0,
+        criteria.MEASURE_AHEAD,
     ),
-    (
-        "Training on the chip itself does more against variability than training for any chip, by at least 20 points",
+    _Better(
+        "variability.known",
+        "Training on the chip itself does more against variability than training for any chip, by at least "
+        f"{criteria.KNOWN_FAR:g} points",
         "variability",
         "vanilla training on the chip itself",
         "vanilla training",
-        20,
+        criteria.KNOWN_FAR,
     ),
-    (
-        "Both together do more than either, by at least 5 points: variability",
+    _Better(
+        "variability.together",
+        "Three devices for each weight and training together do more against variability than training alone, by at "
+        f"least {criteria.MEASURE_CLEAR:g} points",
         "variability",
         "every device three times, trained",
         "vanilla training",
-        5,
+        criteria.MEASURE_CLEAR,
     ),
-    (
-        "Recalibrated batch statistics save a normalised network from drift: at least 20 points",
+    _Better(
+        "drift.statistics",
+        f"Recalibrated batch statistics save a normalised network from drift: at least {criteria.MEASURE_FAR:g} points",
         "drift",
         "batch statistics of each chip",
-        "",
-        20,
+        None,
+        criteria.MEASURE_FAR,
     ),
 )
 
 
-def findings(table: pd.DataFrame) -> Findings:
-    """What the measures are worth, over all severities of a class. Criteria are fixed here."""
-    found = Findings()
-    for claim, name, one, other, points in _CLAIMS:
-        own = table[table.perturbation == name]
+def claims(table: pd.DataFrame) -> list[Claim]:
+    """What the measures are worth, over all severities of a class."""
+    found = []
+    for one in _CLAIMS:
+        own = table[table.perturbation == one.perturbation]
         if not len(own):
             continue
-        means = own[own.measure == one].groupby("seed")[["accuracy", "unaware"]].mean()
-        rival = means.unaware if not other else own[own.measure == other].groupby("seed").accuracy.mean()
-        values = 100 * (means.accuracy - rival).to_numpy()
-        found.append(judge(claim, values, ">=", points, unit="points", name="mean difference"))
+        means = own[own.measure == one.measure].groupby("seed")[["accuracy", "unaware"]].mean()
+        rival = own[own.measure == one.other].groupby("seed").accuracy.mean() if one.other else means.unaware
+        samples = 100 * (means.accuracy - rival).to_numpy()
+        more = {"unit": "points", "name": "mean difference"}
+        found.append(Claim(f"beyond_training.{one.id}", one.text, samples, ">=", one.ahead, "beyond_training", **more))
     return found
