@@ -287,10 +287,13 @@ def _divided(claim: str, text: str, runs: pd.DataFrame, keys: list[str], name: s
     sums = runs.pivot_table(index=["network", "perturbation", "regime"], columns="seed", values=["damage", "gain"])
     damage, gain = sums["damage"].to_numpy(), sums["gain"].to_numpy()
 
+    group = sums.index.to_frame(index=False).groupby(keys).ngroup().to_numpy()
+    members = np.bincount(group)
+
     def divided(picked: np.ndarray) -> float:
         won = gain[:, picked].mean(1) >= COMPENSATED * damage[:, picked].mean(1)
-        sides = pd.Series(won, index=sums.index).groupby(keys).agg(["min", "max"])
-        return float((sides["min"] != sides["max"]).sum())
+        compensated = np.bincount(group, weights=won)
+        return float(((compensated > 0) & (compensated < members)).sum())
 
     measured_ = over_seeds(divided, damage.shape[1])
     return Claim(claim, text, (), "<=", NOTHING, "separation", name=name, measured=measured_)
