@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ from PIL import Image
 
 from lib.checks import ParameterError
 from lib.hardware import networks, sweep
-from lib.hardware.devices import make
-from lib.hardware.perturbations import PERTURBATIONS
+from lib.hardware.devices import HARDWARE, make
+from lib.hardware.perturbations import PERTURBATIONS, Perturbation
 from lib.hardware.training import Trainer
 from lib.verdicts import Findings
+from paper.figures import hardware as figures
 from paper.studies import hardware, perturbation, separation
 from paper.studies.bench import attempt, look
 from paper.studies.hardware import MOST_STEPS, SCHEDULES, Schedule
@@ -38,6 +40,7 @@ from paper.studies.variants import CONTRASTS, VARIANTS, closer
 from paper.studies.variants import claims as contrasts
 from paper.words import perturbation as words
 from paper.words import separation as told
+from paper.words.hardware import words as of_class
 
 WARM_UP = SCHEDULES["mlp"].warm_up
 TINY = {"seeds": 2, "chips": 3, "steps": 3, "gradients": 4, "device": "cpu"}
@@ -560,7 +563,7 @@ def test_prose_and_the_live_experiment(tmp_path):
         "steps",
     ]
     for physics in PERTURBATIONS.values():
-        assert physics.formula in words.about(physics) and "**Severity**" in words.about(physics)
+        assert of_class(physics.name).formula in words.about(physics) and "**Severity**" in words.about(physics)
         assert words.question(physics.name) and words.law(physics)
     seen = look(study, 0.05, "autograd", points=50)
     assert seen.currents.shape == seen.gradient.shape == (2, 50) and -1 <= seen.cosine <= 1
@@ -570,6 +573,41 @@ def test_prose_and_the_live_experiment(tmp_path):
         attempt(study, 7.0, "autograd")
     with pytest.raises(ParameterError, match="rule must be"):
         attempt(study, 0.1, "magic")
+
+
+@dataclass(frozen=True)
+class Temperature(Perturbation):
+    """Conductances that change with the temperature of the chip; a class of the reader's own."""
+
+    alpha: float = -0.002
+
+    name, title = "temperature", "Temperature"
+    measures, unit = "temperature of the chip", "K"
+    low, high, off, grid = 250.0, 400.0, 300.0, (325.0, 350.0, 400.0)
+
+    def conductance(self, g, severity, drawn):
+        return g * (1 + self.alpha * (severity - self.off))
+
+
+def test_a_seventh_class_is_one_class_and_one_entry(tmp_path):
+    HARDWARE.register("temperature", Temperature())
+    try:
+        given = {**TINY, "results": str(tmp_path)}
+        study = PerturbationStudy(perturbation="temperature", closer="all", **given)
+        page = study.page()
+        assert study.severities == (350.0,) and "does not cover" in page.notice
+        assert set(page.tables["accuracy"].perturbation) == {"temperature"} and page.findings
+        text = words.about(study.physics) + words.story(page.tables, study.physics) + words.question("temperature")
+        assert "temperature of the chip" in text and words.law(study.physics) == [Temperature.conductance]
+        figures.recovery(page.tables["summary"], study.physics)
+        options = PerturbationStudy(perturbation="temperature", options={"alpha": -0.01}, **given)
+        assert not set(options.cells()) & set(study.cells())
+        both = Separation(perturbations="temperature,read_noise", networks="mlp", **given).run()
+        assert set(both.tables["summary"].perturbation) == {"temperature", "read_noise"}
+        figures.strips(both.tables["summary"])
+        assert told.answer(both.tables)
+    finally:
+        del HARDWARE["temperature"]
 
 
 def test_options_have_their_own_picture_and_cells(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.hardware.perturbations import PERTURBATIONS
+from lib.hardware.devices import HARDWARE
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.criteria.hardware import CLEAR_DAMAGE, DAMAGE, SEVERE, points
@@ -24,7 +24,7 @@ def answer(tables: Tables) -> str:
     known = summary[(summary.damage >= DAMAGE) & summary.known.notna()]
     moderate = regimes[(regimes.regime == "moderate") & (regimes.rule == "autograd")]
     means = moderate.groupby("perturbation").recovery.mean().sort_values(ascending=False)
-    shares = [f"{PERTURBATIONS[name].title} {share(value)}" for name, value in means.items()]
+    shares = [f"{HARDWARE[name].title} {share(value)}" for name, value in means.items()]
     best = told[told.diagnostic != JOINT].iloc[0]
     cosine, together = (told[told.diagnostic == name].iloc[0] for name in ("cosine", JOINT))
     return (
