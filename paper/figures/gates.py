@@ -262,11 +262,15 @@ def escape_law(escapes: pd.DataFrame, law: pd.DataFrame, *, rerun: pd.DataFrame 
     )
     legend_above(drawn, axis)
     never = [name for name in means.index if means.loc[name, "left"] == 0]
+    told = "Too few gates have left for a law to be fitted."
+    if np.isfinite(fitted["slope"]):
+        told = (
+            f"Over the multiples of the gate's rate, a decade of gap costs {fitted['slope']:.2f} decades of steps "
+            f"[{fitted['low']:.2f}, {fitted['high']:.2f}], with {fitted['scatter']:.2f} decades of scatter."
+        )
     caption(
         drawn,
-        f"Over the multiples of the gate's rate, a decade of gap costs {fitted['slope']:.2f} decades of steps "
-        f"[{fitted['low']:.2f}, {fitted['high']:.2f}], with {fitted['scatter']:.2f} decades of scatter. Points: "
-        f"mean over the seeds that left (hollow: not all did). Never left: {', '.join(never) or 'none'}.",
+        f"{told} Points: mean over the seeds that left (hollow: not all did). Never left: {', '.join(never) or 'none'}.",
     )
     return drawn
 
@@ -274,6 +278,11 @@ def escape_law(escapes: pd.DataFrame, law: pd.DataFrame, *, rerun: pd.DataFrame 
 def forecast(law: pd.DataFrame, gap: float, rate: float, steps: int = 100) -> Figure:
     """The chance that a gate has left, over optimiser steps, by the fitted law; ``steps`` are marked."""
     fitted = law.iloc[0]
+    if not np.isfinite(fitted["slope"]):
+        drawn, axis = figure(6.4, 3.2)
+        axis.set(xlabel="optimiser steps", ylabel="gates that have left (%)")
+        caption(drawn, "Too few gates have left for a law to be fitted.")
+        return drawn
     behind = gap - np.log10(rate)
     grid = np.logspace(0.5, 5, 200)
 

@@ -80,7 +80,7 @@ def revived(findings: Findings, study: escape.Escape) -> str:
     leads = {
         Outcome.HOLDS: f"Adaptive within {study.steps} steps",
         Outcome.DOES_NOT_HOLD: "Not adaptive",
-        Outcome.INCONCLUSIVE: "Left open by these seeds, some of which leave and some do not",
+        Outcome.INCONCLUSIVE: "Left open by these seeds",
     }
     remarks = decided(
         findings,
