@@ -270,7 +270,8 @@ def escape_law(escapes: pd.DataFrame, law: pd.DataFrame, *, rerun: pd.DataFrame 
         )
     caption(
         drawn,
-        f"{told} Points: mean over the seeds that left (hollow: not all did). Never left: {', '.join(never) or 'none'}.",
+        f"{told} Points: mean over the seeds that left (hollow: not all did). Never left: "
+        f"{', '.join(never) or 'none'}.",
     )
     return drawn
 
