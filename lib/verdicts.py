@@ -2,14 +2,13 @@
 
 A :class:`Claim` is a sentence about measured samples and the criterion that decides it; what decides it is a
 :class:`Finding`: the value with its interval and one of three outcomes. The line that a finding prints holds no
-measured number; the numbers are shown by :func:`compare`, evidence and rerun side by side.
+measured number.
 """
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -208,20 +207,6 @@ class Claim:
         return replace(found, id=self.id, family=self.family, **origin)
 
 
-def _digits(number: float) -> str:
-    if math.isnan(number):
-        return "–"
-    if math.isinf(number):
-        return "∞" if number > 0 else "−∞"
-    return f"{number:.3g}".replace("-", "−")
-
-
-def _measured(finding: Finding) -> str:
-    low, high = finding.interval
-    unit = f" {finding.unit}" if finding.unit else ""
-    return f"{_digits(finding.value)} [{_digits(low)}, {_digits(high)}]{unit}"
-
-
 class Findings(list[Finding]):
     """Findings in order. Printed, they are one line each without measured numbers: ``holds | claim |
     criterion``.
@@ -255,54 +240,6 @@ class Findings(list[Finding]):
             for f in self
         ]
         return pandas.DataFrame(rows, columns=names)
-
-
-class Comparison:
-    """Findings from the evidence and from this run, side by side: shown as a table with both columns.
-
-    ``sides`` are findings by the heading of their column; rows follow the first side, then what others add.
-    """
-
-    def __init__(self, sides: Mapping[str, Findings]) -> None:
-        self._sides = dict(sides)
-        keys = [(finding.id or finding.claim, finding) for findings in self._sides.values() for finding in findings]
-        self._rows = dict(reversed(keys))
-        self._order = list(dict.fromkeys(key for key, _ in keys))
-
-    def _found(self, side: Findings, key: str) -> Finding | None:
-        return next((finding for finding in side if (finding.id or finding.claim) == key), None)
-
-    def __repr__(self) -> str:
-        lines = []
-        for key in self._order:
-            parts = [str(self._rows[key])]
-            for name, side in self._sides.items():
-                if found := self._found(side, key):
-                    parts.append(f"{name}: {_measured(found)} {found.outcome}")
-            lines.append(" | ".join(parts))
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        def cell(text: str, more: str = "") -> str:
-            return f'<td style="text-align:left{more}">{text}</td>'
-
-        heads = ["Claim", "Criterion", *(f"{name} [95 % interval]" for name in self._sides)]
-        head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in heads)
-        rows = []
-        for key in self._order:
-            first = self._rows[key]
-            row = cell(html.escape(first.claim)) + cell(html.escape(first.criterion))
-            for side in self._sides.values():
-                found = self._found(side, key)
-                if found is None:
-                    row += cell("not measured")
-                    continue
-                symbol, colour = MARKS[found.outcome]
-                mark = f'<b style="color:{colour};white-space:nowrap">{symbol} {found.outcome}</b>'
-                row += cell(f"{mark}<br>{html.escape(_measured(found))}")
-            rows.append(f"<tr>{row}</tr>")
-        body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-        return f'<table class="findings">{body}</table>'
 
 
 @dataclass(frozen=True)

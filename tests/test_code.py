@@ -253,20 +253,22 @@ def test_layout_never_matters_and_reached_constants_always_do(tmp_path_factory, 
 
 def test_the_hardware_does_not_reach_the_prompts_nor_the_book():
     from lib.hardware.perturbations import ReadNoise
-    from lib.hardware.sweep import Sweep
+    from paper.sweep import Sweep
 
     found = code.reached(Sweep.accuracy, ReadNoise())
     modules = {name.partition(":")[0] for name in found}
     assert {"lib.hardware.training", "lib.hardware.networks", "lib.replicas"} <= modules
-    assert not [name for name in modules if name.startswith(("paper", "lib.prompts", "lib.verdicts"))]
+    assert not [
+        name for name in modules if name.startswith(("paper.studies", "paper.figures", "lib.prompts", "lib.verdicts"))
+    ]
     assert "lib.hardware.perturbations:ReadNoise.current" in found
-    assert "lib.hardware.sweep:Sweep.diagnostics" not in found
+    assert "paper.sweep:Sweep.diagnostics" not in found
     assert all(path.is_file() for path in code.files(Sweep.accuracy))
 
 
 def test_partials_instances_and_bound_methods_are_taken_apart():
     from lib.hardware.perturbations import Drift, ReadNoise
-    from lib.hardware.sweep import Sweep
+    from paper.sweep import Sweep
 
     plain = code.version(Sweep.accuracy, ReadNoise())
     assert code.version(functools.partial(Sweep.accuracy, physics=ReadNoise())) == plain
@@ -277,7 +279,7 @@ def test_partials_instances_and_bound_methods_are_taken_apart():
 def test_the_digits_are_those_of_every_python():
     script = (
         "import hashlib\nfrom lib import code\nwalk = code._Walk(code._ours())\n"
-        "walk.add('lib.hardware.sweep', 'Sweep')\nwalk.add('lib.prompts.training', 'train')\n"
+        "walk.add('paper.sweep', 'Sweep')\nwalk.add('lib.prompts.training', 'train')\n"
         "walk.mention('accuracy', 'diagnostics')\nwalk.run()\n"
         "print(hashlib.sha256(repr(sorted(walk.pieces.items())).encode()).hexdigest())"
     )

@@ -11,7 +11,6 @@ import torch
 
 from lib.checks import ParameterError
 from lib.hardware.devices import ORDER
-from lib.hardware.sweep import Sweep
 from paper.figures import composed as figures
 from paper.studies import composed
 from paper.studies.composed import (
@@ -41,6 +40,7 @@ from paper.studies.composed import (
     worst,
 )
 from paper.studies.perturbation import paired
+from paper.sweep import Sweep
 
 TINY = {"seeds": 2, "chips": 2, "steps": 2, "gradients": 2, "device": "cpu", "times": [20, 1e6]}
 

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from lib.checks import ParameterError
-from lib.hardware import networks, sweep
+from lib.hardware import networks
 from lib.hardware.devices import HARDWARE, make
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
 from lib.hardware.training import Trainer
 from lib.verdicts import Findings
+from paper import sweep
 from paper.figures import hardware as figures
 from paper.studies import hardware, perturbation, separation
 from paper.studies.bench import attempt, look

@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import checks
 from lib.results import Cell, Store, Tables
-from lib.verdicts import Comparison, Findings
+from lib.verdicts import Findings
 from paper import ROOT
 from paper.agreement import Agreement, Part, Quantity, agreement
+from paper.comparison import Comparison
 from paper.evidence import Evidence
 from paper.studies.parameters import Checked, Text
 

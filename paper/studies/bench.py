@@ -13,11 +13,11 @@ from lib import checks, gradients, runtime
 from lib.hardware.crossbars import RULES, Crossbars, ideal
 from lib.hardware.numbers import merged
 from lib.hardware.perturbations import Perturbation
-from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import Trainer
 from lib.replicas import unstack
 from paper.studies.hardware import NAMES, SCHEDULES
 from paper.studies.perturbation import PerturbationStudy
+from paper.sweep import Fork, Sweep
 
 
 @dataclass(frozen=True)

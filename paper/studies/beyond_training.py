@@ -15,7 +15,6 @@ from lib.hardware.crossbars import RULES
 from lib.hardware.devices import HARDWARE, make
 from lib.hardware.mitigation import Redundant, remapped
 from lib.hardware.perturbations import Perturbation
-from lib.hardware.sweep import Sweep
 from lib.hardware.training import severity_of_replicas, tiled
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
@@ -25,6 +24,7 @@ from paper.studies.hardware import Classes, HardwareStudy, Seeds, fork
 from paper.studies.parameters import OneOf
 from paper.studies.perturbation import PICTURE, Cells, PerturbationStudy, few
 from paper.studies.recovery import on_known_chips, paired, recovery, verdict
+from paper.sweep import Sweep
 
 #: The kinds of measures, from what costs least in hardware to what costs most.
 KINDS = ("training", "calibration", "training per chip", "architecture", "circuit")

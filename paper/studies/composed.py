@@ -18,7 +18,6 @@ from lib.hardware.crossbars import Crossbars, ideal
 from lib.hardware.devices import HARDWARE, ORDER, Composite, make
 from lib.hardware.networks import dataset
 from lib.hardware.numbers import merged
-from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import severity_of_replicas, spread, tiled
 from lib.replicas import Nested, Tree
 from lib.verdicts import Finding, Findings, Relation, judge
@@ -36,6 +35,7 @@ from paper.studies.perturbation import (
     recovery,
     verdict,
 )
+from paper.sweep import Fork, Sweep
 
 #: One moderate severity of each class: alone it costs a small network between three and twenty points.
 SEVERITIES = {

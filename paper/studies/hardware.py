@@ -18,11 +18,11 @@ from lib.hardware.crossbars import RULES
 from lib.hardware.devices import HARDWARE, make
 from lib.hardware.networks import DATA, NETWORKS, dataset
 from lib.hardware.perturbations import PERTURBATIONS
-from lib.hardware.sweep import Fork, Sweep
 from lib.hardware.training import Trainer
 from lib.results import Cell, Tables
 from paper.studies.base import Study
 from paper.studies.parameters import OneOf, Some, Text, Whole
+from paper.sweep import Fork, Sweep
 
 
 class Schedule(NamedTuple):
@@ -204,7 +204,7 @@ def _fork(network: str, data: str, root: str, seeds: tuple[int, ...], schedule: 
 
 
 def accuracy(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
-    """Table ``accuracy``: a row for every seed and severity (:meth:`~lib.hardware.sweep.Sweep.accuracy`)."""
+    """Table ``accuracy``: a row for every seed and severity (:meth:`~paper.sweep.Sweep.accuracy`)."""
     own, judged = (make(config["perturbation"], **config[name]) for name in ("options", "judged"))
     begin = fork(config["start"], site)
     sweep = Sweep(begin, own, config["severities"], config["chips"], judge=judged)
@@ -213,7 +213,7 @@ def accuracy(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
 
 
 def diagnostics(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
-    """Table ``diagnostics``: a row for every seed and severity (:meth:`~lib.hardware.sweep.Sweep.diagnostics`)."""
+    """Table ``diagnostics``: a row for every seed and severity (:meth:`~paper.sweep.Sweep.diagnostics`)."""
     own = make(config["perturbation"], **config["options"])
     sweep = Sweep(fork(config["start"], site), own, config["severities"], gradients=config["gradients"])
     return {"diagnostics": sweep.diagnostics(config["rule"]).assign(network=config["start"]["network"])}

@@ -190,7 +190,7 @@ def runs(study: HardwareStudy, start: Mapping[str, Any], name: str, severities: 
 def table(wanted: Mapping[str, Runs], name: str, found: Mapping[Cell, Tables], main: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of every variant of a class, one row for each seed and severity.
 
-    Columns as in :meth:`~lib.hardware.sweep.Sweep.accuracy`, with ``variant`` and ``unaware`` (the network that was
+    Columns as in :meth:`~paper.sweep.Sweep.accuracy`, with ``variant`` and ``unaware`` (the network that was
     never trained on hardware, judged on the same). ``main`` are the runs of the class as it is.
     """
     keys = ["severity", "seed"]
