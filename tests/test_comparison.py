@@ -1,0 +1,54 @@
+"""Evidence and rerun side by side: every finding with its numbers and outcome, in both columns."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from lib.verdicts import Finding, Findings, Outcome
+from paper.comparison import Comparison
+
+
+def finding(name: str, value: float, interval: tuple[float, float], outcome: Outcome, unit: str = "") -> Finding:
+    return Finding(
+        f"gates <{name}>", f"mean > 2 {unit}".strip(), value, interval, outcome, unit, f"page.{name}", "page"
+    )
+
+
+EVIDENCE = Findings(
+    [
+        finding("collapse", 2.6181, (2.5, 2.7), Outcome.HOLDS, "decades"),
+        finding("help", -0.123456, (-1.0, math.inf), Outcome.INCONCLUSIVE, "points"),
+        finding("differ", math.nan, (math.nan, math.nan), Outcome.DOES_NOT_HOLD),
+    ]
+)
+RERUN = Findings(
+    [
+        finding("collapse", 2.1, (1.5, 2.7), Outcome.INCONCLUSIVE, "decades"),
+        finding("more", 3.0, (2.5, 3.5), Outcome.HOLDS),
+    ]
+)
+
+
+def test_both_columns_have_value_interval_unit_and_outcome():
+    html = Comparison({"evidence": EVIDENCE, "this run": RERUN})._repr_html_()
+    assert "evidence [95 % interval]" in html and "this run [95 % interval]" in html
+    assert "gates &lt;collapse&gt;" in html and "<collapse>" not in html
+    assert "2.62 [2.5, 2.7] decades" in html and "2.1 [1.5, 2.7] decades" in html
+    assert "−0.123 [−1, ∞] points" in html
+    for symbol, outcome in (("✓", "holds"), ("?", "inconclusive"), ("✗", "does not hold")):
+        assert f"{symbol} {outcome}" in html
+    assert html.count("<tr>") == 1 + 4 and len(set(re.findall(r"color:(#\w+)", html))) == 3
+
+
+def test_what_one_side_did_not_measure_is_said_and_order_is_that_of_the_evidence():
+    shown = Comparison({"evidence": EVIDENCE, "this run": RERUN})
+    assert shown._repr_html_().count("not measured") == 3
+    lines = repr(shown).splitlines()
+    assert [re.search(r"<(\w+)>", line)[1] for line in lines] == ["collapse", "help", "differ", "more"]
+    assert lines[0].startswith("holds | ") and "this run: 2.1 [1.5, 2.7] decades inconclusive" in lines[0]
+
+
+def test_one_side_alone_is_one_column():
+    html = Comparison({"this run": RERUN})._repr_html_()
+    assert "evidence" not in html and html.count("<tr>") == 3
