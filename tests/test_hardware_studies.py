@@ -221,7 +221,7 @@ def test_a_table_and_a_finding_never_say_opposite_things():
         table.loc[table.rule == "autograd", "accuracy"] += source.normal(0, 0.02, 3)
         tables = {"accuracy": table, "diagnostics": signals(table)}
         found = Findings.of(perturbation.claims(PERTURBATIONS["read_noise"], tables))
-        outcome = found.get("perturbation_read_noise.won_back.autograd.mildest").outcome
+        outcome = found.get("perturbation_read_noise.won_back.autograd.harshest").outcome
         (name,) = summarise(**tables).verdict
         expected = {"holds": ("compensated",), "inconclusive": ("inconclusive",)}
         assert name in expected.get(str(outcome), ("not compensated", "broken"))

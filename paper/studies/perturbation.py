@@ -159,8 +159,10 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
     rules = [rule for rule in NAMES if rule in set(runs.rule)]
     half = {"unit": "points", "name": f"won back minus {COMPENSATED:g} of the loss"}
     where = {"mildest": (f"the mildest severity that costs {points(CLEAR_DAMAGE):g} points", mildest)}
-    if mildest != harshest:
-        where["harshest"] = ("the harshest severity", harshest)
+    where["harshest"] = ("the harshest severity", harshest)
+    if mildest == harshest:
+        # One claim for one severity: that of the harshest, which a rerun of a few severities has in common.
+        del where["mildest"]
     for rule in rules:
         for key, (words, severity) in where.items():
             text = f"{NAMES[rule].capitalize()} wins back at least half of the loss at {words}"
