@@ -234,9 +234,11 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
         at = [severities.index(severity) for severity in of_known.index]
         axis.plot(at, of_known, "v--", color=COLOURS["purple"], ms=5, lw=1.2, label="HAT, autograd, chip known")
     _diamonds(axis, severities, again[again.known.notna()].set_index("severity").known)
-    idle = table.groupby("severity").damage.mean().reindex(severities) < DAMAGE
-    for place in places[idle.to_numpy()]:
-        axis.text(place, 0.25, "no damage", rotation=90, ha="center", va="center", fontsize=8, color="#555555")
+    first = table.drop_duplicates("severity").set_index("severity").reindex(severities)
+    for place, damage, verdict in zip(places, first.damage, first.verdict, strict=True):
+        # Recovery is undefined, and the verdict says whether that is because nothing is lost.
+        if damage < DAMAGE:
+            axis.text(place, 0.25, verdict, rotation=90, ha="center", va="center", fontsize=8, color="#555555")
     axis.text(len(places) - 0.65, 1.04, "compensated", ha="right", fontsize=8, color="#00694D")
     axis.text(len(places) - 0.65, -0.48, "not compensated", ha="right", fontsize=8, color="#A14400")
     axis.set(ylabel="recovery", ylim=(-0.55, 1.15))
