@@ -120,8 +120,8 @@ class Escape(PromptStudy):
         (learner,), (task,) = self.learner, self.task
         found = []
         for name, one in self.chosen().items():
-            own = {"recipe": self.recipe(**one.recipe), "setting": self.setting(**one.setting)}
-            found.append((name, self.cell(learner, one.gate, task, strength=1.0, **own)))
+            recipe, setting = self.recipe(**one.recipe), self.setting(**one.setting)
+            found.append((name, self.cell(learner, one.gate, task, strength=1.0, recipe=recipe, setting=setting)))
         for optimiser in MAPPED:
             recipe = self.recipe(optimiser=optimiser)
             for strength in self.strengths:
@@ -196,8 +196,8 @@ def claims(looks: pd.DataFrame, law: pd.DataFrame) -> list[Claim]:
     for name, samples in worth.items():
         if name not in (PUBLISHED, TOLD):
             text = f"{name}: within {last} steps the gate becomes adaptive"
-            family = {"family": "escape.interventions", "unit": "points"}
-            found.append(Claim(adaptive(name), text, samples, ">", criteria.ADAPTIVE, **family))
+            family = "escape.interventions"
+            found.append(Claim(adaptive(name), text, samples, ">", criteria.ADAPTIVE, family, unit="points"))
     slope = law.iloc[0]
     for what, text, threshold in (
         ("later", "the further its gradient is behind, the later a gate leaves", criteria.LATER),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import pandas as pd
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from lib import results
 from lib.prompts import tasks, training
 from lib.prompts.diagnosis import FACTORS, upstream
+from lib.prompts.gates import Gate
 from lib.prompts.learners import Learner
 from lib.replicas import Tree
 from lib.results import Cell
@@ -144,7 +145,8 @@ def intervene(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tab
     # Where everything starts, repeated for every intervention.
     start = done.index(("prompt_std", HOME)) * len(seeds)
     origin = torch.arange(start, start + len(seeds), device=backbone.device).repeat(len(done))
-    base, inputs = {name: value[origin] for name, value in params.items()}, data.inputs(index)
+    base = {name: value[origin] for name, value in params.items()}
+    inputs: dict[str, Any] = data.inputs(index)
     home = {name: value[origin] for name, value in data.constants.items()}
     pull = training.per_replica(upstream, learner, base, inputs | {"constants": home})
     shares = torch.tensor([value if name == "aligned" else 0.0 for name, value in done]).repeat_interleave(len(seeds))
@@ -162,7 +164,7 @@ def intervene(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tab
     # What of the shift is in the factors that were meant; the others answer to the change.
     moved = rows[list(FACTORS)] - before[list(FACTORS)]
     rows["direct"] = [moved.loc[place, list(MEANT[name])].sum() for place, name in enumerate(rows["intervention"])]
-    angles = _angles(learner, data, params, inputs, rows)
+    angles = _angles(learner, params, inputs, rows)
     return {"shifts": rows} | ({"angles": angles} if len(angles) else {})
 
 
@@ -171,11 +173,11 @@ def _setting(prompt_std: float, name: str, value: float) -> training.Setting:
     if name == "aligned":
         return training.Setting(prompt_std=prompt_std)
     # prompt_std is a multiple of the study's own, so that the middle is where everything starts.
-    changes = {name: value * prompt_std / HOME if name == "prompt_std" else value}
+    changes: dict[str, Any] = {name: value * prompt_std / HOME if name == "prompt_std" else value}
     return training.Setting(**({"prompt_std": prompt_std} | changes))
 
 
-def _angles(learner: Learner, data: training.Data, params: Tree, inputs: Tree, rows: pd.DataFrame) -> pd.DataFrame:
+def _angles(learner: Learner, params: Tree, inputs: Mapping[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
     """Absolute cosine of the upstream gradient to prompt and token, for every length of text prompts; no rows for
     learners with other prompts.
     """
@@ -185,14 +187,15 @@ def _angles(learner: Learner, data: training.Data, params: Tree, inputs: Tree, r
         return mine.iloc[:0]
     chosen = torch.tensor(mine.index.to_list(), device=learner.backbone.device)
 
-    def picked(tree: Tree) -> Tree:
+    def picked(tree: Mapping[str, Any]) -> dict[str, Any]:
         return {name: picked(value) if isinstance(value, dict) else value[chosen] for name, value in tree.items()}
 
     some, given = picked(params), picked(inputs)
     delta = training.per_replica(upstream, learner, some, given)["prompt.tokens"][:, :, 0]
     values = torch.func.vmap(learner.gate_values)(some, given["features"], given["constants"])
-    prompt = torch.func.vmap(learner.gate.apply)(values, some["prompt.tokens"])[:, :, 0]
-    token = prompt + learner.backbone.model.positional_embedding[1 : 1 + learner.tokens]
+    prompt = torch.func.vmap(cast(Gate, learner.gate).apply)(values, some["prompt.tokens"])[:, :, 0]
+    position = cast(Tensor, learner.backbone.model.positional_embedding)
+    token = prompt + position[1 : 1 + learner.tokens]
     found = mine[["intervention", "value", "seed"]].reset_index(drop=True)
     for name, vector in (("to_prompt", prompt), ("to_token", token)):
         found[name] = torch.cosine_similarity(delta, vector, dim=-1).abs().mean((1, 2)).tolist()
@@ -214,12 +217,13 @@ def _turned(params: Tree, pull: Tree, share: Tensor) -> Tree:
 
 def meeting(learner: Learner, params: Tree, pull: Tree) -> Tensor:
     """How much of the upstream gradient reaches the gate's outputs [R], in decades lost: -log10 |<delta, p>|."""
-    prompts = learner.prompts(params)
+    gate = cast(Gate, learner.gate)
 
     def one(prompts: Tree, pull: Tree) -> Tensor:
-        return sum(learner.gate.product(delta, prompts[name]) for name, delta in pull.items()).norm()
+        met = [gate.product(delta, prompts[name]) for name, delta in pull.items()]
+        return torch.stack(met).sum(0).norm()
 
-    return -torch.func.vmap(one)(prompts, pull).double().log10()
+    return -torch.func.vmap(one)(learner.prompts(params), pull).double().log10()
 
 
 def gate_alone(learner: Learner, params: Tree, features: Tensor, constants: Tree) -> Tensor:
@@ -229,10 +233,12 @@ def gate_alone(learner: Learner, params: Tree, features: Tensor, constants: Tree
     gradients, which are not to be used here.
     """
 
+    gate = cast(Gate, learner.gate)
+
     def one(params: Tree, features: Tensor, constants: Tree) -> Tensor:
         seen = learner.shown(features, constants)
         z = learner.judged(params, seen, constants)
-        values, slope = torch.func.vjp(learner.gate.activate, z)
+        values, slope = torch.func.vjp(gate.activate, z)  # type: ignore[misc]
         own = {name: value for name, value in params.items() if name.startswith("gate.")}
 
         def loudness(feature: Tensor) -> Tensor:
