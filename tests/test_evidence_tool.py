@@ -20,7 +20,7 @@ from paper.studies import base
 from paper.studies.base import Study
 from paper.studies.parameters import Numbers, Whole
 from paper.tools import evidence as tool
-from paper.tools import pages
+from paper.tools import profiles
 
 SLOW = {"seconds": 0.0}
 BROKEN: set[float] = set()
@@ -55,11 +55,11 @@ class Toy(Study):
 def profile(tmp_path, monkeypatch):
     """A profile of two pages, which share a cell; a function that says how the evidence stands."""
     entries = {
-        "one": pages.Page("one", "toy", parameters={"severities": [0.0, 1.0, 2.0]}),
-        "two": pages.Page("two", "toy", parameters={"severities": [2.0, 3.0]}),
+        "one": profiles.Page("one", "toy", parameters={"severities": [0.0, 1.0, 2.0]}),
+        "two": profiles.Page("two", "toy", parameters={"severities": [2.0, 3.0]}),
     }
     monkeypatch.setattr(base, "EVIDENCE", tmp_path / "evidence")
-    monkeypatch.setattr(pages, "evidence", lambda: entries)
+    monkeypatch.setattr(profiles, "evidence", lambda: entries)
     monkeypatch.setattr(base, "named", lambda notebook: Toy)
     monkeypatch.setattr(Toy, "notebook", classmethod(lambda cls: "toy"))
     SLOW["seconds"] = 0.0
@@ -148,8 +148,8 @@ def test_another_machine_may_go_on_and_what_it_did_is_merged(profile, tmp_path, 
 
 def test_what_no_page_asks_for_is_dropped(profile, monkeypatch, capsys):
     tool.main(["run"])
-    entries = {"two": pages.evidence()["two"]}
-    monkeypatch.setattr(pages, "evidence", lambda: entries)
+    entries = {"two": profiles.evidence()["two"]}
+    monkeypatch.setattr(profiles, "evidence", lambda: entries)
     capsys.readouterr()
     assert tool.main(["prune"]) == 0 and capsys.readouterr().out == "2 cells dropped\n"
     assert len(Evidence(base.EVIDENCE).files["toy"].record["cells"]) == 2
@@ -179,11 +179,11 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 import test_evidence_tool as toy
 from paper.studies import base
-from paper.tools import evidence as tool, pages
+from paper.tools import evidence as tool, profiles
 toy.SLOW["seconds"] = 0.05
 base.EVIDENCE = Path(sys.argv[1])
-entries = {{"one": pages.Page("one", "toy", parameters={{"severities": [float(i) for i in range(30)]}})}}
-pages.evidence = lambda: entries
+entries = {{"one": profiles.Page("one", "toy", parameters={{"severities": [float(i) for i in range(30)]}})}}
+profiles.evidence = lambda: entries
 base.named = lambda notebook: toy.Toy
 sys.exit(tool.main(["run", "--jobs", "2"]))
 """
@@ -227,8 +227,8 @@ def test_the_committed_evidence_is_whole_and_current():
 
 
 def test_refused_parameters_of_the_profile_are_named(monkeypatch):
-    entries = {"one": pages.Page("one", "toy", parameters={"seeds": 0})}
-    monkeypatch.setattr(pages, "evidence", lambda: entries)
+    entries = {"one": profiles.Page("one", "toy", parameters={"seeds": 0})}
+    monkeypatch.setattr(profiles, "evidence", lambda: entries)
     monkeypatch.setattr(base, "named", lambda notebook: Toy)
     with pytest.raises(ParameterError, match="seeds must be an integer of at least 1"):
         tool.plan()

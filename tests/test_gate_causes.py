@@ -20,7 +20,7 @@ from paper.studies.base import Page, Result
 from paper.studies.gate_degradation import GateDegradation
 from paper.studies.gate_value import GateValue
 from paper.studies.gradient_imbalance import GradientImbalance
-from paper.tools import pages
+from paper.tools import profiles
 from paper.words.guide import RULES, Listing
 
 TINY = dict(seeds=2, shots=1, test_size=12, device="cpu")
@@ -283,10 +283,10 @@ def test_predictors_train_every_recipe_and_need_a_task_with_something_to_gain(fo
 def book(studies, tmp_path, monkeypatch) -> dict:
     """A profile with the tiny studies, and a folder for their evidence."""
     profile = {
-        name: pages.Page(name, name, parameters={**study.parameters(), "results": "auto"})
+        name: profiles.Page(name, name, parameters={**study.parameters(), "results": "auto"})
         for name, study in studies.items()
     }
-    monkeypatch.setattr(pages, "evidence", lambda: profile)
+    monkeypatch.setattr(profiles, "evidence", lambda: profile)
     monkeypatch.setattr(base, "EVIDENCE", tmp_path)
     return studies
 

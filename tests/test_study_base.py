@@ -19,7 +19,7 @@ from paper.evidence import Evidence
 from paper.studies import base
 from paper.studies.base import Compared, Result, Study
 from paper.studies.parameters import Flag, Number, Numbers, OneOf, Options, Some, Text, Whole
-from paper.tools import pages
+from paper.tools import profiles
 
 OFFSET = {"points": 0.0}
 
@@ -196,7 +196,9 @@ def covered(tmp_path, monkeypatch):
     """Committed evidence of the example: five seeds at four severities; a function that makes a page."""
     whole = {"severities": [0.0, 0.25, 0.5, 0.75], "seeds": 5}
     monkeypatch.setattr(base, "EVIDENCE", tmp_path / "evidence")
-    monkeypatch.setattr(pages, "evidence", lambda: {"page": pages.Page("page", Example.notebook(), parameters=whole)})
+    monkeypatch.setattr(
+        profiles, "evidence", lambda: {"page": profiles.Page("page", Example.notebook(), parameters=whole)}
+    )
     OFFSET["points"] = 0.0
     file = Evidence(tmp_path / "evidence").home(Example().cells()[0], "example")
     file.put(measured(Example(**whole).cells(), "cpu"))

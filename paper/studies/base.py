@@ -184,9 +184,9 @@ class Study(BaseModel):
 
     def covering(self) -> Self | None:
         """The study whose evidence covers this one: it measured the same, perhaps more of it; None if there is none."""
-        from paper.tools import pages
+        from paper.tools import profiles
 
-        for page in pages.evidence().values():
+        for page in profiles.evidence().values():
             if page.notebook != self.notebook():
                 continue
             whole = type(self)(**{**page.parameters, "device": self.device, "results": self.results})
@@ -258,9 +258,9 @@ def joined(found: Mapping[Cell, Tables]) -> Tables:
 
 def shown_on(page: str) -> Result | None:
     """The evidence that the book shows on the page of that name; None where there is none, or not all of it."""
-    from paper.tools import pages
+    from paper.tools import profiles
 
-    one = pages.evidence().get(page)
+    one = profiles.evidence().get(page)
     return None if one is None else named(one.notebook)(**one.parameters).from_evidence()[0]
 
 

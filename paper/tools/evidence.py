@@ -29,7 +29,7 @@ from lib import checks, results, runtime
 from lib.results import Cell, Tables
 from paper.evidence import LIMIT, Evidence, File, State
 from paper.studies import base
-from paper.tools import pages
+from paper.tools import profiles
 
 #: Relative difference that rounding in batches of other sizes may make.
 ROUNDING = 2e-3
@@ -46,7 +46,7 @@ class Planned:
 
 def studies(names: Sequence[str] = (), device: str = "auto") -> dict[str, base.Study]:
     """The studies of the evidence profile by page, or of the pages named."""
-    profile = pages.evidence()
+    profile = profiles.evidence()
     for name in names:
         checks.choice("PAGES", name, profile)
     chosen = {name: page for name, page in profile.items() if not names or name in names}
