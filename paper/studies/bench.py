@@ -50,13 +50,14 @@ class _Bench:
         self.drawn = {"chip": chip, "read": read}
 
     def at(self, severity: float, rule: str, points: int) -> Look:
-        inputs = {**self.batch, **self.drawn, "severity": torch.tensor(float(severity))}
-        pairs = []
+        level = torch.tensor(float(severity))
+        inputs = {**self.batch, **self.drawn, "severity": level}
+        pairs: list[torch.Tensor] = []
 
         def first(layer: str, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
             y = ideal(layer, x, weight)
             if not pairs:
-                crossbars = Crossbars(self.physics, inputs["severity"], "autograd", merged(*self.drawn.values()))
+                crossbars = Crossbars(self.physics, level, "autograd", merged(*self.drawn.values()))
                 pairs.append(torch.stack([y, crossbars(layer, x, weight)]).flatten(1))
             return y
 

@@ -45,8 +45,8 @@ class PerturbationStudy(HardwareStudy):
 
     perturbation: Annotated[str, OneOf(lambda: HARDWARE)] = "read_noise"
     options: Annotated[dict[str, Any], Options()] = {}
-    severities: Annotated[tuple[float, ...] | str, Numbers(also=("all", "few"))] = "few"
-    closer: Annotated[tuple[str, ...], Some(("known", "variants"), everything="all", nothing="none")] = "none"
+    severities: Annotated[Any, Numbers(also=("all", "few"))] = "few"
+    closer: Annotated[tuple[str, ...], Some(("known", "variants"), everything="all", nothing="none")] = ()
 
     PARTS: ClassVar[tuple[str, ...]] = ("rules", "severities", "closer")
     COMPARED: ClassVar[Mapping[str, Compared]] = {
@@ -80,15 +80,15 @@ class PerturbationStudy(HardwareStudy):
         """The cells by what they measure."""
         start = self.start(self.perturbation)
         given = (start, self.perturbation, self.severities)
-        options = {"options": self.options}
+        own = self.options
         looked = [rule for rule in self.rules if rule != "unaware" or self.closer]
         # What nothing is drawn for has no chip of its own; a class with options has been changed already.
         known = "known" in self.closer and self.physics.lasting
-        more = "variants" in self.closer and not self.options
+        more = "variants" in self.closer and not own
         return Cells(
-            [self.accuracy_cell(*given, rule, **options) for rule in self.rules],
-            [self.diagnostics_cell(*given, rule, **options) for rule in looked],
-            [self.accuracy_cell(*given, "autograd", known=True, **options)] if known else [],
+            [self.accuracy_cell(*given, rule, options=own) for rule in self.rules],
+            [self.diagnostics_cell(*given, rule, options=own) for rule in looked],
+            [self.accuracy_cell(*given, "autograd", known=True, options=own)] if known else [],
             variants.runs(self, *given) if more else {},
         )
 
@@ -157,7 +157,7 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
         )
     ]
     rules = [rule for rule in NAMES if rule in set(runs.rule)]
-    half = {"unit": "points", "name": f"won back minus {COMPENSATED:g} of the loss"}
+    half: dict[str, Any] = {"unit": "points", "name": f"won back minus {COMPENSATED:g} of the loss"}
     where = {"mildest": (f"the mildest severity that costs {points(CLEAR_DAMAGE):g} points", mildest)}
     where["harshest"] = ("the harshest severity", harshest)
     if mildest == harshest:

@@ -12,7 +12,7 @@ from lib import checks
 from lib.hardware.devices import HARDWARE
 from lib.hardware.networks import NETWORKS
 from lib.results import Cell, Tables
-from lib.verdicts import Claim, Findings, bootstrap
+from lib.verdicts import Claim, Findings, Relation, Threshold, bootstrap
 from paper.criteria.hardware import (
     BROKEN,
     CLEAR_DAMAGE,
@@ -86,7 +86,7 @@ class Separation(HardwareStudy):
                 perturbation=name,
                 network=network,
                 severities=self.severities if first else HARDWARE[name].grid[-4::2],
-                closer="known" if first else "none",
+                closer=("known",) if first else (),
                 **given,
             )
             for network, first in zip(self.networks, (True, *(False for _ in self.networks)), strict=False)
@@ -307,7 +307,10 @@ def claims(accuracy: pd.DataFrame, measured_: pd.DataFrame) -> list[Claim]:
 def _quoted(accuracy: pd.DataFrame) -> list[Claim]:
     """Each quoted side in both regimes."""
     found = []
-    quoted = {"read_noise": ("compensable", COMPENSATED, ">="), "ir_drop": ("breaking", BROKEN, "<=")}
+    quoted: dict[str, tuple[str, Threshold, Relation]] = {
+        "read_noise": ("compensable", COMPENSATED, ">="),
+        "ir_drop": ("breaking", BROKEN, "<="),
+    }
     if "autograd" not in set(accuracy.rule):
         return []
     for regime, words in REGIMES.items():
