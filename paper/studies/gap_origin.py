@@ -20,7 +20,7 @@ from lib.runtime import stream
 from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared
-from paper.studies.gating import GateStudy, Seeds, TaskNames, design, loaded, task_of
+from paper.studies.gating import GateNames, GateStudy, LearnerNames, Seeds, TaskNames, design, loaded, task_of
 from paper.studies.parameters import Whole
 
 #: What is changed, to which values; the one in the middle of each list is where everything starts.
@@ -65,6 +65,8 @@ class GapOrigin(GateStudy):
     """
 
     task: TaskNames = ("fine",)
+    learner: LearnerNames = ("coop", "maple")
+    gate: GateNames = ("length", "depth")
     seeds: Seeds = 2
     pictures: Annotated[int, Whole(2)] = 8
 
