@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from lib.prompts.diagnosis import FACTORS
 from lib.runtime import stream
 from paper.figures import prompts as figures
 from paper.studies import gating, gradient_imbalance
+from paper.studies.base import named
 from paper.studies.gate_degradation import GateDegradation
 from paper.studies.gate_value import GateValue, verdict, verdicts
 from paper.studies.gradient_imbalance import GradientImbalance, gap_before_training
 from paper.studies.learners import Learners
 from paper.studies.world import World
+from paper.tools import pages
 
 TINY = dict(task="texture", learner="coop", gate="length", seeds=2, shots=1, steps=3, test_size=12, device="cpu")
 
@@ -39,7 +42,7 @@ def test_pages_share_their_trainings(tmp_path, monkeypatch):
 
 
 def test_factors_add_up_and_null_uses_random_weights(tmp_path):
-    result = GradientImbalance(**TINY, results=str(tmp_path)).run()
+    result = GradientImbalance(**TINY, surveyed=gradient_imbalance.SURVEYED_LEARNERS, results=str(tmp_path)).run()
     gaps = result.tables["gaps"]
     np.testing.assert_allclose(gaps[list(FACTORS)].sum(axis=1), gaps["gap"], atol=1e-4)
     start = gaps[gaps["step"] == 0]["gap"].to_numpy()
@@ -108,7 +111,7 @@ def test_gate_value_runs_control_and_published_recipe(tmp_path):
 
 def test_every_learner_is_trained_and_counted(tmp_path):
     tiny = {name: value for name, value in TINY.items() if name not in ("gate", "learner")}
-    result = Learners(**tiny, results=str(tmp_path)).run()
+    result = Learners(**tiny, learner=tuple(learners.LEARNERS), results=str(tmp_path)).run()
     assert set(result.table["learner"]) == set(learners.LEARNERS) and len(result.table) == 2 * len(learners.LEARNERS)
     counts, tensors = result.tables["designs"].set_index("learner")["parameters"], result.tables["tensors"]
     own = tensors[tensors["learner"] == "coop"]["parameters"]
@@ -325,6 +328,7 @@ def test_world_study_reports_chance_for_a_random_backbone(tmp_path):
         ({"pretrained": "gone.pt"}, "^pretrained must be"),
         ({"control_steps": 0}, "^control_steps must be"),
         ({"rate": 0}, "^rate must be"),
+        ({"control_gates": "none"}, "^control_gates must include length"),
     ],
 )
 def test_bad_parameters_are_refused_before_anything_is_written(tmp_path, change, words):
@@ -332,3 +336,14 @@ def test_bad_parameters_are_refused_before_anything_is_written(tmp_path, change,
     with pytest.raises(ParameterError, match=words) as error:
         GateValue(**{**TINY, "results": str(results), **change})
     assert "\n" not in str(error.value) and not results.exists()
+
+
+@pytest.mark.parametrize("name", ["world", "learners", "gradient_imbalance", "gate_degradation", "gate_value"])
+def test_the_evidence_covers_the_rerun_of_a_page(name):
+    """With the notebook's own parameters, which are the study's defaults, a page has evidence to show."""
+    given = {key: ast.literal_eval(text) for key, text in pages.parameters(pages.NOTEBOOKS / f"{name}.ipynb").items()}
+    study = named(name)(**given | {"device": "cpu"})
+    whole = study.covering()
+    assert whole is not None and whole.seeds > study.seeds == 2
+    assert type(study)(device="cpu") == study
+    assert len(study.cells()) <= len(whole.cells())

@@ -110,9 +110,9 @@ class GateValue(GateStudy):
             """One decimal, and never "-0.0"."""
             return f"{round(part[column].mean(), 1) + 0.0:.1f}"
 
-        if len(ordinary):
+        if count := ordinary["task"].nunique():
             said.append(
-                f"On {ordinary['task'].nunique()} ordinary tasks, holding the gate at its mean costs"
+                f"On {count} ordinary task{'s' if count > 1 else ''}, holding the gate at its mean costs"
                 f" {mean(ordinary, 'over_mean')} percentage points, shuffling it between pictures"
                 f" {mean(ordinary, 'over_shuffled')}."
             )

@@ -92,7 +92,7 @@ def _claims(accuracy: pd.DataFrame, designs: pd.DataFrame) -> list[Claim]:
         Claim(
             "learners.size",
             "the number of trainable parameters decides how far a learner gets",
-            [float(spearmanr(size, row).statistic) for row in gain.to_numpy()],
+            [_rank_correlation(size.to_numpy(), row) for row in gain.to_numpy()],
             ">",
             SIZE_DECIDES,
             "learners",
@@ -113,3 +113,8 @@ def _claims(accuracy: pd.DataFrame, designs: pd.DataFrame) -> list[Claim]:
             )
         )
     return claims
+
+
+def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's; nan where all learners gain alike."""
+    return float(spearmanr(one, other).statistic) if np.ptp(one) and np.ptp(other) else float("nan")
