@@ -46,6 +46,7 @@ from paper.studies.separation import (
     tell,
 )
 from paper.studies.variants import VARIANTS, closer, comparisons
+from paper.words.hardware import words
 
 WARM_UP = RECIPES["mlp"].warm_up
 TINY = {"seeds": 2, "chips": 3, "steps": 3, "gradients": 4, "device": "cpu"}
@@ -493,7 +494,7 @@ def test_prose_and_the_live_experiment(tmp_path):
         "steps",
     ]
     for physics in PERTURBATIONS.values():
-        assert physics.formula in about(physics) and "**Severity**" in about(physics)
+        assert words(physics.name).formula in about(physics) and "**Severity**" in about(physics)
     seen = look(study, 0.05, "autograd", points=50)
     assert seen.currents.shape == seen.gradient.shape == (2, 50) and -1 <= seen.cosine <= 1
     table = attempt(study, 0.05, "straight_through", steps=2, chips=2)
