@@ -559,7 +559,7 @@ def test_diagnostics_of_a_normalised_network_on_a_composed_chip(norm_start, rule
     few = dataclasses.replace(NORM, batch=32)
     severities = [(0.0, 0.0), (0.3, 0.1)]
     table = diagnostics.diagnose(few, norm_start, physics, rule, severities, (0,), 4)
-    assert table.severity.tolist() == [0, 1]
+    assert table.chip_index.tolist() == [0, 1] and table.severity_read_noise.tolist() == [0.0, 0.1]
     off, on = table.to_dict("records")
     assert off["cosine"] == pytest.approx(1, abs=1e-5) and off["variance"] == pytest.approx(0, abs=1e-8)
     assert on["cosine"] < 0.95 and on["variance"] > 0.01
