@@ -273,8 +273,12 @@ def train(
                 healthy = healthy & _finite(proposed[path])
             diverged_at = torch.where((diverged_at < 0) & ~healthy, index, diverged_at)
             active = diverged_at < 0
-            # Selection, not multiplication by zero: 0 * nan would be nan.
-            current = {path: torch.where(_along(active, new), new, current[path]) for path, new in proposed.items()}
+            # To ask is cheap on a CPU, where selection is not; a GPU would have to be waited for.
+            if device.type == "cpu" and active.all():
+                current = proposed
+            else:
+                # Selection, not multiplication by zero: 0 * nan would be nan.
+                current = {path: torch.where(_along(active, new), new, current[path]) for path, new in proposed.items()}
             losses.append(torch.where(active, value, torch.nan))
             advance(1)
     return Training(nested(current), torch.stack(losses).cpu(), diverged_at.cpu())

@@ -18,6 +18,7 @@ from lib.hardware.devices import make
 from lib.hardware.mitigation import Redundant, _assigned, remapped
 from lib.hardware.perturbations import ADC, Drift, IRDrop, Variability, seen_weight, to_pair
 from lib.hardware.training import Trainer
+from lib.replicas import flat, mapped, stack
 from lib.results import computed
 from lib.verdicts import Findings
 from paper.studies.beyond_training import KINDS, MEASURES, BeyondTraining, advice, claims, measures, summarise
@@ -38,15 +39,15 @@ def test_copies_average_what_their_devices_conduct(name):
     three = Redundant(part, copies=3)
     shapes = {layer: Shape((6, 9), ()) for layer in ("first", "second")}
     chips = draw_chip(three, shapes, runtime.stream(1, "chips"))
-    drawn = {kind.partition(".")[0]: value for kind, value in chips.items() if kind.endswith("second")}
+    drawn = chips["second"][name]
     g = to_pair(WEIGHT).g
-    by_hand = torch.stack([part.conductance(g, severity, {"chip": drawn[f"chip#{i}"]}) for i in range(3)]).mean(0)
+    by_hand = torch.stack([part.conductance(g, severity, drawn[str(i)]) for i in range(3)]).mean(0)
     assert torch.allclose(three.conductance(g, severity, drawn), by_hand, atol=1e-5)
     assert torch.equal(three.conductance(g, torch.tensor(part.off), drawn), g)
-    assert not torch.equal(drawn["chip#0"], drawn["chip#1"])
+    assert not torch.equal(drawn["0"]["chip"], drawn["1"]["chip"])
     # In every layer the first copy is the chip that would be there without the others.
     single = draw_chip(part, shapes, runtime.stream(1, "chips"))
-    assert torch.equal(drawn["chip#0"], single["chip.second"])
+    assert torch.equal(drawn["0"]["chip"], single["second"][name]["chip"])
 
 
 def test_copies_of_noisy_reads_are_quieter_by_the_root_of_their_number():
@@ -55,7 +56,7 @@ def test_copies_of_noisy_reads_are_quieter_by_the_root_of_their_number():
     for one in (part, Redundant(part, copies=4)):
         seen = []
         for read in range(600):
-            drawn = {f"{kind}.0": value for kind, value in one.draw_read((5, 6), runtime.stream(read, "r")).items()}
+            drawn = {"0": one.parts_of(one.draw_read((5, 6), runtime.stream(read, "r")))}
             seen.append(Crossbars(one, torch.tensor(0.1), "autograd", drawn)("0", INPUT, WEIGHT))
         spreads.append(torch.stack(seen).std(0).mean().item())
     assert spreads[0] / spreads[1] == pytest.approx(2, rel=0.05)
@@ -100,7 +101,7 @@ def test_every_replica_is_remapped_for_its_own_chip():
     trainer, faults = Trainer.named("mlp"), make("stuck_at")
     params = trainer.fork([0, 1], 5, torch.device("cpu"))
     chips = [trainer.chip(faults, seed, "unseen chip", 0) for seed in (0, 1)]
-    numbers = {name: torch.stack([chip[name] for chip in chips]) for name in chips[0]}
+    numbers = stack(chips)
     severity = torch.tensor([0.05, 0.2])
     moved = remapped(faults, severity)(numbers, params)
     assert moved.keys() == numbers.keys()
@@ -108,25 +109,25 @@ def test_every_replica_is_remapped_for_its_own_chip():
         for replica in (0, 1):
             weight = params[f"{layer}.weight"][replica]
             share = severity[replica].item()
-            before, after = (errors(weight, one[f"chip.{layer}"][replica], share) for one in (numbers, moved))
+            before, after = (errors(weight, one[layer]["stuck_at"]["chip"][replica], share) for one in (numbers, moved))
             assert after <= before * (1 + 1e-6)
-    last = ({name: value[1:] for name, value in tree.items()} for tree in (numbers, params))
-    alone = remapped(faults, severity[1:])(*last)
-    assert all(torch.equal(alone[name][0], moved[name][1]) for name in moved)
+    last = (mapped(lambda value: value[1:], tree) for tree in (numbers, params))
+    alone = flat(remapped(faults, severity[1:])(*last))
+    assert all(torch.equal(alone[path][0], value[1]) for path, value in flat(moved).items())
 
 
 def test_a_convolution_is_remapped_too_and_what_cannot_be_is_refused():
     trainer, faults = Trainer.named("cnn"), make("stuck_at")
     params = trainer.fork([0], 2, torch.device("cpu"))
-    numbers = {name: value[None] for name, value in trainer.chip(faults, 0, "unseen chip", 0).items()}
+    numbers = stack([trainer.chip(faults, 0, "unseen chip", 0)])
     moved = remapped(faults, torch.tensor([0.1]))(numbers, params)
     for layer in trainer.network.layers:
         weight = params[f"{layer}.weight"][0].flatten(1)
-        before, after = (errors(weight, one[f"chip.{layer}"][0], 0.1) for one in (numbers, moved))
+        before, after = (errors(weight, one[layer]["stuck_at"]["chip"][0], 0.1) for one in (numbers, moved))
         assert after < before
     with pytest.raises(ParameterError, match="^perturbation must be one whose devices err one by one, but ir_drop"):
         remapped(IRDrop(), torch.tensor([1.0]))
-    grouped = {"chip.0": torch.zeros(1, 2, 2, 3, 4)}
+    grouped = {"0": {"stuck_at": {"chip": torch.zeros(1, 2, 2, 3, 4)}}}
     with pytest.raises(ParameterError, match="^layers must be one array each, but the groups of 0 were given.$"):
         remapped(faults, torch.tensor([0.1]))(grouped, {"0.weight": torch.zeros(1, 6, 4, 1, 1)})
 

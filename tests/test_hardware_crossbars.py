@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from lib import runtime
+from lib import replicas, runtime
 from lib.checks import ParameterError
 from lib.hardware.crossbars import (
     RULES,
@@ -179,7 +179,7 @@ def test_every_group_of_a_convolution_is_an_array_of_its_own():
     model, x = built("grouped")
     assert matrix(model).shape == (2, 3, 18)
     shapes = {"c": Shape(tuple(matrix(model).shape), ())}
-    assert draw_chip(Variability(), shapes, seeded())["chip.c"].shape == (2, 2, 3, 18)
+    assert draw_chip(Variability(), shapes, seeded())["c"]["variability"]["chip"].shape == (2, 2, 3, 18)
     # One wire resistance, but two small arrays instead of a large one: each group as if it were a layer alone.
     with on_chip(model, IRDrop(), 500.0):
         whole = model(x)
@@ -187,7 +187,7 @@ def test_every_group_of_a_convolution_is_an_array_of_its_own():
         half = nn.Conv2d(2, 3, 3, padding=1)
         # Both groups share the layer's scale.
         half.load_state_dict({"weight": model.weight[3 * group :][:3], "bias": model.bias[3 * group :][:3]})
-        scale = {"scale.": (25 - 0.1) / model.weight.detach().abs().max()}
+        scale = {"": {"array": {"scale": (25 - 0.1) / model.weight.detach().abs().max()}}}
         inputs, images = rows(half, x[:, 2 * group :][:, :2])
         crossbars = Crossbars(IRDrop(fixed_scale=True), torch.tensor(500.0), "autograd", scale)
         expected = images(crossbars("", inputs, matrix(half))) + half.bias[:, None, None]
@@ -497,19 +497,17 @@ def test_the_rules():
     assert RULES == ("autograd", "straight_through", "unaware")
 
 
-def test_numbers_of_chips_and_reads_are_named_by_kind_and_layer():
+def test_numbers_of_chips_and_reads_lie_by_layer_part_and_kind():
     shapes = {"a": Shape((3, 4), (3,)), "b.0": Shape((2, 3, 4), (2, 5, 3))}
     one = Composite([Drift(readout="noisy"), ReadNoise()])
     chip, read = draw_chip(one, shapes, seeded()), draw_read(one, shapes, 7, seeded())
-    assert {name: tuple(value.shape) for name, value in chip.items()} == {
-        "chip:drift.a": (2, 3, 4),
-        "gauge:drift.a": (),
-        "chip:drift.b.0": (2, 2, 3, 4),
-        "gauge:drift.b.0": (),
+    assert replicas.mapped(lambda value: tuple(value.shape), chip) == {
+        "a": {"drift": {"chip": (2, 3, 4), "gauge": ()}},
+        "b.0": {"drift": {"chip": (2, 2, 3, 4), "gauge": ()}},
     }
-    assert {name: tuple(value.shape) for name, value in read.items()} == {
-        "read:read_noise.a": (7, 3),
-        "read:read_noise.b.0": (7, 2, 5, 3),
+    assert replicas.mapped(lambda value: tuple(value.shape), read) == {
+        "a": {"read_noise": {"read": (7, 3)}},
+        "b.0": {"read_noise": {"read": (7, 2, 5, 3)}},
     }
     assert draw_chip(IRDrop(), shapes, seeded()) == {} == draw_read(IRDrop(), shapes, 7, seeded())
 
@@ -519,7 +517,7 @@ def test_layers_whose_names_end_alike_keep_their_numbers_apart():
     shapes = {name: Shape((5, 4), (5,)) for name in ("0", "a.0", "b.a.0")}
     drawn = draw_chip(Variability(), shapes, seeded())
     for layer in shapes:
-        alone = {f"chip.{layer}": drawn[f"chip.{layer}"]}
+        alone = {layer: drawn[layer]}
         whole, single = (
             Crossbars(Variability(), torch.tensor(0.1), "autograd", numbers)(layer, x, weight)
             for numbers in (drawn, alone)
@@ -531,7 +529,7 @@ def test_a_convolution_fits_the_slot_of_a_matrix():
     image = torch.rand(2, 3, 8, 8, generator=runtime.stream(0, "image"))
     kernel = torch.randn(5, 3, 3, 3, generator=runtime.stream(0, "kernel"))
     patches = F.unfold(image, 3, stride=2).mT
-    drawn = {"chip.c": torch.zeros(2, 5, 27)}
+    drawn = {"c": {"variability": {"chip": torch.zeros(2, 5, 27)}}}
     off = Crossbars(Variability(), torch.tensor(0.0), "autograd", drawn)
     flat = patches.reshape(-1, 27)
     out = off("c", flat, kernel.flatten(1)).reshape(2, 9, 5).mT.reshape(2, 5, 3, 3)

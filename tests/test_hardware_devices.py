@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import linear
 
-from lib import runtime
+from lib import replicas, runtime
 from lib.checks import ParameterError
 from lib.hardware.crossbars import Crossbars, Shape, draw_chip, draw_read
 from lib.hardware.devices import (
@@ -27,6 +27,7 @@ from lib.hardware.devices import (
     pcm_spread,
     rram_spread,
 )
+from lib.hardware.numbers import merged
 from lib.hardware.perturbations import (
     ADC,
     PERTURBATIONS,
@@ -51,7 +52,7 @@ def numbers(one, seed=0, weight=WEIGHT, batch=9) -> dict:
     """The random numbers of one chip and one read of a single layer, "0"."""
     shapes = {"0": Shape(tuple(weight.shape), (weight.shape[-2],))}
     source = runtime.stream(seed, "chip")
-    return {**draw_chip(one, shapes, source), **draw_read(one, shapes, batch, source)}
+    return merged(draw_chip(one, shapes, source), draw_read(one, shapes, batch, source))
 
 
 def product(one, severity, drawn=None, *, seed=0, rule="autograd", x=INPUT, weight=WEIGHT):
@@ -98,7 +99,7 @@ def test_programming_noise_has_the_spread_of_its_law(law, k):
     weight = torch.full((200, 200), 0.5)
     weight[0, 0] = 1.0
     one, g = ProgrammingNoise(law=law), to_pair(weight).g
-    drawn = {"chip": numbers(one, weight=weight)["chip.0"]}
+    drawn = numbers(one, weight=weight)["0"]["programming_noise"]
     changed = one.conductance(g, torch.tensor(k), drawn)
     middle = (changed - g)[0, 1:, 1:]
     expected = {"pcm": pcm_spread, "rram": rram_spread}[law](g[0, 1, 1]).item()
@@ -184,7 +185,7 @@ def test_a_replica_in_a_batch_is_as_it_is_alone(name):
     severities = torch.tensor(one.grid[:3])
     trees = [numbers(one, seed) for seed in range(3)]
     weights = torch.stack([WEIGHT, 2 * WEIGHT, -WEIGHT])
-    stacked = {key: torch.stack([tree[key] for tree in trees]) for key in trees[0]}
+    stacked = replicas.stack(trees)
 
     def single(severity, weight, drawn):
         return Crossbars(one, severity, "autograd", drawn)("0", INPUT, weight)
@@ -212,7 +213,7 @@ def test_a_dac_knows_two_to_the_b_minus_one_voltages_and_its_range_is_the_larges
     assert seen.abs().max() == pytest.approx(drawn["range"].item(), rel=1e-6)
     assert (seen - x).abs().max() <= drawn["range"] / levels / 2 * 1.001
     # The product is that of the rounded inputs; what is calibrated already is used.
-    y = Crossbars(DAC(), torch.tensor(float(bits)), "autograd", {"range.0": drawn["range"]})("0", x, WEIGHT[:, :8])
+    y = Crossbars(DAC(), torch.tensor(float(bits)), "autograd", {"0": {"dac": drawn}})("0", x, WEIGHT[:, :8])
     assert torch.equal(y, linear(seen, WEIGHT[:, :8]))
 
 
@@ -272,7 +273,7 @@ def test_a_composite_of_one_active_part_is_that_part(name):
     severity = WHOLE.check({name: value})
     assert sum(one != off for one, off in zip(severity, WHOLE.off, strict=True)) == 1
     drawn = numbers(WHOLE)
-    alone = {key.replace(f":{name}", ""): number for key, number in drawn.items() if f":{name}." in key}
+    alone = {"0": {key: own for key, own in drawn["0"].items() if key == name}}
     expected = product(part, value, alone)
     assert not torch.equal(expected, linear(INPUT, WEIGHT))
     assert torch.allclose(product(WHOLE, severity, drawn), expected, rtol=1e-5, atol=1e-6)
@@ -289,12 +290,12 @@ def test_noise_comes_before_the_converter():
     one = Composite([ADC(), ReadNoise()])
     crossbars = Crossbars(one, torch.tensor([0.3, 4.0]), "autograd", numbers(one))
     y = crossbars("0", INPUT, WEIGHT)
-    bound = crossbars.calibrated["range:adc.0"]
-    assert set(crossbars.calibrated) == {"range:adc.0"}
+    bound = crossbars.calibrated["0"]["adc"]["range"]
+    assert crossbars.calibrated == {"0": {"adc": {"range": bound}}}
     places = y / (bound / 7)
     assert torch.allclose(places, places.round(), atol=1e-4) and places.abs().max() <= 7 * (1 + 1e-6)
     # And the noise has moved some of them.
-    quiet = Crossbars(one, torch.tensor([0.0, 4.0]), "autograd", {**numbers(one), "range:adc.0": bound})
+    quiet = Crossbars(one, torch.tensor([0.0, 4.0]), "autograd", merged(numbers(one), {"0": {"adc": {"range": bound}}}))
     moved = (quiet("0", INPUT, WEIGHT) / (bound / 7)).round() != places.round()
     assert 0.05 < moved.double().mean() < 1
 
@@ -303,9 +304,9 @@ def test_stuck_devices_do_not_drift():
     one = Composite([StuckAt(), Drift()])
     assert [part.name for part in one.parts] == ["drift", "stuck_at"]
     g = to_pair(WEIGHT).g
-    drawn = {key.removesuffix(".0"): value for key, value in numbers(one).items()}
+    drawn = numbers(one)["0"]
     seen = one.conductance(g, torch.tensor([YEAR, 0.3]), drawn)
-    stuck = drawn["chip:stuck_at"] < 0.3
+    stuck = drawn["stuck_at"]["chip"] < 0.3
     assert set(seen[stuck].unique().tolist()) == {torch.tensor(WINDOW.low).item(), WINDOW.high}
     assert (seen[~stuck] < g[~stuck]).all()
 
@@ -313,34 +314,37 @@ def test_stuck_devices_do_not_drift():
 def test_wires_lose_what_the_changed_devices_draw():
     one = Composite([IRDrop(), StuckAt()])
     g = to_pair(WEIGHT).g
-    drawn = {key.removesuffix(".0"): value for key, value in numbers(one).items()}
-    stuck = StuckAt().conductance(g, torch.tensor(0.2), {"chip": drawn["chip:stuck_at"]})
+    drawn = numbers(one)["0"]
+    stuck = StuckAt().conductance(g, torch.tensor(0.2), drawn["stuck_at"])
     expected = IRDrop().conductance(stuck, torch.tensor(200.0), {})
     assert torch.equal(one.conductance(g, torch.tensor([0.2, 200.0]), drawn), expected)
 
 
 def test_what_the_parts_are_makes_up_the_whole():
-    assert WHOLE.random and WHOLE.ranged and WHOLE.held == ()
+    assert WHOLE.random and WHOLE.ranged and WHOLE.held == {}
     assert not Composite([IRDrop(), ADC()]).random and not Composite([Drift()]).ranged
     frozen = Composite([IRDrop(load="frozen"), ReadNoise(fixed_scale=True)])
-    assert frozen.fixed_scale and frozen.held == ("scale", "share:ir_drop")
+    assert frozen.fixed_scale and frozen.held == {"array": ("scale",), "ir_drop": ("share",)}
     window = Window(1.0, 50.0)
     assert Composite([Drift(window=window), StuckAt(window=window)]).window == window
-    keys = {"chip:variability", "chip:programming_noise", "chip:drift", "chip:stuck_at"}
-    assert set(WHOLE.draw_chip((3, 4), runtime.stream(0, "chip"))) == keys
-    assert set(WHOLE.draw_read((2, 3), runtime.stream(0, "read"))) == {"read:read_noise", "read:flicker_noise"}
+    chip, read = numbers(WHOLE)["0"], draw_read(WHOLE, {"0": Shape((2, 3), (2,))}, 4, runtime.stream(0, "read"))["0"]
+    assert {part for part, own in chip.items() if "chip" in own} == {
+        *("variability", "programming_noise", "drift", "stuck_at")
+    }
+    assert {part: set(own) for part, own in read.items()} == {"read_noise": {"read"}, "flicker_noise": {"read"}}
 
 
 def test_a_share_that_a_part_holds_is_its_own():
     one = Composite([IRDrop(load="frozen"), Variability(fixed_scale=True)])
     crossbars = Crossbars(one, torch.tensor([0.1, 300.0]), "autograd", numbers(one))
     first = crossbars("0", INPUT, WEIGHT)
-    assert set(crossbars.calibrated) == {"share:ir_drop.0", "scale.0"}
-    held = {**numbers(one), **crossbars.calibrated}
+    found = crossbars.calibrated["0"]
+    assert {part: set(own) for part, own in found.items()} == {"ir_drop": {"share"}, "array": {"scale"}}
+    held = merged(numbers(one), crossbars.calibrated)
     again = Crossbars(one, torch.tensor([0.1, 300.0]), "autograd", held)
     assert torch.equal(again("0", INPUT, WEIGHT), first) and not again.calibrated
     # Also beside devices that the spread has left without any conductance.
-    assert first.isfinite().all() and (held["share:ir_drop.0"] == 1).any()
+    assert first.isfinite().all() and (found["ir_drop"]["share"] == 1).any()
     # Other weights meet the share and the scale that were held.
     other = Crossbars(one, torch.tensor([0.1, 300.0]), "autograd", numbers(one))
     assert not torch.allclose(again("0", INPUT, WEIGHT / 2), other("0", INPUT, WEIGHT / 2), rtol=1e-3)

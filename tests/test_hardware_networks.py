@@ -22,6 +22,7 @@ from lib.hardware import circuit, networks
 from lib.hardware.crossbars import Crossbars, Shape, draw_chip, draw_read, ideal
 from lib.hardware.devices import HARDWARE, Composite
 from lib.hardware.networks import NETWORKS, BatchNorm, Network, cifar10, dataset, digits, network
+from lib.hardware.numbers import merged
 from lib.hardware.perturbations import ADC, PERTURBATIONS, Drift, ReadNoise, Variability
 from lib.replicas import Optimiser, unstack
 
@@ -42,8 +43,8 @@ def small(dtype=torch.float64) -> tuple[dict, torch.Tensor, torch.Tensor]:
 def on_chip(name, rule: str, params: dict, x: torch.Tensor, net: Network = TINY) -> Crossbars:
     perturbation = HARDWARE[name]
     source = runtime.stream(0, "chip")
-    drawn = {**draw_chip(perturbation, net.shapes, source), **draw_read(perturbation, net.shapes, len(x), source)}
-    drawn = {key: value.to(x.dtype) for key, value in drawn.items()}
+    drawn = merged(draw_chip(perturbation, net.shapes, source), draw_read(perturbation, net.shapes, len(x), source))
+    drawn = replicas.mapped(lambda value: value.to(x.dtype), drawn)
     return Crossbars(perturbation, torch.tensor({**MIDDLE, **CALIBRATED}[name], dtype=x.dtype), rule, drawn)
 
 
@@ -208,11 +209,12 @@ def test_statistics_are_calibrated_once_and_then_taken_from_what_was_drawn():
     first = Crossbars(None, torch.tensor(0.0), "autograd", {})
     assert torch.equal(net(params, x, first), net(params, x))
     norms = [name for name in params if name.endswith("scale")]
-    kinds = {f"{kind}.{name.removesuffix('.scale')}" for name in norms for kind in ("mean", "variance")}
-    assert set(first.calibrated) == kinds
+    paths = {(name.removesuffix(".scale"), "statistics", kind) for name in norms for kind in ("mean", "variance")}
+    assert set(replicas.flat(first.calibrated)) == paths
     hidden = F.conv2d(x, params["0.weight"], None, 1, 1)
-    assert torch.allclose(first.calibrated["mean.1"], hidden.mean((0, 2, 3)), atol=1e-5)
-    assert torch.allclose(first.calibrated["variance.1"], hidden.var((0, 2, 3), unbiased=False), atol=1e-5)
+    found = first.calibrated["1"]["statistics"]
+    assert torch.allclose(found["mean"], hidden.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(found["variance"], hidden.var((0, 2, 3), unbiased=False), atol=1e-5)
     # Given, they make an image independent of the others in its batch.
     fixed = Crossbars(None, torch.tensor(0.0), "autograd", dict(first.calibrated))
     assert torch.allclose(net(params, other, fixed)[:1], net(params, other[:1], fixed), atol=1e-5)
@@ -231,10 +233,10 @@ def test_replicas_under_vmap_are_single_runs(name, hardware):
     severities = torch.tensor([0.0, 0.1, 0.2] if hardware == "variability" else [0.0, 20.0, 1e5])
     if perturbation:
         chips = [
-            {
-                **draw_chip(perturbation, net.shapes, runtime.stream(seed, "chip")),
-                **draw_read(perturbation, net.shapes, len(x), runtime.stream(seed, "read")),
-            }
+            merged(
+                draw_chip(perturbation, net.shapes, runtime.stream(seed, "chip")),
+                draw_read(perturbation, net.shapes, len(x), runtime.stream(seed, "read")),
+            )
             for seed in range(3)
         ]
 
@@ -324,7 +326,7 @@ def test_straight_through_takes_the_clean_products_gradient():
     # Autograd, in contrast, sends nothing to a weight whose two devices are both stuck.
     crossbars = on_chip("stuck_at", "autograd", params, x)
     (real,) = torch.autograd.grad(crossbars(layer, x, weight), weight, sent)
-    stuck = (crossbars.drawn[f"chip.{layer}"] < MIDDLE["stuck_at"]).all(0)
+    stuck = (crossbars.drawn[layer]["stuck_at"]["chip"] < MIDDLE["stuck_at"]).all(0)
     assert not torch.allclose(real, sent.T @ x)
     assert stuck.any() and real[stuck].abs().max() < 1e-12
 
@@ -344,10 +346,10 @@ def test_calibrated_ranges_are_used_where_given():
     params, x, _ = small()
     crossbars = on_chip("adc", "autograd", params, x)
     out = TINY(params, x, crossbars)
-    assert set(crossbars.calibrated) == {f"range.{layer}" for layer in TINY.layers}
+    assert set(replicas.flat(crossbars.calibrated)) == {(layer, "adc", "range") for layer in TINY.layers}
     again = Crossbars(crossbars.perturbation, crossbars.severity, "autograd", dict(crossbars.calibrated))
     assert torch.equal(TINY(params, x, again), out) and not again.calibrated
-    wider = {name: 2 * value for name, value in crossbars.calibrated.items()}
+    wider = replicas.mapped(lambda value: 2 * value, crossbars.calibrated)
     assert not torch.equal(
         TINY(params, x, Crossbars(crossbars.perturbation, crossbars.severity, "autograd", wider)), out
     )
@@ -357,7 +359,7 @@ def test_a_network_on_a_composed_chip():
     params, x, _ = small(torch.float32)
     one = Composite([Variability(), ReadNoise(), Drift(), ADC()])
     source = runtime.stream(0, "chip")
-    drawn = {**draw_chip(one, TINY.shapes, source), **draw_read(one, TINY.shapes, len(x), source)}
+    drawn = merged(draw_chip(one, TINY.shapes, source), draw_read(one, TINY.shapes, len(x), source))
     off, on = (torch.tensor(one.check(given)) for given in ({}, {"variability": 0.1, "adc": 5}))
     assert torch.equal(TINY(params, x, Crossbars(one, off, "autograd", drawn)), TINY(params, x))
     assert not torch.allclose(TINY(params, x, Crossbars(one, on, "autograd", drawn)), TINY(params, x), atol=1e-2)

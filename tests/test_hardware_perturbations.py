@@ -17,6 +17,7 @@ from lib.checks import ParameterError
 from lib.hardware.circuit import effective_conductance
 from lib.hardware.crossbars import Crossbars, Shape, draw_chip, draw_read, ideal
 from lib.hardware.devices import HARDWARE
+from lib.hardware.numbers import merged
 from lib.hardware.perturbations import (
     ADC,
     PERTURBATIONS,
@@ -36,6 +37,8 @@ from lib.hardware.perturbations import (
     seen_weight,
     to_pair,
 )
+from lib.replicas import flat, stack
+from paper.words.hardware import words
 
 WEIGHT = torch.randn(12, 20, generator=runtime.stream(0, "weight")) / 4
 INPUT = torch.rand(9, 20, generator=runtime.stream(0, "input"))
@@ -66,7 +69,7 @@ def numbers(one: Perturbation, seed: int = 0, weight=WEIGHT, batch: int = len(IN
     """The random numbers of one chip and one read of a single layer, "0"."""
     shapes = {"0": Shape(tuple(weight.shape), (weight.shape[-2],))}
     source = runtime.stream(seed, "chip")
-    return {**draw_chip(one, shapes, source), **draw_read(one, shapes, batch, source)}
+    return merged(draw_chip(one, shapes, source), draw_read(one, shapes, batch, source))
 
 
 def product(one: Perturbation | str, severity: float, *, seed: int = 0, rule="autograd", x=INPUT, weight=WEIGHT):
@@ -79,7 +82,7 @@ def product(one: Perturbation | str, severity: float, *, seed: int = 0, rule="au
 def chip(severity: float, one: Perturbation | str, weight: torch.Tensor, seed: int = 0):
     """Conductances before and after a perturbation of the arrays."""
     perturbation = OPTIONS[one] if isinstance(one, str) else one
-    drawn = {name.partition(".")[0]: value for name, value in numbers(perturbation, seed, weight, 1).items()}
+    drawn = numbers(perturbation, seed, weight, 1).get("0", {}).get(perturbation.name, {})
     g = to_pair(weight).g
     return g, perturbation.conductance(g, torch.tensor(severity), drawn)
 
@@ -100,7 +103,8 @@ def test_the_six_classes():
     for one in HARDWARE.values():
         severities = (*one.grid, one.off, one.low, one.high)
         assert all(one.check(severity) == severity for severity in severities if severity != () != one.off)
-        assert one.formula and one.physics and one.measures and one.lesson
+        said = words(one.name)
+        assert said.formula and said.physics and said.lesson and one.measures and type(one).__doc__
         assert one.unit or one.name == "ideal"
 
 
@@ -224,10 +228,10 @@ def test_a_pair_with_a_scale_of_its_own_is_cut_off_at_the_window():
 
 def test_a_held_scale_cuts_the_product_off_and_passes_no_gradient_to_what_was_cut_off():
     held = Variability(fixed_scale=True)
-    assert held.held == ("scale",) and Variability().held == ()
+    assert held.held == {"array": ("scale",)} and Variability().held == {}
     scale = 2 * natural_scale(WEIGHT)
     weight = WEIGHT.clone().requires_grad_()
-    drawn = {**numbers(held), "scale.0": scale}
+    drawn = merged(numbers(held), {"0": {"array": {"scale": scale}}})
     crossbars = Crossbars(held, torch.tensor(0.0), "autograd", drawn)
     y = crossbars("0", INPUT, weight)
     most = (G_MAX - G_MIN) / scale
@@ -238,7 +242,7 @@ def test_a_held_scale_cuts_the_product_off_and_passes_no_gradient_to_what_was_cu
     # Without one given, the scale of the weight at hand is kept.
     free = Crossbars(held, torch.tensor(0.0), "autograd", numbers(held))
     free("0", INPUT, WEIGHT)
-    assert free.calibrated["scale.0"] == natural_scale(WEIGHT)
+    assert free.calibrated["0"]["array"]["scale"] == natural_scale(WEIGHT)
 
 
 # ------------------------------------------------------------------------------------------------ off and on
@@ -274,7 +278,7 @@ def test_off_is_bit_identical_for_any_shape_in_a_batch(name, out, inputs, groups
     lead = (groups,) if groups > 1 else ()
     weight = torch.randn(*lead, out, inputs, generator=source)
     shapes = {"0": Shape(tuple(weight.shape), (*lead, inputs, out))}
-    drawn = {**draw_chip(one, shapes, source), **draw_read(one, shapes, batch, source)}
+    drawn = merged(draw_chip(one, shapes, source), draw_read(one, shapes, batch, source))
     severities = torch.tensor([one.off, one.grid[place], one.off])
     rule = "straight_through" if straight else "autograd"
 
@@ -321,7 +325,7 @@ def test_replicas_have_their_own_severity_and_chip(name):
     severities = torch.tensor(one.grid[:3])
     trees = [numbers(one, seed) for seed in range(3)]
     weights = torch.stack([WEIGHT, 2 * WEIGHT, -WEIGHT])
-    stacked = {key: torch.stack([tree[key] for tree in trees]) for key in trees[0]}
+    stacked = stack(trees)
 
     def single(severity, weight, drawn):
         return Crossbars(one, severity, "autograd", drawn)("0", INPUT, weight)
@@ -441,8 +445,10 @@ def test_a_noisy_readout_adds_the_fluctuation_of_the_summed_devices():
     # layers as they are.
     shapes = {layer: Shape((3, 4), ()) for layer in "ab"}
     quiet, loud = (draw_chip(one, shapes, runtime.stream(0, "a")) for one in (ideal, noisy))
-    assert set(quiet) == {"chip.a", "chip.b"} and set(loud) == {*quiet, "gauge.a", "gauge.b"}
-    assert all(torch.equal(quiet[key], loud[key]) for key in quiet)
+    quiet, loud = flat(quiet), flat(loud)
+    assert set(quiet) == {(layer, "drift", "chip") for layer in "ab"}
+    assert set(loud) == {*quiet, *((layer, "drift", "gauge") for layer in "ab")}
+    assert all(torch.equal(quiet[path], loud[path]) for path in quiet)
 
 
 def test_stuck_devices_are_half_low_half_high_and_stay_stuck_when_more_join():
@@ -562,7 +568,7 @@ def test_impossible_tiles_are_refused(tile):
 
 def test_a_frozen_load_is_linear_in_the_conductances():
     one = IRDrop(load="frozen")
-    assert one.held == ("share",) and IRDrop().held == ()
+    assert one.held == {"ir_drop": ("share",)} and IRDrop().held == {}
     g, drawn = to_pair(WEIGHT).g, {}
     first = one.conductance(g, torch.tensor(300.0), drawn)
     assert torch.allclose(first, chip(300.0, "ir_drop", WEIGHT)[1], rtol=1e-6)
@@ -576,7 +582,7 @@ def test_a_frozen_load_is_linear_in_the_conductances():
 def test_a_frozen_load_is_refused_where_devices_may_conduct_nothing():
     with pytest.raises(ParameterError, match="^window.low must be a number above 0, but 0.0 was given.$"):
         IRDrop(load="frozen", window=Window(0.0, 25.0))
-    assert IRDrop(window=Window(0.0, 25.0)).held == ()
+    assert IRDrop(window=Window(0.0, 25.0)).held == {}
 
 
 def test_predistortion_brings_the_circuit_closer_to_what_was_meant():

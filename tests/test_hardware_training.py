@@ -15,7 +15,9 @@ from lib.checks import ParameterError
 from lib.hardware import diagnostics, training
 from lib.hardware.crossbars import Crossbars, draw_chip, draw_read
 from lib.hardware.devices import DAC, HARDWARE, Composite, PhaseChange
+from lib.hardware.mitigation import Redundant
 from lib.hardware.networks import digits
+from lib.hardware.numbers import merged
 from lib.hardware.perturbations import (
     ADC,
     PERTURBATIONS,
@@ -29,7 +31,7 @@ from lib.hardware.perturbations import (
     to_pair,
 )
 from lib.hardware.training import Trainer
-from lib.replicas import Optimiser, unstack
+from lib.replicas import Optimiser, flat, nested, unstack
 
 CPU = torch.device("cpu")
 SEEDS = (0, 1)
@@ -60,7 +62,7 @@ def numbers(physics, seed: int, *names, batch: int | None = None, net=MLP.networ
     drawn = draw_chip(physics, net.shapes, runtime.stream(seed, physics.name, *names))
     if batch is None:
         return drawn
-    return drawn | draw_read(physics, net.shapes, batch, runtime.stream(seed, physics.name, "read", *names))
+    return merged(drawn, draw_read(physics, net.shapes, batch, runtime.stream(seed, physics.name, "read", *names)))
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -113,34 +115,36 @@ def test_training_at_off_is_clean_training(start):
 
 def by_hand(trainer, tree, physics, rule, severity, seed, optimiser, *, names=None, held=None):
     """A training with SGD in a plain loop over steps; ``names`` of the chip in every step."""
-    params, net, size = dict(tree), trainer.network, len(trainer.images(seed, 0)["y"])
+    params, net, size = flat(tree), trainer.network, len(trainer.images(seed, 0)["y"])
     velocity = {name: torch.zeros_like(value) for name, value in params.items()}
     for step in range(optimiser.steps):
         source = runtime.stream(seed, physics.name, *(names or ("training chip", step)))
-        inputs = {
-            **trainer.images(seed, step),
-            **draw_chip(physics, net.shapes, source),
-            **draw_read(physics, net.shapes, size, runtime.stream(seed, physics.name, "read", "training", step)),
-            **(held or {}),
-        }
+        inputs = trainer.images(seed, step)
+        drawn = merged(
+            draw_chip(physics, net.shapes, source),
+            draw_read(physics, net.shapes, size, runtime.stream(seed, physics.name, "read", "training", step)),
+            held or {},
+        )
 
-        def loss(one, inputs=inputs):
-            ranges = {name: value for name, value in one.items() if name.startswith("range")}
-            crossbars = Crossbars(physics, torch.tensor(severity), rule, {**inputs, **ranges})
+        def loss(leaves, inputs=inputs, drawn=drawn):
+            one = nested(leaves)
+            crossbars = Crossbars(physics, torch.tensor(severity), rule, merged(drawn, one.get("learned", {})))
             return cross_entropy(net(one, inputs["x"], crossbars), inputs["y"])
 
         found = torch.func.grad(loss)(params)
         velocity = {name: 0.9 * value + found[name] for name, value in velocity.items()}
         params = {name: value - optimiser.rate * velocity[name] for name, value in params.items()}
-    return params
+    return nested(params)
 
 
 PLAIN = Optimiser("sgd", 0.05, 3, cosine=False)
 
 
 def assert_same(trained, replica, expected):
-    for key, value in expected.items():
-        assert torch.allclose(trained.params[key][replica], value, atol=1e-5), key
+    seen = flat(trained.params)
+    assert seen.keys() == flat(expected).keys()
+    for path, value in flat(expected).items():
+        assert torch.allclose(seen[path][replica], value, atol=1e-5), path
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -166,7 +170,8 @@ def test_a_held_scale_is_that_of_the_start(start):
     free = FEW.train_aware(start, Variability(), "autograd", [0.05], SEEDS, steps)
     for i, seed in enumerate(SEEDS):
         tree = unstack(start, i)
-        held = {f"scale.{layer}": natural_scale(tree[f"{layer}.weight"]) for layer in MLP.network.layers}
+        scales = {layer: natural_scale(tree[f"{layer}.weight"]) for layer in MLP.network.layers}
+        held = {layer: {"array": {"scale": scale}} for layer, scale in scales.items()}
         assert_same(trained, i, by_hand(FEW, tree, physics, "autograd", 0.05, seed, steps, held=held))
     # It matters: the largest weights have grown, and are cut off.
     largest = [one.params[f"{FIRST}.weight"].abs().amax((1, 2)) for one in (trained, free)]
@@ -181,37 +186,69 @@ def test_a_held_share_is_that_of_the_circuit_at_the_start_without_any_chance(sta
     severity = torch.tensor([300.0, 300.0])
     frozen = IRDrop(load="frozen")
     found = MLP.held(start, frozen, severity)
-    assert set(found) == {f"share.{layer}" for layer in MLP.network.layers}
+    assert set(flat(found)) == {(layer, "ir_drop", "share") for layer in MLP.network.layers}
     for i in range(2):
         g = to_pair(start[f"{FIRST}.weight"][i]).g
         expected = IRDrop().seen(g, torch.tensor(300.0)) / g
-        assert torch.allclose(found[f"share.{FIRST}"][i], expected, rtol=1e-5)
+        assert torch.allclose(found[FIRST]["ir_drop"]["share"][i], expected, rtol=1e-5)
     # On a chip of several parts: no device is stuck and none has varied when it is measured.
     whole = Composite([StuckAt(), frozen, Variability(fixed_scale=True)])
     composed = MLP.held(start, whole, torch.tensor([[0.1, 0.2, 300.0]]).expand(2, 3))
-    assert {name.partition(".")[0] for name in composed} == {"scale", "share:ir_drop"}
-    assert torch.allclose(composed[f"share:ir_drop.{FIRST}"], found[f"share.{FIRST}"], rtol=1e-5)
+    assert {path[1:] for path in flat(composed)} == {("array", "scale"), ("ir_drop", "share")}
+    assert torch.allclose(composed[FIRST]["ir_drop"]["share"], found[FIRST]["ir_drop"]["share"], rtol=1e-5)
     assert torch.allclose(
-        composed[f"scale.{FIRST}"], torch.stack([natural_scale(one) for one in start[f"{FIRST}.weight"]])
+        composed[FIRST]["array"]["scale"], torch.stack([natural_scale(one) for one in start[f"{FIRST}.weight"]])
     )
     assert MLP.held(start, IRDrop(), severity) == {}
     trained = FEW.train_aware(only(start, [0]), frozen, "autograd", [300.0], [0], PLAIN)
-    share = {name: value[0] for name, value in found.items()}
+    share = unstack(found, 0)
     assert_same(trained, 0, by_hand(FEW, unstack(start, 0), frozen, "autograd", 300.0, 0, PLAIN, held=share))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [(Redundant(StuckAt(), copies=2), ADC(calibration="learned")), (Redundant(StuckAt()), IRDrop(load="frozen"))],
+    ids=["learned", "held"],
+)
+def test_redundant_copies_are_not_all_stuck_where_something_else_is_calibrated(start, parts):
+    """With nothing left to chance no copy is stuck: the other part is calibrated as if it were alone."""
+    one = Composite(parts)
+    alone = Composite(part for part in one.parts if not isinstance(part, Redundant))
+    harsh = {"stuck_at": 0.3, "adc": 4.0} if one.learned else {"stuck_at": 0.3, "ir_drop": 300.0}
+    severities = [
+        [physics.check({name: harsh[name] for name in names})]
+        for physics, names in ((one, harsh), (alone, [part.name for part in alone.parts]))
+    ]
+    if one.learned:
+        steps = dataclasses.replace(SHORT, steps=1, rate=1e-12)
+        found, expected = (
+            FEW.train_aware(start, physics, "autograd", values, SEEDS, steps).params["learned"]
+            for physics, values in zip((one, alone), severities, strict=True)
+        )
+    else:
+        found, expected = (
+            FEW.held(start, physics, torch.tensor(values).repeat(2, 1))
+            for physics, values in zip((one, alone), severities, strict=True)
+        )
+    found, expected = flat(found), flat(expected)
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(found[path], expected[path], rtol=1e-4) for path in found)
 
 
 @pytest.mark.parametrize("rule", ["autograd", "straight_through"])
 def test_learned_ranges_begin_at_the_calibrated_ones_and_are_trained(start, rule):
     physics, severities = ADC(calibration="learned"), [3.0, 6.0]
     trained = FEW.train_aware(start, physics, rule, severities, SEEDS, PLAIN)
-    names = [f"range.{layer}" for layer in MLP.network.layers]
-    assert set(trained.params) == {*start, *names}
+    paths = [(layer, "adc", "range") for layer in MLP.network.layers]
+    assert set(trained.params) == {*start, "learned"} and list(flat(trained.params["learned"])) == paths
     for replica, (severity, i) in enumerate((severity, i) for severity in severities for i in range(2)):
         crossbars = Crossbars(physics, torch.tensor(severity), "autograd", {})
         MLP.network(unstack(start, i), digits().x, crossbars)
-        expected = by_hand(FEW, {**unstack(start, i), **crossbars.calibrated}, physics, rule, severity, SEEDS[i], PLAIN)
+        first = {**unstack(start, i), "learned": crossbars.calibrated}
+        expected = by_hand(FEW, first, physics, rule, severity, SEEDS[i], PLAIN)
         assert_same(trained, replica, expected)
-        moved = [not torch.allclose(expected[name], crossbars.calibrated[name], rtol=1e-6) for name in names]
+        before, after = flat(crossbars.calibrated), flat(expected["learned"])
+        moved = [not torch.allclose(after[path], before[path], rtol=1e-6) for path in paths]
         # Straight-through takes the clean product's gradient, in which there are no ranges.
         assert all(moved) if rule == "autograd" else not any(moved)
     # Its weights learn too, unlike behind a fixed converter; and what was learned is what judges.
@@ -220,8 +257,7 @@ def test_learned_ranges_begin_at_the_calibrated_ones_and_are_trained(start, rule
     fixed = FEW.train_aware(start, ADC(), "autograd", severities, SEEDS, PLAIN)
     assert torch.equal(fixed.params[key][:2], start[key])
     seen = MLP.accuracy_on_chips(trained.params, physics, severities, SEEDS, 3)
-    ranges = {name: trained.params[name][0] for name in names}
-    crossbars = Crossbars(physics, torch.tensor(3.0), "autograd", ranges)
+    crossbars = Crossbars(physics, torch.tensor(3.0), "autograd", unstack(trained.params["learned"], 0))
     right = MLP.network(unstack(trained.params, 0), digits().test_x, crossbars).argmax(1) == digits().test_y
     assert seen.shape == (4, 1) and seen[0].item() == pytest.approx(right.double().mean().item(), abs=1.1 / 599)
 
@@ -229,7 +265,8 @@ def test_learned_ranges_begin_at_the_calibrated_ones_and_are_trained(start, rule
 def test_only_ranges_join_the_parameters_of_a_normalised_network(norm_start):
     physics = ADC(calibration="learned", fixed_scale=True)
     trained = NORM.train_aware(norm_start, physics, "autograd", [5.0], (0,), dataclasses.replace(SHORT, steps=2))
-    assert set(trained.params) == {*norm_start, *(f"range.{layer}" for layer in NORM.network.layers)}
+    assert set(trained.params) == {*norm_start, "learned"}
+    assert set(flat(trained.params["learned"])) == {(layer, "adc", "range") for layer in NORM.network.layers}
     seen = NORM.accuracy_on_chips(trained.params, physics, [5.0], (0,), 1, start=norm_start)
     assert seen.item() > 0.5
     assert NORM.accuracy(trained.params).item() > 0.5
@@ -247,15 +284,15 @@ def test_chips_differ_between_steps_and_seeds_but_not_between_severities(start, 
     severities = (0.05, 0.1, 0.2)
     MLP.train_aware(start, physics, "autograd", severities, SEEDS, dataclasses.replace(SHORT, steps=1))
     assert [given["severity"].tolist() for given in seen] == [pytest.approx([0.05, 0.05, 0.1, 0.1, 0.2, 0.2])] * 2
-    chips = [given[f"chip.{FIRST}"] for given in seen]
+    chips = [given["chip"][FIRST]["variability"]["chip"] for given in seen]
     for chip in chips:
         assert torch.equal(chip[:2], chip[2:4]) and torch.equal(chip[:2], chip[4:])
     drawn = [chip[i] for chip in chips for i in range(2)]
     assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
     assert all(torch.equal(given["x"][:2], given["x"][2:4]) for given in seen)
     # By name: of the seed, of what it is for, of the step.
-    assert torch.equal(chips[1][1], numbers(physics, 1, "training chip", 1)[f"chip.{FIRST}"])
-    assert torch.equal(MLP.chip(physics, 1, "training chip", 1)[f"chip.{FIRST}"], chips[1][1])
+    assert torch.equal(chips[1][1], numbers(physics, 1, "training chip", 1)[FIRST]["variability"]["chip"])
+    assert torch.equal(MLP.chip(physics, 1, "training chip", 1)[FIRST]["variability"]["chip"], chips[1][1])
     spread = training.spread([{"a": torch.tensor([0.0])}, {"a": torch.tensor([1.0])}], 3, CPU)
     assert spread["a"].flatten().tolist() == [0, 1, 0, 1, 0, 1]
     assert training.spread([{}, {}], 3, CPU) == {}
@@ -277,7 +314,7 @@ def test_unseen_chips_by_a_plain_loop(start, name):
         for chip in range(chips):
             read = runtime.stream(SEEDS[i], name, "read", "unseen chip", chip, 0)
             drawn = numbers(physics, SEEDS[i], "unseen chip", chip)
-            drawn |= draw_read(physics, MLP.network.shapes, len(y), read)
+            drawn = merged(drawn, draw_read(physics, MLP.network.shapes, len(y), read))
             crossbars = Crossbars(physics, torch.tensor(severity), "autograd", drawn)
             right = (MLP.network(unstack(start, i), x, crossbars).argmax(1) == y).double().mean().item()
             assert seen[row, chip].item() == pytest.approx(right, abs=2.1 / len(y))
@@ -309,33 +346,34 @@ def test_converters_are_calibrated_on_training_images(start, monkeypatch):
     y = digits().x.flatten(1) @ one[f"{FIRST}.weight"].T
     crossbars = Crossbars(physics, torch.tensor(4.0), "autograd", {})
     MLP.network(one, digits().x, crossbars)
-    assert crossbars.calibrated[f"range.{FIRST}"].item() == pytest.approx(quantile_of_size(y, 0.99).item())
-    found = MLP.calibrate(only(start, [0]), physics, torch.tensor([4.0]), {})
-    assert set(found) == set(crossbars.calibrated)
-    assert all(torch.allclose(found[name][0], crossbars.calibrated[name], rtol=1e-5) for name in found)
+    assert crossbars.calibrated[FIRST]["adc"]["range"].item() == pytest.approx(quantile_of_size(y, 0.99).item())
+    found = flat(MLP.calibrate(only(start, [0]), physics, torch.tensor([4.0]), {}))
+    expected = flat(crossbars.calibrated)
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(found[path][0], expected[path], rtol=1e-5) for path in found)
     fixed = Crossbars(physics, torch.tensor(4.0), "autograd", dict(crossbars.calibrated))
     right = (MLP.network(one, digits().test_x, fixed).argmax(1) == digits().test_y).double().mean().item()
     assert seen.item() == pytest.approx(right, abs=1.1 / 599)
     # Whatever the test images are.
     far = dataclasses.replace(MLP, data=digits()._replace(test_x=50 * digits().test_x))
-    again = far.calibrate(only(start, [0]), physics, torch.tensor([4.0]), {})
-    assert all(torch.equal(again[name], found[name]) for name in found)
+    again = flat(far.calibrate(only(start, [0]), physics, torch.tensor([4.0]), {}))
+    assert all(torch.equal(again[path], found[path]) for path in found)
 
 
 def test_calibration_averages_reads_away_and_has_a_chip_of_its_own(start):
     one, severity = Composite([ReadNoise(), ADC(), DAC()]), torch.tensor([[6.0, 0.4, 6.0]])
     params = only(start, [0])
-    found = MLP.calibrate(params, one, severity, {})
-    quiet = MLP.calibrate(params, one, torch.tensor([[6.0, 0.0, 6.0]]), {})
-    assert set(found) == {f"range:{part}.{layer}" for part in ("adc", "dac") for layer in MLP.network.layers}
-    assert all(torch.equal(found[name], quiet[name]) for name in found)
+    found = flat(MLP.calibrate(params, one, severity, {}))
+    quiet = flat(MLP.calibrate(params, one, torch.tensor([[6.0, 0.0, 6.0]]), {}))
+    assert set(found) == {(layer, part, "range") for part in ("adc", "dac") for layer in MLP.network.layers}
+    assert all(torch.equal(found[path], quiet[path]) for path in found)
     # By hand: the ranges of the calibration chip, on every unseen chip.
     one, values = Composite([StuckAt(), ADC()]), (0.1, 4.0)
     seen = MLP.accuracy_on_chips(params, one, [values], [0], 2)
     first = Crossbars(one, torch.tensor(values), "autograd", numbers(one, 0, "calibration chip"))
     MLP.network(unstack(start, 0), digits().x, first)
     for chip in range(2):
-        drawn = {**numbers(one, 0, "unseen chip", chip), **first.calibrated}
+        drawn = merged(numbers(one, 0, "unseen chip", chip), first.calibrated)
         crossbars = Crossbars(one, torch.tensor(values), "autograd", drawn)
         right = MLP.network(unstack(start, 0), digits().test_x, crossbars).argmax(1) == digits().test_y
         assert seen[0, chip].item() == pytest.approx(right.double().mean().item(), abs=2.1 / 599)
@@ -347,15 +385,16 @@ def test_a_measure_that_knows_the_chip_arranges_its_numbers(start):
 
     def heal(chip, params):
         given.append((chip, params))
-        return {name: torch.ones_like(value) for name, value in chip.items()}
+        return replicas.mapped(torch.ones_like, chip)
 
     params = training.tiled(start, 2)
     seen = MLP.accuracy_on_chips(params, physics, [0.1, 0.2], SEEDS, 2, arrange=heal)
     assert torch.allclose(seen, plain.repeat(2)[:, None].expand_as(seen), atol=1e-9)
     assert len(given) == 2 and all(params is one for _, one in given)
     chips = [chip for chip, _ in given]
-    assert set(chips[0]) == {f"chip.{layer}" for layer in MLP.network.layers}
-    assert torch.equal(chips[1][f"chip.{FIRST}"][3], numbers(physics, 1, "unseen chip", 1)[f"chip.{FIRST}"])
+    assert set(flat(chips[0])) == {(layer, "stuck_at", "chip") for layer in MLP.network.layers}
+    expected = numbers(physics, 1, "unseen chip", 1)[FIRST]["stuck_at"]["chip"]
+    assert torch.equal(chips[1][FIRST]["stuck_at"]["chip"][3], expected)
     unarranged = MLP.accuracy_on_chips(params, physics, [0.1, 0.2], SEEDS, 2)
     assert (unarranged < seen).all()
 
@@ -376,7 +415,7 @@ def test_batch_statistics_recalibrated_on_each_chip_undo_most_of_drift(norm_star
         tree, severity = unstack(norm_start, 0), torch.tensor(severities[0])
         first = Crossbars(physics, severity, "autograd", drawn)
         NORM.network(tree, digits().x, first)
-        crossbars = Crossbars(physics, severity, "autograd", {**drawn, **first.calibrated})
+        crossbars = Crossbars(physics, severity, "autograd", merged(drawn, first.calibrated))
         right = NORM.network(tree, digits().test_x, crossbars).argmax(1) == digits().test_y
         assert seen["each chip"][0, chip].item() == pytest.approx(right.double().mean().item(), abs=2.1 / 599)
     # Those of another chip of the same age are nearly as good here; off chip they are the clean network's.
@@ -453,8 +492,12 @@ def test_diagnostics_by_a_plain_loop(start, physics, severity):
     count = 6
     table = diagnostics.diagnose(MLP, only(start, [1]), physics, "straight_through", [severity], [1], count)
     (row,) = table.to_dict("records")
-    # The severity of a composed chip is the place of its vector.
-    assert row["severity"] == (0.0 if isinstance(severity, tuple) else pytest.approx(severity))
+    # Every part of a composed chip has its own.
+    if isinstance(severity, tuple):
+        assert "severity" not in row and row["chip_index"] == 0
+        assert (row["severity_drift"], row["severity_read_noise"]) == severity
+    else:
+        assert row["severity"] == pytest.approx(severity)
     params, batch = unstack(start, 1), MLP.images(1, "diagnosis")
     weights = [f"{layer}.weight" for layer in MLP.network.layers]
 
@@ -462,7 +505,7 @@ def test_diagnostics_by_a_plain_loop(start, physics, severity):
         chip = draw_chip(physics, MLP.network.shapes, runtime.stream(1, physics.name, "diagnosis chip", sample))
         source = runtime.stream(1, physics.name, "read", "diagnosis", sample)
         read = draw_read(physics, MLP.network.shapes, len(batch["y"]), source)
-        inputs = {**batch, **chip, **read, "severity": torch.tensor(severity)}
+        inputs = {**batch, "chip": chip, "read": read, "severity": torch.tensor(severity)}
         tree = torch.func.grad(MLP.objective)(params, inputs, hardware, "straight_through")
         return torch.cat([tree[name].flatten() for name in weights])
 
@@ -516,7 +559,7 @@ def test_diagnostics_of_a_normalised_network_on_a_composed_chip(norm_start, rule
     few = dataclasses.replace(NORM, batch=32)
     severities = [(0.0, 0.0), (0.3, 0.1)]
     table = diagnostics.diagnose(few, norm_start, physics, rule, severities, (0,), 4)
-    assert table.severity.tolist() == [0, 1]
+    assert table.chip_index.tolist() == [0, 1] and table.severity_read_noise.tolist() == [0.0, 0.1]
     off, on = table.to_dict("records")
     assert off["cosine"] == pytest.approx(1, abs=1e-5) and off["variance"] == pytest.approx(0, abs=1e-8)
     assert on["cosine"] < 0.95 and on["variance"] > 0.01

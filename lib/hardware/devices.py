@@ -28,6 +28,7 @@ from lib.hardware.perturbations import (
     StuckAt,
     Variability,
     convert,
+    exceeds,
     flicker,
     quantile_of_size,
 )
@@ -92,7 +93,7 @@ class FlickerNoise(Perturbation):
         # At "off" (no time, no noise) the logarithm is cut off at zero.
         variance = flicker(arrays.g, severity, self.window, arrays.pair.g).square().sum(0).to(y.dtype)
         spread = (x.square() @ variance.mT).clamp_min(torch.finfo(y.dtype).tiny).sqrt() / arrays.pair.scale
-        return torch.where(severity > 0, y + spread * drawn["read"], y)
+        return y + spread * drawn["read"] * exceeds(severity, 0)
 
 
 @dataclass(frozen=True)
