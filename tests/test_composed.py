@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -11,36 +12,34 @@ import torch
 
 from lib.checks import ParameterError
 from lib.hardware.devices import ORDER
+from lib.replicas import flat
+from lib.results import computed, groups
+from lib.verdicts import Findings
 from paper.figures import composed as figures
-from paper.studies import composed
-from paper.studies.composed import (
-    SEVERITIES,
-    Composed,
-    attempt,
+from paper.studies import composed, mixture
+from paper.studies.composed import SEVERITIES, Composed, attempt, chip, order_of, sweep_of
+from paper.studies.hardware import fork as fork_of
+from paper.studies.mixture import (
+    KEYS,
+    WORST,
     by_ruler,
-    cells,
-    chip,
+    called,
+    chips,
     errors,
-    findings,
     gradient_signal,
     in_logits,
     label,
     noise,
-    on_gradients,
-    on_removal,
-    order,
     removed,
     split,
-    story,
     summarise,
     summed,
-    twos,
-    verdicts,
     weighted,
     worst,
 )
-from paper.studies.perturbation import paired
+from paper.studies.recovery import paired
 from paper.sweep import Sweep
+from paper.words import composed as words
 
 TINY = {"seeds": 2, "chips": 2, "steps": 2, "gradients": 2, "device": "cpu", "times": [20, 1e6]}
 
@@ -54,7 +53,7 @@ TINY = {"seeds": 2, "chips": 2, "steps": 2, "gradients": 2, "device": "cpu", "ti
         ({"classes": "noise, drift"}, "classes must be one or more different names out of read_noise, variability"),
         ({"classes": ["adc"]}, "classes must be at least two names, but ['adc']"),
         ({"classes": ["adc", "adc"]}, "classes must be one or more different names"),
-        ({"severities": 3}, "severities must be auto or a mapping of classes to numbers, but 3"),
+        ({"severities": 3}, "severities must be auto or a mapping of names to values, but 3"),
         ({"severities": {"noise": 1}}, "severities must be one of read_noise, variability"),
         ({"classes": "drift, adc", "severities": {"read_noise": 0.1}}, "severities must be one of drift, adc"),
         ({"severities": {"read_noise": 2.0}}, "severities of read_noise must be a number from 0 to 1, but 2.0"),
@@ -65,6 +64,8 @@ TINY = {"seeds": 2, "chips": 2, "steps": 2, "gradients": 2, "device": "cpu", "ti
         ({"classes": "drift, adc", "pairs": "drift, stuck_at"}, "pairs must be one or more different names out of"),
         ({"times": [1.0]}, "times must be a number from 20 to"),
         ({"times": [20, 20.0]}, "times must be different numbers"),
+        ({"without": "noise"}, "without must be one or more different names"),
+        ({"classes": "drift, adc", "without": "stuck_at"}, "without must be one or more different names out of drift"),
         ({"times": "soon"}, "times must be one or more numbers"),
         ({"rules": "unaware"}, "rules must be at least one that trains"),
         ({"seeds": 0}, "seeds must be"),
@@ -82,26 +83,30 @@ def test_bad_parameters_are_refused_before_anything_happens(given, sentence, tmp
 
 
 def test_parameters_are_brought_into_one_form():
-    study = Composed()
+    study = Composed(pairs="auto", without="all", rules="autograd,straight_through")
     assert study.classes == tuple(SEVERITIES) and study.severities == SEVERITIES
     # Six alone, ten pairs without wires, six with one removed, and all.
     kinds = [study.kind(parts) for parts in study.vectors()]
     assert [kinds.count(kind) for kind in ("alone", "pair", "all but one", "all")] == [6, 10, 6, 1]
-    assert len(Composed(pairs="all").vectors()) == 28
+    assert len(Composed(pairs="all", without="all").vectors()) == 28
+    assert len(Composed(pairs="none", without="none").vectors()) == 7
     assert study.arms() == ["unaware", "autograd", "straight_through", "staircase"]
-    some = Composed(classes="adc, drift", severities={"adc": 4}, rules="straight_through", times="1e6, 20")
+    some = Composed(classes="adc, drift", severities={"adc": 4}, pairs="all", rules="straight_through", times="1e6, 20")
     assert some.classes == ("drift", "adc") and some.severities == {"drift": SEVERITIES["drift"], "adc": 4.0}
     assert some.vectors() == [("drift",), ("adc",), ("drift", "adc")] and some.times == (20.0, 1e6)
     assert some.kind(("drift", "adc")) == "all" and some.arms() == ["unaware", "straight_through"]
-    assert Composed().start().steps == composed.STEPS and Composed(steps=7).start().steps == 7
-    # No chip is in two batches, and only those with wires have wires.
-    groups = study.groups(study.vectors())
-    assert [len(group) for _, group in groups] == [16, 7]
-    assert ["ir_drop" in present for present, _ in groups] == [False, True]
+    for given, steps in (({}, composed.STEPS), ({"steps": 7}, 7)):
+        assert {cell.config["start"]["steps"] for cell in Composed(**given).cells()} == {steps}
+    # No chip is in a batch with one that has wires, unless it has them itself.
+    batches = groups([study.cell(parts, "unaware") for parts in study.vectors()], "cuda")
+    assert sorted(map(len, batches)) == [7, 16]
+    assert {len({"ir_drop" in cell.config["parts"] for cell in batch}) for batch in batches} == {1}
+    # The rerun is a part of what the book shows.
+    assert Composed()._covered(study.changed(times=[20, 8.64e4, 3.15e9]))
 
 
 def test_the_order_of_the_physics_is_shown():
-    lines = order().splitlines()
+    lines = words.order().splitlines()
     assert len(lines) == len(ORDER) and all(kind.title in line for kind, line in zip(ORDER, lines, strict=True))
     assert "voltages" in lines[0] and "currents" in lines[-1]
     assert [part.name for part in chip(["adc", "read_noise", "stuck_at", "drift"]).parts] == [
@@ -130,7 +135,12 @@ def test_predictions_by_hand():
     # Of 30 points lost, 12 came back.
     assert weighted(np.array([0.1, 0.2]), np.array([0.1, 0.02])) == pytest.approx(0.4)
     assert math.isnan(weighted(np.array([0.001, 0.002]), np.array([0.1, 0.1])))
-    assert worst(["no damage", "compensated"]) == "compensated" and worst(["broken", "in part"]) == "broken"
+    assert worst(["no damage", "compensated"]) == "compensated" and worst(["broken", "not compensated"]) == "broken"
+    # An open verdict is worse than a good one, and does not excuse a bad one.
+    assert worst(["compensated", "inconclusive"]) == "inconclusive"
+    assert worst(["inconclusive", "not compensated"]) == "not compensated"
+    seen = [called(0.005, 0.0), called(0.1, 0.6), called(0.1, 0.3), called(0.1, 0.1)]
+    assert seen == [name for name in WORST if name != "inconclusive"]
     assert split(label(["drift", "adc"])) == ("drift", "adc")
 
 
@@ -220,31 +230,51 @@ def tables(values, good: bool) -> dict[str, pd.DataFrame]:
     }
 
 
-def outcomes(found) -> dict[str, str]:
-    return {finding.claim: str(finding.outcome) for finding in found}
+def outcomes(given: dict[str, pd.DataFrame]) -> dict[str, str]:
+    return {finding.id: str(finding.outcome) for finding in Findings.of(mixture.claims(given, 0.1))}
 
 
 def test_a_chip_that_adds_up_and_one_that_does_not():
-    good, bad = (outcomes(findings(tables(values, ok), 0.1)) for values, ok in ((ADDS, True), (FAILS, False)))
+    good, bad = (outcomes(tables(values, ok)) for values, ok in ((ADDS, True), (FAILS, False)))
     assert list(good) == list(bad)
-    for words in (
-        "Losses add:",
-        "Vanilla training: the mean recovery",
-        "Vanilla training: the worst verdict",
-        "Vanilla training: that mean's verdict",
-        "The part that costs most alone",
-        "In the order of the physics",
-        "What a chip costs follows",
-        "Read noise of the predicted size",
-        "The variances of the parts' gradients add",
-        "There, training without compensation",
-        "There, one factor per layer",
-        "There, training on top",
+    for name in (
+        "losses.add",
+        "recovery.autograd",
+        "verdict.worst.autograd",
+        "verdict.of_weighted.autograd",
+        "removal.dearest",
+        "noise.ordered",
+        "noise.follows",
+        "noise.ruler",
+        "gradients.add",
+        "pcm.training",
+        "pcm.factor",
+        "pcm.both",
     ):
-        (claim,) = (claim for claim in good if claim.startswith(words))
-        assert (good[claim], bad[claim]) in {("holds", "does not hold"), ("holds", "inconclusive")}, claim
-    (costs,) = (claim for claim in good if claim.startswith("The chip with all parts"))
-    assert bad[costs] == "holds" and good[costs] != "holds"
+        seen = (good[f"composed.{name}"], bad[f"composed.{name}"])
+        assert seen in {("holds", "does not hold"), ("holds", "inconclusive")}, name
+    assert bad["composed.losses.beyond"] == "holds" and good["composed.losses.beyond"] != "holds"
+
+
+def test_sentences_say_what_came_out():
+    good, bad = (Findings.of(mixture.claims(tables(values, ok), 0.1)) for values, ok in ((ADDS, True), (FAILS, False)))
+    assert words.said(good, "curve", "factor", "noise").count("signal") >= 3
+    assert words.said(bad, "curve", "factor", "noise") == ""
+    assert "do not add up" in words.said(bad, "beyond") and words.said(good, "beyond") == ""
+    summary = summarise(table(FAILS), signals(table(FAILS)), 0.1)
+    # Pairs are off that have no drift in common: the page does not say that they have.
+    assert words.on_pairs({"summary": summary}).endswith("points.")
+    assert words.on_pairs({"summary": summary[summary.kind != "pair"]}) == ""
+
+
+def test_a_run_without_pairs_and_removals_claims_what_it_can():
+    values = {key: value for key, value in ADDS.items() if len(split(key[1])) in (1, 3)}
+    one_seed = {name: own[own.seed == 0] for name, own in tables(values, True).items() if name != "removed"}
+    found = outcomes({**one_seed, "removed": removed(one_seed["accuracy"])})
+    assert "composed.losses.add" in found and not [name for name in found if "removal" in name]
+    assert set(found.values()) <= {"inconclusive"}
+    said = words.on_removal({"removed": removed(one_seed["accuracy"])})
+    assert said == ""
 
 
 def test_the_summary_holds_the_predictions():
@@ -254,9 +284,9 @@ def test_the_summary_holds_the_predictions():
     assert pair.damage == pytest.approx(0.3) and pair.summed == pytest.approx(0.3)
     assert pair.by_noise == pytest.approx(0.3) and pair.weighted == pytest.approx(0.18 / 0.3)
     assert pair.recovery == pytest.approx(0.6, abs=0.01) and pair.verdict == pair.worst == "compensated"
-    off = errors(cells(paired(accuracy), "autograd"), 0.1)
+    off = errors(chips(paired(accuracy, KEYS), "autograd"), 0.1)
     assert len(off["summed"]) == 4 and np.allclose(off["summed"], 0, atol=1e-9)
-    assert np.abs(errors(cells(paired(table(FAILS)), "autograd"), 0.1)["summed"]).mean() > 0.4
+    assert np.abs(errors(chips(paired(table(FAILS), KEYS), "autograd"), 0.1)["summed"]).mean() > 0.4
 
 
 def test_without_a_converter_the_staircase_is_vanilla_training():
@@ -269,7 +299,7 @@ def test_without_a_converter_the_staircase_is_vanilla_training():
             ("staircase", "drift + adc"): (0.8, 0.8),
         }
     )
-    found = cells(paired(accuracy), "staircase")
+    found = chips(paired(accuracy, KEYS), "staircase")
     assert sorted(found.parts) == [("adc",), ("drift",), ("drift", "adc")]
     gains = dict(zip(found.parts, found.gain.mean(1), strict=True))
     assert gains["drift",] == pytest.approx(0.03) and gains["adc",] == pytest.approx(0)
@@ -277,17 +307,9 @@ def test_without_a_converter_the_staircase_is_vanilla_training():
     assert len(summary[summary.rule == "staircase"]) == 2
     (whole,) = summary[(summary.rule == "staircase") & (summary.kind == "all")].itertuples()
     assert whole.worst == whole.verdict == "broken"
-    claim = next(
-        claim
-        for claim in outcomes(
-            findings(
-                {**tables(ADDS, True), "accuracy": accuracy, "removed": removed(accuracy), "signal": signals(accuracy)},
-                0.1,
-            )
-        )
-        if "staircase" in claim
-    )
-    assert "less than a fifth" in claim
+    own = {"accuracy": accuracy, "removed": removed(accuracy), "signal": signals(accuracy)}
+    (claim,) = (one for one in mixture.claims({**tables(ADDS, True), **own}, 0.1) if one.id == "composed.staircase")
+    assert "less than a fifth" in claim.text
 
 
 def test_what_a_removed_part_gives_back():
@@ -305,7 +327,7 @@ def test_noise_over_signal_in_the_order_of_the_physics():
         for parts, values in {**alone, everything: (0.4, 0.5)}.items()
         for layer in ("1", "2")
     ]
-    found = noise(pd.DataFrame(rows)).set_index("parts").loc[everything]
+    found = noise(pd.DataFrame(rows), order_of).set_index("parts").loc[everything]
     assert found.unordered == pytest.approx(math.sqrt(2 * (0.5**2 + 0.2**2 + 0.3**2 + 0.2**2)))
     # What is stuck and what fluctuates is weighed against the signal that variability and drift have left, 0.4.
     expected = 0.5**2 + 0.2**2 + (0.3**2 + 0.2**2) / 0.4**2
@@ -328,38 +350,59 @@ def study() -> Composed:
     return Composed(**TINY, classes="drift, stuck_at, read_noise, ir_drop, adc", results="auto")
 
 
-@pytest.fixture(scope="module")
-def fork(study):
-    return study.start()
+def swept(study: Composed, group: list[tuple[str, ...]], arm: str = "unaware") -> Sweep:
+    configs = [study.cell(parts, arm).config for parts in group]
+    return sweep_of(fork_of(configs[0]["start"], {**study.site(), "device": "cpu"}), configs)
 
 
 @pytest.mark.parametrize("arm", ["autograd", "straight_through", "staircase"])
-def test_chips_in_a_batch_equal_chips_alone(study, fork, arm):
+def test_chips_in_a_batch_equal_chips_alone(study, arm):
     group = [("drift", "stuck_at"), ("read_noise",), ("drift", "stuck_at", "adc")]
-    present = ("drift", "stuck_at", "read_noise", "adc")
-    batch, _ = study.sweep(fork, present, group, arm).trained(composed.ARMS[arm][0])
+    batch, _ = swept(study, group, arm).trained(composed.ARMS[arm][0])
     for place, parts in enumerate(group):
-        alone, _ = study.sweep(fork, present, [parts], arm).trained(composed.ARMS[arm][0])
-        for name in alone:
-            torch.testing.assert_close(batch[name][2 * place : 2 * place + 2], alone[name], rtol=1e-4, atol=1e-5)
+        alone, _ = swept(study, [parts], arm).trained(composed.ARMS[arm][0])
+        whole = flat(batch)
+        for path, value in flat(alone).items():
+            torch.testing.assert_close(whole[path][2 * place : 2 * place + 2], value, rtol=1e-4, atol=1e-5)
+    # The cells of a batch are its chips.
+    cells = [study.cell(parts, arm) for parts in (group[0], group[2])]
+    both = zip(computed(cells, "cpu"), (computed([cell], "cpu")[0] for cell in cells), strict=True)
+    for together, alone in both:
+        assert together.keys() == alone.keys()
+        assert np.allclose(together["accuracy"].accuracy, alone["accuracy"].accuracy, atol=2e-3)
 
 
-def test_wires_that_are_off_are_no_wires(study, fork):
+def test_wires_that_are_off_are_no_wires(study):
     """A chip without wires has the same random numbers, and the same accuracy, in either batch."""
-    group = [("drift", "read_noise"), ("stuck_at", "adc")]
-    dry = study.sweep(fork, ("drift", "stuck_at", "read_noise", "adc"), group).accuracy("unaware")
-    wet = study.sweep(fork, study.classes, group).accuracy("unaware")
+    dry = swept(study, [("drift", "read_noise")]).accuracy("unaware")
+    wet = swept(study, [("ir_drop",), ("drift", "read_noise")]).accuracy("unaware")
+    wet = wet[wet.chip_index == 1].reset_index(drop=True)
     assert np.array_equal(dry.accuracy, wet.accuracy) and np.array_equal(dry.low, wet.low)
 
 
-def test_wires_are_judged_as_a_circuit(study, fork):
-    sweep = study.sweep(fork, study.classes, [("ir_drop",)])
-    solvers = {hardware.parts[2].name: hardware.parts[2].solver for hardware in (sweep.physics,)}
-    assert solvers == {"ir_drop": "approximate"} and sweep.judge.parts[2].solver == "circuit"
+def test_wires_are_judged_as_a_circuit(study):
+    sweep = swept(study, [("ir_drop",)])
+    (trained,), (judged,) = (
+        [part.solver for part in hardware.parts if part.name == "ir_drop"] for hardware in (sweep.physics, sweep.judge)
+    )
+    assert (trained, judged) == ("approximate", "circuit")
+
+
+def test_a_cell_is_known_by_its_text_and_fewer_seeds_give_the_same_rows(study):
+    fewer = Composed(**{**TINY, "seeds": 1}, classes="drift, stuck_at, read_noise, ir_drop, adc")
+    for arm, parts in (("unaware", ("drift", "stuck_at")), ("autograd", ("adc",))):
+        cell, more = fewer.cell(parts, arm), study.cell(parts, arm)
+        own, whole = computed([cell], "cpu")[0], computed([more], "cpu")[0]
+        (again,) = cell.compute([json.loads(cell.text)], {**cell.site, "device": "cpu"})
+        for name, one in own.items():
+            pd.testing.assert_frame_equal(one, again[name])
+            first = whole[name][whole[name].seed == 0].reset_index(drop=True)
+            pd.testing.assert_frame_equal(one, first, rtol=1e-3, atol=2e-3)
 
 
 def test_a_run_is_complete_and_resumes(tmp_path, monkeypatch):
-    given = {**TINY, "classes": "adc, ir_drop, read_noise", "results": str(tmp_path)}
+    given = {**TINY, "classes": "adc, ir_drop, read_noise", "pairs": "all", "without": "all", "results": str(tmp_path)}
+    given["rules"] = "autograd, straight_through"
     study = Composed(**given)
     result = study.run()
     assert list(result.tables) == [
@@ -376,23 +419,24 @@ def test_a_run_is_complete_and_resumes(tmp_path, monkeypatch):
     assert len(accuracy) == 7 * 2 * 3 + 2 * 2 and not accuracy.duplicated(["rule", "parts", "seed"]).any()
     assert (accuracy.chips == 2).all() and accuracy.steps.nunique() == 1
     assert len(result.tables["phase_change"]) == 2 * 2 * 2 * 2
-    assert not study.summary(result).duplicated(list(study.KEYS)).any()
     assert set(result.tables["diagnostics"].kind) == {"alone", "all"}
+    for name, compared in Composed.COMPARED.items():
+        assert not result.tables[name].duplicated([*compared.keys, "seed"]).any()
+        assert set(compared.quantities) <= set(result.tables[name].columns)
 
     def stop(*_, **__):
         raise AssertionError("what is stored is not computed again")
 
-    for name in ("accuracy", "diagnostics", "trained"):
-        monkeypatch.setattr(Sweep, name, stop)
-    monkeypatch.setattr(composed, "signal_and_noise", stop)
+    monkeypatch.setattr("lib.results.computed", stop)
     again = Composed(**given).run()
     for name, one in result.tables.items():
         pd.testing.assert_frame_equal(one, again.tables[name])
     assert str(again.findings) == str(result.findings)
-    for text in (story(result), on_removal(result), on_gradients(result)):
+    for text in (words.story(result.tables), words.on_removal(result.tables), words.on_gradients(result.tables)):
         assert text and "nan" not in text
-    assert "worst" in verdicts(result) and len(twos(result)) == 3
+    assert "worst" in words.verdicts(result.tables) and len(words.twos(result.tables)) == 3
     summary = result.tables["summary"]
+    assert set(summary.verdict) <= set(WORST) and set(summary.worst) <= set(WORST)
     for drawn in (
         figures.predicted_loss(summary, rerun=summary),
         figures.pairs(summary, study.classes),
@@ -400,7 +444,7 @@ def test_a_run_is_complete_and_resumes(tmp_path, monkeypatch):
         figures.recoveries(summary),
         figures.removal(result.tables["removed"]),
         figures.phase_change(result.tables["phase_change"]),
-        figures.together(summary, twos(result)[0]),
+        figures.together(summary, words.twos(result.tables)[0]),
     ):
         assert drawn.axes
 
@@ -421,7 +465,7 @@ def test_a_killed_run_loses_no_finished_rule(tmp_path, monkeypatch):
     monkeypatch.setattr(Sweep, "accuracy", lambda self, rule, known=False: seen.append(rule) or real(self, rule, known))
     result = study.run()
     # The composed chips unaware of it were stored; the phase-change chip and the ruler had not been reached.
-    assert seen[0] == "straight_through" and twos(result) == ["drift + adc"]
+    assert seen[0] == "straight_through" and words.twos(result.tables) == ["drift + adc"]
 
 
 def test_the_live_experiment(study):

@@ -79,6 +79,22 @@ MEASURE_FAR = Threshold(20.0, since="56a209d")
 #: Points by which training on the chip itself must be ahead of training for any chip.
 KNOWN_FAR = Threshold(20.0, since="d6ad89d")
 
+# ------------------------------------------------------------------------------------------ composed chips
+#: A predicted loss is right when it is off by at most this share of the test images, in the mean.
+LOSS_ERROR = Threshold(0.05, since="c53f799")
+#: A predicted recovery is right when it is off by at most this, in the mean.
+RECOVERY_ERROR = Threshold(0.1, since="c53f799")
+#: The share of verdicts that a rule for them must get right.
+VERDICTS_RIGHT = Threshold(0.8, since="c53f799")
+#: Two backward rules differ when they are this many points apart.
+RULES_APART = Threshold(5.0, since="c53f799")
+#: Noise over signal is predicted when it is off by at most this share, in the mean.
+NOISE_ERROR = Threshold(0.2, since="c53f799")
+#: Rank correlation from which on one number says what another will be.
+FOLLOWS = Threshold(0.9, since="c53f799")
+#: Points that training must add to one factor per layer.
+FACTOR_ON_TOP = Threshold(1.0, since="c53f799")
+
 
 def points(share: Threshold) -> Threshold:
     """A share of the test images in points."""

@@ -14,6 +14,7 @@ from matplotlib.colors import TwoSlopeNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from paper.criteria.hardware import DAMAGE, LOSS_ERROR, RECOVERY_ERROR
 from paper.figures.hardware import RULES, classes, title
 from paper.figures.style import (
     COLOURS,
@@ -30,8 +31,8 @@ from paper.figures.style import (
     whiskers,
 )
 from paper.studies.base import duration
-from paper.studies.composed import LOSS_ERROR, RECOVERY_ERROR, split
-from paper.studies.perturbation import DAMAGE, NAMES
+from paper.studies.hardware import NAMES
+from paper.studies.mixture import split
 
 SHORT = {
     "read_noise": "read noise",

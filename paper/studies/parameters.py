@@ -100,7 +100,7 @@ class OneOf(Checked):
 @dataclass(frozen=True)
 class Some(OneOf):
     """Some different ones of the words, as a list or comma-separated; ``everything`` is a word for all of them, or for
-    those that ``of`` gives, ``nothing`` for none.
+    those that ``of`` gives, ``nothing`` for none; the words in ``also`` are taken as they are.
 
     Kept in the order given, or in that of the words where ``ordered``.
     """
@@ -109,8 +109,11 @@ class Some(OneOf):
     of: Callable[[], Iterable[str]] | None = None
     ordered: bool = False
     nothing: str = ""
+    also: tuple[str, ...] = ()
 
-    def check(self, name: str, given: Any) -> tuple[str, ...]:
+    def check(self, name: str, given: Any) -> Any:
+        if isinstance(given, str) and given in self.also:
+            return given
         known = tuple(self.known())
         if self.everything and given == self.everything:
             return tuple(self.of()) if self.of else known

@@ -14,16 +14,16 @@ from paper.criteria.hardware import BROKEN, COMPENSATED, DAMAGE
 VERDICTS = ("no damage", "compensated", "not compensated", "broken")
 
 #: What decides a run of a table.
-KEYS = ["network", "perturbation", "severity", "seed"]
+KEYS = ("network", "perturbation", "severity", "seed")
 
 
-def paired(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """Rows of trained rules with the unaware accuracy of the same seed and severity beside them.
+def paired(accuracy: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFrame:
+    """Rows of trained rules with the unaware accuracy of the same run (by its ``keys``) beside them.
 
     Adds ``unaware``, ``damage`` = clean - unaware and ``gain`` = accuracy - unaware.
     """
-    base = accuracy[accuracy.rule == "unaware"][[*KEYS, "accuracy"]].rename(columns={"accuracy": "unaware"})
-    table = accuracy[accuracy.rule != "unaware"].merge(base, on=KEYS)
+    base = accuracy[accuracy.rule == "unaware"][[*keys, "accuracy"]].rename(columns={"accuracy": "unaware"})
+    table = accuracy[accuracy.rule != "unaware"].merge(base, on=list(keys))
     return table.assign(damage=table.clean - table.unaware, gain=table.accuracy - table.unaware)
 
 
