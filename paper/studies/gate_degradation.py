@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, overload
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -50,19 +50,13 @@ class GateDegradation(GateStudy):
         return {"gates": gates, "ends": ends}, Findings.of(claims)
 
 
-@overload
-def split(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]: ...
-@overload
-def split(table: None) -> tuple[None, None]: ...
-def split(table: pd.DataFrame | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-    """The rows of gates that scale prompts, and those of selectors; None and None for None."""
-    if table is None:
-        return None, None
+def split(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of gates that scale prompts, and those of selectors."""
     selects = table["gate"].map(lambda name: GATES[name].selects).astype(bool)
     return table[~selects], table[selects]
 
 
-def _claim(what: str, text: str, samples: list[float], relation: str, threshold: float, name: str) -> Claim:
+def _claim(what: str, text: str, samples: list[float], relation: Any, threshold: float, name: str) -> Claim:
     return Claim(f"gate_degradation.{what}", text, samples, relation, threshold, "gate_degradation", name=name)
 
 

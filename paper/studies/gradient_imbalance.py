@@ -96,7 +96,7 @@ class GradientImbalance(GateStudy):
         return tables, Findings.of([*_claims(gaps, null), *_surveyed(survey), *_reported(gaps)])
 
 
-def _claim(what: str, text: str, samples: Sequence[float], relation: Any, threshold: float, **more: str) -> Claim:
+def _claim(what: str, text: str, samples: Sequence[float], relation: Any, threshold: float, **more: Any) -> Claim:
     return Claim(f"gradient_imbalance.{what}", text, samples, relation, threshold, "gradient_imbalance", **more)
 
 

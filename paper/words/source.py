@@ -35,8 +35,9 @@ def _bare(source: str) -> str:
     lines = source.split("\n")
     gone: set[int] = set()
     for node in ast.walk(ast.parse(source)):
-        named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        if named and len(node.body) > 1 and ast.get_docstring(node) is not None:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if len(node.body) > 1 and ast.get_docstring(node) is not None:
             first, last = node.body[0].lineno, node.body[0].end_lineno or node.body[0].lineno
             gone |= set(range(first, last + 1))
             if not lines[last].strip():
