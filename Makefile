@@ -16,6 +16,8 @@ UV := $(shell sed -n 's/^\(uv==[^ ;]*\).*/\1/p' requirements.lock)
 export PATH := $(CURDIR)/$(ENV)/bin:$(PATH)
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYTHONNOUSERSITE := 1
+# What is imported is compiled once: without, a container's usual setting doubles the time of every import.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help book test lint notebooks check pretrain bench env lock clean
 

@@ -4,21 +4,48 @@
 #   snakemake --cores 8 --config profile=full                        the same by hand
 #   snakemake --executor slurm --jobs 10 --config profile=full       on a cluster (with snakemake-executor-plugin-slurm)
 #
-# A page depends on its notebook, its parameters, the pages whose stored results it reuses, the reference results
-# of its study and exactly those files of lib that its imports reach. Jobs write under a temporary name and rename,
-# so a build that was killed leaves no half page, and lib's store keeps what a killed study had finished.
+# A page depends on its notebook, its parameters, the pages whose stored results it reuses, the evidence of its study
+# and exactly those files of lib and paper that its imports reach. Jobs write under a temporary name and rename, so a
+# build that was killed leaves no half page, and the store keeps what a killed study had finished.
+#
+# Jobs run in forks of one process that has imported everything once (paper/tools/warm.py). This file itself imports
+# nothing heavy: a build that has nothing to do is over in seconds.
 import fcntl
+import os
 import shlex
 from pathlib import Path
 
-from paper.tools import pages
 from lib.checks import ParameterError
+from paper.tools import profiles, sources
+
+
+def relative(paths):
+    return [str(path.relative_to(sources.ROOT)) for path in paths]
+
+
+def needed(page):
+    evidence = [
+        path
+        for folder in ("results/evidence", "results/reference")
+        for pattern in (f"{page.notebook}.*", f"{page.notebook}_*")
+        for path in sorted(Path(folder).glob(pattern))
+    ]
+    return [*relative([page.source, *sources.reached(page.source)]), *map(str, evidence)]
+
 
 try:
-    # Reads every notebook's parameters: an unknown one stops the build before anything runs.
-    BOOK = pages.profile(Path("profiles") / f"{config.get('profile', 'quick')}.yaml")
+    # All that can be refused without running anything is refused here: an unknown parameter, a circle of pages, and
+    # a file or cell that is no Python. Within a rule Snakemake would take the failure for a page that needs nothing.
+    BOOK = profiles.profile(Path("profiles") / f"{config.get('profile', 'quick')}.yaml")
+    NEEDED = {name: needed(page) for name, page in BOOK.items()}
+    LIBRARY = sources.modules()
+    for module in LIBRARY:
+        sources.parse(module)
 except ParameterError as refused:
     raise SystemExit(str(refused)) from None
+
+STAMP = "_build/typeset"
+LOGS = Path("_build/logs")
 
 if workflow.is_main_process:
     # Snakemake's own lock outlives a killed build; the kernel drops this one with the process.
@@ -28,6 +55,11 @@ if workflow.is_main_process:
         fcntl.flock(LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise SystemExit("Another build is running in this folder.") from None
+    os.environ["BOOK_BUILD"] = str(os.getpid())
+    for log in LOGS.glob("*.log"):
+        log.unlink()
+    if not Path("_build/html/index.html").is_file():
+        Path(STAMP).unlink(missing_ok=True)
 
 RUNS = [f"book/runs/{name}.ipynb" for name in BOOK]
 TEXT = sorted(
@@ -38,10 +70,6 @@ TEXT = sorted(
 )
 
 
-def relative(paths):
-    return [str(path.relative_to(pages.ROOT)) for path in paths]
-
-
 def arguments(wildcards):
     page = BOOK[wildcards.page]
     words = [] if page.title is None else ["--title", page.title]
@@ -50,36 +78,36 @@ def arguments(wildcards):
     return shlex.join(words)
 
 
-def needed(wildcards):
-    page = BOOK[wildcards.page]
-    references = sorted(Path("results/reference").glob(f"{page.notebook}*"))
-    return [
-        *relative([page.source, *pages.sources(page.source)]),
-        *map(str, references),
-        *(f"book/runs/{name}.ipynb" for name in page.after),
-    ]
-
-
 wildcard_constraints:
     page="|".join(BOOK),
 
 
+onerror:
+    failed = sorted(log.stem for log in LOGS.glob("*.log"))
+    print(f"Pages that failed: {', '.join(failed)}." if failed else "The book could not be typeset.")
+    if Path("_build/html/index.html").is_file():
+        print("_build/html holds the book as it was before.")
+
+
 rule all:
     input:
-        "_build/html/index.html",
+        STAMP,
 
 
 rule page:
     input:
-        needed,
+        lambda wildcards: NEEDED[wildcards.page],
+        lambda wildcards: [f"book/runs/{name}.ipynb" for name in BOOK[wildcards.page].after],
     output:
         "book/runs/{page}.ipynb",
     params:
         notebook=lambda wildcards: f"notebooks/{BOOK[wildcards.page].notebook}.ipynb",
         arguments=arguments,
+        log=lambda wildcards: LOGS / f"{wildcards.page}.log",
     threads: lambda wildcards: BOOK[wildcards.page].threads or workflow.cores
     shell:
-        "OMP_NUM_THREADS={threads} python -m paper.tools.pages run {params.notebook} {output} {params.arguments}"
+        "OMP_NUM_THREADS={threads} python -m paper.tools.warm {wildcards.page} pages run {params.notebook} {output}"
+        " --log {params.log} {params.arguments}"
 
 
 # Pages that the profile marks so start first, so that at the end no core waits for one of them.
@@ -95,20 +123,18 @@ use rule page as longest_page with:
 ruleorder: longest_page > page
 
 
+# The stamp stands for the book: Snakemake removes what a rule makes before it runs, and a book must outlive the
+# failure of the next one.
 rule book:
     input:
         runs=RUNS,
         text=TEXT,
         settings=["_config.yml", "_toc.yml"],
-        library=relative(sorted(Path(pages.ROOT, "lib").rglob("*.py"))),
+        library=relative(LIBRARY),
     output:
-        "_build/html/index.html",
+        STAMP,
     params:
         pages=sorted(BOOK),
-    threads: 1
+    threads: workflow.cores
     shell:
-        # From nothing each time: an incremental build stays silent about warnings that it gave before.
-        "python -m paper.tools.pages prune {params.pages}; rm -rf _build/next; mkdir -p _build/next;"
-        " jupyter-book build . --path-output _build/next --quiet -W -n --keep-going >_build/next/log"
-        " || {{ cat _build/next/log; exit 1; }};"
-        " rm -rf _build/html; mv _build/next/_build/html _build/html; rm -rf _build/next"
+        "OMP_NUM_THREADS=1 python -m paper.tools.warm book typeset {params.pages} --jobs {threads} --stamp {output}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from paper.tools import pages
+from paper.tools import sources
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ROOT / "_build" / "html"
@@ -109,7 +109,7 @@ def test_page_does_not_depend_on_the_other_wing(wing, other):
     notebook = ROOT / "notebooks" / f"{wing}.ipynb"
     if not notebook.is_file():
         pytest.skip(f"{notebook.name} is not there")
-    parts = {part for path in pages.sources(notebook) for part in path.relative_to(ROOT).parts}
+    parts = {part for path in sources.reached(notebook) for part in path.relative_to(ROOT).parts}
     assert other not in parts
 
 

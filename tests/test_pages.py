@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from lib.checks import ParameterError
-from paper.tools import pages
+from paper.tools import pages, profiles, sources, typeset
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -148,7 +148,7 @@ def test_refresh_is_stable_and_refuses_what_is_not_clean(notebook):
     ],
 )  # fmt: skip
 def test_value_from_the_command_line(text, expected):
-    given = pages.value(text)
+    given = profiles.value(text)
     assert given == expected and type(given) is type(expected)
 
 
@@ -284,8 +284,8 @@ def house(tmp_path, monkeypatch) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    monkeypatch.setattr(pages, "ROOT", tmp_path)
-    monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    monkeypatch.setattr(sources, "NOTEBOOKS", tmp_path / "notebooks")
     (tmp_path / "notebooks").mkdir()
     for name, code in (
         ("gate", "%matplotlib inline\nfrom lib.prompts.gates import load"),
@@ -302,7 +302,7 @@ def house(tmp_path, monkeypatch) -> Path:
 
 def test_sources_are_what_the_imports_reach(house):
     def reached(name: str) -> set[str]:
-        found = pages.sources(house / "notebooks" / f"{name}.ipynb")
+        found = sources.reached(house / "notebooks" / f"{name}.ipynb")
         return {str(path.relative_to(house / "lib")) for path in found}
 
     ground = {"__init__.py", "checks.py", "gradients.py"}
@@ -327,21 +327,21 @@ def test_profile_is_checked_before_anything_runs(house):
     path = write_profile(
         house, "pages:\n  a: {notebook: gate, parameters: {seeds: 3}}\n  b: {notebook: wire, after: [a]}\n"
     )
-    book = pages.profile(path)
+    book = profiles.profile(path)
     assert list(book) == ["a", "b"] and book["b"].after == ("a",) and book["a"].parameters == {"seeds": 3}
     path = write_profile(house, "pages:\n  a: {notebook: gate, parameters: {seedz: 3}}\n")
     with pytest.raises(
         ParameterError, match="^seedz is not a parameter of gate.ipynb; the parameters are seeds, task.$"
     ):
-        pages.profile(path)
+        profiles.profile(path)
     path = write_profile(house, "pages:\n  b: {notebook: wire, after: [a]}\n")
     with pytest.raises(ParameterError, match="^after of b must be pages of mine.yaml, but 'a' was given.$"):
-        pages.profile(path)
+        profiles.profile(path)
     path = write_profile(house, "pages:\n  b: {notebook: lost}\n")
     with pytest.raises(ParameterError, match="^NOTEBOOK must be a file"):
-        pages.profile(path)
+        profiles.profile(path)
     with pytest.raises(ParameterError, match="^PROFILE must be one of mine, but 'huge' was given.$"):
-        pages.profile(house / "profiles" / "huge.yaml")
+        profiles.profile(house / "profiles" / "huge.yaml")
 
 
 def test_export_writes_what_the_committed_notebook_shows(house, tmp_path, capsys):
@@ -362,7 +362,7 @@ def test_prune_removes_only_what_no_page_owns(tmp_path):
     for name in ("a.ipynb", "b_c.ipynb", "exports/a-bars.png", "exports/b_c-x-y.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    pages.prune(tmp_path, ["b_c"])
+    typeset.prune(tmp_path, ["b_c"])
     assert listing(tmp_path) == ["b_c.ipynb", "exports", "exports/b_c-x-y.md"]
 
 

@@ -1,4 +1,4 @@
-"""From notebooks to pages: run them with parameters, keep them clean, and know what they depend on.
+"""From notebooks to pages: run them with parameters, and keep them clean.
 
 ::
 
@@ -22,149 +22,23 @@ import re
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 from nbformat import NotebookNode
 
 from lib.checks import ParameterError
-
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = ROOT / "notebooks"
-
-#: The packages of this repository.
-PACKAGES = ("lib", "paper")
+from paper.tools.profiles import check_parameters, profile, value
+from paper.tools.sources import NOTEBOOKS, ROOT
 
 #: Lines of code that a cell may have; a page is read by people who came for the answer.
 LONGEST_CELL = 12
 
 # A picture, or a sentence with measured numbers, that another page shows too: tag its cell `export-NAME`.
 _EXPORT = re.compile(r"export-([a-z0-9_-]+)")
-
-
-# ------------------------------------------------------------------------------------------------ profiles
-
-
-@dataclass(frozen=True)
-class Page:
-    """One page of the book: a notebook, its parameters, and the pages whose stored results it reuses."""
-
-    name: str
-    notebook: str
-    title: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    after: tuple[str, ...] = ()
-    threads: int = 1  # CPU threads of its job; 0: all
-    first: bool = False  # starts before other pages that could run
-
-    @property
-    def source(self) -> Path:
-        return NOTEBOOKS / f"{self.notebook}.ipynb"
-
-
-def profile(path: Path) -> dict[str, Page]:
-    """The pages of a profile file, with every parameter known to its notebook."""
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in path.parent.glob("*.yaml")))
-        raise ParameterError(f"PROFILE must be one of {known}, but {path.stem!r} was given.")
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))["pages"]
-    pages = {name: Page(name, **{**entry, "after": tuple(entry.get("after", ()))}) for name, entry in entries.items()}
-    for page in pages.values():
-        if lost := [name for name in page.after if name not in pages]:
-            raise ParameterError(f"after of {page.name} must be pages of {path.name}, but {lost[0]!r} was given.")
-        check_parameters(page.source, page.parameters)
-    return pages
-
-
-def parameters(notebook: Path) -> dict[str, str]:
-    """The notebook's parameters and the text of their defaults, read from the cell tagged ``parameters``."""
-    import papermill
-
-    if not notebook.is_file():
-        raise ParameterError(f"NOTEBOOK must be a file, but {str(notebook)!r} was given.")
-    try:
-        found = papermill.inspect_notebook(str(notebook))
-    except (ValueError, nbformat.reader.NotJSONError) as error:
-        refusal = f"NOTEBOOK must be a Jupyter notebook with a Python kernel, but {str(notebook)!r} was given."
-        raise ParameterError(refusal) from error
-    return {name: entry["default"] for name, entry in found.items()}
-
-
-def check_parameters(notebook: Path, given: Mapping[str, Any]) -> None:
-    """Refuse a name that the notebook does not have; papermill alone would only warn."""
-    known = parameters(notebook)
-    for name in given:
-        if name not in known:
-            listed = ", ".join(known) or "none"
-            raise ParameterError(f"{name} is not a parameter of {notebook.name}; the parameters are {listed}.")
-
-
-def value(text: str) -> Any:
-    """A value from the command line: a Python literal, ``true``, ``false``, ``null``, or else the text."""
-    plain = {"true": True, "false": False, "null": None}
-    if text.lower() in plain:
-        return plain[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-# -------------------------------------------------------------------------------------------- dependencies
-
-
-def _module_file(name: str) -> Path | None:
-    base = ROOT.joinpath(*name.split("."))
-    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
-
-
-def _imports(code: str, package: str) -> Iterable[str]:
-    """Modules of ``lib`` that the code imports, anywhere in it; ``package`` resolves relative imports."""
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parent = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parent, base] if base else parent)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def sources(notebook: Path) -> list[Path]:
-    """The files of ``lib`` that the notebook reaches through imports, with the data files of their packages.
-
-    A change in any other file cannot change the page, so the build leaves the page alone.
-    """
-    cells = nbformat.read(notebook, as_version=4).cells
-    # IPython's own syntax (magics, shell commands) is no Python and imports nothing of ours.
-    code = "\n".join(re.sub(r"(?m)^\s*[%!].*$", "", cell.source) for cell in cells if cell.cell_type == "code")
-    found: set[Path] = set()
-    todo = list(_imports(code, ""))
-    while todo:
-        name = todo.pop()
-        if name.partition(".")[0] not in PACKAGES:
-            continue
-        todo += [name.rpartition(".")[0]] if "." in name else []
-        path = _module_file(name)
-        if path is None or path in found:
-            continue
-        found.add(path)
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        todo += _imports(path.read_text(encoding="utf-8"), package)
-    packages = {path.parent for path in found} - {ROOT / name for name in PACKAGES}
-    data = {
-        path
-        for package in packages
-        for path in package.rglob("*")
-        if path.is_file() and path.suffix not in {".py", ".pyc"} and not path.name.startswith(".")
-    }
-    return sorted(found | data)
 
 
 # ---------------------------------------------------------------------------------------- clean notebooks
@@ -289,7 +163,7 @@ def _text_problems(text: str) -> Iterable[str]:
 # --------------------------------------------------------------------------------------------------- runs
 
 
-def _execute(notebook: Path, given: Mapping[str, Any]) -> NotebookNode:
+def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = None) -> NotebookNode:
     """Run in a kernel, in the notebook's folder; a refused parameter comes back as a ParameterError."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -310,6 +184,7 @@ def _execute(notebook: Path, given: Mapping[str, Any]) -> NotebookNode:
                 # The kernel warns on the terminal that it is reached over a local socket, and calls it an error
                 # when it is shut down while it is still busy starting or stopping.
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+                **({} if kernels is None else {"kernel_manager_class": kernels}),
             )
         except PapermillExecutionError as failed:
             if failed.ename == ParameterError.__name__:
@@ -350,8 +225,15 @@ def exports(notebook: NotebookNode) -> dict[str, bytes]:
     return found
 
 
-def run(notebook: Path, out: Path, given: Mapping[str, Any], title: str | None = None) -> None:
-    """Execute ``notebook`` with the parameters ``given`` and write ``out``, complete or not at all."""
+def run(
+    notebook: Path, out: Path, given: Mapping[str, Any], title: str | None = None, kernels: type | None = None
+) -> None:
+    """Execute ``notebook`` with the parameters ``given`` and write ``out``, complete or not at all.
+
+    ``kernels`` is a kernel manager to start the kernel with, instead of Jupyter's own. The page is dated by the
+    moment at which its run began, so that what was edited meanwhile is newer than the page.
+    """
+    began = time.time_ns()
     check_parameters(notebook, given)
     if out.suffix != ".ipynb" or out.is_dir():
         raise ParameterError(f"OUT must be the name of a notebook (.ipynb), but {str(out)!r} was given.")
@@ -359,7 +241,7 @@ def run(notebook: Path, out: Path, given: Mapping[str, Any], title: str | None =
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise ParameterError(f"OUT must be in a folder that can be written, but {str(out)!r} was given.")
-    done = _execute(notebook, given)
+    done = _execute(notebook, given, kernels)
     if title is not None:
         _retitle(done, title)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -367,6 +249,31 @@ def run(notebook: Path, out: Path, given: Mapping[str, Any], title: str | None =
         (out.parent / "exports").mkdir(exist_ok=True)
         (out.parent / "exports" / f"{out.stem}-{name}").write_bytes(content)
     _write(done, out)
+    os.utime(out, ns=(began, began))
+
+
+def failure(error: BaseException) -> tuple[str, str]:
+    """Where a run failed and with what, one line each."""
+    if not hasattr(error, "exec_count"):  # not papermill's: the kernel died, or the disk is full
+        return "outside of its cells", _one_line(f"{type(error).__name__}: {error}")
+    first = next(filter(None, (line.strip() for line in error.source.splitlines())), "")
+    return f"in cell [{error.exec_count}], {_one_line(first)}", _one_line(f"{error.ename}: {error.evalue}")
+
+
+def _one_line(text: str, longest: int = 160) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def _report(name: str, error: BaseException, log: Path) -> None:
+    """Say in three lines that a page failed, where and with what, and keep the whole traceback in ``log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(_COLOURS.sub("", "".join(traceback.format_exception(error))), encoding="utf-8")
+    where, what = failure(error)
+    print(f"{name}: failed {where}\n  {what}\n  the traceback is in {os.path.relpath(log)}", flush=True)
 
 
 def refresh(notebook: Path) -> list[str]:
@@ -375,15 +282,6 @@ def refresh(notebook: Path) -> list[str]:
     if not (found := problems(done)):
         _write(done, notebook)
     return found
-
-
-def prune(folder: Path, names: Iterable[str]) -> None:
-    """Remove from a folder of executed pages those that are not among ``names``, with what they exported."""
-    kept = tuple(names)
-    for path in [*folder.glob("*.ipynb"), *folder.glob("exports/*")]:
-        page = path.stem if path.suffix == ".ipynb" else path.name.partition("-")[0]
-        if page not in kept:
-            path.unlink()
 
 
 # ------------------------------------------------------------------------------------------ command line
@@ -400,10 +298,16 @@ def _named(names: Sequence[str]) -> list[Path]:
 
 def _run_command(options: argparse.Namespace) -> int:
     began = time.perf_counter()
-    print(f"{options.out.stem}: started", flush=True)
     given = {name: value(text) for name, text in options.parameters}
-    run(options.notebook.absolute(), options.out.absolute(), given, options.title)
-    print(f"{options.out.stem}: done in {time.perf_counter() - began:.0f} s", flush=True)
+    name = options.out.stem
+    try:
+        run(options.notebook.absolute(), options.out.absolute(), given, options.title, options.kernels)
+    except Exception as error:
+        if options.log is None:
+            raise
+        _report(name, error, options.log)
+        return 1
+    print(f"{name}: done in {time.perf_counter() - began:.0f} s", flush=True)
     return 0
 
 
@@ -437,13 +341,8 @@ def _check_command(options: argparse.Namespace) -> int:
     return int(any(chosen.values()))
 
 
-def _prune_command(options: argparse.Namespace) -> int:
-    prune(ROOT / "book" / "runs", options.names)
-    return 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 0 done, 1 failed, 2 refused."""
+def main(arguments: Sequence[str] | None = None, kernels: type | None = None) -> int:
+    """The command line, with kernels of the manager ``kernels``; returns 0: done, 1: failed, 2: refused."""
     parser = argparse.ArgumentParser(
         prog="python -m paper.tools.pages", description="Run and keep the book's notebooks."
     )
@@ -461,11 +360,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="a parameter",
     )
     command.add_argument("--title", help="the page's first heading, instead of the notebook's")
-    command.set_defaults(run=_run_command)
+    command.add_argument("--log", type=Path, help="say in three lines what failed, and keep the traceback in this file")
+    command.set_defaults(run=_run_command, kernels=kernels)
     for name, function, text in (
         ("refresh", _refresh_command, "execute notebooks in place with their default parameters"),
         ("check", _check_command, "say what is wrong with notebooks and profiles"),
-        ("prune", _prune_command, "remove from book/runs all pages but these"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("names", nargs="*", metavar="NAME")

@@ -1,0 +1,133 @@
+"""Profiles: which pages the book has, and with which parameters each notebook runs.
+
+Everything is checked when a profile is read, before any page runs, and nothing heavy is imported for it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lib.checks import ParameterError
+from paper.tools import sources
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of the book: a notebook, its parameters, and the pages whose stored results it reuses."""
+
+    name: str
+    notebook: str
+    title: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    threads: int = 1  # CPU threads of its job; 0: all
+    first: bool = False  # starts before other pages that could run
+
+    @property
+    def source(self) -> Path:
+        return sources.NOTEBOOKS / f"{self.notebook}.ipynb"
+
+
+def profile(path: Path) -> dict[str, Page]:
+    """The pages of a profile file, with every parameter known to its notebook and none waiting for itself."""
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in path.parent.glob("*.yaml")))
+        raise ParameterError(f"PROFILE must be one of {known}, but {path.stem!r} was given.")
+    pages = {name: _page(path, name, entry) for name, entry in _entries(path).items()}
+    for page in pages.values():
+        if lost := [name for name in page.after if name not in pages]:
+            raise ParameterError(f"after of {page.name} must be pages of {path.name}, but {lost[0]!r} was given.")
+        check_parameters(page.source, page.parameters)
+    _check_order(path, pages)
+    return pages
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise ParameterError(f"{path.name}:{line} must be YAML, but it is not: {error.problem}.") from None  # type: ignore[attr-defined]
+    entries = content.get("pages") if isinstance(content, dict) else None
+    if not isinstance(entries, dict) or not entries:
+        raise ParameterError(f"pages of {path.name} must be one or more named pages, but {entries!r} was given.")
+    return entries
+
+
+_KINDS: dict[str, tuple[type, str]] = {
+    "notebook": (str, "a name"),
+    "title": (str, "a text"),
+    "parameters": (dict, "names with values"),
+    "after": (list, "a list of pages"),
+    "threads": (int, "a whole number"),
+    "first": (bool, "true or false"),
+}
+
+
+def _page(path: Path, name: str, entry: Any) -> Page:
+    where = f"{name} in {path.name}"
+    if not isinstance(entry, dict) or "notebook" not in entry:
+        raise ParameterError(f"{where} must be a page with a notebook, but {entry!r} was given.")
+    for key, given in entry.items():
+        if key not in _KINDS:
+            raise ParameterError(f"Keys of {where} must be among {', '.join(_KINDS)}, but {key!r} was given.")
+        kind, words = _KINDS[key]
+        if not isinstance(given, kind):
+            raise ParameterError(f"{key} of {where} must be {words}, but {given!r} was given.")
+    return Page(name, **{**entry, "after": tuple(entry.get("after", ()))})
+
+
+def _check_order(path: Path, pages: Mapping[str, Page]) -> None:
+    """Refuse pages that wait for each other in a circle."""
+    done: set[str] = set()
+
+    def visit(name: str, waiting: tuple[str, ...]) -> None:
+        if name in waiting:
+            circle = " → ".join([*waiting[waiting.index(name) :], name])
+            raise ParameterError(f"after in {path.name} must not run in a circle, but {circle} was given.")
+        if name not in done:
+            for other in pages[name].after:
+                visit(other, (*waiting, name))
+            done.add(name)
+
+    for name in pages:
+        visit(name, ())
+
+
+def parameters(notebook: Path) -> dict[str, str]:
+    """The notebook's parameters and the text of their defaults, read from the cell tagged ``parameters``."""
+    found: dict[str, str] = {}
+    for number, cell in enumerate(sources.cells(notebook), 1):
+        if "parameters" not in cell.get("metadata", {}).get("tags", []):
+            continue
+        for node in sources.cell_tree(notebook, number, cell["source"]).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            default = ast.get_source_segment(cell["source"], node.value) if getattr(node, "value", None) else None
+            found.update({target.id: default or "" for target in targets if isinstance(target, ast.Name)})
+    return found
+
+
+def check_parameters(notebook: Path, given: Mapping[str, Any]) -> None:
+    """Refuse a name that the notebook does not have; papermill alone would only warn."""
+    known = parameters(notebook)
+    for name in given:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise ParameterError(f"{name} is not a parameter of {notebook.name}; the parameters are {listed}.")
+
+
+def value(text: str) -> Any:
+    """A value from the command line: a Python literal, ``true``, ``false``, ``null``, or else the text."""
+    plain = {"true": True, "false": False, "null": None}
+    if text.lower() in plain:
+        return plain[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,384 @@
+"""A small book, built as `make book` builds the real one: what is done again, what is said, what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from paper.tools import pages
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CONFIG = ("_config.yml", "Snakefile", "requirements.lock")
+CODE = ("lib/__init__.py", "lib/checks.py", "paper/__init__.py", "paper/tools")
+
+PROFILE = """
+pages:
+  one: {notebook: note, title: One}
+  two: {notebook: note, title: Two, parameters: {value: 2}, after: [one]}
+  other: {notebook: other}
+"""
+TOC = """
+format: jb-book
+root: book/index
+parts:
+  - caption: A part
+    chapters: [{file: book/text}, {file: book/runs/one}, {file: book/runs/two}, {file: book/runs/other}]
+"""
+
+
+def write_notebook(path: Path, title: str, *code: str) -> None:
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# {title}"),
+        nbformat.v4.new_code_cell("value = 1", metadata={"tags": ["parameters"]}),
+        *map(nbformat.v4.new_code_cell, code),
+    ]
+    nbformat.write(pages.tidy(nbformat.v4.new_notebook(cells=cells)), path)
+
+
+class House:
+    """A copy of the build's machinery around two notebooks and two texts."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in CODE:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, root / name)
+        (root / "lib" / "words.py").write_text("def word():\n    return 'a word'\n")
+        for name in CONFIG:
+            shutil.copy(ROOT / name, root)
+        for name in ("book/runs", "book/static/css", "profiles", "notebooks"):
+            (root / name).mkdir(parents=True)
+        shutil.copy(ROOT / "book" / "references.bib", root / "book")
+        shutil.copy(ROOT / "book" / "static" / "css" / "book.css", root / "book" / "static" / "css")
+        self.write("profiles/quick.yaml", PROFILE)
+        self.write("_toc.yml", TOC)
+        self.write("book/index.md", "# Index\n\nSee {ref}`there`, {doc}`runs/one` and {cite:t}`radford2021clip`.\n")
+        self.write("book/text.md", "# Text\n\n(there)=\n\n## A place\n\nWords.\n\n```{bibliography}\n```\n")
+        write_notebook(root / "notebooks" / "note.ipynb", "Note", "from lib.words import word\nprint(word(), value)")
+        write_notebook(root / "notebooks" / "other.ipynb", "Other", "import lib.checks\nprint('other', value)")
+
+    def write(self, name: str, text: str) -> None:
+        (self.root / name).write_text(text, encoding="utf-8")
+
+    def read(self, name: str) -> str:
+        return (self.root / name).read_text(encoding="utf-8")
+
+    def replace(self, name: str, old: str, new: str) -> None:
+        assert old in self.read(name)
+        self.write(name, self.read(name).replace(old, new))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        given = {name: value for name, value in os.environ.items() if not name.startswith(("BOOK_", "PYTEST"))}
+        return {
+            **given,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root),
+            "PYTHONNOUSERSITE": "1",
+        }
+
+    def start(self) -> subprocess.Popen[str]:
+        command = ["snakemake", "--cores", "2", "--rerun-incomplete", "--nolock", "--keep-going"]
+        return subprocess.Popen(
+            [*command, "--scheduler", "greedy", "--quiet", "all"],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def build(self) -> tuple[int, str]:
+        """Exit status and what was printed."""
+        running = self.start()
+        printed, _ = running.communicate(timeout=600)
+        return running.returncode, printed
+
+    def html(self, name: str) -> str:
+        return self.read(f"_build/html/book/{name}.html")
+
+    def processes(self) -> list[int]:
+        """The processes that stand in this house."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if f"PYTHONPATH={self.root}".encode() in words:
+                found.append(int(entry.name))
+        return found
+
+    def gone(self, seconds: float = 5) -> bool:
+        """Whether no process is left after at most these seconds."""
+        until = time.monotonic() + seconds
+        while self.processes() and time.monotonic() < until:
+            time.sleep(0.1)
+        return not self.processes()
+
+
+def done(printed: str) -> set[str]:
+    """The pages that ran; `book` stands for the typesetting."""
+    ran = set(re.findall(r"(?m)^(\w+): done in", printed))
+    return ran | ({"book"} if "The book is typeset" in printed else set())
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """A house with its book."""
+    house = House(tmp_path_factory.mktemp("user's house é"))
+    status, printed = house.build()
+    assert status == 0, printed
+    assert done(printed) == {"one", "two", "other", "book"}
+    return house
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc"),
+]
+
+
+@pytest.fixture
+def house(built: House) -> Iterator[House]:
+    """The built house; what a test writes is taken back, and the book built anew if that was part of it."""
+    kept = {
+        path: path.read_bytes()
+        for name in ("lib", "book", "profiles", "notebooks", "_toc.yml")
+        for path in ([built.root / name] if name.endswith("yml") else (built.root / name).rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    yield built
+    for path, content in kept.items():
+        if not path.is_file() or path.read_bytes() != content:
+            path.write_bytes(content)
+    assert built.gone()
+
+
+def test_nothing_changed_does_nothing(house):
+    before = {path: path.stat().st_mtime_ns for path in house.root.rglob("*") if "_build" in path.parts}
+    assert house.build() == (0, "")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_each_change_redoes_what_depends_on_it(house):
+    house.replace("book/text.md", "Words.", "Other words.")
+    status, printed = house.build()
+    assert (status, done(printed)) == (0, {"book"}), printed
+    assert "Other words." in house.html("text")
+    house.replace("profiles/quick.yaml", "value: 2", "value: 3")
+    status, printed = house.build()
+    assert (status, done(printed)) == (0, {"two", "book"}), printed
+    assert "a word 3" in house.html("runs/two") and "a word 1" in house.html("runs/one")
+    house.replace("lib/words.py", "a word", "no word")
+    status, printed = house.build()
+    assert (status, done(printed)) == (0, {"one", "two", "book"}), printed
+    assert "no word 3" in house.html("runs/two") and "no word 1" in house.html("runs/one")
+    (house.root / "results" / "evidence").mkdir(parents=True)
+    house.write("results/evidence/other.csv", "a\n1\n")
+    status, printed = house.build()
+    assert (status, done(printed)) == (0, {"other", "book"}), printed
+    shutil.rmtree(house.root / "results")
+
+
+def test_file_edited_while_a_page_runs_makes_it_stale(house):
+    write_notebook(house.root / "notebooks" / "other.ipynb", "Other", "import time, lib.checks\ntime.sleep(6)")
+    running = house.start()
+    wait_for_kernel(house)
+    house.replace("lib/checks.py", '"""Checks', '"""The checks')
+    printed, _ = running.communicate(timeout=300)
+    assert "other" in done(printed)
+    status, printed = house.build()
+    assert (status, "other" in done(printed)) == (0, True), printed
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_failing_page_is_named_and_the_others_finish(house):
+    before = house.html("runs/other")
+    house.replace("lib/words.py", "'a word'", "'another word'")
+    write_notebook(house.root / "notebooks" / "other.ipynb", "Other", "x = 1", "# why\nraise KeyError('lost\\nkey')")
+    status, printed = house.build()
+    assert status != 0 and done(printed) == {"one", "two"}
+    lines = [line for line in printed.splitlines() if not re.match(r"\w+: done in", line)]
+    assert lines[:3] == [
+        "other: failed in cell [3], # why",
+        "  KeyError: 'lost\\nkey'",
+        "  the traceback is in _build/logs/other.log",
+    ]
+    assert lines[3:5] == ["Pages that failed: other.", "_build/html holds the book as it was before."]
+    assert len(lines) <= 6, lines
+    assert "raise KeyError" in house.read("_build/logs/other.log")
+    assert house.html("runs/other") == before
+    status, again = house.build()
+    assert status != 0 and "other: failed in cell [3]" in again and done(again) == set()
+
+
+@pytest.mark.parametrize(
+    "name, old, new, sentence",
+    [
+        ("lib/words.py", "def word", "def def word", "lib/words.py:1 must be Python, but it is not: "),
+        (
+            "notebooks/other.ipynb",
+            "print('other'",
+            "print(('other'",
+            "notebooks/other.ipynb (code cell 2, line 2) must",
+        ),
+        ("profiles/quick.yaml", "title: One}", "title: One, after: [two]}", "circle, but one → two → one was given."),
+        ("profiles/quick.yaml", "after: [one]", "after: [two]", "circle, but two → two was given."),
+        ("profiles/quick.yaml", "title: One", "titel: One", "but 'titel' was given."),
+        ("profiles/quick.yaml", "value: 2", "valeu: 2", "valeu is not a parameter of note.ipynb"),
+        ("profiles/quick.yaml", "pages:", "pages: [", "quick.yaml:3 must be YAML, but it is not: "),
+    ],
+)
+def test_what_cannot_be_read_stops_the_build_by_name(house, name, old, new, sentence):
+    house.replace(name, old, new)
+    status, printed = house.build()
+    assert status != 0
+    assert sentence in printed and len(printed.splitlines()) == 1, printed
+
+
+def test_killed_server_leaves_no_half_page_and_no_process(house):
+    write_notebook(house.root / "notebooks" / "other.ipynb", "Other", "import time\ntime.sleep(100)")
+    running = house.start()
+    wait_for_kernel(house)
+    (server,) = {pid for pid in house.processes() if b"serve" in _command(pid) and not _is_fork(pid)}
+    os.kill(server, signal.SIGKILL)
+    printed, _ = running.communicate(timeout=60)
+    assert running.returncode != 0
+    assert "other: failed, because the process that ran it was killed" in printed
+    assert house.gone()
+    assert not [path for path in (house.root / "book" / "runs").iterdir() if "other" in path.name]
+
+
+def test_killed_build_leaves_no_process(house):
+    write_notebook(house.root / "notebooks" / "other.ipynb", "Other", "import time\ntime.sleep(100)")
+    running = house.start()
+    wait_for_kernel(house)
+    running.kill()
+    running.wait()
+    assert house.gone()
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["", "0", "0", "0"]
+
+
+def _is_fork(pid: int) -> bool:
+    """Whether the process has the command line of its parent."""
+    return _command(int(_stat(pid)[1])) == _command(pid)
+
+
+def _is_kernel(pid: int) -> bool:
+    """Whether this is a kernel: a fork of a fork that leads a session."""
+    parent = int(_stat(pid)[1])
+    return b"serve" in _command(pid) and int(_stat(pid)[3]) == pid and _is_fork(pid) and _is_fork(parent)
+
+
+def wait_for_kernel(house: House) -> None:
+    """Until a page is being run."""
+    until = time.monotonic() + 120
+    while not any(map(_is_kernel, house.processes())):
+        assert time.monotonic() < until, "no kernel was forked"
+        time.sleep(0.2)
+
+
+def test_pages_are_the_same_in_a_fork_and_in_a_process_of_their_own(house):
+    code = (
+        "import sys, os, numpy\nprint(sys.argv[0], sys.path[0], os.path.basename(os.getcwd()), __name__)",
+        "import matplotlib.pyplot as plt\nplt.plot([1, value])",
+        "import ipywidgets\nipywidgets.VBox([ipywidgets.IntSlider(value)])",
+        "import random\nrandom.seed(value), random.random(), numpy.random.default_rng(value).random()",
+        "!echo shell\nimport subprocess\nprint(subprocess.check_output(['echo', 'child']))",
+        "class A: ...\n\nA, os.environ['MPLBACKEND'], sys.stdin.read() if sys.stdin.isatty() else ''",
+    )
+    write_notebook(house.root / "notebooks" / "both.ipynb", "Both", *code)
+    words = [sys.executable, "-m", "paper.tools.warm", "both", "pages", "run", "notebooks/both.ipynb"]
+    for name, more in (("plain", {}), ("warm", {"BOOK_BUILD": str(os.getpid())})):
+        made = subprocess.run(
+            [*words, f"{name}.ipynb", "-p", "value", "7"],
+            cwd=house.root,
+            env={**house.environment, **more, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert made.returncode == 0, made.stdout + made.stderr
+    assert house.processes(), "nothing was forked"
+    for pid in house.processes():
+        os.kill(pid, signal.SIGKILL)
+    assert json.loads(house.read("plain.ipynb")) == json.loads(house.read("warm.ipynb"))
+    assert house.read("plain.ipynb") == house.read("warm.ipynb")
+    for name in ("plain.ipynb", "warm.ipynb", "notebooks/both.ipynb"):
+        (house.root / name).unlink()
+
+
+def test_build_does_without_a_server(house):
+    """A machine on which no server can listen (another system, a locked-down container) is only slower."""
+    house.replace("paper/tools/warm.py", 'sys.platform == "linux"', 'sys.platform == "none"')
+    house.replace("lib/checks.py", '"""Checks', '"""The checks')
+    status, printed = house.build()
+    assert (status, "other" in done(printed)) == (0, True), printed
+    shutil.copy(ROOT / "paper" / "tools" / "warm.py", house.root / "paper" / "tools")
+
+
+# ------------------------------------------------------------------------------------------------- typesetting
+
+
+def typeset_fails(house: House, warning: str) -> None:
+    """The build fails with this warning, twice, and the book stays."""
+    before = {path: path.read_bytes() for path in (house.root / "_build" / "html").rglob("*.html")}
+    for _ in range(2):
+        status, printed = house.build()
+        assert status != 0 and warning in printed, printed
+        assert {path: path.read_bytes() for path in (house.root / "_build" / "html").rglob("*.html")} == before
+
+
+def test_lost_label_is_noticed_on_the_page_that_was_not_edited(house):
+    house.build()
+    house.replace("book/text.md", "(there)=", "(elsewhere)=")
+    typeset_fails(house, "undefined label: 'there'")
+    house.replace("book/text.md", "(elsewhere)=", "(there)=")
+    assert house.build()[0] == 0
+
+
+def test_lost_page_is_noticed_and_disappears(house):
+    house.build()
+    house.replace("_toc.yml", ", {file: book/runs/one}", "")
+    typeset_fails(house, "unknown document: 'book/runs/one'")
+    house.replace("book/index.md", ", {doc}`runs/one`", "")
+    assert house.build()[0] == 0
+    assert not (house.root / "_build" / "html" / "book" / "runs" / "one.html").exists()
+    assert "runs/one.html" not in house.html("text")
+
+
+def test_new_fault_on_a_page_is_noticed(house):
+    house.build()
+    house.replace("book/text.md", "Words.", "Words {ref}`nowhere` and {cite}`nobody`.")
+    typeset_fails(house, "undefined label: 'nowhere'")
+
+
+def test_changed_title_reaches_every_page(house):
+    house.replace("book/text.md", "# Text", "# Renamed")
+    assert house.build()[0] == 0
+    assert all("Renamed" in house.html(name) for name in ("index", "runs/one", "runs/other"))
