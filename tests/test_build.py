@@ -246,7 +246,7 @@ def test_failing_page_is_named_and_the_others_finish(house):
         ("profiles/quick.yaml", "after: [one]", "after: [two]", "circle, but two → two was given."),
         ("profiles/quick.yaml", "title: One", "titel: One", "but 'titel' was given."),
         ("profiles/quick.yaml", "value: 2", "valeu: 2", "valeu is not a parameter of note.ipynb"),
-        ("profiles/quick.yaml", "pages:", "pages: [", "quick.yaml:3 must be YAML, but it is not: "),
+        ("profiles/quick.yaml", "pages:", "pages: [", "quick.yaml:4 must be YAML, but it is not: "),
     ],
 )
 def test_what_cannot_be_read_stops_the_build_by_name(house, name, old, new, sentence):
@@ -365,7 +365,7 @@ def test_lost_label_is_noticed_on_the_page_that_was_not_edited(house):
 def test_lost_page_is_noticed_and_disappears(house):
     house.build()
     house.replace("_toc.yml", ", {file: book/runs/one}", "")
-    typeset_fails(house, "unknown document: 'book/runs/one'")
+    typeset_fails(house, "unknown document: 'runs/one'")
     house.replace("book/index.md", ", {doc}`runs/one`", "")
     assert house.build()[0] == 0
     assert not (house.root / "_build" / "html" / "book" / "runs" / "one.html").exists()

@@ -285,7 +285,8 @@ def house(tmp_path, monkeypatch) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     monkeypatch.setattr(sources, "ROOT", tmp_path)
-    monkeypatch.setattr(sources, "NOTEBOOKS", tmp_path / "notebooks")
+    for module in (sources, pages):
+        monkeypatch.setattr(module, "NOTEBOOKS", tmp_path / "notebooks")
     (tmp_path / "notebooks").mkdir()
     for name, code in (
         ("gate", "%matplotlib inline\nfrom lib.prompts.gates import load"),

@@ -226,14 +226,20 @@ def exports(notebook: NotebookNode) -> dict[str, bytes]:
 
 
 def run(
-    notebook: Path, out: Path, given: Mapping[str, Any], title: str | None = None, kernels: type | None = None
+    notebook: Path,
+    out: Path,
+    given: Mapping[str, Any],
+    title: str | None = None,
+    *,
+    kernels: type | None = None,
+    began: int | None = None,
 ) -> None:
     """Execute ``notebook`` with the parameters ``given`` and write ``out``, complete or not at all.
 
     ``kernels`` is a kernel manager to start the kernel with, instead of Jupyter's own. The page is dated by the
-    moment at which its run began, so that what was edited meanwhile is newer than the page.
+    moment at which its run ``began`` (nanoseconds; default: now), so that what was edited meanwhile is newer.
     """
-    began = time.time_ns()
+    began = began or time.time_ns()
     check_parameters(notebook, given)
     if out.suffix != ".ipynb" or out.is_dir():
         raise ParameterError(f"OUT must be the name of a notebook (.ipynb), but {str(out)!r} was given.")
@@ -301,7 +307,7 @@ def _run_command(options: argparse.Namespace) -> int:
     given = {name: value(text) for name, text in options.parameters}
     name = options.out.stem
     try:
-        run(options.notebook.absolute(), options.out.absolute(), given, options.title, options.kernels)
+        run(options.notebook.absolute(), options.out.absolute(), given, options.title, **options.how)
     except Exception as error:
         if options.log is None:
             raise
@@ -341,8 +347,8 @@ def _check_command(options: argparse.Namespace) -> int:
     return int(any(chosen.values()))
 
 
-def main(arguments: Sequence[str] | None = None, kernels: type | None = None) -> int:
-    """The command line, with kernels of the manager ``kernels``; returns 0: done, 1: failed, 2: refused."""
+def main(arguments: Sequence[str] | None = None, **how: Any) -> int:
+    """The command line; ``how`` are keywords of :func:`run`. Returns 0: done, 1: failed, 2: refused."""
     parser = argparse.ArgumentParser(
         prog="python -m paper.tools.pages", description="Run and keep the book's notebooks."
     )
@@ -361,7 +367,7 @@ def main(arguments: Sequence[str] | None = None, kernels: type | None = None) ->
     )
     command.add_argument("--title", help="the page's first heading, instead of the notebook's")
     command.add_argument("--log", type=Path, help="say in three lines what failed, and keep the traceback in this file")
-    command.set_defaults(run=_run_command, kernels=kernels)
+    command.set_defaults(run=_run_command, how=how)
     for name, function, text in (
         ("refresh", _refresh_command, "execute notebooks in place with their default parameters"),
         ("check", _check_command, "say what is wrong with notebooks and profiles"),

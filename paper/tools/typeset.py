@@ -110,14 +110,14 @@ def setup(app: Sphinx) -> dict[str, Any]:
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+def main(arguments: Sequence[str] | None = None, began: int | None = None) -> int:
+    """The command line, begun at this time (nanoseconds; default: now); returns the exit status."""
+    began = began or time.time_ns()
     parser = argparse.ArgumentParser(prog="python -m paper.tools.typeset", description="Build the book, strictly.")
     parser.add_argument("pages", nargs="*", metavar="PAGE", help="the executed pages; others are removed")
     parser.add_argument("--jobs", type=int, default=1, help="processes that read and write pages")
     parser.add_argument("--stamp", type=Path, help="a file to write at the end, as old as the start")
     options = parser.parse_args(arguments)
-    began = time.time_ns()
     prune(ROOT / "book" / "runs", options.pages)
     if not typeset(ROOT, options.jobs):
         return 1

@@ -21,6 +21,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -143,7 +144,7 @@ def serve(build: str) -> int:
             parent = os.getpid()
             if os.fork() == 0:
                 listening.close()
-                os._exit(_answer(connection, parent, stale=_states(seen) != seen))
+                os._exit(_answer(connection, parent, seen))
 
 
 def _import() -> dict[Path, tuple[int, int]]:
@@ -187,9 +188,12 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _answer(connection: socket.socket, parent: int, stale: bool) -> int:
+def _answer(connection: socket.socket, parent: int, seen: dict[Path, tuple[int, int]]) -> int:
     """In a fork of the server: do what the client asks, and send it the exit status."""
     _die_with(parent)
+    # In this order: what is edited from here on is newer than the page.
+    began = time.time_ns()
+    stale = _states(seen) != seen
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number in (signal.SIGALRM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
@@ -199,18 +203,18 @@ def _answer(connection: socket.socket, parent: int, stale: bool) -> int:
         os.close(descriptor)
     with connection.makefile("rb") as lines:
         request = json.loads(lines.readline())
-    status = _STALE if stale else _perform(request, connection)
+    status = _STALE if stale else _perform(request, began, connection)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client leaves when it has the answer
     with contextlib.suppress(OSError):
         connection.sendall(bytes([status]))
     return status
 
 
-def _perform(request: dict[str, Any], connection: socket.socket) -> int:
+def _perform(request: dict[str, Any], began: int, connection: socket.socket) -> int:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"began": began}
     if request["module"] == "pages":
         options["kernels"] = _kernels(_fork_kernel())
     _interrupt_without(connection)
@@ -313,7 +317,9 @@ def _be_kernel(reading: int, parent: int) -> NoReturn:
         os.dup2(nothing.fileno(), 0)
     from ipykernel.kernelapp import IPKernelApp
 
-    sys.argv = ["ipykernel_launcher.py", *how["arguments"]]
+    launcher = importlib.util.find_spec("ipykernel_launcher")
+    assert launcher is not None and launcher.origin is not None
+    sys.argv = [launcher.origin, *how["arguments"]]
     try:
         IPKernelApp.launch_instance()
     finally:
