@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16
-	@echo "PROFILE=quick (two CPU cores) or full (one GPU); JOBS=n runs n notebooks at once (default: one a core)"
+	@echo "PROFILE: a file of profiles/ (quick); JOBS=n runs n notebooks at once (default: one a core)"
 
 # Some machines answer to the name of a Python that is not there (pyenv's shims), so each candidate must prove itself.
 $(STAMP): requirements.lock pyproject.toml

@@ -1,8 +1,7 @@
 # From notebooks to the book: every page of a profile is one job, the strict build is the last.
 #
-#   make book PROFILE=quick|full                                     the usual way
-#   snakemake --cores 8 --config profile=full                        the same by hand
-#   snakemake --executor slurm --jobs 10 --config profile=full       on a cluster (with snakemake-executor-plugin-slurm)
+#   make book                                        the usual way
+#   snakemake --cores 8 --config profile=mine        the same by hand, with pages of one's own (profiles/mine.yaml)
 #
 # A page depends on its notebook, its parameters, the pages whose stored results it reuses, the evidence of its study
 # and exactly those files of lib and paper that its imports reach. Jobs write under a temporary name and rename, so a
@@ -24,12 +23,8 @@ def relative(paths):
 
 
 def needed(page):
-    evidence = [
-        path
-        for folder in ("results/evidence", "results/reference")
-        for pattern in (f"{page.notebook}.*", f"{page.notebook}_*")
-        for path in sorted(Path(folder).glob(pattern))
-    ]
+    # Pages share cells: what one study has measured may stand in another's file.
+    evidence = [*sorted(Path("results/evidence").glob("*.csv")), Path("profiles/evidence.yaml")]
     return [*relative([page.source, *sources.reached(page.source)]), *map(str, evidence)]
 
 

@@ -195,9 +195,14 @@ def test_each_change_redoes_what_depends_on_it(house):
 
 
 def test_file_edited_while_a_page_runs_makes_it_stale(house):
-    write_notebook(house.root / "notebooks" / "other.ipynb", "Other", "import time, lib.checks\ntime.sleep(6)")
+    code = "import time, lib.checks\nopen('begun', 'w').close()\ntime.sleep(6)"
+    write_notebook(house.root / "notebooks" / "other.ipynb", "Other", code)
     running = house.start()
-    wait_for_kernel(house)
+    begun = house.root / "notebooks" / "begun"
+    until = time.monotonic() + 120
+    while not begun.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    begun.unlink()
     house.replace("lib/checks.py", '"""Checks', '"""The checks')
     printed, _ = running.communicate(timeout=300)
     assert "other" in done(printed)
@@ -307,7 +312,7 @@ def wait_for_kernel(house: House) -> None:
 def test_pages_are_the_same_in_a_fork_and_in_a_process_of_their_own(house):
     code = (
         "import sys, os, numpy\nprint(sys.argv[0], sys.path[0], os.path.basename(os.getcwd()), __name__)",
-        "import matplotlib.pyplot as plt\nplt.plot([1, value])",
+        "import matplotlib.pyplot as plt\nplt.plot([1, value]);",
         "import ipywidgets\nipywidgets.VBox([ipywidgets.IntSlider(value)])",
         "import random\nrandom.seed(value), random.random(), numpy.random.default_rng(value).random()",
         "!echo shell\nimport subprocess\nprint(subprocess.check_output(['echo', 'child']))",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,9 +57,18 @@ def evidence() -> dict[str, Page]:
     return profile(path) if path.is_file() else {}
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e3 and 35e-4 are numbers, as in Python; YAML 1.1 takes them for words."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+\Z"), list("-+.0123456789")
+)
+
+
 def _entries(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise ParameterError(f"{path.name}:{line} must be YAML, but it is not: {error.problem}.") from None  # type: ignore[attr-defined]
