@@ -14,7 +14,7 @@ from paper.evidence import Evidence
 from paper.studies import base, escape, predictors
 from paper.studies.base import Page, Result, Study
 from paper.studies.parameters import Some
-from paper.tools import pages as book
+from paper.tools import profiles
 from paper.words.guide import RULES, Listing
 from paper.words.numbers import Shown
 
@@ -37,7 +37,7 @@ class Guide(Study):
 
     def studies(self) -> dict[str, Study]:
         """The studies that the evidence is of, by page."""
-        known = book.evidence()
+        known = profiles.evidence()
         return {name: base.named(name)(**known[name].parameters) for name in self.pages if name in known}
 
     def cells(self) -> list[Cell]:
