@@ -301,3 +301,33 @@ def test_a_gpu_gives_the_numbers_of_the_cpu():
     assert found.losses.device.type == "cpu" and found.diverged_at.device.type == "cpu"
     for name, value in found.params.items():
         torch.testing.assert_close(value.cpu(), expected.params[name], rtol=1e-3, atol=1e-4)
+
+
+def test_trees_of_any_depth_train_as_flat_ones_do():
+    """Branches change where a parameter is found, not what becomes of it; a rate holds for a whole branch."""
+    first, second = (
+        torch.randn(3, 4, generator=runtime.stream(0, "a")),
+        torch.randn(3, 2, generator=runtime.stream(0, "b")),
+    )
+    tree = {"w": first, "more": {"deep": {"v": second}, "empty": {}}}
+    assert replicas.nested(replicas.flat(tree)) == {"w": first, "more": {"deep": {"v": second}}}
+    assert list(replicas.flat(tree)) == [("w",), ("more", "deep", "v")]
+    one = replicas.unstack(tree, 1)
+    assert torch.equal(one["more"]["deep"]["v"], second[1])
+    together = replicas.stack([replicas.unstack(tree, i) for i in range(3)])
+    assert torch.equal(together["w"], first) and together["more"]["empty"] == {}
+    optimiser = replicas.Optimiser("adam", 0.1, 5)
+
+    def loss(w, v, inputs):
+        return ((w.sum() - inputs["to"]["a"]) ** 2 + v.square().sum() * w[0]).square()
+
+    def draw(step):
+        return {"to": {"a": torch.arange(3.0) + step}}
+
+    rates = {"more": torch.tensor([0.5, 1.0, 2.0])}
+    deep = replicas.train(lambda p, i: loss(p["w"], p["more"]["deep"]["v"], i), tree, draw, optimiser, rates=rates)
+    flat = replicas.train(
+        lambda p, i: loss(p["w"], p["v"], i), {"w": first, "v": second}, draw, optimiser, rates={"v": rates["more"]}
+    )
+    assert torch.equal(deep.losses, flat.losses) and torch.equal(deep.params["w"], flat.params["w"])
+    assert torch.equal(deep.params["more"]["deep"]["v"], flat.params["v"]) and not torch.equal(flat.params["v"], second)

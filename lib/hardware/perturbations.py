@@ -566,10 +566,14 @@ def _levels(bits: Tensor) -> Tensor:
 
 def _rounded(y: Tensor, bound: Tensor, levels: Tensor, through: bool = False) -> Tensor:
     step = bound / levels
-    # Cut off first: what lies beyond the range passes no gradient on, and all that lies inside does.
-    place = (y / step).maximum(-levels).minimum(levels)
-    whole = place + (place.round() - place).detach() if through else place.round()
-    return whole * step
+    place = y / step
+    at = place.detach() if through else place
+    inside = at.maximum(-levels).minimum(levels)
+    if not through:
+        return inside.round() * step
+    # Cut off first: what lies beyond the range passes no gradient on, all that lies inside does, and the edge half.
+    slope = ((levels - at.abs()).sign() + 1) / 2
+    return (inside + (place - at) * slope + (inside.round() - inside)) * step
 
 
 def convert(y: Tensor, bits: Tensor, bound: Tensor, through: bool = False) -> Tensor:
