@@ -24,7 +24,7 @@ from paper.studies.gate_value import GateValue, verdict, verdicts
 from paper.studies.gradient_imbalance import GradientImbalance, gap_before_training
 from paper.studies.learners import Learners
 from paper.studies.world import World
-from paper.tools import pages
+from paper.tools import profiles, sources
 
 TINY = dict(task="texture", learner="coop", gate="length", seeds=2, shots=1, steps=3, test_size=12, device="cpu")
 
@@ -341,7 +341,9 @@ def test_bad_parameters_are_refused_before_anything_is_written(tmp_path, change,
 @pytest.mark.parametrize("name", ["world", "learners", "gradient_imbalance", "gate_degradation", "gate_value"])
 def test_the_evidence_covers_the_rerun_of_a_page(name):
     """With the notebook's own parameters, which are the study's defaults, a page has evidence to show."""
-    given = {key: ast.literal_eval(text) for key, text in pages.parameters(pages.NOTEBOOKS / f"{name}.ipynb").items()}
+    given = {
+        key: ast.literal_eval(text) for key, text in profiles.parameters(sources.NOTEBOOKS / f"{name}.ipynb").items()
+    }
     study = named(name)(**given | {"device": "cpu"})
     whole = study.covering()
     assert whole is not None and whole.seeds > study.seeds == 2
