@@ -17,7 +17,6 @@ _FACE = {
         "dead_fraction",
         "effective_rank",
         "expected_cosine",
-        "jacobian_norm",
         "magnitude_gap",
         "relative_bias",
         "statistics",
@@ -45,7 +44,3 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'lib' has no attribute {name!r}")
     return getattr(import_module(f"lib.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -24,10 +24,10 @@ from lib import checks
 
 #: The packages whose code is followed; that of others is known by its version, not by its source.
 PACKAGES = ("lib", "paper")
-
 _IGNORED = {"ctx", "type_comment", "type_params", "kind", "lineno", "col_offset", "end_lineno", "end_col_offset"}
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
 _REGISTRY = "Registry"
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _PASSIVE = {
     "object",
     "NamedTuple",
@@ -43,8 +43,7 @@ _PASSIVE = {
 }
 
 Node = ast.stmt
-#: A definition: module and the name in it ("" for the module's statements that have no name).
-Place = tuple[str, str]
+Place = tuple[str, str]  # a definition: module and the name in it ("" for the module itself)
 
 
 @dataclass
@@ -198,7 +197,7 @@ def _dump(node: object) -> str:
         for name, value in ast.iter_fields(node):
             if name in _IGNORED or value is None or value == []:
                 continue
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and name == "returns":
+            if isinstance(node, _FUNCTIONS) and name == "returns":
                 continue
             if name == "annotation":
                 # Only what makes a class attribute of a field can matter.
@@ -286,10 +285,6 @@ def _uses(nodes: Iterable[ast.AST], module: str, package: bool) -> _Uses:
     return visitor.found
 
 
-def _is_method(node: Node) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-
-
 def _is_registry(nodes: Iterable[Node]) -> bool:
     """Is a name bound to a registry, whose entries are no part of what only looks one of them up?"""
     for node in nodes:
@@ -370,13 +365,13 @@ class _Walk:
         """
         body = _without_text(node.body)
         called = not all(self._known(module, base) for base in node.bases)
-        plain = [part for part in body if not _is_method(part)]
+        plain = [part for part in body if not isinstance(part, _FUNCTIONS)]
         kept = ast.ClassDef(
             name=node.name, bases=node.bases, keywords=node.keywords, body=plain, decorator_list=node.decorator_list
         )
         self._piece(f"{module}:{node.name}", [kept], module, package)
-        for part in filter(_is_method, body):
-            name = part.name  # type: ignore[attr-defined]
+        for part in (part for part in body if isinstance(part, _FUNCTIONS)):
+            name = part.name
             if called or (name.startswith("__") and name.endswith("__")) or name in self._attributes:
                 self._piece(f"{module}:{node.name}.{name}", [part], module, package)
             else:
@@ -486,12 +481,9 @@ def _foreign(walk: _Walk, thing: Any, module: str, name: str) -> None:
             walk.add(home, own.partition(".")[0])
 
 
-_HOME = Path(__file__).resolve().parents[1]
-
-
 @functools.cache
 def _ours() -> _Code:
-    return _Code(PACKAGES, _HOME)
+    return _Code(PACKAGES, Path(__file__).resolve().parents[1])
 
 
 @functools.cache
@@ -511,12 +503,6 @@ def reached(*roots: object) -> list[str]:
     their fields are of. A name bound to a ``Registry`` is not followed: the entry in use is given as a root.
     """
     return sorted(_reach(_found(roots)).pieces)
-
-
-def files(*roots: object) -> list[Path]:
-    """The files in which these definitions stand."""
-    walk = _reach(_found(roots))
-    return sorted({found.path for name in walk.modules if (found := walk.code.module(name)) is not None})
 
 
 def version(*roots: object) -> str:

@@ -171,8 +171,7 @@ def expected_cosine(
 
 
 def relative_bias(samples: Tensor, clean: Tensor) -> float:
-    """‖E g − g0‖ / ‖g0‖. The Monte-Carlo part tr Cov/K is taken off the squared distance, which is floored
-    at 0.
+    """‖E g − g0‖ / ‖g0‖. The Monte-Carlo part tr Cov/K is taken off the squared distance, which is floored at 0.
 
     With g0 = 0: 0.0 when E g is zero too, otherwise inf.
     """
@@ -186,9 +185,7 @@ def relative_bias(samples: Tensor, clean: Tensor) -> float:
 
 
 def variance_interval(samples: Tensor, level: float = 0.95, resamples: int = 400, seed: int = 0) -> Interval:
-    """Bootstrap interval of the variance ratio tr Cov g / ‖E g‖²; its upper end is inf where E g may be
-    zero.
-    """
+    """Bootstrap interval of the variance ratio tr Cov g / ‖E g‖²; its upper end is inf where E g may be zero."""
     drawn = _resample(_samples(samples), None, resamples, seed)
     if not np.isfinite(drawn.norm_sq).all() or not drawn.trace_cov.any() and not drawn.norm_sq.any():
         return (math.nan, math.nan)
@@ -221,8 +218,7 @@ def dead_fraction(samples: Tensor, tolerance: float = 0.0) -> float:
 
 
 def effective_rank(samples: Tensor) -> float:
-    """exp of the entropy of the normalised squared singular values of ``samples`` (not centred); 0.0 for
-    zeros.
+    """exp of the entropy of the normalised squared singular values of ``samples`` (not centred); 0.0 for zeros.
 
     Roy and Vetterli (2007) normalise the singular values themselves; squared, they are shares of energy.
     """
@@ -233,28 +229,6 @@ def effective_rank(samples: Tensor) -> float:
     if total == 0:
         return 0.0
     return float(torch.special.entr(energies / total).sum().exp())
-
-
-def jacobian_norm(function: Callable[[Tensor], Tensor], at: Tensor, probes: int, generator: torch.Generator) -> float:
-    """Frobenius norm of the Jacobian of ``function`` at ``at`` [P], by Hutchinson's estimator.
-
-    ‖J‖² = E ‖vᵀJ‖² over Rademacher vectors v on the outputs; the square is unbiased. One backward pass a
-    probe. The gradient passes ``function`` as autograd sees it, including any custom backward rule.
-    """
-    checks.integer("probes", probes, low=1)
-    point = at.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        output = function(point)
-        if not output.requires_grad:
-            return 0.0
-        total = 0.0
-        for _ in range(probes):
-            signs = torch.randint(0, 2, output.shape, generator=generator, device=generator.device) * 2 - 1
-            (row,) = torch.autograd.grad(
-                output, point, signs.to(output), retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            total += float(_double(row).square().sum())
-    return math.sqrt(total / probes)
 
 
 class GroupNorm(NamedTuple):

@@ -200,9 +200,7 @@ def _multipliers(rates: Rates | None, params: Nested, count: int) -> dict[Path, 
 
 
 def _finite(value: Tensor) -> Tensor:
-    """[R]: is every entry of the replica finite? A largest magnitude is one reduction and keeps nan and
-    inf.
-    """
+    """[R]: is every entry of the replica finite? A largest magnitude is one reduction and keeps nan and inf."""
     flat = value.reshape(value.shape[0], -1)
     return torch.linalg.vector_norm(flat, ord=math.inf, dim=1).isfinite()
 

@@ -66,9 +66,7 @@ def _name(name: str, given: str) -> str:
 
 
 def tidied(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The table as a text file can hold it, and the type of each column; a missing word becomes an empty
-    one.
-    """
+    """The table as a text file can hold it, and the type of each column; a missing word becomes an empty one."""
     types: dict[str, str] = {}
     tidy = table.infer_objects().reset_index(drop=True)
     for column in tidy.columns:

@@ -18,9 +18,8 @@ _DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 
 
 def resolve_device(device: str = "auto") -> torch.device:
-    """The device to compute on: ``auto`` (a CUDA GPU if there is one, else the CPU), ``cpu``, ``cuda``,
-    ``cuda:N`` or ``mps``. A device that this machine does not offer is a
-    :class:`~lib.checks.ParameterError`.
+    """The device to compute on: ``auto`` (a CUDA GPU if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or
+    ``mps``. A device that this machine does not offer is a :class:`~lib.checks.ParameterError`.
     """
     given = str(device) if isinstance(device, torch.device) else device
     if isinstance(given, str) and re.fullmatch(r"cuda:\d+", given):
@@ -69,9 +68,8 @@ def threads() -> int:
 def _terminal() -> TextIO | None:
     """A new handle on the terminal behind this process, or None where there is none.
 
-    A Jupyter kernel replaces both standard streams and keeps copies of the descriptors that it inherited,
-    which ``fileno`` gives: writing there reaches the terminal that started the kernel, and never a cell's
-    output.
+    A Jupyter kernel replaces both standard streams and keeps copies of the descriptors that it inherited, which
+    ``fileno`` gives: writing there reaches the terminal that started the kernel, and never a cell's output.
     """
     for out in (sys.stderr, sys.stdout):
         # A stream may be None, closed or without a descriptor.

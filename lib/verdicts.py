@@ -165,8 +165,7 @@ def judge(
     statistic: Callable[..., np.ndarray] = np.mean,
     name: str = "mean",
 ) -> Finding:
-    """A finding from samples: the bootstrap 95 % interval of ``statistic`` decides, as in
-    :func:`judge_value`.
+    """A finding from samples: the bootstrap 95 % interval of ``statistic`` decides, as in :func:`judge_value`.
 
     Fewer than two samples, or a sample that is not finite, leave it inconclusive.
     """
@@ -208,9 +207,7 @@ class Claim:
 
 
 class Findings(list[Finding]):
-    """Findings in order. Printed, they are one line each without measured numbers: ``holds | claim |
-    criterion``.
-    """
+    """Findings in order. Printed, they are one line each without measured numbers: ``holds | claim | criterion``."""
 
     @classmethod
     def of(cls, claims: Iterable[Claim]) -> Findings:

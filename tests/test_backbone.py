@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from lib.checks import ParameterError
 from lib.prompts import backbone as backbones
 from lib.prompts import world
-from lib.prompts.backbone import Backbone, build_miniclip, load, read_state, save_weights
+from lib.prompts.backbone import Backbone, build_miniclip, load, read_state
 from lib.runtime import stream
 from paper.tools import pretrain
 
@@ -89,7 +89,7 @@ def test_a_local_checkpoint_is_loaded(mini, tmp_path, suffix):
 
 def test_saved_weights_come_back_to_half_precision(mini, tmp_path):
     path = tmp_path / "w.safetensors"
-    assert save_weights(mini.model, path) == backbones.checksum(path)
+    assert pretrain.save_weights(mini.model, path) == backbones.checksum(path)
     again = load("miniclip", str(path)).model.state_dict()
     for name, value in mini.model.state_dict().items():
         torch.testing.assert_close(again[name], value, atol=1e-4, rtol=1e-3)
@@ -114,7 +114,7 @@ def test_truncated_checkpoint(mini, tmp_path, suffix):
     if suffix == "pt":
         torch.save(mini.model.state_dict(), path)
     else:
-        save_weights(mini.model, path)
+        pretrain.save_weights(mini.model, path)
     path.write_bytes(path.read_bytes()[:200_000])
     assert "cut." in refused(path)
 

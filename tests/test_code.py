@@ -263,7 +263,6 @@ def test_the_hardware_does_not_reach_the_prompts_nor_the_book():
     ]
     assert "lib.hardware.perturbations:ReadNoise.current" in found
     assert "paper.sweep:Sweep.diagnostics" not in found
-    assert all(path.is_file() for path in code.files(Sweep.accuracy))
 
 
 def test_partials_instances_and_bound_methods_are_taken_apart():

@@ -13,7 +13,6 @@ import lib
 @pytest.mark.parametrize("name", lib.__all__)
 def test_every_public_name_is_there_with_a_text(name):
     found = getattr(lib, name)
-    assert name in dir(lib)
     # A registry is data; what it holds is documented where it is defined.
     assert isinstance(found, dict) or (found.__doc__ or "").strip()
 

@@ -231,40 +231,6 @@ def test_effective_rank_edges():
     assert gradients.effective_rank(torch.zeros(4, 3)) == 0.0
 
 
-def test_jacobian_norm_of_a_linear_map_and_of_a_network():
-    matrix = torch.randn(12, 7, generator=generator())
-    found = gradients.jacobian_norm(lambda x: matrix @ x, torch.zeros(7), 1000, generator(1))
-    assert found == pytest.approx(float(matrix.norm()), rel=0.04)
-    diagonal = torch.diag(torch.arange(1.0, 6.0))
-    assert gradients.jacobian_norm(lambda x: diagonal @ x, torch.ones(5), 1, generator()) == pytest.approx(55**0.5)
-
-    def network(x):
-        return torch.tanh(matrix @ x).reshape(3, 4)
-
-    at = torch.randn(7, generator=generator(2))
-    exact = torch.autograd.functional.jacobian(network, at).norm()
-    assert gradients.jacobian_norm(network, at, 1000, generator(3)) == pytest.approx(float(exact), rel=0.04)
-
-
-def test_jacobian_norm_of_a_function_that_passes_no_gradient():
-    assert gradients.jacobian_norm(lambda x: x.round(), torch.ones(3), 2, generator()) == 0.0
-    assert gradients.jacobian_norm(lambda x: x.detach() * 2, torch.ones(3), 2, generator()) == 0.0
-
-
-def test_jacobian_norm_follows_a_custom_backward_rule():
-    class StraightThrough(torch.autograd.Function):
-        @staticmethod
-        def forward(context, x):
-            return x.round()
-
-        @staticmethod
-        def backward(context, gradient):
-            return gradient
-
-    found = gradients.jacobian_norm(StraightThrough.apply, torch.ones(4), 3, generator())
-    assert found == pytest.approx(2)
-
-
 def test_group_norms_and_gap():
     found = gradients.group_norms(
         {"prompt": torch.full((2, 2), 3.0), "gate.w": torch.zeros(3), "gate.b": torch.tensor([0.06])},

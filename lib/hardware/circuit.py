@@ -276,10 +276,9 @@ class _Adjoint(torch.autograd.Function):
 def _counts(loads: Tensor) -> list[int]:
     """How many pairs of the series leave a remainder below ``_SERIES_ERROR``, row by row; all 0: an inverse.
 
-    ``loads`` [N, m, n] are r_bit times the conductances. Two bounds on E: it is at most the sum of the
-    loads of the rows so far; and however many they are, it stays below the solution of E = x + E / (1 + E)
-    with x the largest load, because wires further up hide behind those below. ``terms`` pairs leave E^(2
-    terms + 1).
+    ``loads`` [N, m, n] are r_bit times the conductances. Two bounds on E: it is at most the sum of the loads of the
+    rows so far; and however many they are, it stays below the solution of E = x + E / (1 + E) with x the largest load,
+    because wires further up hide behind those below. ``terms`` pairs leave E^(2 terms + 1).
     """
     largest = float(loads.max())
     most = (largest + math.sqrt(largest**2 + 4 * largest)) / 2
@@ -300,11 +299,10 @@ def effective_conductance(
 ) -> Tensor:
     """What an array conducts from each input to each output once its wires have resistance.
 
-    ``conductance`` [..., m, n] in microsiemens (m word lines, n bit lines, none negative), ``r_word`` and
-    ``r_bit`` in ohm per segment, numbers or tensors that broadcast over the leading dimensions. Returns
-    [..., m, n] in microsiemens, float64: output currents are ``V @ result``. Differentiable in
-    ``conductance``; ``torch.func.vmap`` maps it over arrays and resistances. ``exact`` asks for double
-    precision throughout.
+    ``conductance`` [..., m, n] in microsiemens (m word lines, n bit lines, none negative), ``r_word`` and ``r_bit`` in
+    ohm per segment, numbers or tensors that broadcast over the leading dimensions. Returns [..., m, n] in microsiemens,
+    float64: output currents are ``V @ result``. Differentiable in ``conductance``; ``torch.func.vmap`` maps it over
+    arrays and resistances. ``exact`` asks for double precision throughout.
 
     Raises :class:`~lib.checks.ParameterError` for a conductance or a resistance that is negative or not finite
     (outside ``torch.func`` transforms) and for arrays that would not fit into memory.

@@ -1,9 +1,8 @@
 """The frozen CLIP that prompts are learned on: MiniCLIP, any open_clip ViT, or a local checkpoint.
 
-:func:`load` returns a :class:`Backbone`, which owns the block loop of both towers. The learners need that
-loop because they insert prompts between blocks; open_clip's classes stay untouched, only their weights and
-sub-modules are used. All functions here accept any number of leading dimensions and work under
-``torch.func.vmap``.
+:func:`load` returns a :class:`Backbone`, which owns the block loop of both towers. The learners need that loop because
+they insert prompts between blocks; open_clip's classes stay untouched, only their weights and sub-modules are used. All
+functions here accept any number of leading dimensions and work under ``torch.func.vmap``.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lib.checks import ParameterError
@@ -91,19 +90,6 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def save_weights(model: nn.Module, path: Path) -> str:
-    """Writes the weights as fp16 safetensors (through a temporary name) and returns their checksum."""
-    state = {
-        name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else None).contiguous()
-        for name, value in model.state_dict().items()
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(state, temporary)
-    temporary.replace(path)
-    return checksum(path)
-
-
 def read_state(path: Path) -> dict[str, Tensor]:
     """Tensors of a checkpoint file: ``.safetensors``, or a torch file opened with ``weights_only=True``.
 
@@ -155,10 +141,9 @@ def load_state(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
 class Backbone:
     """A frozen CLIP with its tokenizer, and its two towers as functions that take prompts.
 
-    Attributes: ``name``, ``model`` (an ``open_clip.CLIP`` in float32, evaluation mode, no gradients),
-    ``tokenizer``, ``device``, ``text_width``, ``vision_width``, ``text_layers``, ``vision_layers``,
-    ``embed_dim``, ``image_size``, ``scale`` (the logit scale, exp of the learned parameter), ``full_stop`` (what its
-    training sentences end with).
+    Attributes: ``name``, ``model`` (an ``open_clip.CLIP`` in float32, evaluation mode, no gradients), ``tokenizer``,
+    ``device``, ``text_width``, ``vision_width``, ``text_layers``, ``vision_layers``, ``embed_dim``, ``image_size``,
+    ``scale`` (the logit scale, exp of the learned parameter), ``full_stop`` (what its training sentences end with).
     """
 
     def __init__(

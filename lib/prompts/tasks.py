@@ -1,8 +1,7 @@
 """Few-shot tasks drawn from the procedural world.
 
-A :class:`Task` knows its classes in words, a hand-written template, and how to draw scenes of a class.
-:func:`few_shot` turns it into pictures: a few training pictures per class for one seed, and a test set that
-is the same for every seed.
+A :class:`Task` knows its classes in words, a hand-written template, and how to draw scenes of a class. :func:`few_shot`
+turns it into pictures: a few training pictures per class for one seed, and a test set that is the same for every seed.
 """
 
 from __future__ import annotations

@@ -296,8 +296,7 @@ def _paint(
 def render(scenes: Scenes, generator: torch.Generator) -> Tensor:
     """Draws scenes as pictures [N, 3, 32, 32], values in [0, 1].
 
-    Place, angle, radius, colour, grain and noise are jittered, so that two pictures of the same attributes
-    differ.
+    Place, angle, radius, colour, grain and noise are jittered, so that two pictures of the same attributes differ.
     """
     n = len(scenes)
 

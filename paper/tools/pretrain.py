@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from lib import checks, runtime
 from lib.checks import ParameterError
@@ -32,8 +33,8 @@ from lib.prompts.backbone import (
     Backbone,
     WordTokenizer,
     build_miniclip,
+    checksum,
     load,
-    save_weights,
 )
 from lib.results import provenance
 
@@ -187,6 +188,19 @@ def text_features(model: torch.nn.Module, tokens: Tensor) -> Tensor:
     x = model.token_embedding(tokens) + model.positional_embedding[:last]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:last, :last]))
     return x[torch.arange(len(x), device=x.device), tokens.argmax(1)] @ model.text_projection
+
+
+def save_weights(model: nn.Module, path: Path) -> str:
+    """Writes the weights as fp16 safetensors (through a temporary name) and returns their checksum."""
+    state = {
+        name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else None).contiguous()
+        for name, value in model.state_dict().items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(state, temporary)
+    temporary.replace(path)
+    return checksum(path)
 
 
 def train(
