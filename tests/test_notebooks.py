@@ -8,10 +8,12 @@ import statistics
 import nbformat
 import pytest
 
-from paper.tools import pages
+from paper.studies import base
+from paper.tools import pages, profiles
 
 NOTEBOOKS = sorted(pages.NOTEBOOKS.glob("*.ipynb"))
-PROFILES = sorted((pages.ROOT / "profiles").glob("*.yaml"))
+ROOT = profiles.sources.ROOT
+PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -53,22 +55,35 @@ def test_cells_ran_in_order(path):
 
 
 def test_readme_shows_the_picture_of_the_committed_notebook():
-    picture = pages.ROOT / "book" / "static" / "answer.png"
+    picture = ROOT / "book" / "static" / "answer.png"
     found = pages.exports(nbformat.read(pages.NOTEBOOKS / "gate_value.ipynb", as_version=4))
     assert picture.read_bytes() == found["bars.png"], "`make notebooks` writes it"
-    assert "book/static/answer.png" in (pages.ROOT / "README.md").read_text(encoding="utf-8")
+    assert "book/static/answer.png" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_profiles_name_known_notebooks_and_parameters(path):
-    book = pages.profile(path)
+    book = profiles.profile(path)
     assert {page.notebook for page in book.values()} == {notebook.stem for notebook in NOTEBOOKS}
+
+
+@each
+def test_defaults_are_those_of_the_study_and_covered_by_the_evidence(path):
+    """A notebook run as it is must find its evidence: its parameters are the study's, and the evidence has them."""
+    study = base.named(path.stem)
+    (cell,) = [one for one in nbformat.read(path, as_version=4).cells if "parameters" in one.metadata.get("tags", [])]
+    given: dict[str, object] = {}
+    exec(cell.source, given)
+    given.pop("__builtins__")
+    assert study(**given) == study()
+    assert set(given) <= set(study.model_fields)
+    assert study(**given).covering() is not None
 
 
 @each
 def test_shared_notebook_defines_no_labels(path):
     (quick,) = [profile for profile in PROFILES if profile.stem == "quick"]
-    users = [page for page in pages.profile(quick).values() if page.notebook == path.stem]
+    users = [page for page in profiles.profile(quick).values() if page.notebook == path.stem]
     text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
     if len(users) > 1:
         # A label of one notebook would be defined once on each of its pages.
