@@ -17,7 +17,7 @@ from lib.hardware import circuit
 from lib.hardware.crossbars import on_chip
 from lib.hardware.perturbations import PERTURBATIONS, ReadNoise, to_pair
 from paper.figures import crossbar as figures
-from paper.studies import operator
+from paper.studies import base, operator
 from paper.studies.operator import Operator, exponents, findings, first_layer, look, model, own, same_when_off
 from paper.tools import pages
 from paper.words import operator as words
@@ -103,6 +103,17 @@ def test_what_a_rerun_measures_is_a_part_of_the_evidence(tmp_path):
         again = cell.compute(json.loads(cell.text), {"device": "cpu"})
         for name, table in cell.compute(cell.config, {"device": "cpu"}).items():
             pd.testing.assert_frame_equal(table, again[name])
+
+
+@pytest.mark.parametrize("notebook", ["operator", "peers", "beyond_training", "composed"])
+def test_what_a_page_measures_again_is_covered_by_its_evidence(notebook):
+    study = base.named(notebook)
+    cells = nbformat.read(pages.NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells
+    (given,) = (cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    found: dict = {}
+    exec(given, found)
+    rerun = study.from_notebook(found)
+    assert rerun == study() and rerun.covering() is not None
 
 
 def test_the_loss_is_what_a_network_of_two_resistors_says():
