@@ -139,19 +139,20 @@ class BeyondTraining(HardwareStudy):
     def trainings(self, name: str) -> Cells:
         """The cells of the page of a class."""
         given = {one: getattr(self, one) for one in HardwareStudy.model_fields}
-        return PerturbationStudy(perturbation=name, severities=self.severities, closer="known", **given).parts()
+        return PerturbationStudy(perturbation=name, severities=self.severities, closer=("known",), **given).parts()
 
     def cell(self, name: str, measure: Measure) -> Cell:
         """The runs with a measure taken that is more than training."""
         start = self.start(name, network=NORMALISED if measure.statistics is not None else None)
+        severities = list(few(HARDWARE[name].grid))
         config = {
             "start": start,
             "perturbation": name,
             "measure": asdict(measure),
-            "severities": list(few(HARDWARE[name].grid)),
+            "severities": severities,
             "chips": self.chips,
         }
-        size = len(config["severities"]) * self.seeds
+        size = len(severities) * self.seeds
         return Cell("measure", config, accuracy, size=size, uses=(measure.physics(name),), site=self.site())
 
     def cells(self) -> list[Cell]:
@@ -371,6 +372,6 @@ def claims(table: pd.DataFrame) -> list[Claim]:
         means = own[own.measure == one.measure].groupby("seed")[["accuracy", "unaware"]].mean()
         rival = own[own.measure == one.other].groupby("seed").accuracy.mean() if one.other else means.unaware
         samples = 100 * (means.accuracy - rival).to_numpy()
-        more = {"unit": "points", "name": "mean difference"}
+        more: dict[str, Any] = {"unit": "points", "name": "mean difference"}
         found.append(Claim(f"beyond_training.{one.id}", one.text, samples, ">=", one.ahead, "beyond_training", **more))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import pandas as pd
 import torch
@@ -163,7 +163,7 @@ class Composed(HardwareStudy):
             "chips": self.chips,
             "gradients": self.gradients if told else 0,
         }
-        own = {"parts": list(parts), "severities": {name: self.severities[name] for name in parts}}
+        own = {"parts": list(parts), "severities": {name: cast(dict, self.severities)[name] for name in parts}}
         present = _present(self.classes, parts)
         return Cell(
             "composed",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +36,7 @@ KEYS = ("network", "parts", "seed")
 Parts = tuple[str, ...]
 
 
-def label(parts: Sequence[str]) -> str:
+def label(parts: Iterable[str]) -> str:
     """The parts of a chip as one name."""
     return " + ".join(parts)
 
@@ -245,7 +245,7 @@ def gradient_signal(diagnostics: pd.DataFrame) -> pd.DataFrame:
 
 # ---------------------------------------------------------------------------------------------------- claims
 
-_POINTS = {"unit": "points", "name": "mean difference"}
+_POINTS: dict[str, Any] = {"unit": "points", "name": "mean difference"}
 
 
 def claims(tables: Mapping[str, pd.DataFrame], chance: float) -> list[Claim]:
@@ -288,7 +288,7 @@ def _of_losses(table: Chips, chance: float) -> Iterator[Claim]:
     own_parts = table.alone(table.parts[full])
     beyond = 100 * (table.damage[full] - np.minimum(table.damage[own_parts].sum(0), table.clean - chance))
     text = "The chip with all parts costs more than its parts together"
-    more = {"unit": "points", "name": "loss beyond the sum"}
+    more: dict[str, Any] = {"unit": "points", "name": "loss beyond the sum"}
     yield Claim("composed.losses.beyond", text, beyond, ">", 0, "composed", **more)
 
 
@@ -302,7 +302,7 @@ def _of_recoveries(table: Chips, rule: str, chance: float) -> Iterator[Claim]:
         ("of_weighted", "of_weighted", "the verdict of the parts' weighted mean recovery"),
     ):
         text = f"{name}: {words} is the verdict of the chip on {100 * VERDICTS_RIGHT:g} % of the chips"
-        more = {"name": "share of chips that are not"}
+        more: dict[str, Any] = {"name": "share of chips that are not"}
         yield _predicted(f"verdict.{own}.{rule}", text, table, chance, column, wrong, **more)
 
 
@@ -320,7 +320,7 @@ def _of_removal(table: pd.DataFrame, rules: Sequence[str]) -> Iterator[Claim]:
         rule: own.pivot_table(index="seed", columns="part", values="back", sort=False)
         for rule, own in table.groupby("rule")
     }
-    more = {"unit": "points", "name": "minus the best other"}
+    more: dict[str, Any] = {"unit": "points", "name": "minus the best other"}
     dearest = table[table.rule == "unaware"].groupby("part", sort=False).alone.mean().idxmax()
     text = "The part that costs most alone is the one whose removal gives back most, without training"
     samples = _against_best(wide["unaware"], dearest)
@@ -338,7 +338,7 @@ def _of_rules(runs: pd.DataFrame, rules: Sequence[str]) -> Iterator[Claim]:
     if "staircase" in set(runs.rule):
         beyond = 100 * (whole["gain"]["staircase"] - BROKEN * whole["damage"]["staircase"]).to_numpy()
         text = "One staircase silences the chip: with it, vanilla training wins back less than a fifth of the loss"
-        more = {"unit": "points", "name": f"won back minus {BROKEN:g} of the loss"}
+        more: dict[str, Any] = {"unit": "points", "name": f"won back minus {BROKEN:g} of the loss"}
         yield Claim("composed.staircase", text, beyond, "<", 0, "composed", **more)
     if len(rules) == 2:
         samples = 100 * (whole["gain"][rules[0]] - whole["gain"][rules[1]]).to_numpy()
@@ -375,7 +375,7 @@ def _of_signal(table: pd.DataFrame, accuracy: pd.DataFrame) -> Iterator[Claim]:
     limit = points(LOSS_ERROR)
     text = f"Read noise of the predicted size costs what the chip costs, to {limit:g} points"
     measured = over_seeds(lambda picked: float(np.abs(off[:, picked].mean(1)).mean()), off.shape[1])
-    more = {"unit": "points", "name": "mean error"}
+    more: dict[str, Any] = {"unit": "points", "name": "mean error"}
     yield Claim("composed.noise.ruler", text, [], "<=", limit, "composed noise", measured=measured, **more)
 
 
@@ -395,7 +395,7 @@ def _of_phase_change(table: pd.DataFrame) -> list[Claim]:
     where = "Phase-change chip, at the last time:"
 
     def claim(own: str, text: str, samples: pd.Series, relation: Any, limit: float, name: str) -> Claim:
-        more = {"unit": "points", "name": name}
+        more: dict[str, Any] = {"unit": "points", "name": name}
         return Claim(
             f"composed.pcm.{own}", f"{where} {text}", samples, relation, limit, "composed phase-change", **more
         )

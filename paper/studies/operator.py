@@ -167,7 +167,7 @@ def _kinds() -> dict[str, tuple[nn.Module, Tensor]]:
         "convolution, stride 2": (nn.Conv2d(8, 16, 3, stride=2, padding=1), (32, 8, 8, 8)),
         "convolution, 4 groups": (nn.Conv2d(8, 16, 3, stride=2, padding=1, groups=4), (32, 8, 8, 8)),
     }
-    found = {}
+    found: dict[str, tuple[nn.Module, Tensor]] = {}
     for name, (layer, shape) in made.items():
         source = runtime.stream(0, "layer", name)
         for value in layer.requires_grad_(False).parameters():
@@ -378,8 +378,8 @@ def view(g: Tensor, volts: Tensor, r_word: float, r_bit: float, meant: Tensor, s
     """The array ``g`` [m, n] driven by ``volts`` [m]."""
     nodes = circuit.node_voltages(g, r_word, r_bit, volts)
     tensors = (volts, g, *nodes, volts.to(g) @ g, meant, seen)
-    arrays = [value.detach().cpu().double().numpy() for value in tensors]
-    return View(*arrays, unit, float(r_word), float(r_bit))
+    arrays: list[Any] = [value.detach().cpu().double().numpy() for value in tensors]
+    return View(*[*arrays, unit, float(r_word), float(r_bit)])
 
 
 @cache

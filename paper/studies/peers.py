@@ -359,7 +359,7 @@ def claims(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
     statistics, peers, circuits = (tables[name] for name in ("statistics", "peers", "wires"))
     found: list[Claim] = []
 
-    def claimed(own: str, text: str, value: float, threshold: float, **more: str) -> None:
+    def claimed(own: str, text: str, value: float, threshold: float, **more: Any) -> None:
         measured = (value, (value, value))
         found.append(Claim(f"peers.{own}", text, [], "<", threshold, "peers", measured=measured, **more))
 
