@@ -244,7 +244,7 @@ class _Visitor(ast.NodeVisitor):
         notes = [one.annotation for one in given if one is not None]
         for part in filter(None, [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults, *notes]):
             self.visit(part)
-        for part in _without_text(node.body):
+        for part in _without_text(node.body):  # type: ignore[assignment]
             self.visit(part)
 
     visit_FunctionDef = visit_AsyncFunctionDef = _function
@@ -453,7 +453,7 @@ def _walk(found: Iterable[object], code: _Code) -> _Walk:
     walk = _Walk(code)
     for one in found:
         thing, method = one if isinstance(one, tuple) else (one, "")
-        module, name = thing.__module__, thing.__qualname__  # type: ignore[attr-defined]
+        module, name = thing.__module__, thing.__qualname__
         if module.partition(".")[0] in code.packages and "<locals>" not in name:
             owner, _, inner = name.partition(".")
             walk.add(module, owner)

@@ -236,7 +236,7 @@ class GroupNorm(NamedTuple):
 
     total: float
     rms: float
-    count: int
+    count: int  # type: ignore[assignment]
 
 
 def group_norms(gradients: Mapping[str, Tensor], groups: Mapping[str, Sequence[str]]) -> dict[str, GroupNorm]:

@@ -195,7 +195,7 @@ def _multipliers(rates: Rates | None, params: Nested, count: int) -> dict[Path, 
     for path, value in flat(params).items():
         rate = rates.get(path[0], 1.0)
         many = isinstance(rate, Tensor) and rate.dim() > 0
-        multipliers[path] = _along(rate.to(value), value) if many else float(rate)
+        multipliers[path] = _along(rate.to(value), value) if many else float(rate)  # type: ignore[union-attr]
     return multipliers
 
 

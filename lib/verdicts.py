@@ -203,7 +203,7 @@ class Claim:
         else:
             found = judge_value(self.text, *self.measured, self.relation, self.threshold, **criterion)
         origin = {name: getattr(self.threshold, name, "") for name in ("since", "changed")}
-        return replace(found, id=self.id, family=self.family, **origin)
+        return replace(found, id=self.id, family=self.family, **origin)  # type: ignore[arg-type]
 
 
 class Findings(list[Finding]):

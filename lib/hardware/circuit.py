@@ -85,7 +85,7 @@ def _inputs(
         else:
             given = torch.tensor(checks.number(name, given, low=0), dtype=torch.float64)
         resistances.append(given.to(conductance.device, torch.float64))
-    return conductance.to(torch.float64), *resistances
+    return conductance.to(torch.float64), *resistances  # type: ignore[return-value]
 
 
 def _free_memory(device: torch.device) -> int:
@@ -164,7 +164,7 @@ def _mapped(info, in_dims, g: Tensor, r_word: Tensor, r_bit: Tensor) -> tuple[li
         value.expand(info.batch_size, *value.shape) if where is None else value.movedim(where, 0)
         for value, where in zip((g, r_word, r_bit), in_dims, strict=True)
     ]
-    return [value.flatten(0, 1) for value in tensors], tuple(tensors[0].shape[:2])
+    return [value.flatten(0, 1) for value in tensors], tuple(tensors[0].shape[:2])  # type: ignore[return-value]
 
 
 class _Network(torch.autograd.Function):
@@ -449,7 +449,7 @@ def node_voltages(conductance: Tensor, r_word: float | Tensor, r_bit: float | Te
         driven[0, :, 0] = word_segment * sources
     else:
         nodes[0] = sources[:, None]
-    nodes, driven = nodes.reshape(2 * m * n, -1), driven.reshape(2 * m * n, -1)
+    nodes, driven = nodes.reshape(2 * m * n, -1), driven.reshape(2 * m * n, -1)  # type: ignore[assignment]
     free = np.repeat([word_segment > 0, bit_segment > 0], m * n)
     if free.any():
         known = driven[free] - matrix[free][:, ~free] @ nodes[~free]
@@ -464,11 +464,11 @@ def node_voltages(conductance: Tensor, r_word: float | Tensor, r_bit: float | Te
     word_volts, bit_volts = np.moveaxis(nodes.reshape(2, m, n, -1), -1, 1)
     currents = g * (word_volts - bit_volts)
     lead = volts.shape[:-1]
-    word_volts, bit_volts, currents, outputs = (
+    word_volts, bit_volts, currents, outputs = (  # type: ignore[assignment]
         torch.from_numpy(np.ascontiguousarray(each)).to(given.device).reshape(*lead, *each.shape[1:])
         for each in (word_volts, bit_volts, currents, currents.sum(-2))
     )
-    return Nodes(word_volts, bit_volts, currents, outputs)
+    return Nodes(word_volts, bit_volts, currents, outputs)  # type: ignore[arg-type]
 
 
 def effective_conductance_sparse(conductance: Tensor, r_word: float | Tensor, r_bit: float | Tensor) -> Tensor:

@@ -174,7 +174,7 @@ def rows(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor
         height, width = ([extra // 2, extra - extra // 2] if same else [0, 0] for extra in total)
         x, padding = F.pad(x, (*width, *height)), (0, 0)
     else:
-        padding = layer.padding
+        padding = layer.padding  # type: ignore[assignment]
     sizes = [
         (x.shape[2 + i] + 2 * padding[i] - layer.dilation[i] * (layer.kernel_size[i] - 1) - 1) // layer.stride[i] + 1
         for i in range(2)
@@ -189,7 +189,7 @@ def rows(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor
 
 def matrix(layer: nn.Module) -> Tensor:
     """The weight of a layer as its arrays hold it: [out, in], with groups [groups, out, in]."""
-    weight = layer.weight.flatten(1)
+    weight = layer.weight.flatten(1)  # type: ignore[operator]
     groups = getattr(layer, "groups", 1)
     return weight if groups == 1 else weight.unflatten(0, (groups, -1))
 
@@ -201,9 +201,9 @@ def _forward(layer: nn.Module, name: str, product: Callable[[], Product], x: Ten
         return y if layer.bias is None else y + layer.bias
     if x.dim() == 3:
         return _forward(layer, name, product, x[None])[0]
-    inputs, images = rows(layer, x)
+    inputs, images = rows(layer, x)  # type: ignore[arg-type]
     y = images(product()(name, inputs, matrix(layer)))
-    return y if layer.bias is None else y + layer.bias[:, None, None]
+    return y if layer.bias is None else y + layer.bias[:, None, None]  # type: ignore[index]
 
 
 def _reason(layer: nn.Module) -> str | None:
@@ -259,7 +259,7 @@ def divert(layers: dict[str, nn.Module], product: Callable[[], Product]) -> Call
             del layer.forward
             # A block within a block goes back to what the outer one computes.
             if before[name] is not None:
-                layer.forward = before[name]
+                layer.forward = before[name]  # type: ignore[assignment]
 
     return undo
 

@@ -158,12 +158,12 @@ class Composite(Perturbation):
         object.__setattr__(self, "fixed_scale", any(part.fixed_scale for part in ordered))
 
     @property
-    def off(self) -> Sequence[float]:
+    def off(self) -> Sequence[float]:  # type: ignore[override]
         """The severity at which no part changes anything."""
         return tuple(part.off for part in self.parts)
 
     @property
-    def arrays(self) -> bool:
+    def arrays(self) -> bool:  # type: ignore[override]
         return any(part.arrays for part in self.parts)
 
     @property
@@ -187,7 +187,7 @@ class Composite(Perturbation):
         # One scale of the arrays, whichever part keeps it.
         return {name: kinds for part in self.parts for name, kinds in part.held.items()}
 
-    def check(self, severity: object, name: str = "severity") -> tuple[float, ...]:
+    def check(self, severity: object, name: str = "severity") -> tuple[float, ...]:  # type: ignore[override]
         """The vector of severities, or the mapping of names to severities (missing parts are off), as a vector."""
         known = {part.name: part for part in self.parts}
         if isinstance(severity, dict):
@@ -202,7 +202,7 @@ class Composite(Perturbation):
             part.check(value, f"{name} of {key}") for (key, part), value in zip(known.items(), severity, strict=True)
         )
 
-    def columns(self, place: int, severity: Sequence[float]) -> dict[str, float]:
+    def columns(self, place: int, severity: Sequence[float]) -> dict[str, float]:  # type: ignore[override]
         """A column ``severity_PART`` for each part, and the ``chip_index``."""
         own = {f"severity_{part.name}": float(value) for part, value in zip(self.parts, severity, strict=True)}
         return {"chip_index": place, **own}
@@ -259,13 +259,13 @@ class PhaseChange(Composite):
 
     name, title = "pcm", "Phase-change chip"
     measures, unit = "time since programming", "s"
-    low, high, grid = T_ZERO, T_LAST, (T_ZERO, 3.6e3, 8.64e4, 2.6e6, 3.15e7, 3.15e8)
-    off: ClassVar[float] = 0.0
+    low, high, grid = T_ZERO, T_LAST, (T_ZERO, 3.6e3, 8.64e4, 2.6e6, 3.15e7, 3.15e8)  # type: ignore[assignment]
+    off: ClassVar[float] = 0.0  # type: ignore[assignment]
 
     def __init__(self, compensation: str = "none", readout: str = "ideal") -> None:
-        super().__init__((ProgrammingNoise(law="pcm"), Drift(compensation, readout), FlickerNoise()))
+        super().__init__((ProgrammingNoise(law="pcm"), Drift(compensation, readout), FlickerNoise()))  # type: ignore[arg-type]
 
-    def check(self, severity: object, name: str = "severity") -> float:
+    def check(self, severity: object, name: str = "severity") -> float:  # type: ignore[override]
         return Perturbation.check(self, severity, name)
 
     def columns(self, place: int, severity: object) -> dict[str, float]:
@@ -279,7 +279,7 @@ class PhaseChange(Composite):
 class Resistive(ProgrammingNoise):
     """A resistive chip: the published programming noise of RRAM."""
 
-    law: ClassVar[str] = "rram"
+    law: ClassVar[str] = "rram"  # type: ignore[misc]
 
     name, title = "rram", "Resistive chip"
 
@@ -318,4 +318,4 @@ def make(name: str, /, **options: object) -> Perturbation:
             raise checks.ParameterError(
                 f"options must be out of {', '.join(known) or 'none'} for {name}, but {key!r} was given."
             )
-    return type(plain)(**options) if isinstance(plain, PhaseChange) else replace(plain, **options)
+    return type(plain)(**options) if isinstance(plain, PhaseChange) else replace(plain, **options)  # type: ignore[arg-type]

@@ -222,7 +222,7 @@ def _resnet(channels: int, size: int, classes: int) -> nn.Module:
 _NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "mlp": _mlp,
     "cnn": _cnn,
-    "cnn_norm": lambda *given: _cnn(*given, norm=True),
+    "cnn_norm": lambda *given: _cnn(*given, norm=True),  # type: ignore[misc]
     "vit": _vit,
     "resnet": _resnet,
 }
@@ -290,7 +290,7 @@ class Network:
         """
         self._product, self._statistics = product, BatchNorm.of_batch
         if isinstance(product, Crossbars):
-            self._statistics = lambda norm, images: self._calibrated(product, norm, images)
+            self._statistics = lambda norm, images: self._calibrated(product, norm, images)  # type: ignore[assignment]
         own = {name: value for name, value in params.items() if name != LEARNED}
         return torch.func.functional_call(self._module, own, (x,))
 

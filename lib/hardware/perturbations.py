@@ -228,7 +228,7 @@ class Perturbation:
 
     def columns(self, place: int, severity: object) -> dict[str, float]:
         """What a table says of ``severity``, the one at this ``place`` in a sweep."""
-        return {"severity": float(severity)}
+        return {"severity": float(severity)}  # type: ignore[arg-type]
 
     def own(self, parts: Parts) -> Own:
         """Its own among the numbers of a layer; what is put in there is among those of the layer from then on."""
@@ -412,7 +412,7 @@ class StuckAt(Perturbation):
             checks.number(name, rate, low=0, high=1)
         if on + off > 1:
             raise checks.ParameterError(f"on + off must be at most 1, but {on!r} + {off!r} was given.")
-        return cls(on=on / (on + off) if on + off else 0.5, **options), on + off
+        return cls(on=on / (on + off) if on + off else 0.5, **options), on + off  # type: ignore[arg-type]
 
     def draw_chip(self, shape, generator):
         if self.cluster == 1:

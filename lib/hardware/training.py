@@ -100,7 +100,7 @@ class Trainer:
         of its ``chip`` and ``read``. What is learned of a chip lies in the branch :data:`LEARNED` of ``params``.
         """
         drawn = merged(inputs.get("chip", {}), inputs.get("read", {}), params.get(LEARNED, {}))
-        crossbars = Crossbars(perturbation, inputs.get("severity"), rule, drawn)
+        crossbars = Crossbars(perturbation, inputs.get("severity"), rule, drawn)  # type: ignore[arg-type]
         return cross_entropy(self.network(params, inputs["x"], crossbars), inputs["y"])
 
     def fork(self, seeds: Sequence[int], steps: int, device: torch.device) -> Tree:

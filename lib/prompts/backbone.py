@@ -75,12 +75,14 @@ def _stem(width: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(channels, width, 3, 2, 1, bias=False))
 
 
-def build_miniclip() -> nn.Module:
+def build_miniclip() -> open_clip.CLIP:
     """An ``open_clip.CLIP`` of MiniCLIP's size with fresh weights (from torch's global generator)."""
     model = open_clip.CLIP(
-        MINICLIP["embed_dim"], CLIPVisionCfg(**MINICLIP["vision_cfg"]), CLIPTextCfg(**MINICLIP["text_cfg"])
+        MINICLIP["embed_dim"],
+        CLIPVisionCfg(**MINICLIP["vision_cfg"]),  # type: ignore[arg-type]
+        CLIPTextCfg(**MINICLIP["text_cfg"]),  # type: ignore[arg-type]
     )
-    model.visual.conv1 = _stem(MINICLIP["vision_cfg"]["width"])
+    model.visual.conv1 = _stem(MINICLIP["vision_cfg"]["width"])  # type: ignore[index]
     return model
 
 
@@ -149,7 +151,7 @@ class Backbone:
     def __init__(
         self,
         name: str,
-        model: nn.Module,
+        model: open_clip.CLIP,
         tokenizer: Callable[[Sequence[str]], Tensor],
         device: torch.device,
         mean: Sequence[float],
@@ -175,12 +177,12 @@ class Backbone:
         self._mean = torch.tensor(mean, device=device)[:, None, None]
         self._std = torch.tensor(std, device=device)[:, None, None]
         self.text_width = model.token_embedding.weight.shape[1]
-        self.vision_width = visual.class_embedding.shape[0]
+        self.vision_width = visual.class_embedding.shape[0]  # type: ignore[union-attr]
         self.text_layers = len(model.transformer.resblocks)
-        self.vision_layers = len(visual.transformer.resblocks)
+        self.vision_layers = len(visual.transformer.resblocks)  # type: ignore[union-attr]
         self.embed_dim = model.text_projection.shape[1]
         self.context_length = model.context_length
-        self.image_size = visual.image_size[0]
+        self.image_size = visual.image_size[0]  # type: ignore[union-attr]
         self.scale = float(model.logit_scale.exp())
 
     # Text ------------------------------------------------------------------------------------------
@@ -298,7 +300,12 @@ def _tower(
     return _block(last, insert(len(early), x) if insert and early else x, last_mask, read)
 
 
-def _block(block: nn.Module, x: Tensor, mask: Tensor | None, read: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+def _block(
+    block: open_clip.transformer.ResidualAttentionBlock,
+    x: Tensor,
+    mask: Tensor | None,
+    read: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """One of open_clip's residual attention blocks on [..., T, width].
 
     Written out because ``nn.MultiheadAttention`` accepts neither extra leading dimensions nor, in all torch

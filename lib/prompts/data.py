@@ -313,7 +313,7 @@ def _find(name: str, root: Path, download: bool) -> tuple[str, _Found]:
     for need in known.needs:
         if not download and not (root / need).exists():
             raise _missing(name, root, root / need, True)
-    return name, _library(name, root, known.read, download)
+    return name, _library(name, root, known.read, download)  # type: ignore[arg-type]
 
 
 # ----------------------------------------------------------------------------------------------- tasks

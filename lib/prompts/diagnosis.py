@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib.prompts.learners import Learner, Nudge
-from lib.replicas import Tree
+from lib.replicas import Nested, Tree
 
 FACTORS = ("coherence", "opening", "prompt_norm", "alignment", "slope", "network", "gate_coherence")
 """The factors of the gap, in the order of the way from the prompt gradient to the gate gradient."""
@@ -31,7 +31,7 @@ def _gradients(
     patches: Tensor | None,
     labels: Tensor,
     constants: Tree | None,
-) -> tuple[Tree, dict[str, Tree | Tensor]]:
+) -> tuple[Tree, Nested]:
     """Gradients of the mean loss: for the parameters, and picture by picture for prompts p'(x) and pre-activations."""
     gate, batch = learner.gate, features.shape[0]
     prompts = learner.prompts(params)
@@ -40,7 +40,7 @@ def _gradients(
         "gate": features.new_zeros(batch, gate.units),
     }
 
-    def loss(params: Tree, nudges: Tree) -> Tensor:
+    def loss(params: Tree, nudges: Nested) -> Tensor:
         logits = learner.logits(params, features, patches, nudge=Nudge(**nudges), constants=constants)
         return F.cross_entropy(logits, labels)
 
@@ -95,16 +95,16 @@ def chain(
     deltas = nudged["prompts"]
     seen = learner.shown(features, constants)
     z = learner.judged(params, seen, constants)
-    values, slope = torch.func.vjp(gate.activate, z)
+    values, slope = torch.func.vjp(gate.activate, z)  # type: ignore[misc]
     opened = {name: gate.pull(values, delta) for name, delta in deltas.items()}
-    block_delta = sum(gate.reach(delta) for delta in deltas.values()).sqrt()
-    block_prompt = sum(gate.length(value) for value in prompts.values()).sqrt()
-    product = sum(gate.product(delta, prompts[name]) for name, delta in deltas.items())
+    block_delta = sum(gate.reach(delta) for delta in deltas.values()).sqrt()  # type: ignore[attr-defined, misc]
+    block_prompt = sum(gate.length(value) for value in prompts.values()).sqrt()  # type: ignore[attr-defined, misc]
+    product = sum(gate.product(delta, prompts[name]) for name, delta in deltas.items())  # type: ignore[misc]
     (upstream,) = slope(product)
 
     def per_picture(feature: Tensor, u: Tensor) -> Tensor:
         own = {name: params[name] for name in params if name.startswith("gate.")}
-        _, pull = torch.func.vjp(lambda p: learner.judged(p, feature, constants), own)
+        _, pull = torch.func.vjp(lambda p: learner.judged(p, feature, constants), own)  # type: ignore[misc]
         return _squares(pull(u)[0])
 
     single = torch.func.vmap(per_picture)(seen, upstream).sum().sqrt()
@@ -115,7 +115,7 @@ def chain(
         _squares(opened).sqrt(),
         _squares(deltas).sqrt(),
         (block_delta * block_prompt).norm(),
-        product.norm(),
+        product.norm(),  # type: ignore[attr-defined]
         upstream.norm(),
         single,
         whole,

@@ -103,7 +103,7 @@ class Gate:
         like = prompts.reshape(-1, self.layers, self.tokens)
 
         def one(part: Tensor) -> Tensor:
-            _, pull = torch.func.vjp(lambda v: self.spread(v)[..., 0].expand(self.layers, self.tokens), pulled)
+            _, pull = torch.func.vjp(lambda v: self.spread(v)[..., 0].expand(self.layers, self.tokens), pulled)  # type: ignore[misc]
             return pull(part)[0]
 
         return torch.func.vmap(one)(like).reshape(*prompts.shape[:-2], self.units)
@@ -297,4 +297,4 @@ GATES: Registry[type[Gate]] = Registry(
 
 def build(kind: str, layers: int, tokens: int, features: int, **settings: object) -> Gate:
     """The gate of that name; ``settings`` are those of :class:`Gate`."""
-    return GATES[kind](kind, layers, tokens, features, **settings)
+    return GATES[kind](kind, layers, tokens, features, **settings)  # type: ignore[arg-type]

@@ -337,19 +337,19 @@ class Learner:
             prompts[name] = prompts[name] + added
         context, visual = prompts.get("prompt.tokens"), prompts.get("prompt.vision")
         if self.design.coupling:
-            forth = _mapped(context, params["coupling.weight"], params["coupling.bias"])
+            forth = _mapped(context, params["coupling.weight"], params["coupling.bias"])  # type: ignore[arg-type]
             if self.design.coupling == "both":
-                back = _mapped(visual, params["coupling.back.weight"], params["coupling.back.bias"])
-                context, visual = context + back, visual + forth
+                back = _mapped(visual, params["coupling.back.weight"], params["coupling.back.bias"])  # type: ignore[arg-type]
+                context, visual = context + back, visual + forth  # type: ignore[operator]
             else:
                 visual = forth
         if self.design.conditional:
             hidden = torch.relu(features @ params["meta.in.weight"].T + params["meta.in.bias"])
             shift = hidden @ params["meta.out.weight"].T + params["meta.out.bias"]
-            context = context + shift[..., None, None, :]
+            context = context + shift[..., None, None, :]  # type: ignore[operator]
         text = constants["text"] if context is None else self._text(context, constants)
         if visual is not None:
-            features = self._image(visual, patches)
+            features = self._image(visual, patches)  # type: ignore[arg-type]
         similarity = features @ text.T if text.ndim == 2 else (text @ features[..., None]).squeeze(-1)
         return self.backbone.scale * similarity.masked_fill(~constants["present"], -torch.inf)
 

@@ -19,7 +19,7 @@ from lib.prompts.data import RealTask
 from lib.prompts.diagnosis import chain, gate_statistics
 from lib.prompts.learners import Learner
 from lib.prompts.tasks import Task
-from lib.replicas import Optimiser, Step, Tree
+from lib.replicas import Nested, Optimiser, Step, Tree
 from lib.runtime import stream
 
 RECORDS = 9
@@ -150,7 +150,7 @@ class Data:
     test_place: Tensor
     constants: Tree
 
-    def inputs(self, index: Tensor) -> Tree:
+    def inputs(self, index: Tensor) -> Nested:
         """Features, labels and what else there is of pictures ``index`` [R, B], with the constants."""
         rows = self.place[:, None]
         batch = {"features": self.features[rows, index], "labels": self.labels[rows, index]}
@@ -190,13 +190,13 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
     return Data(
         runs,
         _padded([features for features, _ in trained]),
-        _padded([patches for _, patches in trained]) if learner.design.sees else None,
+        _padded([patches for _, patches in trained]) if learner.design.sees else None,  # type: ignore[misc]
         _padded([split.labels for split in splits]).to(device),
-        _padded(cues).to(device) if all(cue is not None for cue in cues) else None,
+        _padded(cues).to(device) if all(cue is not None for cue in cues) else None,  # type: ignore[arg-type]
         [len(split.labels) for split in splits],
         torch.tensor(place, device=device),
         _padded([features for features, _ in tested]),
-        _padded([patches for _, patches in tested]) if learner.design.sees else None,
+        _padded([patches for _, patches in tested]) if learner.design.sees else None,  # type: ignore[misc]
         _padded([splits[i].test_labels for i in order], -1).to(device),
         torch.tensor([order.index(i) for i in tests], device=device),
         _constants(learner, runs, [trained[i][0] for i in place]),
@@ -301,7 +301,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
     settings = [run.setting for run in runs]
     diversity = torch.tensor([setting.diversity for setting in settings], device=device)
 
-    def draw(step: int) -> Tree:
+    def draw(step: int) -> Nested:
         drawn = [torch.randint(n, (recipe.batch,), generator=order) for n, order in zip(counts, orders, strict=True)]
         index = torch.stack(drawn).to(device)
         batch = data.inputs(index)
@@ -309,12 +309,12 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
             noise = [torch.empty(recipe.batch, gate.units).exponential_(generator=noise) for noise in noises]
             batch["noise"] = -torch.stack(noise).log().to(device)
         if gate is not None and gate.supervised:
-            batch["cue"] = data.cue[data.place[:, None], index]
+            batch["cue"] = data.cue[data.place[:, None], index]  # type: ignore[index]
         if gate is not None and diversity.any():
             batch["diversity"] = diversity
         return batch
 
-    def loss(params: Tree, batch: Tree) -> Tensor:
+    def loss(params: Tree, batch: Nested) -> Tensor:
         features, patches, constants = batch["features"], batch.get("patches"), batch["constants"]
         if gate is None:
             return F.cross_entropy(learner.logits(params, features, patches, constants=constants), batch["labels"])
@@ -445,7 +445,7 @@ def _look(learner: Learner, data: Data, params: Tree, step: int, scores: pd.Data
             "shuffled": values.roll(1, 1),
         }
 
-        def loss(params: Tree, batch: Tree, values: Tensor) -> Tensor:
+        def loss(params: Tree, batch: Nested, values: Tensor) -> Tensor:
             logits = learner.logits(
                 params, batch["features"], batch.get("patches"), gate=values, constants=batch["constants"]
             )
@@ -560,5 +560,5 @@ def _logits(learner: Learner, data: Data, params: Tree, values: Tensor | None, p
         gate = values if values is None else values[part] if values.ndim == 2 else values[part, at]
         given = (some, shown(data.test_features, at), shown(data.test_patches, at), constants, gate)
         axes = tuple(None if value is None else 0 for value in given)
-        found.append(torch.func.vmap(one, in_dims=axes)(*given))
+        found.append(torch.func.vmap(one, in_dims=axes)(*given))  # type: ignore[arg-type]
     return torch.cat(found, 1)

@@ -258,7 +258,7 @@ def run(
     os.utime(out, ns=(began, began))
 
 
-def failure(error: BaseException) -> tuple[str, str]:
+def failure(error: Any) -> tuple[str, str]:
     """Where a run failed and with what, one line each."""
     if not hasattr(error, "exec_count"):  # not papermill's: the kernel died, or the disk is full
         return "outside of its cells", _one_line(f"{type(error).__name__}: {error}")

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -181,7 +182,7 @@ class Batches:
         return torch.cat(images), words
 
 
-def text_features(model: torch.nn.Module, tokens: Tensor) -> Tensor:
+def text_features(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
     """Text features [N, embed]; text is cut after the last end-of-text token, exact under the causal mask."""
     last = int(tokens.argmax(1).max()) + 1
     tokens = tokens[:, :last]

@@ -71,7 +71,7 @@ def _entries(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise ParameterError(f"{path.name}:{line} must be YAML, but it is not: {error.problem}.") from None  # type: ignore[attr-defined]
+        raise ParameterError(f"{path.name}:{line} must be YAML, but it is not: {error.problem}.") from None
     entries = content.get("pages") if isinstance(content, dict) else None
     if not isinstance(entries, dict) or not entries:
         raise ParameterError(f"pages of {path.name} must be one or more named pages, but {entries!r} was given.")
@@ -126,7 +126,7 @@ def parameters(notebook: Path) -> dict[str, str]:
             continue
         for node in sources.cell_tree(notebook, number, cell["source"]).body:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            default = ast.get_source_segment(cell["source"], node.value) if getattr(node, "value", None) else None
+            default = ast.get_source_segment(cell["source"], node.value) if getattr(node, "value", None) else None  # type: ignore[attr-defined]
             found.update({target.id: default or "" for target in targets if isinstance(target, ast.Name)})
     return found
 

@@ -80,11 +80,11 @@ def _plain(source: str) -> str:
 def cell_tree(notebook: Path, number: int, source: str) -> ast.Module:
     """The syntax tree of code cell ``number`` (from 1); one that is no Python is refused by name."""
     try:
-        return compile(source, "<cell>", "exec", _CELL_FLAGS)  # type: ignore[return-value]
+        return compile(source, "<cell>", "exec", _CELL_FLAGS)
     except (SyntaxError, ValueError):
         pass
     try:
-        return compile(_plain(source), "<cell>", "exec", _CELL_FLAGS)  # type: ignore[return-value]
+        return compile(_plain(source), "<cell>", "exec", _CELL_FLAGS)
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise _refused(notebook, f" (code cell {number}{line})", error) from None

@@ -198,8 +198,8 @@ def _answer(connection: socket.socket, parent: int, seen: dict[Path, tuple[int, 
     for number in (signal.SIGALRM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     _, outputs, _, _ = socket.recv_fds(connection, 1, 2)
-    for number, descriptor in enumerate(outputs, 1):
-        os.dup2(descriptor, number)
+    for stream, descriptor in enumerate(outputs, 1):
+        os.dup2(descriptor, stream)
         os.close(descriptor)
     with connection.makefile("rb") as lines:
         request = json.loads(lines.readline())
@@ -223,7 +223,7 @@ def _perform(request: dict[str, Any], began: int, connection: socket.socket) -> 
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         return 1
     finally:
         sys.stdout.flush()
@@ -342,7 +342,7 @@ def _kernels(process: _Process) -> type:
             process.start({"arguments": arguments, "environment": environment, "folder": folder})
             assert isinstance(self.provisioner, LocalProvisioner)
             self.provisioner.process = process  # type: ignore[assignment]
-            self.provisioner.pid = self.provisioner.pgid = process.pid  # type: ignore[assignment]
+            self.provisioner.pid = self.provisioner.pgid = process.pid
             self._reconcile_connection_info(self.provisioner.connection_info)
 
     return ForkedKernelManager
