@@ -15,7 +15,7 @@ import shlex
 from pathlib import Path
 
 from lib.checks import ParameterError
-from paper.tools import profiles, sources
+from paper.tools import profiles, sources, warm
 
 
 def relative(paths):
@@ -55,6 +55,9 @@ if workflow.is_main_process:
         log.unlink()
     if not Path("_build/html/index.html").is_file():
         Path(STAMP).unlink(missing_ok=True)
+    for name in BOOK:
+        warm.backdate(name, f"book/runs/{name}.ipynb")
+    warm.backdate("book", STAMP)
 
 RUNS = [f"book/runs/{name}.ipynb" for name in BOOK]
 TEXT = sorted(

@@ -91,9 +91,10 @@ class House:
         }
 
     def start(self) -> subprocess.Popen[str]:
-        command = ["snakemake", "--cores", "2", "--rerun-incomplete", "--nolock", "--keep-going"]
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+        command = re.search(r"(?m)^\t@(snakemake .*)$", makefile)[1]
         return subprocess.Popen(
-            [*command, "--scheduler", "greedy", "--quiet", "all"],
+            command.replace("$(JOBS)", "2").replace("$(PROFILE)", "quick").split(),
             cwd=self.root,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -159,7 +160,7 @@ def house(built: House) -> Iterator[House]:
         path: path.read_bytes()
         for name in ("lib", "book", "profiles", "notebooks", "_toc.yml")
         for path in ([built.root / name] if name.endswith("yml") else (built.root / name).rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not {"__pycache__", "runs"} & set(path.parts)
     }
     yield built
     for path, content in kept.items():

@@ -230,16 +230,12 @@ def run(
     out: Path,
     given: Mapping[str, Any],
     title: str | None = None,
-    *,
     kernels: type | None = None,
-    began: int | None = None,
 ) -> None:
     """Execute ``notebook`` with the parameters ``given`` and write ``out``, complete or not at all.
 
-    ``kernels`` is a kernel manager to start the kernel with, instead of Jupyter's own. The page is dated by the
-    moment at which its run ``began`` (nanoseconds; default: now), so that what was edited meanwhile is newer.
+    ``kernels`` is a kernel manager to start the kernel with, instead of Jupyter's own.
     """
-    began = began or time.time_ns()
     check_parameters(notebook, given)
     if out.suffix != ".ipynb" or out.is_dir():
         raise ParameterError(f"OUT must be the name of a notebook (.ipynb), but {str(out)!r} was given.")
@@ -255,7 +251,6 @@ def run(
         (out.parent / "exports").mkdir(exist_ok=True)
         (out.parent / "exports" / f"{out.stem}-{name}").write_bytes(content)
     _write(done, out)
-    os.utime(out, ns=(began, began))
 
 
 def failure(error: Any) -> tuple[str, str]:
@@ -307,7 +302,7 @@ def _run_command(options: argparse.Namespace) -> int:
     given = {name: value(text) for name, text in options.parameters}
     name = options.out.stem
     try:
-        run(options.notebook.absolute(), options.out.absolute(), given, options.title, **options.how)
+        run(options.notebook.absolute(), options.out.absolute(), given, options.title, options.kernels)
     except Exception as error:
         if options.log is None:
             raise
@@ -347,8 +342,8 @@ def _check_command(options: argparse.Namespace) -> int:
     return int(any(chosen.values()))
 
 
-def main(arguments: Sequence[str] | None = None, **how: Any) -> int:
-    """The command line; ``how`` are keywords of :func:`run`. Returns 0: done, 1: failed, 2: refused."""
+def main(arguments: Sequence[str] | None = None, kernels: type | None = None) -> int:
+    """The command line, with kernels of the manager ``kernels``; returns 0: done, 1: failed, 2: refused."""
     parser = argparse.ArgumentParser(
         prog="python -m paper.tools.pages", description="Run and keep the book's notebooks."
     )
@@ -367,7 +362,7 @@ def main(arguments: Sequence[str] | None = None, **how: Any) -> int:
     )
     command.add_argument("--title", help="the page's first heading, instead of the notebook's")
     command.add_argument("--log", type=Path, help="say in three lines what failed, and keep the traceback in this file")
-    command.set_defaults(run=_run_command, how=how)
+    command.set_defaults(run=_run_command, kernels=kernels)
     for name, function, text in (
         ("refresh", _refresh_command, "execute notebooks in place with their default parameters"),
         ("check", _check_command, "say what is wrong with notebooks and profiles"),

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 #: What may be run, and whether it is worth starting a server for.
 MODULES = {"pages": True, "typeset": False}
 
+#: Where runs leave the time at which they began, in the folder of the build.
+BEGAN = os.path.join("_build", "began")
+
 _STALE = 255  # a file of the repository has changed since the server imported it
 _START = 30.0  # seconds that a server may take until it listens; it imports later
 
@@ -88,7 +91,31 @@ def _server(build: str, start: bool) -> socket.socket | None:
 
 
 def run(name: str, module: str, arguments: Sequence[str]) -> int:
-    """Run ``paper.tools.MODULE`` with ``arguments`` in a fork of the build's server, or else here."""
+    """Run ``paper.tools.MODULE`` with ``arguments`` in a fork of the build's server, or else here.
+
+    Success leaves an empty file ``_build/began/NAME`` that is as old as the start.
+    """
+    began = time.time_ns()
+    status = _run(name, module, arguments)
+    if status == 0:
+        os.makedirs(BEGAN, exist_ok=True)
+        path = os.path.join(BEGAN, name)
+        with open(path, "wb"):
+            os.utime(path, ns=(began, began))
+    return status
+
+
+def backdate(name: str, path: str) -> None:
+    """Make a page as old as the start of its run: Snakemake dates it by the end, as if what was edited meanwhile
+    had been part of it.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        began = os.stat(os.path.join(BEGAN, name)).st_mtime_ns
+        if os.stat(path).st_mtime_ns > began:
+            os.utime(path, ns=(began, began))
+
+
+def _run(name: str, module: str, arguments: Sequence[str]) -> int:
     build = os.environ.get("BOOK_BUILD") if sys.platform == "linux" else None
     connection = _server(build, MODULES[module]) if build else None
     if connection is not None:
@@ -191,8 +218,6 @@ def _die_with(parent: int) -> None:
 def _answer(connection: socket.socket, parent: int, seen: dict[Path, tuple[int, int]]) -> int:
     """In a fork of the server: do what the client asks, and send it the exit status."""
     _die_with(parent)
-    # In this order: what is edited from here on is newer than the page.
-    began = time.time_ns()
     stale = _states(seen) != seen
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number in (signal.SIGALRM, signal.SIGCHLD):
@@ -203,18 +228,18 @@ def _answer(connection: socket.socket, parent: int, seen: dict[Path, tuple[int, 
         os.close(descriptor)
     with connection.makefile("rb") as lines:
         request = json.loads(lines.readline())
-    status = _STALE if stale else _perform(request, began, connection)
+    status = _STALE if stale else _perform(request, connection)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client leaves when it has the answer
     with contextlib.suppress(OSError):
         connection.sendall(bytes([status]))
     return status
 
 
-def _perform(request: dict[str, Any], began: int, connection: socket.socket) -> int:
+def _perform(request: dict[str, Any], connection: socket.socket) -> int:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
-    options: dict[str, Any] = {"began": began}
+    options: dict[str, Any] = {}
     if request["module"] == "pages":
         options["kernels"] = _kernels(_fork_kernel())
     _interrupt_without(connection)
