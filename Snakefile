@@ -24,7 +24,7 @@ def relative(paths):
 
 def needed(page):
     # Pages share cells: what one study has measured may stand in another's file.
-    evidence = [*sorted(Path("results/evidence").glob("*.csv")), Path("profiles/evidence.yaml")]
+    evidence = [*sorted(Path("results/evidence").glob("*.csv")), *Path("profiles").glob("evidence.yaml")]
     return [*relative([page.source, *sources.reached(page.source)]), *map(str, evidence)]
 
 

@@ -12,29 +12,20 @@ from lib.checks import ParameterError
 
 #: Where each name of the public face comes from.
 _FACE = {
-    "gradients": (
-        "cosine",
-        "dead_fraction",
-        "effective_rank",
-        "expected_cosine",
-        "magnitude_gap",
-        "relative_bias",
-        "statistics",
-        "truth",
-        "variance_interval",
-    ),
-    "hardware.crossbars": ("on_chip",),
-    "hardware.devices": ("HARDWARE", "Composite", "make"),
-    "hardware.perturbations": ("Perturbation",),
-    "prompts.backbone": ("load",),
-    "prompts.diagnosis": ("chain", "gate_statistics"),
-    "prompts.gates": ("GATES", "Gate"),
-    "prompts.learners": ("LEARNERS", "Learner"),
-    "replicas": ("Optimiser", "stack", "train", "unstack"),
-    "results": ("Cell", "Store"),
-    "verdicts": ("Claim", "Finding", "Findings", "Outcome", "Threshold", "Verdict", "bootstrap", "judge"),
+    "gradients": "cosine dead_fraction effective_rank expected_cosine magnitude_gap "
+    "relative_bias statistics truth variance_interval",
+    "hardware.crossbars": "on_chip",
+    "hardware.devices": "HARDWARE Composite make",
+    "hardware.perturbations": "Perturbation",
+    "prompts.backbone": "load",
+    "prompts.diagnosis": "chain gate_statistics",
+    "prompts.gates": "GATES Gate",
+    "prompts.learners": "LEARNERS Learner",
+    "replicas": "Optimiser stack train unstack",
+    "results": "Cell Store",
+    "verdicts": "Claim Finding Findings Outcome Threshold Verdict bootstrap judge",
 }
-_HOME = {name: module for module, names in _FACE.items() for name in names}
+_HOME = {name: module for module, names in _FACE.items() for name in names.split()}
 
 __all__ = ["ParameterError", *_HOME]
 

@@ -165,11 +165,11 @@ def aged(seeds: int, new: str = "none") -> pd.DataFrame:
 
 def wired(arrays: int, new: float = 1.0) -> pd.DataFrame:
     ohms = list(dict.fromkeys([1.0, 10.0, new]))
-    return measured(cells(ohm=ohms, kind=["uniform", "sparse"], side=[8, 16], array=range(arrays)), "loss", "error")
+    return measured(cells(ohm=ohms, kind=["uniform", "sparse"], side=[8, 16], seed=range(arrays)), "loss", "error")
 
 
 def tiled(arrays: int) -> pd.DataFrame:
-    return measured(cells(tile=[8, 16], array=range(arrays)).assign(side=16), "loss")
+    return measured(cells(tile=[8, 16], seed=range(arrays)).assign(side=16), "loss")
 
 
 def operated(seeds: int, new: str = "ideal") -> pd.DataFrame:

@@ -18,7 +18,7 @@ from lib.hardware.crossbars import on_chip
 from lib.hardware.perturbations import PERTURBATIONS, ReadNoise, to_pair
 from paper.figures import crossbar as figures
 from paper.studies import base, operator
-from paper.studies.operator import Operator, exponents, findings, first_layer, look, model, own, same_when_off
+from paper.studies.operator import Operator, exponents, findings, first_layer, look, network_of, own, same_when_off
 from paper.tools import pages
 from paper.words import operator as words
 
@@ -207,7 +207,7 @@ def test_an_array_of_ones_own_is_checked():
 
 def test_the_plain_module_is_the_trained_network():
     study = Operator(**TINY)
-    module, images, labels = model(study)
+    module, images, labels = network_of(study)
     trainer, params = operator._network(study.steps)
     assert torch.allclose(module(images), trainer.network(params, images), atol=1e-5)
     assert len(labels) == len(images)

@@ -389,7 +389,7 @@ def _network(steps: int) -> tuple[Trainer, dict[str, Tensor]]:
     return trainer, {name: value[0].detach() for name, value in start.items()}
 
 
-def model(study: Operator) -> tuple[nn.Module, Tensor, Tensor]:
+def network_of(study: Operator) -> tuple[nn.Module, Tensor, Tensor]:
     """The trained perceptron as an ordinary module, with test images and labels."""
     trainer, params = _network(study.steps)
     linear = [value for name, value in params.items() if name.endswith("weight")]
