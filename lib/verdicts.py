@@ -176,7 +176,7 @@ def judge(
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence ``text`` about ``samples`` [n], and the criterion: ``statistic`` of them, called ``name``, stands in
+    """A sentence ``text`` about ``samples`` [n], and the criterion: ``statistic`` of them (None: the mean), called ``name``, stands in
     ``relation`` to ``threshold`` (a :class:`Threshold`, or a number that no measurement could have moved).
 
     ``measured`` is a value with its interval, where those are not the bootstrap's over samples. ``family`` names the
@@ -191,14 +191,14 @@ class Claim:
     family: str
     unit: str = ""
     name: str = "mean"
-    statistic: Callable[..., np.ndarray] = np.mean
+    statistic: Callable[..., np.ndarray] | None = None
     measured: tuple[float, tuple[float, float]] | None = None
 
     def judged(self) -> Finding:
         """What the samples say of it."""
         criterion: dict[str, Any] = {"unit": self.unit, "name": self.name}
         if self.measured is None:
-            statistic = self.statistic
+            statistic = self.statistic or np.mean
             found = judge(self.text, self.samples, self.relation, self.threshold, statistic=statistic, **criterion)
         else:
             found = judge_value(self.text, *self.measured, self.relation, self.threshold, **criterion)
