@@ -176,8 +176,8 @@ def judge(
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence ``text`` about ``samples`` [n], and the criterion: ``statistic`` of them (None: the mean), called ``name``, stands in
-    ``relation`` to ``threshold`` (a :class:`Threshold`, or a number that no measurement could have moved).
+    """A sentence ``text`` about ``samples`` [n], and the criterion: ``statistic`` of them (None: the mean), called
+    ``name``, stands in ``relation`` to ``threshold`` (a :class:`Threshold`, or a number that nothing could have moved).
 
     ``measured`` is a value with its interval, where those are not the bootstrap's over samples. ``family`` names the
     claims with which it is judged together.
