@@ -170,7 +170,9 @@ def house(built: House) -> Iterator[House]:
 
 
 def test_nothing_changed_does_nothing(house):
-    before = {path: path.stat().st_mtime_ns for path in house.root.rglob("*") if "_build" in path.parts}
+    # The stamp is not part of the book: a build that has nothing to do may date it anew.
+    built = [path for path in house.root.rglob("*") if "_build" in path.parts and path.name != "typeset"]
+    before = {path: path.stat().st_mtime_ns for path in built}
     assert house.build() == (0, "")
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
