@@ -30,20 +30,18 @@ class Comparison:
     """
 
     def __init__(self, sides: Mapping[str, Findings]) -> None:
-        self._sides = dict(sides)
-        keys = [(finding.id or finding.claim, finding) for findings in self._sides.values() for finding in findings]
-        self._rows = dict(reversed(keys))
-        self._order = list(dict.fromkeys(key for key, _ in keys))
-
-    def _found(self, side: Findings, key: str) -> Finding | None:
-        return next((finding for finding in side if (finding.id or finding.claim) == key), None)
+        self._sides = {name: {found.id or found.claim: found for found in side} for name, side in sides.items()}
+        #: The first that is known of every claim, in order.
+        self._rows: dict[str, Finding] = {}
+        for side in self._sides.values():
+            self._rows = {**self._rows, **{key: found for key, found in side.items() if key not in self._rows}}
 
     def __repr__(self) -> str:
         lines = []
-        for key in self._order:
-            parts = [str(self._rows[key])]
+        for key, first in self._rows.items():
+            parts = [str(first)]
             for name, side in self._sides.items():
-                if found := self._found(side, key):
+                if found := side.get(key):
                     parts.append(f"{name}: {_measured(found)} {found.outcome}")
             lines.append(" | ".join(parts))
         return "\n".join(lines)
@@ -55,11 +53,10 @@ class Comparison:
         heads = ["Claim", "Criterion", *(f"{name} [95 % interval]" for name in self._sides)]
         head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in heads)
         rows = []
-        for key in self._order:
-            first = self._rows[key]
+        for key, first in self._rows.items():
             row = cell(html.escape(first.claim)) + cell(html.escape(first.criterion))
             for side in self._sides.values():
-                found = self._found(side, key)
+                found = side.get(key)
                 if found is None:
                     row += cell("not measured")
                     continue

@@ -18,7 +18,7 @@ from lib.verdicts import Claim, Finding, Findings, Outcome
 from paper.evidence import Evidence
 from paper.studies import base
 from paper.studies.base import Compared, Result, Study
-from paper.studies.parameters import Flag, Number, Numbers, OneOf, Options, Some, Text, Whole
+from paper.studies.parameters import Number, Numbers, OneOf, Options, Some, Text, Whole
 from paper.tools import profiles
 
 OFFSET = {"points": 0.0}
@@ -122,7 +122,6 @@ def test_every_value_is_checked_before_any_compute(change, words):
         (Some(("a", "b", "c")), "c, a", ("c", "a")),
         (Some(("a", "b", "c"), ordered=True), ["c", "a"], ("a", "c")),
         (Some(lambda: ("a", "b"), everything="all"), "all", ("a", "b")),
-        (Flag(), False, False),
         (Text("a path", blank=True), "", ""),
         (Options(also=("auto",)), {"a": 1}, {"a": 1}),
         (Options(also=("auto",)), "auto", "auto"),
@@ -141,7 +140,6 @@ def test_types_of_parameters_keep_what_they_take(kind, given, kept):
         (Numbers(0, 9), [1, 1], "x must be different numbers, but [1, 1] was given."),
         (Numbers(0, 9, whole=True), 1.5, "x must be an integer from 0 to 9, but 1.5 was given."),
         (Some(("a", "b")), "a,z", "x must be one or more different names out of a, b, but 'z' was given."),
-        (Flag(), 1, "x must be True or False, but 1 was given."),
         (Text("a path"), " ", "x must be a path, but ' ' was given."),
         (Options(also=("auto",)), 3, "x must be auto or a mapping of names to values, but 3 was given."),
         (Options(), {1: 2}, "x must be a mapping of names to values, but {1: 2} was given."),

@@ -195,28 +195,12 @@ class Study(BaseModel):
         return None
 
     def _covered(self, whole: Self) -> bool:
-        for name, mine in self.parameters().items():
-            theirs = getattr(whole, name)
-            if name in self.SIZES or name in ("device", "results") or mine == theirs:
-                continue
-            if (
-                name in self.PARTS
-                and isinstance(mine, tuple)
-                and isinstance(theirs, tuple)
-                and set(mine) <= set(theirs)
-            ):
-                continue
-            if name in self.PARTS and (mine, theirs) == ("few", "all"):
-                continue
-            if (
-                name in self.PARTS
-                and isinstance(mine, dict)
-                and isinstance(theirs, dict)
-                and mine.items() <= theirs.items()
-            ):
-                continue
-            return False
-        return True
+        """Does every parameter agree, but for how much was measured and for what is a part of it?"""
+        free = {*self.SIZES, "device", "results"}
+        return all(
+            name in free or mine == (theirs := getattr(whole, name)) or (name in self.PARTS and _part(mine, theirs))
+            for name, mine in self.parameters().items()
+        )
 
     def from_evidence(self) -> tuple[Result | None, dict[str, int]]:
         """Tables and findings from the committed evidence, None unless all of it is there; and how many of the cells
@@ -238,6 +222,15 @@ class Study(BaseModel):
         whole = self.covering()
         result, states = whole.from_evidence() if whole is not None else (None, {})
         return Page(self, self.run(), whole, result, states)
+
+
+def _part(mine: object, theirs: object) -> bool:
+    """Is one list, or mapping, of what is measured a part of the other?"""
+    if isinstance(mine, tuple) and isinstance(theirs, tuple):
+        return set(mine) <= set(theirs)
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        return mine.items() <= theirs.items()
+    return (mine, theirs) == ("few", "all")
 
 
 def named(notebook: str) -> type[Study]:

@@ -124,14 +124,6 @@ class Some(OneOf):
 
 
 @dataclass(frozen=True)
-class Flag(Checked):
-    """True or False."""
-
-    def check(self, name: str, given: Any) -> bool:
-        return checks.flag(name, given)
-
-
-@dataclass(frozen=True)
 class Text(Checked):
     """Words of any kind; not blank unless ``blank``."""
 

@@ -63,22 +63,26 @@ def plan(names: Sequence[str] = (), device: str = "auto") -> list[Planned]:
     return list(found.values())
 
 
-def estimate(cells: Sequence[Cell]) -> float | None:
-    """Seconds that these will take, from the times of the evidence; None where nothing of their kind was measured."""
-    evidence = Evidence(base.EVIDENCE)
-    own: dict[str, float] = {}
-    kinds: dict[str, list[float]] = {}
-    for file in evidence.files.values():
-        for key, entry in file.record["cells"].items():
-            own[key] = entry["seconds"]
-            kinds.setdefault(entry["kind"], []).append(entry["seconds"])
-    total = 0.0
-    for cell in cells:
-        times = kinds.get(cell.kind)
-        if cell.key not in own and not times:
-            return None
-        total += own[cell.key] if cell.key in own else sum(times) / len(times)  # type: ignore[arg-type]
-    return total
+class Estimate:
+    """What cells will take: as long as they took in the evidence, or else as others of their kind."""
+
+    def __init__(self) -> None:
+        self._own: dict[str, float] = {}
+        self._kinds: dict[str, list[float]] = {}
+        for file in Evidence(base.EVIDENCE).files.values():
+            for key, entry in file.record["cells"].items():
+                self._own[key] = entry["seconds"]
+                self._kinds.setdefault(entry["kind"], []).append(entry["seconds"])
+
+    def __call__(self, cells: Sequence[Cell]) -> float | None:
+        """Seconds in all; None where nothing of a kind was measured."""
+        times = [self._own.get(cell.key, self._of_kind(cell.kind)) for cell in cells]
+        known = [time for time in times if time is not None]
+        return sum(known) if len(known) == len(times) else None
+
+    def _of_kind(self, kind: str) -> float | None:
+        alike = self._kinds.get(kind)
+        return sum(alike) / len(alike) if alike else None
 
 
 def words(seconds: float | None) -> str:
@@ -173,6 +177,7 @@ def run(names: Sequence[str], device: str, jobs: int, dry: bool = False, verify:
         raise checks.ParameterError(f"JOBS must be 1 on a GPU, which works on a batch at a time, but {jobs} was given.")
     by_cell = {one.cell: one for one in todo}
     _WORK[:] = [[by_cell[cell] for cell in group] for group in results.groups(list(by_cell), _DEVICE)]
+    estimate = Estimate()
     expected = estimate([one.cell for one in todo])
     per_job = None if expected is None else expected / jobs
     count = f"{len(todo)} of {len(planned)} cells to compute in {len(_WORK)} batches"
