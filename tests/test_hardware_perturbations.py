@@ -38,7 +38,7 @@ from lib.hardware.perturbations import (
     to_pair,
 )
 from lib.replicas import flat, stack
-from paper.words.hardware import words
+from paper.words.hardware import wording
 
 WEIGHT = torch.randn(12, 20, generator=runtime.stream(0, "weight")) / 4
 INPUT = torch.rand(9, 20, generator=runtime.stream(0, "input"))
@@ -103,7 +103,7 @@ def test_the_six_classes():
     for one in HARDWARE.values():
         severities = (*one.grid, one.off, one.low, one.high)
         assert all(one.check(severity) == severity for severity in severities if severity != () != one.off)
-        said = words(one.name)
+        said = wording(one.name)
         assert said.formula and said.physics and said.lesson and one.measures and type(one).__doc__
         assert one.unit or one.name == "ideal"
 

@@ -41,7 +41,7 @@ from paper.studies.variants import CONTRASTS, VARIANTS, closer
 from paper.studies.variants import claims as contrasts
 from paper.words import perturbation as words
 from paper.words import separation as told
-from paper.words.hardware import words as of_class
+from paper.words.hardware import wording as of_class
 
 WARM_UP = SCHEDULES["mlp"].warm_up
 TINY = {"seeds": 2, "chips": 3, "steps": 3, "gradients": 4, "device": "cpu"}

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.special import ndtr
 
-from paper.figures.prompts import words
+from paper.figures.prompts import spelt
 from paper.figures.style import (
     COLOURS,
     ON_MAP,
@@ -43,16 +43,16 @@ def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fi
         if np.isfinite(value):
             colour = "white" if value < 0.6 * np.nanmax(means.to_numpy()) else "black"
             axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=9, color=colour)
-    axis.set_xticks(range(len(means.columns)), [words(name) for name in means.columns])
-    axis.set_yticks(range(len(means)), [words(name) for name in means.index])
+    axis.set_xticks(range(len(means.columns)), [spelt(name) for name in means.columns])
+    axis.set_yticks(range(len(means)), [spelt(name) for name in means.index])
     axis.set(xlabel="gate", ylabel="learner")
     axis.grid(False)
     drawn.colorbar(shown, label="gap before training (decades)")
     low, high = means.stack().idxmin(), means.stack().idxmax()
     caption(
         drawn,
-        f"From {means.stack().min():.1f} decades ({words(low[0])}, {words(low[1])}) to {means.stack().max():.1f} "
-        f"({words(high[0])}, {words(high[1])}): the gap belongs to gating as such, not to one learner. Mean over tasks "
+        f"From {means.stack().min():.1f} decades ({spelt(low[0])}, {spelt(low[1])}) to {means.stack().max():.1f} "
+        f"({spelt(high[0])}, {spelt(high[1])}): the gap belongs to gating as such, not to one learner. Mean over tasks "
         "and seeds; selectors choose from the pool, other gates scale.",
         fewer(again, survey, "task") + ON_MAP,
     )
@@ -75,7 +75,7 @@ def origin_shifts(shifts: pd.DataFrame, *, rerun: pd.DataFrame | None = None) ->
     drawn, axes = figure(max(7.8, 1.56 * len(names)), 3.4, columns=len(names), sharey=True, squeeze=False)
     missed = {}
     for axis, name in zip(axes[0], names, strict=True):
-        part, label = own[own["intervention"] == name], CHANGED.get(name, words(name))
+        part, label = own[own["intervention"] == name], CHANGED.get(name, spelt(name))
         per_seed = part.groupby(["value", "seed"])[["gap", "predicted"]].mean()
         rows = per_seed["gap"].unstack()
         band(axis, rows, COLOURS["blue"], "measured")
@@ -136,7 +136,7 @@ def selection_usage(gates: pd.DataFrame, pool: int, *, rerun: pd.DataFrame | Non
     for axis, column in zip(axes, ("used", "information"), strict=True):
         for name, look in looks(order("gate", gates, again)).items():
             rows = gates[gates["gate"] == name].pivot_table(index="step", columns="seed", values=column)
-            band(axis, rows, look.colour, words(name))
+            band(axis, rows, look.colour, spelt(name))
             there = again[again["gate"] == name].groupby("step")[column].mean()
             diamonds(axis, there.index, there)
         axis.set_xlabel("optimiser step")
@@ -145,7 +145,7 @@ def selection_usage(gates: pd.DataFrame, pool: int, *, rerun: pd.DataFrame | Non
     axes[1].set(ylabel="input information (0 to 1)", ylim=(0, None))
     legend_above(drawn, axes[0])
     last = gates[gates["step"] == gates["step"].max()].groupby("gate", sort=False)["used"].mean()
-    told = ", ".join(f"{value:.1f} by {words(name)}" for name, value in last.items())
+    told = ", ".join(f"{value:.1f} by {spelt(name)}" for name, value in last.items())
     caption(
         drawn,
         f"Of {pool} entries (dotted), after training {told} are in use. Mean over tasks; bands: 95 % over seeds.",
@@ -176,7 +176,7 @@ def value_by_shots(few: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> F
         axis.set_xscale("log", base=2)
         shots = sorted(order("shots", part, points))
         axis.set_xticks(shots, [f"{count:g}" for count in shots])
-        axis.set(title=words(task), xlabel="pictures per class")
+        axis.set(title=spelt(task), xlabel="pictures per class")
     axes[0, 0].set_ylabel("advantage of the gate (points)")
     legend_above(drawn, axes[0, 0])
     largest = few.groupby(["task", "shots"])["over_mean"].mean().abs().max()

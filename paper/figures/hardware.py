@@ -97,7 +97,7 @@ def classes(names: Iterable[str]) -> dict[str, Look]:
     return {name: found[name]._replace(label=title(name)) for name in dict.fromkeys(names)}
 
 
-def words(severity: float, physics: Perturbation | None) -> str:
+def severity_label(severity: float, physics: Perturbation | None) -> str:
     """A severity as the reader says it: a time in hours or years, otherwise the number."""
     return duration(severity) if physics and physics.unit == "s" else f"{severity:g}"
 
@@ -105,7 +105,7 @@ def words(severity: float, physics: Perturbation | None) -> str:
 def _severity_axis(axis: Axes, severities: Sequence[float], physics: Perturbation, label: bool = True) -> np.ndarray:
     """Severities evenly spaced from mild to harsh; returns their positions."""
     places = np.arange(len(severities))
-    axis.set_xticks(places, [words(severity, physics) for severity in severities])
+    axis.set_xticks(places, [severity_label(severity, physics) for severity in severities])
     axis.set_xlim(-0.4, len(severities) - 0.6)
     if label:
         unit = "" if physics.unit in ("", "s") else f" ({physics.unit})"
@@ -288,7 +288,7 @@ def variants(table: pd.DataFrame | None, physics: Perturbation, *, rerun: pd.Dat
             axis.plot([low, high], [place, place], color=look.colour, lw=4, alpha=0.35, solid_capstyle="butt")
             axis.plot(before, place, "o", color=COLOURS["grey"], mfc="white", ms=6)
             axis.plot(after, place, look.mark, color=look.colour, ms=6)
-        heading = f"{words(severity, physics)} {_unit(physics)}".strip()
+        heading = f"{severity_label(severity, physics)} {_unit(physics)}".strip()
         axis.set(xlim=(0, 102), xlabel="test accuracy (%)", title=heading)
     axes[0, 0].set_yticks(range(len(labels)), labels)
     axes[0, 0].invert_yaxis()
@@ -372,7 +372,9 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
         first = next(iter(rules))
         _told_beforehand(axis, severities, table[table.rule == first], points[points.rule == first])
         unit = "" if physics is None or physics.unit in ("s", "of devices") else f" {physics.unit}"
-        axis.set_xticks(range(len(severities)), [words(value, physics) + unit for value in severities], fontsize=8)
+        axis.set_xticks(
+            range(len(severities)), [severity_label(value, physics) + unit for value in severities], fontsize=8
+        )
     handles: list[Artist] = [
         Line2D([], [], color=look.colour, marker=look.mark, ls="--" if place else "-", label=look.label)
         for place, look in enumerate(rules.values())
@@ -563,7 +565,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
         for one in here.itertuples():
             place = (names.index(one.perturbation), grids[one.perturbation].index(one.severity))
             shown[place] = one.recovery
-            text = f"{words(one.severity, physics_of(one.perturbation))}\n" + (
+            text = f"{severity_label(one.severity, physics_of(one.perturbation))}\n" + (
                 "no loss" if one.recovery != one.recovery else f"{one.recovery:.2f}".replace("-", "−")
             )
             light = one.recovery != one.recovery or one.recovery > 0.45
@@ -643,7 +645,7 @@ def remedies(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fig
         axis.set_yticks(range(len(rows[name])), rows[name], fontsize=8)
         axis.set_ylim(len(rows[name]) - 0.4, -0.6)
         axis.set_xlim(-0.5, 1.25)
-        span = ", ".join(words(severity, physics) for severity in severities)
+        span = ", ".join(severity_label(severity, physics) for severity in severities)
         axis.set_title(f"{title(name)} ({span} {_unit(physics)})".replace(" )", ")"), fontsize=9.5, fontweight="bold")
     axes[-1, 0].set_xlabel("share of the loss given back")
     handles = [Line2D([], [], color=look.colour, marker="o", ls="", ms=7, label=look.label) for look in kinds.values()]
@@ -685,7 +687,7 @@ def measures(summary: pd.DataFrame, perturbation: str) -> Figure:
         bars = axis.barh(range(len(values)), values, color=colours)
         axis.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
         axis.axvline(100 * group.clean.iloc[0], color=COLOURS["black"], ls="--", lw=1.2)
-        heading = f"{words(severity, physics)} {_unit(physics)}".strip()
+        heading = f"{severity_label(severity, physics)} {_unit(physics)}".strip()
         axis.set(xlim=(0, 112), xlabel="test accuracy (%)", title=heading)
         axis.grid(axis="y", visible=False)
     axes[0, 0].set_yticks(range(len(labels) + 1), ["nothing", *labels], fontsize=8)

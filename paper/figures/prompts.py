@@ -61,7 +61,7 @@ VARIANTS = {
 RECIPES = {"published": "published recipe", "control": "trained for it"}
 
 
-def words(name: str) -> str:
+def spelt(name: str) -> str:
     """A name as the reader sees it: "mis_specified" -> "mis-specified"."""
     return SPELT.get(name, name.replace("_", " "))
 
@@ -86,7 +86,7 @@ def gap_over_training(gaps: pd.DataFrame, reported: float, *, rerun: pd.DataFram
             diamonds(axis, there.index, there)
         axis.axhline(reported, color=COLOURS["black"], ls=":", lw=1.2, label="reported for gated MaPLe")
         axis.axhspan(2, 3, color=COLOURS["grey"], alpha=0.12, lw=0)
-        axis.set(title=words(learner), xlabel="optimiser step")
+        axis.set(title=spelt(learner), xlabel="optimiser step")
     axes[0, 0].set_ylabel("magnitude gap (decades)")
     legend_above(drawn, axes[0, 0])
     first, last = _ends(gaps, "gap")
@@ -196,7 +196,7 @@ def gap_by_task(start: pd.DataFrame, null: pd.DataFrame, *, rerun: Mapping[str, 
                 color=COLOURS[colour],
                 lw=2.4,
             )
-    axis.set_xticks(range(len(names)), [words(name) for name in names])
+    axis.set_xticks(range(len(names)), [spelt(name) for name in names])
     axis.set(ylabel="gap before training (decades)", xlabel="task")
     legend_above(drawn, axis)
     caption(
@@ -228,7 +228,7 @@ def gates_over_training(gates: pd.DataFrame, *, rerun: pd.DataFrame | None = Non
         for (learner, gate), look in cells.items():
             part, points = (table[(table["learner"] == learner) & (table["gate"] == gate)] for table in (gates, again))
             rows = part.pivot_table(index="step", columns="seed", values=column)
-            band(axis, rows, look.colour, f"{words(learner)}, {words(gate)}")
+            band(axis, rows, look.colour, f"{spelt(learner)}, {spelt(gate)}")
             there = points.groupby("step")[column].mean()
             diamonds(axis, there.index, there)
         axis.set_ylabel(label, fontsize=9)
@@ -266,13 +266,13 @@ def value_bars(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> 
     ordinary = order("task", *plain)
     # An ordinary task has one recipe; where it has more, the others stand beside it under their names.
     groups = [
-        (task, recipe, words(task) if recipe == "published" else f"{words(task)},\n{words(recipe)}")
+        (task, recipe, spelt(task) if recipe == "published" else f"{spelt(task)},\n{spelt(recipe)}")
         for task in ordinary
         for recipe in order("recipe", *(table[table["task"] == task] for table in plain), known=RECIPES)
     ]
     left = len(groups)
     groups += [
-        (task, recipe, f"{words(task)},\n{RECIPES.get(recipe, words(recipe))}")
+        (task, recipe, f"{spelt(task)},\n{RECIPES.get(recipe, spelt(recipe))}")
         for task in order("task", *planted, known=tasks.GRADED)
         for recipe in order("recipe", *(table[table["task"] == task] for table in planted), known=RECIPES)
     ]
@@ -334,9 +334,9 @@ def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None)
         if "zero_shot" in means:
             axis.axvline(means["zero_shot"], color=COLOURS["vermillion"], ls="--", lw=1.2)
         if len(means):
-            best.append(f"{words(means.idxmax())} on {words(task)} ({means.max():.0f} %)")
-        axis.set(title=words(task), xlabel="test accuracy (%)", xlim=(0, 102))
-    axes[0, 0].set_yticks(range(len(names)), [words(name) for name in names])
+            best.append(f"{spelt(means.idxmax())} on {spelt(task)} ({means.max():.0f} %)")
+        axis.set(title=spelt(task), xlabel="test accuracy (%)", xlim=(0, 102))
+    axes[0, 0].set_yticks(range(len(names)), [spelt(name) for name in names])
     axes[0, 0].invert_yaxis()
     caption(
         drawn,
@@ -356,7 +356,7 @@ def gallery(names: Sequence[str], columns: int = 6) -> Figure:
             axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
             axis.set_xticks([]), axis.set_yticks([])
             axis.set_title(task.names[int(label)].removesuffix(" thing"), fontsize=7, loc="center", pad=2)
-        row[0].set_ylabel(words(name), fontsize=8)
+        row[0].set_ylabel(spelt(name), fontsize=8)
     caption(drawn, f"One row per task, {world.SIZE} x {world.SIZE} pixels each; above every picture its label.")
     return drawn
 
@@ -414,7 +414,7 @@ def zero_shot_bars(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) ->
     )
     axis.plot(table["chance"], places, "|", color=COLOURS["vermillion"], ms=14, mew=2.2, label="chance")
     diamonds(axis, again["accuracy"], [names.index(name) for name in again["task"]])
-    axis.set_yticks(range(len(names)), [f"{words(name)} ({classes[name]:g})" for name in names], fontsize=8)
+    axis.set_yticks(range(len(names)), [f"{spelt(name)} ({classes[name]:g})" for name in names], fontsize=8)
     axis.invert_yaxis()
     axis.set(xlabel="accuracy (%)", xlim=(0, 104))
     legend_above(drawn, axis)

@@ -85,7 +85,7 @@ class Estimate:
         return sum(alike) / len(alike) if alike else None
 
 
-def words(seconds: float | None) -> str:
+def time_left(seconds: float | None) -> str:
     """A time as a reader says it."""
     if seconds is None:
         return "for an unknown time"
@@ -181,10 +181,10 @@ def run(names: Sequence[str], device: str, jobs: int, dry: bool = False, verify:
     expected = estimate([one.cell for one in todo])
     per_job = None if expected is None else expected / jobs
     count = f"{len(todo)} of {len(planned)} cells to compute in {len(_WORK)} batches"
-    print(f"{count}, {words(per_job)} with {jobs} job{'s' if jobs > 1 else ''}", flush=True)
+    print(f"{count}, {time_left(per_job)} with {jobs} job{'s' if jobs > 1 else ''}", flush=True)
     if dry:
         for one in todo:
-            print(f"  {one.study} {one.cell.kind} {one.cell.key} ({one.state}): {words(estimate([one.cell]))}")
+            print(f"  {one.study} {one.cell.kind} {one.cell.key} ({one.state}): {time_left(estimate([one.cell]))}")
         return 0
     began, done, failed = time.perf_counter(), 0, 0
     for number, seconds, error in _outcomes(jobs):
@@ -195,7 +195,7 @@ def run(names: Sequence[str], device: str, jobs: int, dry: bool = False, verify:
         name = f"{group[0].study}, {group[0].cell.kind}"
         if error:
             print(f"FAILED {name}: {error.strip().splitlines()[-1]}\n{error}", file=sys.stderr, flush=True)
-        print(f"{done}/{len(todo)} {name} ({len(group)} cells, {seconds:.0f} s); {words(left)} left", flush=True)
+        print(f"{done}/{len(todo)} {name} ({len(group)} cells, {seconds:.0f} s); {time_left(left)} left", flush=True)
     return min(failed, 1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lib.prompts.learners import LEARNERS
 from lib.results import Tables
 from lib.verdicts import Findings
-from paper.figures.prompts import words
+from paper.figures.prompts import spelt
 from paper.words.outcomes import decided
 
 
@@ -15,7 +15,7 @@ def limits(tables: Tables) -> str:
     below = table[table["high"] < table["chance"]]
     hard = table[table["high"] >= table["chance"]].nsmallest(3, "accuracy")
     parts = [
-        f"*{words(row.task).capitalize()}* lies below chance ({row.accuracy:.0f} % where guessing gives"
+        f"*{spelt(row.task).capitalize()}* lies below chance ({row.accuracy:.0f} % where guessing gives"
         f" {row.chance:.0f} %)."
         + (
             " It should: the sentences speak of the background, and the backbone believes them."
@@ -25,7 +25,7 @@ def limits(tables: Tables) -> str:
         for row in below.itertuples()
     ]
     if len(hard) and len(table) > 3:
-        named = ", ".join(f"*{words(row.task)}* ({row.accuracy:.0f} %)" for row in hard.itertuples())
+        named = ", ".join(f"*{spelt(row.task)}* ({row.accuracy:.0f} %)" for row in hard.itertuples())
         parts.append(f"Of the others it finds these hardest: {named}.")
     return " ".join(parts)
 
@@ -48,7 +48,7 @@ def reached(tables: Tables) -> str:
             for name, some in groups.items()
             if some and set(some) <= set(mean.index)
         ]
-        parts.append(f"On *{words(str(task))}*: {', '.join(shown)} (means over learners).")
+        parts.append(f"On *{spelt(str(task))}*: {', '.join(shown)} (means over learners).")
     return " ".join(parts)
 
 
@@ -90,8 +90,8 @@ def per_parameter(tables: Tables) -> str:
     apart = (means["gap"] - means["gap_rms"]).abs()
     learner, gate = apart.idxmax()
     return (
-        f"They differ by {apart.median():.2f} decades in the median, and most for {words(learner)} with the gate"
-        f" *{words(gate)}* ({apart.max():.2f})."
+        f"They differ by {apart.median():.2f} decades in the median, and most for {spelt(learner)} with the gate"
+        f" *{spelt(gate)}* ({apart.max():.2f})."
     )
 
 

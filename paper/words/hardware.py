@@ -169,6 +169,6 @@ _WORDS = {
 }
 
 
-def words(name: str) -> Words:
+def wording(name: str) -> Words:
     """The words for the perturbation of that name; empty ones for a class of the reader's own."""
     return _WORDS.get(name, Words())

@@ -12,7 +12,7 @@ from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.criteria.hardware import CLEAR_DAMAGE, points
 from paper.studies.hardware import NAMES
-from paper.words.hardware import words
+from paper.words.hardware import wording
 from paper.words.numbers import interval, share
 
 _QUESTIONS = {
@@ -63,7 +63,7 @@ def about(physics: Perturbation) -> str:
         (True, True): "Some random numbers belong to the *chip*, drawn once, others to the *read*, drawn each time.",
         (False, False): "Nothing is random: all chips with the same weights are alike, and one stands for all.",
     }[physics.lasting, reads]
-    said = words(physics.name)
+    said = wording(physics.name)
     return (
         (f"{said.physics}\n\n" if said.physics else "")
         + (f"$$ {said.formula} $$\n\n" if said.formula else "")
