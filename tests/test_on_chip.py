@@ -388,7 +388,7 @@ def test_a_model_in_half_precision_is_computed_in_single(chip, build, dtype):
 @pytest.mark.parametrize(("build", "x"), [(made, X), (convolutions, IMAGES)])
 def test_an_input_of_another_type_is_refused(build, x, dtype):
     model = build()
-    with pytest.raises(ParameterError, match=rf"^input of 0 must be torch.float32, .* but {dtype} was given\.$"):
+    with pytest.raises(ParameterError, match=rf"^input of 0 must be torch.float32, but {dtype} was given\.$"):
         with on_chip(model, ReadNoise(), 0.1):
             model(x.to(dtype))
 

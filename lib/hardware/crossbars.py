@@ -109,10 +109,6 @@ class Crossbars:
             return clean + (self._perturbed(layer, x.detach(), weight.detach()) - clean).detach()
         return self._perturbed(layer, x, weight)
 
-    def of_layer(self, layer: str) -> Parts:
-        """The layer's numbers, to which others can be added."""
-        return {part: dict(own) for part, own in self.drawn.get(layer, {}).items()}
-
     def program(self, weight: Tensor, parts: Parts) -> tuple[Tensor, Arrays]:
         """The weight that the network sees once ``weight`` is programmed into a layer's arrays, and the arrays."""
         hardware = self.perturbation
@@ -149,7 +145,8 @@ class Crossbars:
         return hardware.digital(y, arrays, self.severity, drawn)
 
     def _perturbed(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
-        given, parts = self.drawn.get(layer, {}), self.of_layer(layer)
+        given = self.drawn.get(layer, {})
+        parts = {part: dict(own) for part, own in given.items()}
         y = self.operate(layer, x, *self._programmed(layer, weight, parts), parts)
         for part, own in parts.items():
             if found := {kind: value for kind, value in own.items() if kind not in given.get(part, {})}:
@@ -165,10 +162,9 @@ def rows(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor
 
     Inputs are [B, L, in], with groups [B, groups, L, in]; L counts the places of the kernel.
     """
-    if isinstance(layer.padding, str):
+    padding: Any = layer.padding
+    if isinstance(padding, str):
         x, padding = F.pad(x, layer._reversed_padding_repeated_twice), (0, 0)
-    else:
-        padding = layer.padding  # type: ignore[assignment]
     sizes = [
         (x.shape[2 + i] + 2 * padding[i] - layer.dilation[i] * (layer.kernel_size[i] - 1) - 1) // layer.stride[i] + 1
         for i in range(2)
@@ -194,8 +190,7 @@ def _forward(layer: nn.Linear | nn.Conv2d, name: str, product: Product, x: Tenso
     auto = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     given, result = (auto if auto and kind.is_floating_point and kind != torch.float64 else kind for kind in kinds)
     if given != result:
-        allowed = f"input of {name or 'the layer'} must be {weight.dtype}, like its weight"
-        raise checks.ParameterError(f"{allowed}, but {x.dtype} was given.")
+        raise checks.ParameterError(f"input of {name or 'the layer'} must be {weight.dtype}, but {x.dtype} was given.")
     single = torch.promote_types(result, torch.float32)
     with contextlib.nullcontext() if auto is None else torch.autocast(device, enabled=False):
         x, weight = x.to(single), weight.to(single)
@@ -222,9 +217,8 @@ def _reason(layer: nn.Module) -> str | None:
         if not forward or getattr(kind, "_conv_forward", own) is not own:
             return "it has a forward of its own"
         # Not `layer.weight`: to ask a parametrization for it may change its state.
-        weight = layer._parameters.get("weight")
-        usual = weight is None or not is_lazy(weight) and weight.layout is torch.strided and not weight.is_meta
-        if not usual or (weight is not None and weight.is_complex()):
+        held = layer._parameters.get("weight")
+        if held is not None and (is_lazy(held) or held.is_meta or held.is_complex() or held.layout != torch.strided):
             return "its weight must be a dense tensor of real numbers (a lazy one gets them with its first input)"
         return None
     if isinstance(layer, nn.TransformerEncoderLayer):
@@ -263,10 +257,7 @@ def mappable(model: nn.Module, digital: Sequence[str] = ()) -> dict[str, nn.Modu
 
 
 def _diverted(kind: Any, name: str, source: Callable[[], Product | None]) -> Any:
-    """A class, of the same name, for a layer of ``kind`` that computes through what ``source()`` gives.
-
-    A copy of the layer, or what is saved of it, is an ordinary one: the product is there for this one, for a while.
-    """
+    """A class of the same name for a layer that computes through ``source()``; copied or saved it is ordinary."""
     ordinary = getattr(kind, "_ordinary", kind)
 
     def forward(self: Any, input: Tensor) -> Tensor:
@@ -337,8 +328,7 @@ class OnChip:
         self.changed: dict[str, float] = dict.fromkeys(self.layers, 0.0) if self.off else {}
         self._undo: list[Callable[[], None]] = []
         self._used: set[str] = set()
-        self._numbers: Numbers = {}
-        self._made: dict[str, Perturbation] = {}
+        self._numbers: dict[str, tuple[Perturbation, Parts]] = {}
         self._memory: dict[str, _Programmed] = {}
 
     @property
@@ -361,7 +351,6 @@ class OnChip:
     def renew(self) -> None:
         """A new chip: its numbers are drawn, and its converters calibrated, when they are next needed."""
         self._numbers.clear()
-        self._made.clear()
         self._memory.clear()
 
     def product(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
@@ -372,18 +361,19 @@ class OnChip:
         if not x.numel() or not weight.numel():
             return ideal(layer, x, weight)
         like = partial(Tensor.to, device=x.device, dtype=x.dtype)
-        if self._made.get(layer) is not hardware:
-            self._made[layer] = hardware
+        of, numbers = self._numbers.get(layer, (None, {}))
+        if of is not hardware:
             # One chip, whatever mode or transform is the first to use it.
             with torch.inference_mode(False), temporarily_clear_interpreter_stack():
                 chip = draw_chip(hardware, {layer: Shape(tuple(weight.shape), ())}, self.generator)
-                self._numbers[layer] = mapped(like, chip.get(layer, {}))
+                numbers = mapped(like, chip.get(layer, {}))
         read = hardware.parts_of(hardware.draw_read((*x.shape[:-1], weight.shape[-2]), self.generator))
-        drawn = mapped(like, merged({layer: self._numbers.get(layer, {})}, {layer: read}))
+        drawn = mapped(like, merged({layer: numbers}, {layer: read}))
         severity = like(torch.tensor(hardware.check(self.severity)))
         crossbars = Crossbars(hardware, severity, checks.choice("rule", self.rule, RULES), drawn, memory=self._memory)
         y = crossbars(layer, x, weight)
-        self._numbers = merged(self._numbers, mapped(_lasting, crossbars.calibrated))
+        kept = merged({layer: numbers}, mapped(_lasting, crossbars.calibrated))
+        self._numbers[layer] = hardware, kept.get(layer, {})
         if self.watch:
             self.changed[layer] = float((y - ideal(layer, x, weight)).detach().abs().max())
         return y
