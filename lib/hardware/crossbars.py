@@ -25,15 +25,7 @@ from torch.nn.parameter import is_lazy
 
 from lib import checks
 from lib.hardware.numbers import ARRAY, Numbers, Parts, merged
-from lib.hardware.perturbations import (
-    Arrays,
-    Pair,
-    Perturbation,
-    moved_weight,
-    natural_scale,
-    seen_weight,
-    to_pair,
-)
+from lib.hardware.perturbations import Arrays, Pair, Perturbation, moved_weight, natural_scale, seen_weight, to_pair
 from lib.replicas import mapped
 
 #: How the gradient passes the perturbation.
@@ -171,8 +163,7 @@ def rows(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor
     ]
     patches = F.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride)
     batch, groups = x.shape[0], layer.groups
-    if groups > 1:
-        patches = patches.reshape(batch, groups, patches.shape[1] // groups, patches.shape[2])
+    patches = patches if groups == 1 else patches.unflatten(1, (groups, -1))
     return patches.mT, lambda y: y.mT.reshape(batch, layer.out_channels, *sizes)
 
 
@@ -212,7 +203,7 @@ def _reason(layer: nn.Module) -> str | None:
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         return f"it pads with {layer.padding_mode!r} instead of zeros"
     if isinstance(layer, nn.Linear | nn.Conv2d):
-        kind, own = getattr(layer, "_ordinary", type(layer)), nn.Conv2d._conv_forward
+        kind, own = getattr(layer, "_chip_ordinary", type(layer)), nn.Conv2d._conv_forward
         forward = kind.forward in (nn.Linear.forward, nn.Conv2d.forward) and "forward" not in vars(layer)
         if not forward or getattr(kind, "_conv_forward", own) is not own:
             return "it has a forward of its own"
@@ -258,10 +249,10 @@ def mappable(model: nn.Module, digital: Sequence[str] = ()) -> dict[str, nn.Modu
 
 def _diverted(kind: Any, name: str, source: Callable[[], Product | None]) -> Any:
     """A class of the same name for a layer that computes through ``source()``; copied or saved it is ordinary."""
-    ordinary = getattr(kind, "_ordinary", kind)
+    ordinary = getattr(kind, "_chip_ordinary", kind)
 
     def forward(self: Any, input: Tensor) -> Tensor:
-        if made._source is None:
+        if made._chip_source is None:
             return kind.forward(self, input)
         product = source()
         return ordinary.forward(self, input) if product is None else _forward(self, name, product, input)
@@ -269,7 +260,7 @@ def _diverted(kind: Any, name: str, source: Callable[[], Product | None]) -> Any
     def reduced(self: Any, protocol: Any) -> tuple:
         return copyreg._reconstructor, (ordinary, object, None), nn.Module.__getstate__(self)  # type: ignore
 
-    own = {"_ordinary": ordinary, "_source": source, "__module__": kind.__module__, "forward": forward}
+    own = {"_chip_ordinary": ordinary, "_chip_source": source, "__module__": kind.__module__, "forward": forward}
     own |= {"__reduce_ex__": reduced} | ({"__deepcopy__": None} if hasattr(kind, "__deepcopy__") else {})
     made: Any = type(kind.__name__, (kind,), own)
     return made
@@ -285,9 +276,9 @@ def divert(layers: dict[str, nn.Module], source: Callable[[], Product | None]) -
 
     def undo() -> None:
         for name, layer in layers.items():
-            kinds[name]._source = None
+            kinds[name]._chip_source = None
             # Blocks may end in another order than they began, and classes may have changed meanwhile.
-            while vars(type(layer)).get("_source", layer) is None:
+            while vars(type(layer)).get("_chip_source", layer) is None:
                 layer.__class__ = type(layer).__bases__[0]
 
     return undo
@@ -303,7 +294,7 @@ def _lasting(value: Tensor) -> Tensor:
         return value.detach().clone()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class OnChip:
     """A module on a chip within ``with``: see :func:`on_chip`. Draws every read anew, the chip when it is asked to.
 
@@ -366,14 +357,13 @@ class OnChip:
             # One chip, whatever mode or transform is the first to use it.
             with torch.inference_mode(False), temporarily_clear_interpreter_stack():
                 chip = draw_chip(hardware, {layer: Shape(tuple(weight.shape), ())}, self.generator)
-                numbers = mapped(like, chip.get(layer, {}))
+                of, numbers = self._numbers[layer] = hardware, mapped(like, chip.get(layer, {}))
         read = hardware.parts_of(hardware.draw_read((*x.shape[:-1], weight.shape[-2]), self.generator))
         drawn = mapped(like, merged({layer: numbers}, {layer: read}))
         severity = like(torch.tensor(hardware.check(self.severity)))
         crossbars = Crossbars(hardware, severity, checks.choice("rule", self.rule, RULES), drawn, memory=self._memory)
         y = crossbars(layer, x, weight)
-        kept = merged({layer: numbers}, mapped(_lasting, crossbars.calibrated))
-        self._numbers[layer] = hardware, kept.get(layer, {})
+        self._numbers[layer] = hardware, merged({layer: numbers}, mapped(_lasting, crossbars.calibrated)).get(layer, {})
         if self.watch:
             self.changed[layer] = float((y - ideal(layer, x, weight)).detach().abs().max())
         return y
