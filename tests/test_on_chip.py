@@ -416,8 +416,8 @@ def test_transforms_see_one_chip():
         with pytest.raises(ParameterError, match="^input must be a whole batch"):
             torch.func.vmap(model)(X)
         assert torch.allclose(model(X), torch.func.vmap(model)(X), atol=1e-6)
-    with on_chip(model[0], V, 0.3, generator=seeded()):
-        assert torch.equal(model[0](input=X), anew(model[0]))
+    with on_chip(model[0], make("pcm"), 1e4, generator=seeded()), torch.no_grad(), torch.device("meta"):
+        assert torch.equal(model[0](input=X), anew(model[0], hardware=make("pcm"), severity=1e4))
 
 
 # ------------------------------------------------------------------------------------------ networks of convolutions

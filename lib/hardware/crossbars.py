@@ -203,9 +203,9 @@ def _reason(layer: nn.Module) -> str | None:
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         return f"it pads with {layer.padding_mode!r} instead of zeros"
     if isinstance(layer, nn.Linear | nn.Conv2d):
-        kind, own = getattr(layer, "_chip_ordinary", type(layer)), nn.Conv2d._conv_forward
-        forward = kind.forward in (nn.Linear.forward, nn.Conv2d.forward) and "forward" not in vars(layer)
-        if not forward or getattr(kind, "_conv_forward", own) is not own:
+        kind = getattr(layer, "_chip_ordinary", type(layer))
+        known = {nn.Linear.forward, nn.Conv2d.forward, nn.Conv2d._conv_forward}
+        if {kind.forward, getattr(kind, "_conv_forward", kind.forward)} - known or "forward" in vars(layer):
             return "it has a forward of its own"
         # Not `layer.weight`: to ask a parametrization for it may change its state.
         held = layer._parameters.get("weight")
@@ -299,8 +299,7 @@ class OnChip:
     """A module on a chip within ``with``: see :func:`on_chip`. Draws every read anew, the chip when it is asked to.
 
     ``severity`` and ``rule`` may change on the way, on the same chip; another ``perturbation`` is another chip.
-    ``changed`` is how far the last product of every layer lay from the ideal one (the largest difference), where
-    ``watch`` is on, which costs a second product.
+    ``changed`` is how far, at most, each layer's last product lay from the ideal one; ``watch`` it (a second product).
     """
 
     perturbation: Perturbation | None
@@ -355,12 +354,13 @@ class OnChip:
         of, numbers = self._numbers.get(layer, (None, {}))
         if of is not hardware:
             # One chip, whatever mode or transform is the first to use it.
-            with torch.inference_mode(False), temporarily_clear_interpreter_stack():
+            with torch.inference_mode(False), temporarily_clear_interpreter_stack(), torch.device("cpu"):
                 chip = draw_chip(hardware, {layer: Shape(tuple(weight.shape), ())}, self.generator)
                 of, numbers = self._numbers[layer] = hardware, mapped(like, chip.get(layer, {}))
-        read = hardware.parts_of(hardware.draw_read((*x.shape[:-1], weight.shape[-2]), self.generator))
+        with torch.device("cpu"):
+            read = hardware.parts_of(hardware.draw_read((*x.shape[:-1], weight.shape[-2]), self.generator))
+            severity = like(torch.tensor(hardware.check(self.severity)))
         drawn = mapped(like, merged({layer: numbers}, {layer: read}))
-        severity = like(torch.tensor(hardware.check(self.severity)))
         crossbars = Crossbars(hardware, severity, checks.choice("rule", self.rule, RULES), drawn, memory=self._memory)
         y = crossbars(layer, x, weight)
         self._numbers[layer] = hardware, merged({layer: numbers}, mapped(_lasting, crossbars.calibrated)).get(layer, {})
