@@ -7,6 +7,7 @@ serves the next.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -14,9 +15,10 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import torch
 
 from lib import checks
+from lib import pictures as files
 from lib.hardware.crossbars import RULES
 from lib.hardware.devices import HARDWARE, make
-from lib.hardware.networks import DATA, NETWORKS, dataset
+from lib.hardware.networks import DATA, NETWORKS, cifar10, dataset, network
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.training import Trainer
 from lib.results import Cell, Tables
@@ -88,6 +90,8 @@ class HardwareStudy(Study):
         object.__setattr__(self, "rules", tuple(rule for rule in RULES if rule in self.rules or rule == "unaware"))
         if self.network == "resnet" and self.data == "digits":
             raise checks.ParameterError("network must be smaller than a resnet for digits, but 'resnet' was given.")
+        if self.data != "digits":
+            renewed(self.root)
         dataset(self.data, self.root)
 
     def start(self, hardware: str, *, network: str | None = None, most: int | None = None) -> dict[str, Any]:
@@ -180,6 +184,23 @@ class HardwareStudy(Study):
 # ------------------------------------------------------------------------------------------------- computing
 
 
+_SEEN: dict[str, int] = {}
+
+
+def renewed(root: str) -> None:
+    """Pictures are read once a session, and again for the first study after one of their files has changed."""
+    below = files.folder(root)
+    folders = [*files.parts(below).values(), below / "cifar-10-batches-py"]
+    walks = (found for one in folders for found in os.walk(one, followlinks=True))
+    names = (os.path.join(base, name) for base, _, own in walks for name in own)
+    states = ((name, os.stat(name)) for name in names if os.path.exists(name))
+    now = hash(tuple((name, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in states))
+    if _SEEN.setdefault(root, now) != now:
+        for known in (cifar10, network, pictures, _fork):
+            known.cache_clear()
+    _SEEN[root] = now
+
+
 @cache
 def pictures(data: str, root: str) -> str:
     """What tells pictures in a folder, with their labels and order, from others; empty for those of the library."""
@@ -193,6 +214,10 @@ def pictures(data: str, root: str) -> str:
 
 def fork(start: Mapping[str, Any], site: Mapping[str, Any]) -> Fork:
     """Where runs begin: the same object for all cells of a process that begin there, so that it is trained once."""
+    if start["pictures"] != pictures(start["data"], site["root"]):
+        raise checks.ParameterError(
+            f"root must hold the pictures that the study was made with, but {site['root']!r} with others was given."
+        )
     schedule = Schedule(start["batch"], start["warm_up"], start["steps"])
     return _fork(start["network"], start["data"], site["root"], tuple(start["seeds"]), schedule, site["device"])
 
