@@ -11,7 +11,6 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,6 @@ from lib.checks import ParameterError
 #: The file of a picture, or its pixels [H, W, 3] in bytes; and pictures with their labels.
 Picture = Path | np.ndarray
 Items = list[tuple[Picture, int]]
-
-_HIDDEN = tuple(os.sep + name for name in (".", "__MACOSX", "@eaDir"))
 
 
 @dataclass
@@ -39,21 +36,21 @@ class Found:
             given = f"{len(self.names)} ({', '.join(self.names.values()) or 'none with pictures'})"
             raise ParameterError(f"root must hold at least 2 classes (chance is right in one), but {given} was given.")
 
-    def distinct(self) -> None:
+    def distinct(self) -> Found:
         """Refuses training pictures that stand in several classes, and test pictures that are trained on: more than one
         in a hundred, since published data sets hold a few.
         """
         classes: dict[str, set[int]] = defaultdict(set)
         for picture, label in self.train:
             classes[digest(picture)].add(label)
-        several = sum(len(classes[digest(picture)]) > 1 for picture, _ in self.train)
-        trained = sum(digest(picture) in classes for picture, _ in self.test)
-        for part, allowed, count, given in (
-            (self.train, "pictures that stand in one class each", several, "that stand in several"),
-            (self.test, "test pictures that are not trained on", trained, "that stand in training too"),
+        for part, wrong, allowed, given in (
+            (self.train, lambda one: len(classes[one]) > 1, "pictures of one class each", "that stand in several"),
+            (self.test, classes.__contains__, "test pictures that are not trained on", "that stand in training too"),
         ):
+            count = sum(wrong(digest(picture)) for picture, _ in part)
             if 100 * count > len(part):
                 raise ParameterError(f"root must hold {allowed}, but {count} of {len(part)} {given} were given.")
+        return self
 
 
 def folder(root: object) -> Path:
@@ -92,40 +89,31 @@ def _reason(problem: Exception) -> str:
     return (str(problem).splitlines() or [type(problem).__name__])[0]
 
 
-def parts(root: Path) -> dict[str, Path]:
-    """The folders "train" and "test" of ``root``, in capitals too, as far as they are there."""
-    inner = {entry.name.lower(): entry for entry in sorted(root.glob("[Tt]*")) if entry.is_dir()}
-    return {part: inner[part] for part in ("train", "test") if part in inner}
-
-
 def by_class(root: Path, other: str) -> Found:
     """``train/<class>/`` and ``test/<class>/`` in the order of torchvision's ImageFolder; with GIF, and nothing hidden.
 
-    A folder that is empty in both is no class; one that is empty or missing in one is refused. ``other`` would do too.
+    Either may be in capitals. A folder that is empty in both is no class; one that is empty or missing in one is
+    refused. ``other`` would do too.
     """
     from torchvision.datasets.folder import IMG_EXTENSIONS, ImageFolder
 
-    for part in ("train", "test"):
-        if part not in parts(root):
-            raise missing(f"train/<class> and test/<class> with pictures, or {other}", root, root / part)
-
     def shown(path: str) -> bool:
         inner = path[len(str(root)) :]
-        return inner.lower().endswith((*IMG_EXTENSIONS, ".gif")) and not any(mark in inner for mark in _HIDDEN)
+        hidden = any(os.sep + name in inner for name in (".", "__MACOSX", "@eaDir"))
+        return inner.lower().endswith((*IMG_EXTENSIONS, ".gif")) and not hidden
 
-    def read() -> Found:
-        both = [ImageFolder(part, is_valid_file=shown, allow_empty=True) for part in parts(root).values()]
-        full = [{part.classes[label] for label in part.targets} for part in both]
-        if odd := full[0] ^ full[1]:
-            given = f"{min(odd)!r} without any in {'test' if min(odd) in full[0] else 'train'}"
-            raise ParameterError(f"root must hold pictures of every class in train and in test, but {given} was given.")
-        names = sorted(full[0])
-        items: list[Items] = [
-            [(Path(path), names.index(part.classes[label])) for path, label in part.samples] for part in both
-        ]
-        return Found(dict(enumerate(names)), *items)
-
-    return whole("train/<class> and test/<class>", root, read)
+    parts = {entry.name.lower(): entry for entry in sorted(root.glob("[Tt]*")) if entry.is_dir()}
+    for part in ("train", "test"):
+        if part not in parts:
+            raise missing(f"train/<class> and test/<class> with pictures, or {other}", root, root / part)
+    both = [ImageFolder(parts[part], is_valid_file=shown, allow_empty=True) for part in ("train", "test")]
+    full = [{part.classes[label] for label in part.targets} for part in both]
+    if odd := full[0] ^ full[1]:
+        given = f"{min(odd)!r} without any in {'test' if min(odd) in full[0] else 'train'}"
+        raise ParameterError(f"root must hold pictures of every class in train and in test, but {given} was given.")
+    names = sorted(full[0])
+    items: list[Items] = [[(Path(path), names.index(part.classes[y])) for path, y in part.samples] for part in both]
+    return Found(dict(enumerate(names)), *items)
 
 
 def batches(root: Path, download: bool = False) -> Found:
@@ -137,16 +125,8 @@ def batches(root: Path, download: bool = False) -> Found:
 
 
 def digest(picture: Picture) -> str:
-    """A hash of a file's or an array's content; a file is read again only when it has changed."""
-    if isinstance(picture, np.ndarray):
-        return hashlib.sha256(picture.tobytes()).hexdigest()
-    at = picture.stat()
-    return _digest(picture, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
-
-
-@cache
-def _digest(file: Path, *version: int) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    """A hash of a file's or an array's content."""
+    return hashlib.sha256(picture.tobytes() if isinstance(picture, np.ndarray) else picture.read_bytes()).hexdigest()
 
 
 def rgb(picture: Picture) -> Image.Image:

@@ -119,18 +119,18 @@ def _linked(root: Path) -> str:
 
 def _loop(root: Path) -> str:
     (root / "train/cat/loop").symlink_to(root / "train")
-    return "pictures that stand in one class each, but .* that stand in several were given.$"
+    return "pictures of one class each, but .* that stand in several were given.$"
 
 
 def _two_classes(root: Path) -> str:
     shutil.copy(root / "train/dog/0.png", root / "train/cat/9.png")
-    return "pictures that stand in one class each, but 2 of 5 that stand in several were given.$"
+    return "pictures of one class each, but 2 of 5 that stand in several were given.$"
 
 
 def _equal(root: Path) -> str:
     for path in root.rglob("*.png"):
         Image.new("RGB", (32, 32)).save(path)
-    return "pictures that stand in one class each, but 4 of 4 that stand in several were given.$"
+    return "pictures of one class each, but 4 of 4 that stand in several were given.$"
 
 
 def _one_class(root: Path) -> str:
@@ -163,6 +163,17 @@ def test_published_data_may_hold_a_few_pictures_twice():
         pictures.Found(names, train, [*test[:98], *train[:2]]).distinct()
 
 
+def test_a_picture_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    album(tmp_path)
+
+    def locked(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", locked)
+    with pytest.raises(ParameterError, match=r"^root must be .* was given \(.*Permission denied: '.*0.png'\)\.$"):
+        first(tmp_path)
+
+
 @pytest.mark.parametrize("root", [None, 5, True, b"data", "", "  ", "a\0b"])
 def test_a_root_that_is_no_path_is_refused(root):
     for read in (
@@ -183,7 +194,7 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 def test_a_digest_follows_the_content(tmp_path):
     file = noise(tmp_path / "a.png", 1)
     before = pictures.digest(file)
-    assert before == pictures.digest(noise(tmp_path / "b.png", 1))
+    assert before == pictures.digest(noise(tmp_path / "b.png", 1)) != pictures.digest(noise(tmp_path / "c.png", 2))
     noise(file, 2)
     assert pictures.digest(file) != before
     assert pictures.digest(np.zeros((2, 2, 3), np.uint8)) != pictures.digest(np.ones((2, 2, 3), np.uint8))

@@ -61,12 +61,12 @@ def cifar10(root: str) -> Images:
 
     Nothing is downloaded: a folder that holds neither is refused with what to put there.
     """
-    below = pictures.folder(root)
-    batches = "cifar-10-batches-py"
-    if len(pictures.parts(below)) < 2 and (below / batches).is_dir():
-        found = pictures.whole("CIFAR-10", below, lambda: pictures.batches(below))
-    else:
-        found = pictures.by_class(below, f"torchvision's {batches} (from cifar-10-python.tar.gz)")
+    below, batches = pictures.folder(root), "cifar-10-batches-py"
+    packed = (below / batches).is_dir() and not all((below / part).is_dir() for part in ("train", "test"))
+    other = f"torchvision's {batches} (from cifar-10-python.tar.gz)"
+    found = pictures.whole(
+        "CIFAR-10", below, lambda: pictures.batches(below) if packed else pictures.by_class(below, other)
+    )
     tensors: list[Tensor] = []
     for items in (found.train, found.test):
         items[:] = [(np.asarray(pictures.rgb(picture)), label) for picture, label in items]

@@ -225,7 +225,7 @@ def _own_folder(root: Path) -> tuple[str, Found]:
     if splits:
         given = f"{str(root)!r} with {' and '.join(file.name for file in splits)}"
         raise ParameterError(f"root must be a folder with one split file, but {given} was given.")
-    return "folder", files.by_class(root, "a split_zhou_*.json")
+    return "folder", files.whole("pictures by class", root, lambda: files.by_class(root, "a split_zhou_*.json"))
 
 
 def _find(name: str, root: Path, download: bool) -> tuple[str, Found]:
@@ -351,13 +351,12 @@ def get(
     """
     checks.choice("name", name, NAMES)
     checks.choice("protocol", protocol, PROTOCOLS)
-    below = files.folder(root)
     if checks.flag("download", download) and _SETS[name].read is None:
         raise ParameterError(f"download must be False for {name!r}, which is read from a folder, but True was given.")
-    source, found = _find(name, below, download)
+    source, found = _find(name, files.folder(root), download)
     if name == "folder":
         # What others published is taken as it is.
-        found.distinct()
+        files.whole(source, files.folder(root), found.distinct)
     known = _SETS.get(source, _SETS["folder"])
     everything = sorted(found.names)
     if protocol == "base_to_new" and len(everything) < 4:
@@ -382,8 +381,7 @@ def get(
                 f"root must hold test pictures of every class of {source}{half}, but none of {bare[0]!r} was given."
             )
         train = () if half == " new" else _by_class(found.train, labels)
-        names = tuple(words[label] for label in labels)
-        return RealTask(source + half, names, known.template, source, train, test)
+        return RealTask(source + half, tuple(words[label] for label in labels), known.template, source, train, test)
 
     if protocol == "few_shot":
         return part("", everything), None

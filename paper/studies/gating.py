@@ -22,7 +22,7 @@ from lib import checks, pictures, results
 from lib.prompts import backbone as backbones
 from lib.prompts import data, gates, learners, tasks, training
 from lib.results import Cell
-from paper.studies.base import Study
+from paper.studies.base import Study, changed
 from paper.studies.parameters import Number, OneOf, Some, Text, Whole
 
 KEYS = ["learner", "gate", "task", "seed"]
@@ -87,9 +87,11 @@ class PromptStudy(Study):
 
     def check(self) -> None:
         """Refuses what cannot be trained, before anything is loaded."""
-        # Folders are listed once for a study, not at every mention, and anew for the next one.
-        _real.cache_clear()
-        real = [self.find(task)[0] for task in self.task if task not in tasks.TASKS]
+        named = [task for task in self.task if task not in tasks.TASKS]
+        # A data set is listed once a session, and again for the first study after a file has changed.
+        if named and changed(pictures.folder(self.root)):
+            _real.cache_clear()
+        real = [self.find(task)[0] for task in named]
         checks.integer("shots", self.shots, 1, None if real else tasks.POOL)
         for task in real:
             task.enough(self.shots)
@@ -235,7 +237,12 @@ def identity(task: data.RealTask) -> str:
     found = hashlib.sha256(repr((task.names, task.template, task.source)).encode())
     for part, label, one in every:
         known = one.relative_to(base).as_posix() if isinstance(one, Path) else repr(one.shape)
-        found.update(repr((part, label, known, pictures.digest(one))).encode())
+        try:
+            found.update(repr((part, label, known, pictures.digest(one))).encode())
+        except OSError as problem:
+            raise checks.ParameterError(
+                f"root must hold pictures that can be read, but {str(one)!r} was given ({problem.strerror})."
+            ) from None
     return found.hexdigest()[:16]
 
 

@@ -7,7 +7,6 @@ serves the next.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -22,7 +21,7 @@ from lib.hardware.networks import DATA, NETWORKS, cifar10, dataset, network
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.training import Trainer
 from lib.results import Cell, Tables
-from paper.studies.base import Study
+from paper.studies.base import Study, changed
 from paper.studies.parameters import OneOf, Some, Text, Whole
 from paper.sweep import Fork, Sweep
 
@@ -90,8 +89,10 @@ class HardwareStudy(Study):
         object.__setattr__(self, "rules", tuple(rule for rule in RULES if rule in self.rules or rule == "unaware"))
         if self.network == "resnet" and self.data == "digits":
             raise checks.ParameterError("network must be smaller than a resnet for digits, but 'resnet' was given.")
-        if self.data != "digits":
-            renewed(self.root)
+        # Pictures are read once a session, and again for the first study after a file has changed.
+        if self.data != "digits" and changed(files.folder(self.root)):
+            for known in (cifar10, network, pictures, _fork):
+                known.cache_clear()
         dataset(self.data, self.root)
 
     def start(self, hardware: str, *, network: str | None = None, most: int | None = None) -> dict[str, Any]:
@@ -182,23 +183,6 @@ class HardwareStudy(Study):
 
 
 # ------------------------------------------------------------------------------------------------- computing
-
-
-_SEEN: dict[str, int] = {}
-
-
-def renewed(root: str) -> None:
-    """Pictures are read once a session, and again for the first study after one of their files has changed."""
-    below = files.folder(root)
-    folders = [*files.parts(below).values(), below / "cifar-10-batches-py"]
-    walks = (found for one in folders for found in os.walk(one, followlinks=True))
-    names = (os.path.join(base, name) for base, _, own in walks for name in own)
-    states = ((name, os.stat(name)) for name in names if os.path.exists(name))
-    now = hash(tuple((name, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in states))
-    if _SEEN.setdefault(root, now) != now:
-        for known in (cifar10, network, pictures, _fork):
-            known.cache_clear()
-    _SEEN[root] = now
 
 
 @cache
