@@ -186,6 +186,7 @@ def test_a_zip_whose_tensors_changed_is_refused_by_its_checksums(tmp_path):
         read_state(tmp_path / "x.pt")
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 @pytest.mark.parametrize(
     "tensor, message",
     [

@@ -129,8 +129,7 @@ def _read(path: Path) -> object:
                 if damaged := archive.testzip():  # torch looks at no checksums
                     raise ValueError(f"{damaged} in it is damaged")
                 if root := next((name[:-14] for name in archive.namelist() if name.endswith("/constants.pkl")), None):
-                    script = _Script(archive, root)
-                    return script.tensors(script.load())
+                    return _Script(archive, root).tensors()
         file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
 
@@ -156,12 +155,13 @@ class _Script(pickle.Unpickler):
         return self.inert if module.startswith("__torch__") else self.KNOWN[f"{module}.{name}"]
 
     def persistent_load(self, key: tuple) -> Tensor:
-        return torch.frombuffer(bytearray(self.archive.read(f"{self.root}/data/{key[2]}")), dtype=key[1])
+        data = bytearray(self.archive.read(f"{self.root}/data/{key[2]}"))
+        return torch.frombuffer(data, dtype=torch.uint8).view(key[1])
 
-    def tensors(self, module: object, prefix: str = "") -> dict[str, Tensor]:
-        """All tensors in a module that was read, and in the modules in it, by their names."""
+    def tensors(self, module: object = None, prefix: str = "") -> dict[str, Tensor]:
+        """All tensors of the archive, or of a module in it, by their names."""
         found: dict[str, Tensor] = {}
-        for name, value in vars(module).items():
+        for name, value in vars(module or self.load()).items():
             if isinstance(value, self.inert):
                 found |= self.tensors(value, f"{prefix}{name}.")
             elif isinstance(value, Tensor):
