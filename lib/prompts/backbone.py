@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import re
+import zipfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,7 +21,6 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -93,50 +95,121 @@ def checksum(path: Path) -> str:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint file: ``.safetensors``, or a torch file opened with ``weights_only=True``.
+    """Tensors of a checkpoint, whatever its suffix: safetensors, a torch file opened with ``weights_only=True``, or a
+    TorchScript archive such as OpenAI's, whose code is never run.
 
-    Raises :class:`ParameterError` for a file that is missing, truncated, holds anything but tensors, or
-    would run code on loading.
+    Raises :class:`ParameterError` for a file that is missing or damaged, or holds anything but tensors.
     """
-    if not path.is_file():
-        raise ParameterError(f"pretrained must be an existing checkpoint file, but {str(path)!r} was given.")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        state = _read(path)
+    except Exception as problem:  # damaged bytes make a reader raise anything
+        pickled = "a pickle with other objects or code in it, which are never loaded, or damaged"
+        reason = pickled if isinstance(problem, pickle.UnpicklingError) else _reason(problem)
         raise ParameterError(
-            f"pretrained must be a file of plain tensors, but {path.name!r} is a pickle with other"
-            " objects or code in it (or is damaged), which is never loaded."
+            f"pretrained must be a complete file of plain tensors, but {path.name!r} cannot be read ({reason})."
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as problem:
-        reason = next(iter(str(problem).splitlines()), "it is empty")
-        raise ParameterError(
-            f"pretrained must be a complete checkpoint, but {path.name!r} cannot be read ({reason})."
-        ) from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    for key in ("model", "state_dict"):
+        state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
+    given = state if isinstance(state, dict) else {}
+    # DataParallel, torch.compile and Lightning put a prefix before every name.
+    found = {re.sub(r"^((module|_orig_mod|model)\.)+", "", str(name)): value for name, value in given.items()}
+    if not found or len(found) < len(given) or not all(isinstance(value, Tensor) for value in found.values()):
         raise ParameterError(f"pretrained must hold a dictionary of tensors, but {path.name!r} holds something else.")
-    return {name.removeprefix("module."): value for name, value in state.items()}
+    return found
 
 
-def load_state(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Puts tensors into a model after comparing names and shapes; :class:`ParameterError` names the first misfit."""
-    wanted = model.state_dict()
-    # Buffers such as attention masks are rebuilt by open_clip and may be present or absent in a file.
-    needed = dict(model.named_parameters())
-    for name, value in state.items():
-        if name in wanted and wanted[name].shape != value.shape:
-            raise ParameterError(
-                f"pretrained must fit the backbone, but in {source!r} {name} has shape"
-                f" {tuple(value.shape)} instead of {tuple(wanted[name].shape)}."
-            )
+def _read(path: Path) -> object:
+    """What a file holds; its first bytes tell the format."""
+    with path.open("rb") as file:
+        head = file.read(9)
+        if head[8:] == b"{":
+            return load_file(path)
+        if head.startswith(b"PK"):
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():  # torch looks at no checksums
+                    raise ValueError(f"{damaged} in it is damaged")
+                if root := next((name[:-14] for name in archive.namelist() if name.endswith("/constants.pkl")), None):
+                    return _Script(archive, root).tensors()
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+class _Script(pickle.Unpickler):
+    """Reads a TorchScript archive: its own classes become inert, and of others only what a tensor needs is known."""
+
+    KNOWN = {
+        "torch._utils._rebuild_tensor_v2": lambda data, start, size, steps, *_: data.as_strided(size, steps, start),
+        "collections.OrderedDict": dict,
+        "torch.jit._pickle.build_intlist": list,
+        **{
+            f"torch.{kind}Storage": getattr(torch, kind.lower())
+            for kind in "Half BFloat16 Float Double Int Long".split()
+        },
+    }
+
+    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
+        super().__init__(archive.open(f"{root}/data.pkl"))
+        self.archive, self.root, self.inert = archive, root, type("Inert", (), {})
+
+    def find_class(self, module: str, name: str) -> object:
+        return self.inert if module.startswith("__torch__") else self.KNOWN[f"{module}.{name}"]
+
+    def persistent_load(self, key: tuple) -> Tensor:
+        data = bytearray(self.archive.read(f"{self.root}/data/{key[2]}"))
+        return torch.frombuffer(data, dtype=torch.uint8).view(key[1])
+
+    def tensors(self, module: object = None, prefix: str = "") -> dict[str, Tensor]:
+        """All tensors of the archive, or of a module in it, by their names."""
+        found: dict[str, Tensor] = {}
+        for name, value in vars(module or self.load()).items():
+            if isinstance(value, self.inert):
+                found |= self.tensors(value, f"{prefix}{name}.")
+            elif isinstance(value, Tensor):
+                found[prefix + name] = value
+        return found
+
+
+def load_state(model: open_clip.CLIP, state: dict[str, Tensor], source: str) -> None:
+    """Puts tensors into a model if names, shapes and values fit; :class:`ParameterError` names the first misfit."""
+
+    def misfit(what: str, must: str = "fit the backbone") -> ParameterError:
+        return ParameterError(f"pretrained must {must}, but {source!r} {what}.")
+
+    wanted, needed, patch = model.state_dict(), dict(model.named_parameters()), model.visual.patch_size[0]
+    for name in sorted(state):
+        if name.startswith(("text_model.", "vision_model.")):
+            raise misfit(f"has Hugging Face's ({name})", "have open_clip's names of tensors")
+        given, own = state[name].shape, wanted.get(name, state[name]).shape
+        if given != own and not given.numel() == own.numel() == 1:
+            sizes = ""
+            if name == "positional_embedding":
+                sizes = f" (texts of {given[:1].numel()} tokens instead of {own[0]})"
+            elif name == "visual.positional_embedding":
+                side = [int(abs(shape[:1].numel() - 1) ** 0.5) * patch for shape in (given, own)]
+                sizes = f" (pictures of {side[0]} x {side[0]} instead of {side[1]} x {side[1]})"
+            raise misfit(f"has {name} of shape {tuple(given)} instead of {tuple(own)}{sizes}")
+    # Masks and sizes are rebuilt by open_clip and may be present or absent in a file.
+    rebuilt = ("attn_mask", "input_resolution", "context_length", "vocab_size")
     missing = [name for name in needed if name not in state]
-    extra = [name for name in state if name not in wanted]
-    if missing or (extra and not set(extra) <= {"input_resolution", "context_length", "vocab_size"}):
-        what = f"lacks {missing[0]}" if missing else f"has the unknown tensor {extra[0]}"
-        raise ParameterError(f"pretrained must fit the backbone, but {source!r} {what}.")
-    model.load_state_dict({name: state[name] for name in needed}, strict=False)
+    extra = [name for name in state if name not in wanted and not name.endswith(rebuilt)]
+    if missing or extra:
+        raise misfit(f"lacks {missing[0]}" if missing else f"has the unknown tensor {extra[0]}")
+    for name in needed:
+        value, fault = state[name], ""
+        if value.layout != torch.strided or value.is_meta or not value.is_floating_point():
+            fault = "something other than plain floating-point numbers"
+        elif not (value.float().exp() if name == "logit_scale" else value.float()).isfinite().all():
+            fault = "NaN, infinite or too large numbers"
+        elif value.dim() > 1 and not value.any():
+            fault = "nothing but zeros"
+        if fault:
+            raise misfit(f"has {fault} in {name}", "hold trained weights")
+    model.load_state_dict({name: state[name].reshape(own.shape) for name, own in needed.items()}, strict=False)
+
+
+def _reason(problem: Exception) -> str:
+    """The first line of what was raised, as part of a sentence."""
+    return ascii(next(iter(str(problem).splitlines()), "")[:120].rstrip(". ") or type(problem).__name__)[1:-1]
 
 
 # ---------------------------------------------------------------------------------------------- backbone
@@ -157,32 +230,18 @@ class Backbone:
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
-        visual = getattr(model, "visual", None)
-        supported = (
-            isinstance(model, open_clip.CLIP)
-            and hasattr(visual, "class_embedding")
-            and getattr(visual, "pool_type", None) == "tok"
-            and getattr(visual, "attn_pool", None) is None
-            and model.text_pool_type == "argmax"
-            and model.attn_mask is not None
-        )
-        if not supported:
-            raise ParameterError(
-                "backbone must be an open_clip CLIP with a class-token ViT and a causal text tower,"
-                f" but {name!r} was given."
-            )
         self.name, self.tokenizer, self.device = name, tokenizer, device
         self.full_stop = "" if isinstance(tokenizer, WordTokenizer) else "."
         self.model = model.to(device).float().eval().requires_grad_(False)
         self._mean = torch.tensor(mean, device=device)[:, None, None]
         self._std = torch.tensor(std, device=device)[:, None, None]
         self.text_width = model.token_embedding.weight.shape[1]
-        self.vision_width = visual.class_embedding.shape[0]  # type: ignore[union-attr]
+        self.vision_width = model.visual.class_embedding.shape[0]
         self.text_layers = len(model.transformer.resblocks)
-        self.vision_layers = len(visual.transformer.resblocks)  # type: ignore[union-attr]
+        self.vision_layers = len(model.visual.transformer.resblocks)
         self.embed_dim = model.text_projection.shape[1]
         self.context_length = model.context_length
-        self.image_size = visual.image_size[0]  # type: ignore[union-attr]
+        self.image_size = model.visual.image_size[0]
         self.scale = float(model.logit_scale.exp())
 
     # Text ------------------------------------------------------------------------------------------
@@ -239,11 +298,7 @@ class Backbone:
             part = part.to(self.device)
             if part.shape[-1] != self.image_size:
                 part = F.interpolate(
-                    part,
-                    size=(self.image_size, self.image_size),
-                    mode="bicubic",
-                    align_corners=False,
-                    antialias=True,
+                    part, size=(self.image_size, self.image_size), mode="bicubic", align_corners=False, antialias=True
                 ).clamp(0, 1)
             x = visual.conv1((part - self._mean) / self._std).flatten(2).transpose(1, 2)
             x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
@@ -332,110 +387,130 @@ def _block(
 
 
 # ---------------------------------------------------------------------------------------------- loading
-def check(backbone: str, pretrained: str) -> None:
-    """Refuses a backbone or checkpoint that cannot be loaded, without loading it (cheap)."""
-    if backbone != NAME and backbone not in open_clip.list_models():
+@cache
+def models() -> tuple[str, ...]:
+    """open_clip's models that can be a backbone: OpenAI's architecture with a ViT and either GELU, in any size."""
+    towers = "image_size patch_size head_width context_length vocab_size width heads layers mlp_ratio ls_init_value"
+    known = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", *towers.split()}
+    configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
+    return tuple(
+        name
+        for name, own in configs.items()
+        if {*own, *own["vision_cfg"], *own["text_cfg"]} <= known and isinstance(own["vision_cfg"]["layers"], int)
+    )
+
+
+def check(backbone: str, pretrained: str | Path) -> str | Path:
+    """Refuses what cannot be loaded, without loading it (cheap); gives "random", a tag of open_clip, or a file.
+
+    QuickGELU and GELU have the same tensors: weights of one load as the other and do worse. So what is known of their
+    training must agree with the backbone's name, and where nothing is known the name of the file has to say it.
+    """
+    if not isinstance(backbone, str) or backbone not in (NAME, *models()):
         raise ParameterError(
-            f"backbone must be '{NAME}' or a name from open_clip.list_models(), but {backbone!r} was given."
+            f"backbone must be '{NAME}' or one of open_clip's models with a class-token ViT, a causal text tower and"
+            f" CLIP's own tokenizer ({', '.join(models())}), but {backbone!r:.200} was given."
         )
-    if pretrained in ("random", "default"):
-        return
-    tags = open_clip.list_pretrained_tags_by_model(backbone) if backbone != NAME else []
+    quick = bool((open_clip.get_model_config(backbone) or {}).get("quick_gelu"))
+    tags = open_clip.list_pretrained_tags_by_model(backbone)
+    fitting = [tag for tag in tags if bool(open_clip.get_pretrained_cfg(backbone, tag).get("quick_gelu")) == quick]
+    first = [WEIGHTS] if backbone == NAME else fitting[:1]
+    if pretrained == "random" or pretrained in fitting or (pretrained == "default" and first):
+        return first[0] if pretrained == "default" else str(pretrained)
+    path = Path(os.path.expanduser(pretrained)) if isinstance(pretrained, str | Path) else Path()
+    other = backbone.removesuffix("-quickgelu") if quick else f"{backbone}-quickgelu"
     if pretrained in tags:
-        quick = f"{backbone}-quickgelu"
-        if pretrained == "openai" and quick in open_clip.list_models():
-            raise ParameterError(
-                f"backbone must be '{quick}' with pretrained 'openai' (those weights were trained with"
-                f" QuickGELU), but {backbone!r} was given."
-            )
-        return
-    if not Path(pretrained).is_file():
-        allowed = ["default", "random", *tags]
+        known: bool | None = not quick
+    elif os.path.isfile(path):
+        known = _activation(path) if other in models() else quick
+    else:
+        allowed = ", ".join([*["default"][: len(first)], "random", *fitting])
+        raise ParameterError(f"pretrained must be {allowed} or an existing file, but {pretrained!r:.200} was given.")
+    if known is None and not quick:
         raise ParameterError(
-            f"pretrained must be one of {', '.join(allowed)} or an existing checkpoint file, but"
-            f" {pretrained!r} was given."
+            f"pretrained must tell GELU from QuickGELU, which tensors do not, but {path.name!r} does not: name the"
+            f" backbone {other!r} (OpenAI's weights and their descendants) or the file '{path.stem}-gelu{path.suffix}'."
         )
+    if known not in (quick, None):
+        raise ParameterError(
+            f"backbone must be {other!r} with pretrained {str(pretrained)!r} (those weights were trained with"
+            f" {'QuickGELU' if known else 'GELU'}), but {backbone!r} was given."
+        )
+    return path
+
+
+def _activation(path: Path) -> bool | None:
+    """Whether weights were trained with QuickGELU, or None: by the code in a TorchScript archive (read as text), the
+    word in the file's name, a name under which open_clip publishes it, or a configuration beside it.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if code := [archive.read(name) for name in archive.namelist() if name.endswith(".py")]:
+                return not any(b"torch.gelu(" in text for text in code)
+    if word := re.search(r"(quick[-_]?)?gelu", path.name.lower()):
+        return bool(word[1])
+    names = {part.split("--")[-1] for part in path.absolute().parts}
+    for published in (open_clip.get_pretrained_cfg(*pair) for pair in open_clip.list_pretrained()):
+        if names & {published["url"].split("/")[-1], *published["hf_hub"].split("/")[1:2]}:
+            return bool(published.get("quick_gelu"))
+    config = path.with_name("open_clip_config.json")
+    return re.search(r'"quick_gelu": *true', config.read_text("latin1")) is not None if config.is_file() else None
 
 
 def load(
-    backbone: str = NAME, pretrained: str = "default", device: torch.device | str = "cpu", seed: int = 0
+    backbone: str = NAME, pretrained: str | Path = "default", device: torch.device | str = "cpu", seed: int = 0
 ) -> Backbone:
     """Loads a frozen backbone::
 
-        backbone    "miniclip" or any open_clip model with a class-token ViT, e.g. "ViT-B-16-quickgelu"
-        pretrained  "default" (MiniCLIP's shipped weights; for an open_clip name its first published tag), "random"
-                    (fresh weights from ``seed``: the null), an open_clip tag such as "openai" (downloaded by
-                    open_clip), or the path of a local checkpoint (.safetensors, or a torch file of plain tensors)
+        backbone    "miniclip" or one of models(), e.g. "ViT-B-16-quickgelu"
+        pretrained  "default" (MiniCLIP's shipped weights; for an open_clip name the first published tag of its
+                    activation), "random" (fresh weights from ``seed``: the null), an open_clip tag such as "openai"
+                    (downloaded by open_clip), or the path of a local checkpoint (see read_state)
 
     Raises :class:`ParameterError` with one sentence for anything that does not fit.
     """
-    check(backbone, pretrained)
-    device = torch.device(device)
-    if backbone == NAME:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = build_miniclip()
-        if pretrained != "random":
-            path = WEIGHTS if pretrained == "default" else Path(pretrained)
-            if pretrained == "default":
-                _verify_shipped()
-            load_state(model, read_state(path), path.name)
-        return Backbone(backbone, model, WordTokenizer(), device, (0.5,) * 3, (0.25,) * 3)
-    tags = open_clip.list_pretrained_tags_by_model(backbone)
-    if pretrained == "default" and not tags:
-        raise ParameterError(
-            f"pretrained must be 'random' or a checkpoint file, because open_clip publishes no weights"
-            f" for {backbone!r}, but 'default' was given."
-        )
-    tag = tags[0] if pretrained == "default" else pretrained
+    device, source = torch.device(device), check(backbone, pretrained)
+    if source == WEIGHTS:
+        if not WEIGHTS.is_file() or not RECORD.is_file():
+            raise ParameterError(
+                "pretrained must be 'random' or a checkpoint file, because MiniCLIP's own weights are not"
+                " installed (run `make pretrain`), but 'default' was given."
+            )
+        if checksum(WEIGHTS) != record()["sha256"]:
+            raise ParameterError(
+                f"MiniCLIP's weights must have their record's SHA-256, but {WEIGHTS.name} has another."
+            )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            model = open_clip.create_model(backbone, pretrained=tag if tag in tags else None)
-        except (OSError, RuntimeError, ValueError) as problem:
-            raise ParameterError(_download_help(backbone, tag, problem)) from None
-    if tag not in tags and tag != "random":
-        load_state(model, read_state(Path(tag)), Path(tag).name)
-    return Backbone(
-        backbone,
-        model,
-        open_clip.get_tokenizer(backbone),
-        device,
-        model.visual.image_mean or open_clip.OPENAI_DATASET_MEAN,
-        model.visual.image_std or open_clip.OPENAI_DATASET_STD,
-    )
+        if backbone == NAME:
+            model = build_miniclip()
+        elif isinstance(source, Path) or source == "random":
+            # open_clip's own way of building it would log that nothing was loaded.
+            model = open_clip.CLIP(**open_clip.get_model_config(backbone))
+        else:
+            published = open_clip.get_pretrained_cfg(backbone, source)
+            try:
+                open_clip.download_pretrained(published)  # first, as create_model logs a failure
+                model = open_clip.create_model(backbone, pretrained=source)
+            except Exception as problem:
+                raise ParameterError(
+                    f"pretrained must be reachable or a local file, but {source!r} for {backbone!r} could not be"
+                    f" downloaded ({_reason(problem)}); fetch it from {published['url'] or published['hf_hub']} on"
+                    " another machine and give its path as pretrained."
+                ) from None
+    if isinstance(source, Path):
+        load_state(model, read_state(source), source.name)
+    if backbone == NAME:
+        return Backbone(backbone, model, WordTokenizer(), device, (0.5,) * 3, (0.25,) * 3)
+    mean = getattr(model.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
+    std = getattr(model.visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
+    return Backbone(backbone, model, open_clip.get_tokenizer(backbone), device, mean, std)
 
 
-def _download_help(backbone: str, tag: str, problem: Exception) -> str:
-    source = open_clip.get_pretrained_cfg(backbone, tag)
-    where = source.get("url") or source.get("hf_hub") or "its publisher"
-    reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-    return (
-        f"pretrained must be reachable or a local file, but {tag!r} for {backbone!r} could not be downloaded"
-        f" ({reason[:120]}); fetch it from {where} on another machine and give its path as pretrained."
-    )
-
-
-def _verify_shipped() -> None:
-    if not WEIGHTS.is_file() or not RECORD.is_file():
-        raise ParameterError(
-            "pretrained must be 'random' or a checkpoint file, because MiniCLIP's own weights are not"
-            " installed (run `make pretrain`), but 'default' was given."
-        )
-    expected = record()["sha256"]
-    if checksum(WEIGHTS) != expected:
-        raise ParameterError(
-            f"MiniCLIP's weights must have the SHA-256 {expected[:12]}…, but {WEIGHTS.name} has"
-            f" {checksum(WEIGHTS)[:12]}…."
-        )
-
-
-def identity(backbone: str, pretrained: str) -> str:
+def identity(backbone: str, pretrained: str | Path) -> str:
     """What tells one set of weights from another: a checksum for a file, the tag or name otherwise."""
-    if backbone == NAME and pretrained == "default":
-        return record()["sha256"]
-    path = Path(pretrained)
-    return checksum(path) if path.is_file() else pretrained
+    source = check(backbone, pretrained)
+    return record()["sha256"] if source == WEIGHTS else checksum(source) if isinstance(source, Path) else source
 
 
 def record() -> dict:
