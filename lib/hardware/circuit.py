@@ -50,7 +50,7 @@ _GIBIBYTE = 2**30
 _SMALL = _GIBIBYTE // 16
 
 
-def _wrapped(given: Tensor) -> bool:
+def wrapped(given: Tensor) -> bool:
     """Does the tensor belong to a ``torch.func`` transform, so that its numbers cannot be looked at?"""
     return torch._C._functorch.is_functorch_wrapped_tensor(given)
 
@@ -61,7 +61,7 @@ def _not_negative(name: str, given: Tensor) -> None:
     Inside ``torch.func`` transforms nothing is looked at: there the numbers differ from replica to replica, and
     one that has diverged must not end the others.
     """
-    if given.numel() and not _wrapped(given):
+    if given.numel() and not wrapped(given):
         # Both extremes of a tensor with a NaN in it are NaN.
         for extreme in torch.aminmax(given.detach()):
             checks.number(name, extreme.item(), low=0)
@@ -316,7 +316,7 @@ def effective_conductance(
     resistances = (each.expand(shape[:-2]).reshape(-1) for each in (word, bit))
     arrays = given.reshape(-1, *shape[-2:]) * MICRO
     solved = _Network.apply(arrays, *resistances, exact)[0].reshape(shape) / MICRO
-    if not _wrapped(solved) and given.isfinite().all() and not solved.isfinite().all():
+    if not wrapped(solved) and given.isfinite().all() and not solved.isfinite().all():
         raise ParameterError(
             f"r_word and r_bit must be resistances whose circuit can be solved in double precision, but up to "
             f"{float(word.max()):g} and {float(bit.max()):g} ohm on {shape[-2]} by {shape[-1]} lines were given."

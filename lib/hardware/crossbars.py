@@ -27,6 +27,7 @@ from lib.hardware.perturbations import (
     moved_weight,
     natural_scale,
     seen_weight,
+    single,
     to_pair,
 )
 from lib.replicas import mapped
@@ -104,6 +105,11 @@ class Crossbars:
     calibrated: Numbers = field(default_factory=dict)
     memory: dict[str, _Programmed] | None = None
 
+    def __post_init__(self) -> None:
+        if self.severity is not None and self.severity.dtype not in (torch.float32, torch.float64):
+            kind = self.severity.dtype
+            raise checks.ParameterError(f"severity must be a tensor of float32 or float64, but one of {kind} was given.")
+
     def __call__(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
         if self.perturbation is None or self.rule == "unaware":
             return ideal(layer, x, weight)
@@ -153,11 +159,11 @@ class Crossbars:
 
     def _perturbed(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
         given, parts = self.drawn.get(layer, {}), self.of_layer(layer)
-        y = self.operate(layer, x, *self._programmed(layer, weight, parts), parts)
+        y = self.operate(layer, single(x), *self._programmed(layer, single(weight), parts), parts)
         for part, own in parts.items():
             if found := {kind: value for kind, value in own.items() if kind not in given.get(part, {})}:
                 self.calibrated.setdefault(layer, {})[part] = found
-        return y
+        return y.to(x.dtype)
 
 
 # ------------------------------------------------------------------------------------------------ any module

@@ -27,6 +27,7 @@ from lib.hardware.perturbations import (
     ReadNoise,
     StuckAt,
     Variability,
+    calibrated,
     convert,
     exceeds,
     flicker,
@@ -70,6 +71,7 @@ class ProgrammingNoise(Perturbation):
     chip = "normal"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.choice("law", self.law, _SPREADS)
 
     def conductance(self, g, severity, drawn):
@@ -113,9 +115,7 @@ class DAC(Perturbation):
         return True
 
     def voltage(self, x, severity, drawn):
-        if "range" not in drawn:
-            drawn["range"] = quantile_of_size(x, 1.0)
-        return convert(x, severity, drawn["range"])
+        return convert(x, severity, calibrated(drawn, lambda: quantile_of_size(x, 1.0)))
 
 
 #: The order of the physics: voltages enter, devices are programmed, drift and fail, wires lose, currents fluctuate,
@@ -124,7 +124,9 @@ ORDER = (DAC, Variability, ProgrammingNoise, Drift, StuckAt, IRDrop, ReadNoise, 
 
 
 def _place(part: Perturbation) -> int:
-    return next((i for i, kind in enumerate(ORDER) if isinstance(part, kind)), len(ORDER))
+    # What stands for a part (redundant devices) stands in its place.
+    one = getattr(part, "part", part)
+    return next((i for i, kind in enumerate(ORDER) if isinstance(one, kind)), len(ORDER))
 
 
 @dataclass(frozen=True, init=False)
@@ -141,7 +143,11 @@ class Composite(Perturbation):
     low, high, grid = 0.0, 1.0, ()
 
     def __init__(self, parts: Iterable[Perturbation]) -> None:
-        ordered = tuple(sorted(parts, key=_place))
+        given_parts = tuple(parts) if isinstance(parts, Iterable) else (parts,)
+        for part in given_parts:
+            if not isinstance(part, Perturbation):
+                raise checks.ParameterError(f"parts must be perturbations like make('adc'), but {part!r} was given.")
+        ordered = tuple(sorted(given_parts, key=_place))
         names = [part.name for part in ordered]
         if not ordered or len(set(names)) < len(names):
             given = ", ".join(names) or "none"
@@ -305,7 +311,7 @@ HARDWARE: Registry[Perturbation] = Registry(
 
 def make(name: str, /, **options: object) -> Perturbation:
     """The perturbation of that name with ``options`` (its fields); each class says in its text what they do."""
-    plain = HARDWARE[name]
+    plain = HARDWARE[checks.choice("perturbation", name, HARDWARE)]
     if not options:
         return plain
     known = (

@@ -24,6 +24,7 @@ from lib.hardware.perturbations import (
     ReadNoise,
     StuckAt,
     Variability,
+    Window,
     seen_weight,
     to_pair,
 )
@@ -47,13 +48,16 @@ class Redundant(Perturbation):
     measures, low, high = "as that of its part", 0.0, 1e10
 
     def __post_init__(self) -> None:
-        checks.integer("copies", self.copies, low=1)
+        super().__post_init__()
+        checks.integer("copies", self.copies, low=1, high=1000)
         compensated = isinstance(self.part, Drift) and self.part.compensation != "none"
         if not isinstance(self.part, _AVERAGED) or self.part.fixed_scale or compensated:
             raise checks.ParameterError(
                 "part must be a perturbation of single devices, with its own scale and without compensation, but "
                 f"{self.part!r} was given."
             )
+        if self.window not in (Window(), self.part.window):
+            raise checks.ParameterError(f"window must be that of part, but {self.window!r} was given.")
         object.__setattr__(self, "window", self.part.window)
 
     # Whatever it is asked, it answers as its part does.
@@ -96,7 +100,9 @@ def _copies(draw: Callable[..., Own], shape: tuple[int, ...], generator: torch.G
 
 
 def _own(drawn: Own, copy: int) -> Own:
-    return drawn.get(str(copy), {})
+    # What a composed chip shows to all its parts, every copy sees.
+    shown = {"target": drawn["target"]} if "target" in drawn else {}
+    return shown | drawn.get(str(copy), {})
 
 
 def _mean(copies: list[Tensor]) -> Tensor:
