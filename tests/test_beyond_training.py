@@ -16,7 +16,7 @@ from lib.checks import ParameterError
 from lib.hardware.crossbars import Crossbars, Shape, draw_chip
 from lib.hardware.devices import make
 from lib.hardware.mitigation import Redundant, _assigned, remapped
-from lib.hardware.perturbations import ADC, Drift, IRDrop, Variability, seen_weight, to_pair
+from lib.hardware.perturbations import ADC, Drift, IRDrop, Variability, Window, seen_weight, to_pair
 from lib.hardware.training import Trainer
 from lib.replicas import flat, mapped, stack
 from lib.results import computed
@@ -68,6 +68,9 @@ def test_only_errors_of_single_devices_can_be_averaged():
             Redundant(part)
     with pytest.raises(ParameterError, match="^copies must be an integer of at least 1"):
         Redundant(Variability(), copies=0)
+    with pytest.raises(ParameterError, match="^window must be that of part, but Window.* was given.$"):
+        Redundant(Variability(), window=Window(1.0, 40.0))
+    assert Redundant(Variability(window=Window(1.0, 40.0))).window == Window(1.0, 40.0)
     assert Redundant(Variability()).check(0.5) == 0.5
     with pytest.raises(ParameterError, match="severity must be a number from 0 to 1"):
         Redundant(Variability()).check(2.0)

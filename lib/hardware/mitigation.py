@@ -49,7 +49,7 @@ class Redundant(Perturbation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.integer("copies", self.copies, low=1, high=1000)
+        checks.integer("copies", self.copies, low=1)
         compensated = isinstance(self.part, Drift) and self.part.compensation != "none"
         if not isinstance(self.part, _AVERAGED) or self.part.fixed_scale or compensated:
             raise checks.ParameterError(

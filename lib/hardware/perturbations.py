@@ -385,12 +385,12 @@ class Drift(Perturbation):
     def digital(self, y, arrays, severity, drawn):
         if self.compensation == "none":
             return y
-        # Where nothing conducts, nothing is measured, and there is nothing to restore.
-        now = arrays.g.sum().clamp_min(1e-9)
+        now = arrays.g.sum()
         if self.readout == "noisy":
             fluctuation = flicker(arrays.g, severity, self.window, arrays.pair.g).square().sum().sqrt()
             now = now + torch.where(severity > T_ZERO, fluctuation * drawn["gauge"], 0.0)
-        return y * (arrays.pair.g.to(arrays.g.dtype).sum() / now).to(y.dtype)
+        # Where nothing conducts any more, there is no current to restore.
+        return y * (arrays.pair.g.to(arrays.g.dtype).sum() / (now + (now == 0))).to(y.dtype)
 
 
 def flicker(g: Tensor, seconds: Tensor, window: Window = WINDOW, target: Tensor | None = None) -> Tensor:
