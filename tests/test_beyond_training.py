@@ -119,6 +119,16 @@ def test_every_replica_is_remapped_for_its_own_chip():
     assert all(torch.equal(alone[path][0], value[1]) for path, value in flat(moved).items())
 
 
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_replica_that_has_diverged_does_not_keep_the_others_from_being_remapped(wrong):
+    faults, severity = make("stuck_at"), torch.tensor([0.2, 0.2])
+    chips = {"0": {"stuck_at": {"chip": torch.rand(2, 2, 6, 9, generator=runtime.stream(0, "chip"))}}}
+    weights = torch.stack([WEIGHT, WEIGHT])
+    expected = remapped(faults, severity)(chips, {"0.weight": weights})["0"]["stuck_at"]["chip"][1]
+    weights[0, 2, 3] = wrong
+    assert torch.equal(remapped(faults, severity)(chips, {"0.weight": weights})["0"]["stuck_at"]["chip"][1], expected)
+
+
 def test_a_convolution_is_remapped_too_and_what_cannot_be_is_refused():
     trainer, faults = Trainer.named("cnn"), make("stuck_at")
     params = trainer.fork([0], 2, torch.device("cpu"))

@@ -49,7 +49,7 @@ _PART = 20
 _GIBIBYTE = 2**30
 # A solution this small is not worth the question how much memory there is.
 _SMALL = _GIBIBYTE // 16
-# A solution that takes so many seconds is one to be told of.
+# Seconds from which a solution is long enough to be told of.
 _LONG = 10.0
 
 
@@ -115,8 +115,8 @@ def _room(arrays: Tensor, need: float, seconds: float) -> None:
         )
     # Below a usual tile's size, tiles would not help.
     if seconds > _LONG and min(m, n) > 64 and arrays.device.type == "cpu":
-        short = "cut into tiles, as by IRDrop(tile=(64, 64)), they take a fraction of that"
-        warnings.warn(f"Arrays ({what}) that take about {seconds:.0f} s to solve on a core: {short}.", stacklevel=2)
+        tiles = "in tiles, as with IRDrop(tile=(64, 64)), it takes a fraction of that"
+        warnings.warn(f"To solve arrays ({what}) takes about {seconds:.0f} s on a core; {tiles}.", stacklevel=2)
 
 
 def _line(load: Tensor) -> tuple[Tensor, Tensor]:

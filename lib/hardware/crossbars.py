@@ -106,11 +106,8 @@ class Crossbars:
     memory: dict[str, _Programmed] | None = None
 
     def __post_init__(self) -> None:
-        if self.severity is not None and self.severity.dtype not in (torch.float32, torch.float64):
-            kind = self.severity.dtype
-            raise checks.ParameterError(
-                f"severity must be a tensor of float32 or float64, but one of {kind} was given."
-            )
+        if self.severity is not None and (kind := self.severity.dtype) not in (torch.float32, torch.float64):
+            raise checks.ParameterError(f"severity must be a tensor of float32 or float64, but {kind} was given.")
 
     def __call__(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
         if self.perturbation is None or self.rule == "unaware":

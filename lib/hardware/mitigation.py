@@ -101,8 +101,7 @@ def _copies(draw: Callable[..., Own], shape: tuple[int, ...], generator: torch.G
 
 def _own(drawn: Own, copy: int) -> Own:
     # What a composed chip shows to all its parts, every copy sees.
-    shown = {"target": drawn["target"]} if "target" in drawn else {}
-    return shown | drawn.get(str(copy), {})
+    return {kind: drawn[kind] for kind in ("target",) if kind in drawn} | drawn.get(str(copy), {})
 
 
 def _mean(copies: list[Tensor]) -> Tensor:
@@ -153,5 +152,6 @@ def _assigned(perturbation: Perturbation, weight: Tensor, severity: Tensor, chip
         spread.g.expand(-1, -1, chip.shape[1], -1), severity, {"chip": chip[:, None].expand(-1, len(weight), -1, -1)}
     )
     cost = (seen_weight(spread, on) - spread.weight).abs().sum(-1)
-    _, places = linear_sum_assignment(cost.detach().cpu().numpy())
+    # A replica that has diverged does not end the others.
+    _, places = linear_sum_assignment(cost.detach().nan_to_num().cpu().numpy())
     return chip[:, torch.as_tensor(places, device=chip.device)]

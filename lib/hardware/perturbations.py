@@ -80,7 +80,7 @@ def exceeds(a: Tensor, b: Tensor | float) -> Tensor:
 
 
 def single(value: Tensor) -> Tensor:
-    """The numbers in single precision at least: a day in seconds is infinite to a half, and a bit is lost in it."""
+    """The numbers in single precision at least: to half precision a day in seconds is infinite."""
     return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
@@ -205,6 +205,8 @@ class Perturbation:
     read: ClassVar[Literal["normal"] | None] = None
     # Does it change, or look at, what the arrays conduct? If not, that is not computed.
     arrays: ClassVar[bool] = True
+    # Does it convert, with a full scale to be calibrated?
+    ranged: ClassVar[bool] = False
     # Does every device move by itself, as `moved` says, and nothing else happen? Then there is a shorter way.
     alone: ClassVar[bool] = False
 
@@ -217,11 +219,6 @@ class Perturbation:
     def lasting(self) -> bool:
         """Does a chip have numbers of its own, which stay?"""
         return self.chip is not None
-
-    @property
-    def ranged(self) -> bool:
-        """Does it convert, with a full scale to be calibrated?"""
-        return False
 
     @property
     def learned(self) -> Kinds:
@@ -550,7 +547,7 @@ class ADC(Perturbation):
     name, title = "adc", "ADC discretization"
     measures, unit = "resolution of the converter at the end of every bit line", "bits"
     low, high, off, whole, grid = 2.0, 16.0, math.inf, True, (8.0, 6.0, 5.0, 4.0, 3.0, 2.0)
-    arrays = False
+    arrays, ranged = False, True
 
     CANDIDATES: ClassVar[tuple[float, ...]] = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 
@@ -558,10 +555,6 @@ class ADC(Perturbation):
         super().__post_init__()
         checks.choice("calibration", self.calibration, ("quantile", "largest", "best", "learned"))
         checks.number("quantile", self.quantile, above=0, high=1)
-
-    @property
-    def ranged(self) -> bool:
-        return True
 
     @property
     def learned(self) -> Kinds:
@@ -623,9 +616,8 @@ def convert(y: Tensor, bits: Tensor, bound: Tensor, through: bool = False) -> Te
 
 
 def quantile_of_size(y: Tensor, share: float) -> Tensor:
-    """The quantile of ``|y|`` at ``share``, above which lie at least one value; a constant as far as gradients go.
-
-    Where so many are zero that the quantile is, it is the largest value.
+    """The quantile of ``|y|`` at ``share``, above which lie at least one value (the largest where that is zero);
+    a constant as far as gradients go.
     """
     size = y.detach().abs().flatten()
     largest = single(size.topk(max(1, round((1 - share) * size.numel()))).values)
