@@ -104,7 +104,17 @@ FORBIDDEN = {
     "paper.words": ("lib.replicas", "lib.prompts.training", "lib.hardware.training", "paper.sweep"),
     **{
         f"lib.{name}": ("lib.prompts", "lib.hardware")
-        for name in ("checks", "code", "registry", "runtime", "gradients", "verdicts", "replicas", "results")
+        for name in (
+            "checks",
+            "code",
+            "registry",
+            "runtime",
+            "gradients",
+            "verdicts",
+            "replicas",
+            "results",
+            "pictures",
+        )
     },
 }
 

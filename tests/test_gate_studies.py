@@ -15,12 +15,15 @@ from PIL import Image
 from lib.checks import ParameterError
 from lib.prompts import data, gates, learners, tasks
 from lib.prompts.diagnosis import FACTORS
+from lib.results import Cell
 from lib.runtime import stream
 from paper.figures import prompts as figures
 from paper.studies import gating, gradient_imbalance
 from paper.studies.base import named
+from paper.studies.gap_origin import GapOrigin
 from paper.studies.gate_degradation import GateDegradation
 from paper.studies.gate_value import GateValue, verdict, verdicts
+from paper.studies.gating import identity
 from paper.studies.gradient_imbalance import GradientImbalance, gap_before_training
 from paper.studies.learners import Learners
 from paper.studies.world import World
@@ -254,21 +257,42 @@ def test_real_pictures_that_cannot_be_used_are_refused_before_anything_is_loaded
 
 def test_a_change_of_the_pictures_is_a_change_of_the_key(tmp_path, album):
     study = GateValue(**{**TINY, "task": "folder", "root": album, "results": str(tmp_path / "store")})
-    before = study.find("folder")[0].identity
-    assert data.get("folder", album)[0].identity == before
+    before = identity(study.find("folder")[0])
+    assert identity(data.get("folder", album)[0]) == before
     assert study.cell("coop", "none", "folder").config["data"]["identities"] == [before]
     # Neither names nor sizes change: two pictures trade places, then one its label.
     one, other = (Path(album, "images", f"train_{name}_0.png") for name in ("circle", "cup"))
     contents = one.read_bytes(), other.read_bytes()
     one.write_bytes(contents[1]), other.write_bytes(contents[0])
-    traded = data.get("folder", album)[0].identity
+    traded = identity(data.get("folder", album)[0])
     one.write_bytes(contents[0]), other.write_bytes(contents[1])
-    assert data.get("folder", album)[0].identity == before != traded
+    assert identity(data.get("folder", album)[0]) == before != traded
     file = Path(album, "split_zhou_Album.json")
     split = json.loads(file.read_text(encoding="utf-8"))
     split["train"][0][1:], split["train"][3][1:] = split["train"][3][1:], split["train"][0][1:]
     file.write_text(json.dumps(split), encoding="utf-8")
-    assert data.get("folder", album)[0].identity not in (before, traded)
+    assert identity(data.get("folder", album)[0]) not in (before, traded)
+
+
+@pytest.mark.parametrize("kind", [GapOrigin, GradientImbalance, GateDegradation, GateValue, Learners])
+def test_no_page_is_served_what_other_pictures_gave_in_the_same_session(kind, tmp_path, album):
+    given = {name: value for name, value in TINY.items() if name in kind.model_fields}
+    given |= {"task": "folder", "root": album, "results": str(tmp_path / "store")}
+
+    def cells() -> dict[str, Cell]:
+        return {cell.key: cell for cell in kind(**given).cells() if "folder" in cell.text}
+
+    before = cells()
+    assert before and cells().keys() == before.keys()
+    # Recoloured under the same name and in the same size.
+    path = Path(album, "images", "train_circle_0.png")
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    after = cells()
+    assert len(after) == len(before) and not after.keys() & before.keys()
+    # What the first study asked for is not computed from pictures that it did not know.
+    old = next(cell for cell in before.values() if "data" in cell.config)
+    with pytest.raises(ParameterError, match="^root must hold the pictures that the study was made with"):
+        gating.task_of({"strength": 1.0, **old.config}, {**old.site, "device": "cpu"})
 
 
 def test_learners_and_gates_without_a_partner_are_refused():

@@ -123,10 +123,10 @@ def test_off_and_no_hardware_are_the_plain_model_bit_by_bit(layer):
     plain = model(x)
     for hardware, severity in CHIPS.values():
         with on_chip(model, hardware, hardware.off) as placed:
-            assert placed is None and torch.equal(model(x), plain)
+            assert placed.off and torch.equal(model(x), plain)
         assert hardware.check(severity) != hardware.off
     with on_chip(model, None) as placed:
-        assert placed is None and torch.equal(model(x), plain)
+        assert placed.off and torch.equal(model(x), plain)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -443,7 +443,7 @@ class _Holder(nn.Module):
             "Conv2d",
             "it pads with 'circular' instead of zeros",
         ),
-        (_Masked(4, 4), "_Masked", "its class has a forward of its own"),
+        (_Masked(4, 4), "_Masked", "it has a forward of its own"),
         (
             nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
             "TransformerEncoderLayer",
@@ -471,7 +471,7 @@ def test_a_model_without_anything_to_map_is_refused():
 
 def test_an_unknown_digital_name_is_refused():
     model, _ = net()
-    with pytest.raises(ParameterError, match="^digital must be one of 0, 0.0, 0.1, 0.2, 1, 2, but 'head' was given.$"):
+    with pytest.raises(ParameterError, match="^digital must be .* out of 0, 0.0, 0.1, 0.2, 1, 2, but 'head'"):
         mappable(model, ["head"])
 
 

@@ -459,7 +459,7 @@ def test_cifar10_from_the_files_of_torchvision(tmp_path, monkeypatch):
         ({"last": (16, 64)}, "root must hold pictures of 32 x 32 pixels, but 16 x 64 was given."),
         (
             {"test": ("cat", "cow")},
-            "root must hold the same classes in train and test, but cat, dog and cat, cow were given.",
+            "root must hold pictures of every class in train and in test, but 'cow' without any in train was given.",
         ),
     ],
 )
@@ -475,8 +475,9 @@ def test_a_missing_folder_is_refused_with_what_to_put_there(tmp_path):
         with pytest.raises(ParameterError) as error:
             cifar10(str(root))
         assert str(error.value) == (
-            "root must be a folder with train/CLASS/*.jpg and test/CLASS/*.jpg, or with torchvision's "
-            f"cifar-10-batches-py (from cifar-10-python.tar.gz), but {str(root)!r} was given."
+            "root must be a folder that holds train/<class> and test/<class> with pictures, or torchvision's "
+            f"cifar-10-batches-py (from cifar-10-python.tar.gz) (put the missing train into {str(root)!r}), "
+            f"but {str(root)!r} was given."
         )
     with pytest.raises(ParameterError, match="^data must be one of digits, cifar10, but 'mnist' was given.$"):
         dataset("mnist")

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from lib.checks import ParameterError
-from lib.hardware import networks
 from lib.hardware.devices import HARDWARE, make
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
 from lib.hardware.training import Trainer
@@ -77,7 +76,7 @@ CPU = {"root": "", "device": "cpu"}
         ({"network": "transformer"}, "network must be one of mlp"),
         ({"network": "resnet"}, "network must be smaller than a resnet for digits"),
         ({"data": "imagenet"}, "data must be one of digits, cifar10"),
-        ({"data": "cifar10", "root": "/nowhere"}, "root must be a folder with train/CLASS/*.jpg"),
+        ({"data": "cifar10", "root": "/nowhere"}, "root must be a folder that holds train/<class>"),
         ({"options": {"volume": 3}}, "options must be out of "),
         ({"options": ["on"]}, "options must be a mapping"),
         ({"perturbation": "stuck_at", "options": {"on": 1.5}}, "on must be a number from 0 to 1"),
@@ -652,10 +651,15 @@ def test_a_resnet_runs_on_pictures_from_a_folder(tmp_path, monkeypatch):
     # Six test pictures: accuracies are sixths, and a mean over two chips twelfths.
     assert np.allclose(accuracy.accuracy * 12, (accuracy.accuracy * 12).round())
     assert np.isfinite(result.tables["diagnostics"].cosine).all()
-    # Other pictures under the same name are other runs; where they lie is of no account.
+    # Other pictures under the same name are other runs, and so are other labels; where they lie is of no account.
     before = study.cells()
-    assert not any(str(tmp_path) in cell.text for cell in before)
-    Image.fromarray(np.zeros((32, 32, 3), dtype=np.uint8)).save(tmp_path / "pictures" / "train" / "cat" / "0.jpg")
-    for known in (hardware.pictures, hardware._fork, networks.cifar10):
-        known.cache_clear()
-    assert not set(study.cells()) & set(before)
+    assert not any(str(tmp_path) in cell.text for cell in before) and set(study.changed().cells()) == set(before)
+    cat, dog = (tmp_path / "pictures" / "train" / name / "0.jpg" for name in ("cat", "dog"))
+    Image.fromarray(np.zeros((32, 32, 3), dtype=np.uint8)).save(cat)
+    recoloured = study.changed().cells()
+    cat.rename(tmp_path / "kept"), dog.rename(cat), (tmp_path / "kept").rename(dog)
+    swapped = study.changed().cells()
+    assert len({cell.key for cells in (before, recoloured, swapped) for cell in cells}) == 3 * len(before)
+    # What the first study asked for is not computed from pictures that it did not know.
+    with pytest.raises(ParameterError, match="^root must hold the pictures that the study was made with"):
+        before[0].compute(before[0].config, {**before[0].site, "device": "cpu"})

@@ -11,6 +11,7 @@ from lib.checks import ParameterError
 from lib.prompts import tasks, world
 from lib.prompts.backbone import CONTEXT, WordTokenizer
 from lib.runtime import stream
+from paper.captions import ATTRIBUTES, captions
 from paper.tools.pretrain import GROUP, Batches, Recipe, grouped
 
 
@@ -128,8 +129,8 @@ def test_held_out_pairs_are_24_and_touch_every_colour_twice():
 def test_captions_say_what_is_there():
     generator = stream(0, "captions")
     scenes = world.sample(600, generator)
-    everything = {name: torch.ones(600, dtype=torch.bool) for name in world.ATTRIBUTES}
-    for i, text in enumerate(world.captions(scenes, generator, everything)):
+    everything = {name: torch.ones(600, dtype=torch.bool) for name in ATTRIBUTES}
+    for i, text in enumerate(captions(scenes, generator, everything)):
         words = text.split()
         shape = world.SHAPES[scenes.shape[i]]
         nouns = {shape, world.SYNONYMS.get(shape, shape)}
@@ -148,7 +149,7 @@ def test_every_caption_and_prompt_fits_the_vocabulary_and_context():
     tokenizer = WordTokenizer()
     generator = stream(1, "captions")
     scenes = world.sample(2000, generator)
-    tokens = tokenizer(world.captions(scenes, generator))
+    tokens = tokenizer(captions(scenes, generator))
     assert tokens.shape == (2000, CONTEXT)
     end = tokenizer.ids[world.END]
     assert end == len(world.WORDS) - 1, "the end word has the largest id, which argmax pooling needs"
@@ -163,7 +164,7 @@ def test_every_caption_and_prompt_fits_the_vocabulary_and_context():
 
 def test_groups_differ_in_one_attribute_which_is_named():
     scenes, named = grouped(40, 1.0, stream(0, "groups"))
-    texts = world.captions(scenes, stream(0, "texts"), named)
+    texts = captions(scenes, stream(0, "texts"), named)
     for g in range(40):
         rows = slice(g * GROUP, (g + 1) * GROUP)
         varied = [name for name in named if named[name][rows].all()]

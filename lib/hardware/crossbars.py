@@ -9,27 +9,23 @@ Biases are added digitally.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import copyreg
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch as functorch
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 from lib import checks
 from lib.hardware.numbers import ARRAY, Numbers, Parts, merged
-from lib.hardware.perturbations import (
-    Arrays,
-    Pair,
-    Perturbation,
-    moved_weight,
-    natural_scale,
-    seen_weight,
-    single,
-    to_pair,
-)
+from lib.hardware.perturbations import Arrays, Pair, Perturbation, moved_weight, natural_scale, seen_weight, to_pair
 from lib.replicas import mapped
 
 #: How the gradient passes the perturbation.
@@ -52,42 +48,33 @@ class Shape(NamedTuple):
 
 def draw_chip(perturbation: Perturbation, shapes: dict[str, Shape], generator: torch.Generator) -> Numbers:
     """The random numbers of one chip."""
-    return merged(
-        *(
-            {layer: perturbation.parts_of(draw(shape.weight, generator))}
-            for draw in (perturbation.draw_chip, perturbation.draw_more)
-            for layer, shape in shapes.items()
-        )
-    )
+    draws = (perturbation.draw_chip, perturbation.draw_more)
+    drawn = ((layer, draw(shape.weight, generator)) for draw in draws for layer, shape in shapes.items())
+    return merged(*({layer: perturbation.parts_of(own)} for layer, own in drawn))
 
 
 def draw_read(perturbation: Perturbation, shapes: dict[str, Shape], batch: int, generator: torch.Generator) -> Numbers:
     """The random numbers of one read of ``batch`` inputs."""
-    return merged(
-        *(
-            {layer: perturbation.parts_of(perturbation.draw_read((batch, *shape.current), generator))}
-            for layer, shape in shapes.items()
-        )
-    )
+    drawn = ((layer, perturbation.draw_read((batch, *shape.current), generator)) for layer, shape in shapes.items())
+    return merged(*({layer: perturbation.parts_of(own)} for layer, own in drawn))
 
 
 class _Programmed(NamedTuple):
-    """A layer whose weight is in its arrays, and how to know that weight again."""
+    """A layer whose weight is in its arrays, and what they were programmed with: copies, for all of it may change."""
 
+    hardware: Perturbation | None
+    severity: Tensor
     weight: Tensor
-    version: int
-    norm: Tensor
     seen: Tensor
     arrays: Arrays
 
-    def still(self, weight: Tensor) -> bool:
-        """Is ``weight`` the one that was programmed, unchanged since?"""
-        same = weight.data_ptr() == self.weight.data_ptr() and weight.shape == self.weight.shape
-        # A change through `.data` leaves the version alone, but hardly the norm.
-        return same and weight._version == self.version and bool(torch.linalg.vector_norm(weight) == self.norm)
+    def still(self, hardware: Perturbation | None, severity: Tensor, weight: Tensor) -> bool:
+        """Would the same be programmed again?"""
+        same = hardware is self.hardware and weight.dtype == self.weight.dtype and weight.device == self.weight.device
+        return same and torch.equal(weight, self.weight) and torch.equal(severity, self.severity)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Crossbars:
     """The product of every layer on one chip, in one read.
 
@@ -118,10 +105,6 @@ class Crossbars:
             return clean + (self._perturbed(layer, x.detach(), weight.detach()) - clean).detach()
         return self._perturbed(layer, x, weight)
 
-    def of_layer(self, layer: str) -> Parts:
-        """The layer's numbers, to which others can be added."""
-        return {part: dict(own) for part, own in self.drawn.get(layer, {}).items()}
-
     def program(self, weight: Tensor, parts: Parts) -> tuple[Tensor, Arrays]:
         """The weight that the network sees once ``weight`` is programmed into a layer's arrays, and the arrays."""
         hardware = self.perturbation
@@ -138,12 +121,13 @@ class Crossbars:
         return pair.weight if g is pair.g else seen_weight(pair, g), Arrays(pair, g)
 
     def _programmed(self, layer: str, weight: Tensor, parts: Parts) -> tuple[Tensor, Arrays]:
-        if self.memory is None or torch.is_grad_enabled():
+        # Numbers that belong to a transform, or to a trace, cannot be looked at.
+        elsewhere = torch.compiler.is_compiling() or functorch.is_functorch_wrapped_tensor(weight)
+        if self.memory is None or torch.is_grad_enabled() or elsewhere:
             return self.program(weight, parts)
         kept = self.memory.get(layer)
-        if kept is None or not kept.still(weight):
-            norm = torch.linalg.vector_norm(weight)
-            kept = _Programmed(weight, weight._version, norm, *self.program(weight, parts))
+        if kept is None or not kept.still(self.perturbation, self.severity, weight):
+            kept = _Programmed(self.perturbation, self.severity, weight.clone(), *self.program(weight, parts))
             self.memory[layer] = kept
         return kept.seen, kept.arrays
 
@@ -157,8 +141,10 @@ class Crossbars:
         return hardware.digital(y, arrays, self.severity, drawn)
 
     def _perturbed(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
-        given, parts = self.drawn.get(layer, {}), self.of_layer(layer)
-        y = self.operate(layer, single(x), *self._programmed(layer, single(weight), parts), parts)
+        given = self.drawn.get(layer, {})
+        parts = {part: dict(own) for part, own in given.items()}
+        kind = torch.promote_types(weight.dtype, torch.float32)
+        y = self.operate(layer, x.to(kind), *self._programmed(layer, weight.to(kind), parts), parts)
         for part, own in parts.items():
             if found := {kind: value for kind, value in own.items() if kind not in given.get(part, {})}:
                 self.calibrated.setdefault(layer, {})[part] = found
@@ -173,51 +159,64 @@ def rows(layer: nn.Conv2d, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor
 
     Inputs are [B, L, in], with groups [B, groups, L, in]; L counts the places of the kernel.
     """
-    if isinstance(layer.padding, str):
-        total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        same = layer.padding == "same"
-        height, width = ([extra // 2, extra - extra // 2] if same else [0, 0] for extra in total)
-        x, padding = F.pad(x, (*width, *height)), (0, 0)
-    else:
-        padding = layer.padding  # type: ignore[assignment]
+    padding: Any = layer.padding
+    if isinstance(padding, str):
+        x, padding = F.pad(x, layer._reversed_padding_repeated_twice), (0, 0)
     sizes = [
         (x.shape[2 + i] + 2 * padding[i] - layer.dilation[i] * (layer.kernel_size[i] - 1) - 1) // layer.stride[i] + 1
         for i in range(2)
     ]
     patches = F.unfold(x, layer.kernel_size, layer.dilation, padding, layer.stride)
     batch, groups = x.shape[0], layer.groups
-    if groups == 1:
-        return patches.mT, lambda y: y.mT.reshape(batch, -1, *sizes)
-    parted = patches.reshape(batch, groups, -1, patches.shape[-1])
-    return parted.mT, lambda y: y.mT.reshape(batch, -1, *sizes)
+    patches = patches if groups == 1 else patches.unflatten(1, (groups, -1))
+    return patches.mT, lambda y: y.mT.reshape(batch, layer.out_channels, *sizes)
 
 
-def matrix(layer: nn.Module) -> Tensor:
-    """The weight of a layer as its arrays hold it: [out, in], with groups [groups, out, in]."""
-    weight = layer.weight.flatten(1)  # type: ignore[operator]
+def matrix(layer: nn.Module, weight: Tensor | None = None) -> Tensor:
+    """The weight of a layer, or the one given, as its arrays hold it: [out, in], with groups [groups, out, in]."""
+    weight = (layer.weight if weight is None else weight).flatten(1)  # type: ignore[operator]
     groups = getattr(layer, "groups", 1)
     return weight if groups == 1 else weight.unflatten(0, (groups, -1))
 
 
-def _forward(layer: nn.Module, name: str, product: Callable[[], Product], x: Tensor) -> Tensor:
-    """What takes the place of a layer's own forward."""
-    if isinstance(layer, nn.Linear):
-        y = product()(name, x, layer.weight)
-        return y if layer.bias is None else y + layer.bias
-    if x.dim() == 3:
-        return _forward(layer, name, product, x[None])[0]
-    inputs, images = rows(layer, x)  # type: ignore[arg-type]
-    y = images(product()(name, inputs, matrix(layer)))
-    return y if layer.bias is None else y + layer.bias[:, None, None]  # type: ignore[index]
+def _forward(layer: nn.Linear | nn.Conv2d, name: str, product: Product, x: Tensor) -> Tensor:
+    """What takes the place of a layer's own forward: computes in single precision at least, gives what that gives."""
+    weight, bias = layer.weight, layer.bias
+    device, kinds = weight.device.type, (x.dtype, weight.dtype)
+    auto = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    given, result = (auto if auto and kind.is_floating_point and kind != torch.float64 else kind for kind in kinds)
+    if given != result:
+        raise checks.ParameterError(f"input of {name or 'the layer'} must be {weight.dtype}, but {x.dtype} was given.")
+    single = torch.promote_types(result, torch.float32)
+    with contextlib.nullcontext() if auto is None else torch.autocast(device, enabled=False):
+        x, weight = x.to(single), weight.to(single)
+        if isinstance(layer, nn.Linear):
+            y = product(name, x, weight)
+        else:
+            inputs, images = rows(layer, x if x.dim() == 4 else x[None])
+            y = images(product(name, inputs, matrix(layer, weight)))
+            y, bias = y if x.dim() == 4 else y[0], None if bias is None else bias[:, None, None]
+    return (y if bias is None else y + bias.to(single)).to(result)
 
 
 def _reason(layer: nn.Module) -> str | None:
     """Why a module with products of its own cannot be mapped, or None."""
+    if isinstance(layer, torch.jit.ScriptModule) and any(value.dim() > 1 for value in layer.parameters()):
+        return "once compiled it computes without calling its layers"
+    if type(layer).__module__.startswith("torch.ao.nn") and "quantized" in type(layer).__module__:
+        return "it computes with quantized numbers"
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         return f"it pads with {layer.padding_mode!r} instead of zeros"
     if isinstance(layer, nn.Linear | nn.Conv2d):
-        own = type(layer).forward not in (nn.Linear.forward, nn.Conv2d.forward)
-        return "its class has a forward of its own" if own else None
+        kind = getattr(layer, "_chip_ordinary", type(layer))
+        known = {nn.Linear.forward, nn.Conv2d.forward, nn.Conv2d._conv_forward}
+        if {kind.forward, getattr(kind, "_conv_forward", kind.forward)} - known or "forward" in vars(layer):
+            return "it has a forward of its own"
+        # Not `layer.weight`: to ask a parametrization for it may change its state.
+        held = layer._parameters.get("weight")
+        if held is not None and (is_lazy(held) or held.is_meta or held.is_complex() or held.layout != torch.strided):
+            return "its weight must be a dense tensor of real numbers (a lazy one gets them with its first input)"
+        return None
     if isinstance(layer, nn.TransformerEncoderLayer):
         return "in evaluation it computes without calling its layers"
     if isinstance(layer, nn.MultiheadAttention):
@@ -233,10 +232,10 @@ def mappable(model: nn.Module, digital: Sequence[str] = ()) -> dict[str, nn.Modu
     A layer that multiplies by a weight but has no mapping is a :class:`~lib.checks.ParameterError` with its name and
     the reason; so is a name in ``digital`` that is no module, and a model without any layer to map.
     """
+    if not isinstance(model, nn.Module):
+        raise checks.ParameterError(f"model must be an nn.Module, but {model!r} was given.")
     modules = dict(model.named_modules())
-    for name in digital:
-        checks.choice("digital", name, [key for key in modules if key])
-    kept = tuple(digital)
+    kept = checks.choices("digital", digital, [key for key in modules if key]) if digital else ()
     found: dict[str, nn.Module] = {}
     for name, layer in modules.items():
         if any(name == one or name.startswith(f"{one}.") for one in kept):
@@ -253,61 +252,128 @@ def mappable(model: nn.Module, digital: Sequence[str] = ()) -> dict[str, nn.Modu
     return found
 
 
-def divert(layers: dict[str, nn.Module], product: Callable[[], Product]) -> Callable[[], None]:
-    """Let the layers compute through ``product()``; returns a function that undoes it. Their classes stay untouched."""
-    before = {name: vars(layer).get("forward") for name, layer in layers.items()}
+def _diverted(kind: Any, name: str, source: Callable[[], Product | None]) -> Any:
+    """A class of the same name for a layer that computes through ``source()``; copied or saved it is ordinary."""
+    ordinary = getattr(kind, "_chip_ordinary", kind)
+
+    def forward(self: Any, input: Tensor) -> Tensor:
+        if made._chip_source is None:
+            return kind.forward(self, input)
+        product = source()
+        return ordinary.forward(self, input) if product is None else _forward(self, name, product, input)
+
+    def reduced(self: Any, protocol: Any) -> tuple:
+        return copyreg._reconstructor, (ordinary, object, None), nn.Module.__getstate__(self)  # type: ignore
+
+    own = {"_chip_ordinary": ordinary, "_chip_source": source, "__module__": kind.__module__, "forward": forward}
+    own |= {"__reduce_ex__": reduced} | ({"__deepcopy__": None} if hasattr(kind, "__deepcopy__") else {})
+    made: Any = type(kind.__name__, (kind,), own)
+    return made
+
+
+def divert(layers: dict[str, nn.Module], source: Callable[[], Product | None]) -> Callable[[], None]:
+    """Let the layers compute through the product that ``source()`` gives (None: as they are); returns a function that
+    undoes it. They get classes derived from theirs; nothing else in them changes.
+    """
+    kinds = {name: _diverted(type(layer), name, source) for name, layer in layers.items()}
     for name, layer in layers.items():
-        layer.forward = partial(_forward, layer, name, product)
+        layer.__class__ = kinds[name]
 
     def undo() -> None:
         for name, layer in layers.items():
-            del layer.forward
-            # A block within a block goes back to what the outer one computes.
-            if before[name] is not None:
-                layer.forward = before[name]  # type: ignore[assignment]
+            kinds[name]._chip_source = None
+            # Blocks may end in another order than they began, and classes may have changed meanwhile.
+            while vars(type(layer)).get("_chip_source", layer) is None:
+                layer.__class__ = type(layer).__bases__[0]
 
     return undo
 
 
-class OnChip:
-    """A module on a chip, for as long as :func:`on_chip` lasts. Draws every read anew, the chip when it is asked to."""
+def _lasting(value: Tensor) -> Tensor:
+    """A number that stays on a chip, free of the mode or transform in which it was found."""
+    while functorch.is_functorch_wrapped_tensor(value):
+        if functorch.is_batchedtensor(value):
+            raise checks.ParameterError("input must be a whole batch to calibrate on, but a part in a vmap was given.")
+        value = functorch.get_unwrapped(value)
+    with torch.inference_mode(False):
+        return value.detach().clone()
 
-    def __init__(self, perturbation: Perturbation, severity: object, rule: str, generator: torch.Generator) -> None:
-        self.perturbation, self.rule, self.generator = perturbation, checks.choice("rule", rule, RULES), generator
-        self.severity = torch.tensor(perturbation.check(severity))
-        self._numbers: Numbers = {}
-        self._made: set[str] = set()
+
+@dataclass(eq=False, repr=False)
+class OnChip:
+    """A module on a chip within ``with``: see :func:`on_chip`. Draws every read anew, the chip when it is asked to.
+
+    ``severity`` and ``rule`` may change on the way, on the same chip; another ``perturbation`` is another chip.
+    ``changed`` is how far, at most, each layer's last product lay from the ideal one; ``watch`` it (a second product).
+    """
+
+    perturbation: Perturbation | None
+    severity: object
+    rule: str
+    generator: torch.Generator
+    layers: dict[str, nn.Module] = field(default_factory=dict)
+    watch: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(given := self.perturbation, Perturbation | None):
+            raise checks.ParameterError(f"perturbation must be one like make('pcm'), or None, but {given!r} was given.")
+        if not isinstance(drawn := self.generator, torch.Generator) or drawn.device.type != "cpu":
+            raise checks.ParameterError(f"generator must be a torch.Generator of the CPU, but {drawn!r} was given.")
+        checks.choice("rule", self.rule, RULES)
+        self.changed: dict[str, float] = dict.fromkeys(self.layers, 0.0) if self.off else {}
+        self._undo: list[Callable[[], None]] = []
+        self._used: set[str] = set()
+        self._numbers: dict[str, tuple[Perturbation, Parts]] = {}
         self._memory: dict[str, _Programmed] = {}
-        #: How far the last product of every layer lay from the ideal one: the largest difference.
-        self.changed: dict[str, float] = {}
-        #: Watch ``changed``: costs a second product for every layer.
-        self.watch = False
+
+    @property
+    def off(self) -> bool:
+        """Is it the plain model?"""
+        return self.perturbation is None or self.perturbation.check(self.severity) == self.perturbation.off
+
+    def __enter__(self) -> OnChip:
+        self._undo.append(divert(self.layers, lambda: None if self.off else self.product))
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._undo.pop()()
+        missed = [name or "the layer" for name in self.layers if name not in self._used]
+        if missed and error is None and not self.off:
+            named = ", ".join(missed[:6]) + (f" and {len(missed) - 6} more" if len(missed) > 6 else "")
+            only = "Only a layer's own forward does, and not a copy's; name in digital what shall stay in the computer."
+            warnings.warn(f"Never computed on the chip: {named}. {only}", stacklevel=2)
 
     def renew(self) -> None:
         """A new chip: its numbers are drawn, and its converters calibrated, when they are next needed."""
         self._numbers.clear()
-        self._made.clear()
         self._memory.clear()
 
     def product(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
         """The product of one layer in one read."""
         hardware = self.perturbation
-        if layer not in self._made:
-            self._made.add(layer)
-            chip = draw_chip(hardware, {layer: Shape(tuple(weight.shape), ())}, self.generator)
-            self._numbers |= mapped(lambda value: value.to(x), chip)
-        read = hardware.parts_of(hardware.draw_read((*x.shape[:-1], weight.shape[-2]), self.generator))
-        drawn = merged(self._numbers, {layer: mapped(lambda value: value.to(x), read)})
-        crossbars = Crossbars(hardware, self.severity.to(x), self.rule, drawn, memory=self._memory)
+        assert hardware is not None
+        self._used.add(layer)
+        if not x.numel() or not weight.numel():
+            return ideal(layer, x, weight)
+        like = partial(Tensor.to, device=x.device, dtype=x.dtype)
+        of, numbers = self._numbers.get(layer, (None, {}))
+        if of is not hardware:
+            # One chip, whatever mode or transform is the first to use it.
+            with torch.inference_mode(False), temporarily_clear_interpreter_stack(), torch.device("cpu"):
+                chip = draw_chip(hardware, {layer: Shape(tuple(weight.shape), ())}, self.generator)
+                of, numbers = self._numbers[layer] = hardware, mapped(like, chip.get(layer, {}))
+        with torch.device("cpu"):
+            read = hardware.parts_of(hardware.draw_read((*x.shape[:-1], weight.shape[-2]), self.generator))
+            severity = like(torch.tensor(hardware.check(self.severity)))
+        drawn = mapped(like, merged({layer: numbers}, {layer: read}))
+        crossbars = Crossbars(hardware, severity, checks.choice("rule", self.rule, RULES), drawn, memory=self._memory)
         y = crossbars(layer, x, weight)
-        found = mapped(lambda value: value.detach(), crossbars.calibrated)
-        self._numbers = merged(self._numbers, found)
+        self._numbers[layer] = hardware, merged({layer: numbers}, mapped(_lasting, crossbars.calibrated)).get(layer, {})
         if self.watch:
             self.changed[layer] = float((y - ideal(layer, x, weight)).detach().abs().max())
         return y
 
 
-@contextlib.contextmanager
 def on_chip(
     model: nn.Module,
     perturbation: Perturbation | None,
@@ -316,24 +382,18 @@ def on_chip(
     rule: str = "autograd",
     generator: torch.Generator | None = None,
     digital: Sequence[str] = (),
-) -> Iterator[OnChip | None]:
+) -> OnChip:
     """Place every Linear and Conv2d of ``model`` on a chip, without changing the model, until the block ends.
 
     ``perturbation`` None, or a ``severity`` at its "off", is the plain model, bit by bit. ``generator`` draws the chip
     and the reads (on the CPU); without one it is always the same chip. Layers named in ``digital`` stay in the
-    computer. Converters calibrate their range on the first batch that they see: let that be training data. Yields the
-    :class:`OnChip`.
+    computer. Converters calibrate their range on the first batch that they see: let that be training data.
 
-    >>> with on_chip(model, ReadNoise(), 0.1, generator=torch.Generator().manual_seed(0)):
+    On the chip is each layer's own forward; a layer that never ran is named in a warning when the block ends, products
+    without a layer (``x @ self.w``) stay in the computer. A copy made meanwhile, or a file, is an ordinary model.
+
+    >>> with on_chip(model, ReadNoise(), 0.1, generator=torch.Generator().manual_seed(0)) as chip:
     ...     model(x)
     """
-    layers = mappable(model, digital)
-    if perturbation is None or perturbation.check(severity) == perturbation.off:
-        yield None
-        return
-    chip = OnChip(perturbation, severity, rule, generator or torch.Generator().manual_seed(0))
-    undo = divert(layers, lambda: chip.product)
-    try:
-        yield chip
-    finally:
-        undo()
+    source = torch.Generator().manual_seed(0) if generator is None else generator
+    return OnChip(perturbation, severity, rule, source, mappable(model, digital))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib import checks
+from lib import checks, pictures
 from lib.hardware.crossbars import Crossbars, Product, Shape, divert, ideal, mappable
 from lib.hardware.numbers import STATISTICS
 from lib.replicas import Nested, Tree
@@ -61,50 +61,28 @@ def cifar10(root: str) -> Images:
 
     Nothing is downloaded: a folder that holds neither is refused with what to put there.
     """
-    try:
-        return _cifar10(Path(root).expanduser(), root)
-    except (OSError, RuntimeError, EOFError) as error:
-        raise checks.ParameterError(
-            f"root must hold CIFAR-10's pictures whole, but {root!r} was given ({str(error).splitlines()[0]})."
-        ) from None
-
-
-def _cifar10(folder: Path, root: str) -> Images:
-    from torchvision.datasets import CIFAR10, ImageFolder
-    from torchvision.datasets.folder import default_loader
-
-    parts: list[Tensor] = []
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        sets = [ImageFolder(str(folder / part), loader=default_loader) for part in ("train", "test")]
-        if sets[0].classes != sets[1].classes:
-            raise checks.ParameterError(
-                f"root must hold the same classes in train and test, but {', '.join(sets[0].classes)} and "
-                f"{', '.join(sets[1].classes)} were given."
-            )
-        for one in sets:
-            pictures = []
-            for picture, _ in one:
-                if picture.size != (32, 32):
-                    size = " x ".join(map(str, picture.size))
-                    raise checks.ParameterError(f"root must hold pictures of 32 x 32 pixels, but {size} was given.")
-                pictures.append(torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8))
-            parts += [torch.stack(pictures).view(-1, 32, 32, 3).permute(0, 3, 1, 2), torch.tensor(one.targets)]
-    elif (folder / "cifar-10-batches-py").is_dir():
-        for train in (True, False):
-            one = CIFAR10(str(folder), train=train, download=False)
-            parts += [torch.from_numpy(one.data).permute(0, 3, 1, 2), torch.tensor(one.targets)]
-    else:
-        raise checks.ParameterError(
-            "root must be a folder with train/CLASS/*.jpg and test/CLASS/*.jpg, or with torchvision's "
-            f"cifar-10-batches-py (from cifar-10-python.tar.gz), but {root!r} was given."
-        )
-    x, y, test_x, test_y = parts
-    return Images(x.float() / 255, y, test_x.float() / 255, test_y)
+    below, batches = pictures.folder(root), "cifar-10-batches-py"
+    packed = (below / batches).is_dir() and not all((below / part).is_dir() for part in ("train", "test"))
+    other = f"torchvision's {batches} (from cifar-10-python.tar.gz)"
+    found = pictures.whole(
+        "CIFAR-10", below, lambda: pictures.batches(below) if packed else pictures.by_class(below, other)
+    )
+    tensors: list[Tensor] = []
+    for items in (found.train, found.test):
+        items[:] = [(np.asarray(pictures.rgb(picture)), label) for picture, label in items]
+        x, y = zip(*items, strict=True)
+        if odd := next((f"{one.shape[1]} x {one.shape[0]}" for one in x if one.shape != (32, 32, 3)), None):
+            raise checks.ParameterError(f"root must hold pictures of 32 x 32 pixels, but {odd} was given.")
+        tensors += [torch.from_numpy(np.stack(x)).permute(0, 3, 1, 2).float() / 255, torch.tensor(y)]
+    found.distinct()
+    return Images(*tensors)
 
 
 def dataset(name: str, root: str = "") -> Images:
     """The data by name; ``root`` is where pictures that do not come with the library lie."""
-    return cifar10(root) if checks.choice("data", name, DATA) == "cifar10" else digits()
+    if checks.choice("data", name, DATA) == "cifar10" or root != "":
+        root = str(pictures.folder(root))
+    return cifar10(root) if name == "cifar10" else digits()
 
 
 # ------------------------------------------------------------------------------------------------- networks

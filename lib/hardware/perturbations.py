@@ -79,7 +79,7 @@ def exceeds(a: Tensor, b: Tensor | float) -> Tensor:
     return (a - b).sign().clamp_min(0)
 
 
-def single(value: Tensor) -> Tensor:
+def to_single(value: Tensor) -> Tensor:
     """The numbers in single precision at least: to half precision a day in seconds is infinite."""
     return value.to(torch.promote_types(value.dtype, torch.float32))
 
@@ -90,7 +90,7 @@ def natural_scale(weight: Tensor, window: Window = WINDOW) -> Tensor:
     Weights that are all zero have no largest one. Their scale is that of weights up to 1, so that what faults and
     noise make the devices conduct is a current as in any other layer.
     """
-    largest = single(weight.abs().amax())
+    largest = to_single(weight.abs().amax())
     return (window.high - window.low) / torch.where(largest > 0, largest.clamp_min(_NOTHING), 1.0)
 
 
@@ -620,7 +620,7 @@ def quantile_of_size(y: Tensor, share: float) -> Tensor:
     a constant as far as gradients go.
     """
     size = y.detach().abs().flatten()
-    largest = single(size.topk(max(1, round((1 - share) * size.numel()))).values)
+    largest = to_single(size.topk(max(1, round((1 - share) * size.numel()))).values)
     return torch.where(largest[-1] > 0, largest[-1], largest[0]).clamp_min(_NOTHING)
 
 

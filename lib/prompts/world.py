@@ -1,7 +1,7 @@
-"""The procedural world that MiniCLIP is trained on: scenes, pictures, captions.
+"""The procedural world that MiniCLIP is trained on: scenes, pictures, and the words that captions are made of.
 
-A scene is a handful of named attributes. :func:`render` draws scenes as pictures, :func:`captions` puts
-them into words, and :func:`sample` draws scenes at random. The same attributes make the few-shot tasks of
+A scene is a handful of named attributes. :func:`render` draws scenes as pictures, and :func:`sample` draws
+scenes at random. The same attributes make the few-shot tasks of
 :mod:`lib.prompts.tasks`, so every label in this project is true by construction.
 
 A batch of N scenes is a :class:`Scenes`: one integer tensor of shape [N] per attribute. All randomness
@@ -11,7 +11,7 @@ comes from the generator that the caller passes in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -390,7 +390,7 @@ def render(scenes: Scenes, generator: torch.Generator) -> Tensor:
     return (image + 0.02 * noise).clamp(0, 1)
 
 
-# ---------------------------------------------------------------------------------------------- captions
+# ------------------------------------------------------------------------------------------------- words
 START, END, PAD = "<start>", "<end>", "<pad>"
 PLACE_WORDS = {
     "centre": ("in", "the", "centre"),
@@ -401,31 +401,9 @@ PLACE_WORDS = {
 }
 MEDIA = ("photo", "picture", "image", "drawing")
 _FILLERS = (
-    "a",
-    "an",
-    "of",
-    "on",
-    "in",
-    "at",
-    "the",
-    "and",
-    "with",
-    "background",
-    "thing",
-    "things",
-    "object",
-    "objects",
-    "next",
-    "to",
-    "beside",
-    "this",
-    "is",
-    "there",
-    "are",
-    "shows",
-    "style",
-    "scene",
-)
+    "a an of on in at the and with background thing things object objects next to beside this is there are shows "
+    "style scene"
+).split()
 
 
 def plural(noun: str) -> str:
@@ -454,77 +432,3 @@ def _words() -> tuple[str, ...]:
 
 WORDS = _words()
 """The whole vocabulary; a word's id is its place here."""
-
-ATTRIBUTES = ("shape", "colour", "texture", "size", "position", "count", "ground", "ground_colour", "style")
-
-
-def captions(scenes: Scenes, generator: torch.Generator, named: Mapping[str, Tensor] | None = None) -> list[str]:
-    """One caption per scene, naming a random part of what is there.
-
-    ``named[attribute]`` (bool [N]) forces an attribute to be named where it is true.
-    """
-    n = len(scenes)
-    chance = dict(
-        shape=0.8,
-        colour=0.6,
-        texture=0.5,
-        size=0.25,
-        position=0.45,
-        count=0.85,
-        ground=0.25,
-        ground_colour=0.5,
-        style=0.25,
-    )
-    says = {a: torch.rand(n, generator=generator) < chance[a] for a in ATTRIBUTES}
-    for attribute, mask in (named or {}).items():
-        says[attribute] = says[attribute] | mask
-    say = {a: m.tolist() for a, m in says.items()}
-    value = {f.name: getattr(scenes, f.name).tolist() for f in fields(scenes)}
-    dice = torch.rand(n, 4, generator=generator).tolist()
-    return [_caption(i, value, say, dice[i]) for i in range(n)]
-
-
-def _noun(shape: str, dice: float) -> str:
-    """A rare synonym in every eighth case."""
-    return SYNONYMS[shape] if shape in SYNONYMS and dice < 0.125 else shape
-
-
-def _caption(
-    i: int, value: Mapping[str, Sequence[int]], say: Mapping[str, Sequence[bool]], dice: Sequence[float]
-) -> str:
-    medium = MEDIA[int(dice[0] * len(MEDIA))]
-    style = STYLES[value["style"][i]]
-    words = ["a", *([style] if say["style"][i] else []), medium, "of"] if dice[1] < 0.85 else []
-    colour = [COLOUR_NAMES[value["colour"][i]]] if say["colour"][i] else []
-    kind = KINDS[value["kind"][i]]
-    generic = "thing" if dice[2] < 0.5 else "object"
-    noun = _noun(SHAPES[value["shape"][i]], dice[3]) if say["shape"][i] else generic
-    if kind == "single":
-        size = [SIZES[value["size"][i]]] if say["size"][i] else []
-        texture = [TEXTURES[value["texture"][i]]] if say["texture"][i] else []
-        words += ["a", *size, *texture, *colour, noun]
-        if say["position"][i]:
-            words += PLACE_WORDS[POSITIONS[value["position"][i]]]
-    elif kind == "count":
-        many = value["count"][i] > 0
-        number = COUNTS[value["count"][i]] if say["count"][i] else ("" if many else "a")
-        words += [*([number] if number else []), *colour, plural(noun) if many else noun]
-    else:
-        other = [COLOUR_NAMES[value["colour2"][i]]] if say["colour"][i] else []
-        words += [
-            "a",
-            *colour,
-            noun,
-            *(("beside",) if dice[2] < 0.5 else ("next", "to")),
-            "a",
-            *other,
-            SHAPES[value["shape2"][i]],
-        ]
-    if say["ground_colour"][i] or say["ground"][i]:
-        ground = [GROUNDS[value["ground"][i]]] if say["ground"][i] else []
-        ground += [COLOUR_NAMES[value["ground_colour"][i]]] if say["ground_colour"][i] else []
-        words += ["on", "a", *ground, "background"]
-    return " ".join(
-        "an" if word == "a" and after[0] in "aeiou" else word
-        for word, after in zip(words, (*words[1:], "."), strict=True)
-    )

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from lib.prompts import tasks, world
 from lib.prompts.diagnosis import FACTORS
 from lib.runtime import stream
+from paper.captions import captions
 from paper.figures.style import (
     COLOURS,
     Look,
@@ -365,7 +366,7 @@ def captioned(count: int = 8, columns: int = 4, seed: int = 1) -> Figure:
     """Pictures of the pre-training world with the captions that MiniCLIP read."""
     generator = stream(seed, "captioned")
     scenes = world.sample(count, generator)
-    images, texts = world.render(scenes, generator), world.captions(scenes, generator)
+    images, texts = world.render(scenes, generator), captions(scenes, generator)
     rows = -(-count // columns)
     drawn, axes = figure(7.4, 2.35 * rows, columns=columns, rows=rows, squeeze=False)
     for axis, image, text in zip(axes.flat, images, texts, strict=False):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import pandas as pd
@@ -48,6 +50,19 @@ def double_precision(device: str, purpose: str = "") -> None:
         raise checks.ParameterError(
             f"device must be one with double precision{purpose} (cpu, cuda), but {device!r} was given."
         )
+
+
+_SEEN: dict[Path, int] = {}
+
+
+def changed(folder: Path) -> bool:
+    """Has a file below the folder changed since this was last asked in this session?"""
+    walks = os.walk(folder, followlinks=True)
+    names = (os.path.join(base, name) for base, _, own in walks for name in own)
+    states = ((name, os.stat(name)) for name in names if os.path.exists(name))
+    now = hash(tuple((name, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in states))
+    before, _SEEN[folder] = _SEEN.get(folder, now), now
+    return now != before
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ from lib.hardware.numbers import merged
 from lib.hardware.perturbations import Perturbation
 from lib.hardware.training import Trainer
 from lib.replicas import unstack
-from paper.studies.hardware import NAMES, SCHEDULES
+from paper.studies.hardware import NAMES, SCHEDULES, pictures
 from paper.studies.perturbation import PerturbationStudy
 from paper.sweep import Fork, Sweep
 
@@ -35,7 +35,8 @@ class Look:
 
 def look(study: PerturbationStudy, severity: float, rule: str, points: int = 500) -> Look:
     """What the perturbation does to the forward and to the backward pass at the fork, for the first seed."""
-    return _bench(study.physics, study.network, study.data, study.root).at(severity, rule, points)
+    known = pictures(study.data, study.root)
+    return _bench(study.physics, study.network, study.data, study.root, known).at(severity, rule, points)
 
 
 class _Bench:
@@ -77,7 +78,7 @@ class _Bench:
 
 
 @cache
-def _bench(physics: Perturbation, network: str, data: str, root: str) -> _Bench:
+def _bench(physics: Perturbation, network: str, data: str, root: str, known: str) -> _Bench:
     schedule = SCHEDULES[network]
     return _Bench(physics, Trainer.named(network, data, root, schedule.batch), schedule.warm_up)
 

@@ -6,20 +6,23 @@ trained is stored and serves the next.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
 import pandas as pd
 import torch
 
-from lib import checks, results
+from lib import checks, pictures, results
 from lib.prompts import backbone as backbones
 from lib.prompts import data, gates, learners, tasks, training
 from lib.results import Cell
-from paper.studies.base import Study
+from paper.studies.base import Study, changed
 from paper.studies.parameters import Number, OneOf, Some, Text, Whole
 
 KEYS = ["learner", "gate", "task", "seed"]
@@ -84,7 +87,11 @@ class PromptStudy(Study):
 
     def check(self) -> None:
         """Refuses what cannot be trained, before anything is loaded."""
-        real = [self.find(task)[0] for task in self.task if task not in tasks.TASKS]
+        named = [task for task in self.task if task not in tasks.TASKS]
+        # A data set is listed once a session, and again for the first study after a file has changed.
+        if named and changed(pictures.folder(self.root)):
+            _real.cache_clear()
+        real = [self.find(task)[0] for task in named]
         checks.integer("shots", self.shots, 1, None if real else tasks.POOL)
         for task in real:
             task.enough(self.shots)
@@ -148,7 +155,7 @@ class PromptStudy(Study):
         """What tells a real data set from another, and from another copy of it; None for the procedural world."""
         if task in tasks.TASKS:
             return None
-        identities = [part.identity for part in self.find(task) if part is not None]
+        identities = [identity(part) for part in self.find(task) if part is not None]
         return {"name": task, "protocol": self.protocol, "identities": identities}
 
     def weights(self, pretrained: str | None = None) -> dict[str, str]:
@@ -215,15 +222,39 @@ def task_named(name: str, strength: float, root: str, protocol: str) -> tuple[An
 
 @cache
 def _real(name: str, root: str, protocol: str) -> tuple[data.RealTask, data.RealTask | None]:
-    """A data set is listed once a session, not at every mention."""
     return data.get(name, root, cast(data.Protocol, protocol))
+
+
+@lru_cache(maxsize=16)
+def identity(task: data.RealTask) -> str:
+    """What tells one copy of a task from another: a hash over class names and over label, path and content of every
+    picture (paths as they lie below the folder that holds them all).
+    """
+    held = (("train", task.train), ("test", task.test))
+    every = [(part, label, one) for part, own in held for label, group in enumerate(own) for one in group]
+    folders = [one.parent for _, _, one in every if isinstance(one, Path)]
+    base = os.path.commonpath(folders) if folders else ""
+    found = hashlib.sha256(repr((task.names, task.template, task.source)).encode())
+    for part, label, one in every:
+        known = one.relative_to(base).as_posix() if isinstance(one, Path) else repr(one.shape)
+        try:
+            found.update(repr((part, label, known, pictures.digest(one))).encode())
+        except OSError as problem:
+            raise checks.ParameterError(
+                f"root must hold pictures that can be read, but {str(one)!r} was given ({problem.strerror})."
+            ) from None
+    return found.hexdigest()[:16]
 
 
 def task_of(config: Mapping[str, Any], site: Mapping[str, Any]) -> tuple[Any, data.RealTask | None]:
     """The task of a cell with "task", "strength" and "data", as :meth:`PromptStudy.find` gives it."""
-    pictures = config["data"]
-    protocol = pictures["protocol"] if pictures else "few_shot"
-    return task_named(config["task"], config["strength"], site["root"], protocol)
+    known = config["data"]
+    found = task_named(config["task"], config["strength"], site["root"], known["protocol"] if known else "few_shot")
+    if known and known["identities"] != [identity(part) for part in found if part is not None]:
+        raise checks.ParameterError(
+            f"root must hold the pictures that the study was made with, but {site['root']!r} with others was given."
+        )
+    return found
 
 
 def loaded(config: Mapping[str, Any], site: Mapping[str, Any]) -> backbones.Backbone:

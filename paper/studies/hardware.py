@@ -14,13 +14,14 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import torch
 
 from lib import checks
+from lib import pictures as files
 from lib.hardware.crossbars import RULES
 from lib.hardware.devices import HARDWARE, make
-from lib.hardware.networks import DATA, NETWORKS, dataset
+from lib.hardware.networks import DATA, NETWORKS, cifar10, dataset, network
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.training import Trainer
 from lib.results import Cell, Tables
-from paper.studies.base import Study
+from paper.studies.base import Study, changed
 from paper.studies.parameters import OneOf, Some, Text, Whole
 from paper.sweep import Fork, Sweep
 
@@ -88,6 +89,10 @@ class HardwareStudy(Study):
         object.__setattr__(self, "rules", tuple(rule for rule in RULES if rule in self.rules or rule == "unaware"))
         if self.network == "resnet" and self.data == "digits":
             raise checks.ParameterError("network must be smaller than a resnet for digits, but 'resnet' was given.")
+        # Pictures are read once a session, and again for the first study after a file has changed.
+        if self.data != "digits" and changed(files.folder(self.root)):
+            for known in (cifar10, network, pictures, _fork):
+                known.cache_clear()
         dataset(self.data, self.root)
 
     def start(self, hardware: str, *, network: str | None = None, most: int | None = None) -> dict[str, Any]:
@@ -193,6 +198,10 @@ def pictures(data: str, root: str) -> str:
 
 def fork(start: Mapping[str, Any], site: Mapping[str, Any]) -> Fork:
     """Where runs begin: the same object for all cells of a process that begin there, so that it is trained once."""
+    if start["pictures"] != pictures(start["data"], site["root"]):
+        raise checks.ParameterError(
+            f"root must hold the pictures that the study was made with, but {site['root']!r} with others was given."
+        )
     schedule = Schedule(start["batch"], start["warm_up"], start["steps"])
     return _fork(start["network"], start["data"], site["root"], tuple(start["seeds"]), schedule, site["device"])
 

@@ -38,6 +38,7 @@ from lib.prompts.backbone import (
     load,
 )
 from lib.results import provenance
+from paper.captions import captions
 
 GROUP = 6
 VARIED = (
@@ -108,7 +109,7 @@ class Recipe:
 def grouped(groups: int, difficulty: float, generator: torch.Generator) -> tuple[world.Scenes, dict[str, Tensor]]:
     """Groups of :data:`GROUP` scenes that differ in one attribute, and which attribute each must name.
 
-    Returns scenes of length groups * GROUP and ``named`` as :func:`lib.prompts.world.captions` takes it.
+    Returns scenes of length groups * GROUP and ``named`` as :func:`paper.captions.captions` takes it.
     """
     base = world.sample(groups, generator, difficulty=difficulty)
     names, weights = zip(*VARIED, strict=True)
@@ -178,7 +179,7 @@ class Batches:
             index = -1 if fresh else int(torch.randint(len(ring), (), generator=generator))
             scenes, named, pictures = ring[index]
             images.append(pictures)
-            words += world.captions(scenes, generator, named)
+            words += captions(scenes, generator, named)
         return torch.cat(images), words
 
 

@@ -105,7 +105,7 @@ _WORDS = {
             r"L = 2^{b-1}-1,\quad \Delta = q_{0.99}(|y|)/L"
         ),
         physics=(
-            "The currents are analog, what follows is digital. A converter of b bits knows 2^b - 1 values, equally "
+            "The currents are analog, what follows is digital. A converter of $b$ bits knows $2^b-1$ values, equally "
             "spaced over its range, and everything beyond the range is cut off. The range is calibrated per layer on "
             "training data. Rounding is a staircase: its derivative is zero wherever it exists."
         ),
@@ -135,7 +135,7 @@ _WORDS = {
     ),
     "dac": Words(
         formula=r"\tilde x = \Delta\,\mathrm{clip}\bigl(\mathrm{round}(x/\Delta),\,-L,\,L\bigr)",
-        physics="Inputs are numbers, word lines carry voltages: a converter of b bits knows 2^b - 1 of them.",
+        physics="Inputs are numbers, word lines carry voltages: a converter of $b$ bits knows $2^b-1$ of them.",
         lesson="What is rounded here is multiplied by every weight of its row.",
     ),
     "composite": Words(
