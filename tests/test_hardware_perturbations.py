@@ -754,6 +754,15 @@ def test_a_converter_is_not_calibrated_on_nothing(calibration, nothing):
     assert y.grad.isfinite().all()
 
 
+def test_a_model_whose_first_batch_is_zero_is_calibrated_on_the_next():
+    model = torch.nn.Linear(20, 12, bias=False)
+    with torch.no_grad(), on_chip(model, ADC(), 8):
+        assert not model(torch.zeros(3, 20)).any()
+        seen = model(INPUT)
+    with torch.no_grad(), on_chip(model, ADC(), 8):
+        assert torch.equal(model(INPUT), seen)
+
+
 def test_a_range_found_on_zeros_where_numbers_cannot_be_looked_at_gives_no_nan():
     bound = torch.func.vmap(lambda y: ADC().full_scale(y, torch.tensor(4.0)))(torch.zeros(2, 9))
     assert (bound > 0).all()
