@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn.functional import linear
 
 from lib import replicas, runtime
 from lib.checks import ParameterError
-from lib.hardware.crossbars import Crossbars, Shape, draw_chip, draw_read
+from lib.hardware.crossbars import Crossbars, Shape, draw_chip, draw_read, on_chip
 from lib.hardware.devices import (
     DAC,
     HARDWARE,
@@ -32,6 +33,7 @@ from lib.hardware.numbers import merged
 from lib.hardware.perturbations import (
     ADC,
     PERTURBATIONS,
+    T_LAST,
     T_ZERO,
     WINDOW,
     Drift,
@@ -442,6 +444,17 @@ def test_a_phase_change_chip_is_its_three_parts_at_one_time():
     for wrong in (1.0, [DAY], 2e10):
         with pytest.raises(ParameterError, match="^severity must be a number from 20 to 1e[+]10"):
             one.check(wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_ages_as_one_in_single_precision(dtype):
+    half = torch.nn.Linear(20, 12).to(dtype)
+    whole = copy.deepcopy(half).float()
+    for seconds in (DAY, YEAR, T_LAST):
+        with torch.no_grad(), on_chip(half, PhaseChange(), seconds), on_chip(whole, PhaseChange(), seconds):
+            seen, expected = half(INPUT.to(dtype)), whole(INPUT.to(dtype).float())
+        assert seen.dtype == dtype and seen.isfinite().all()
+        assert torch.allclose(seen.float(), expected, rtol=2 * torch.finfo(dtype).eps, atol=torch.finfo(dtype).eps)
 
 
 def test_compensation_helps_a_phase_change_chip_after_a_year():
