@@ -16,7 +16,7 @@ from lib.checks import ParameterError
 from lib.hardware.crossbars import Crossbars, Shape, draw_chip
 from lib.hardware.devices import make
 from lib.hardware.mitigation import Redundant, _assigned, remapped
-from lib.hardware.perturbations import ADC, Drift, IRDrop, Variability, seen_weight, to_pair
+from lib.hardware.perturbations import ADC, Drift, IRDrop, Variability, Window, seen_weight, to_pair
 from lib.hardware.training import Trainer
 from lib.replicas import flat, mapped, stack
 from lib.results import computed
@@ -68,6 +68,9 @@ def test_only_errors_of_single_devices_can_be_averaged():
             Redundant(part)
     with pytest.raises(ParameterError, match="^copies must be an integer of at least 1"):
         Redundant(Variability(), copies=0)
+    with pytest.raises(ParameterError, match="^window must be that of part, but Window.* was given.$"):
+        Redundant(Variability(), window=Window(1.0, 40.0))
+    assert Redundant(Variability(window=Window(1.0, 40.0))).window == Window(1.0, 40.0)
     assert Redundant(Variability()).check(0.5) == 0.5
     with pytest.raises(ParameterError, match="severity must be a number from 0 to 1"):
         Redundant(Variability()).check(2.0)
@@ -114,6 +117,16 @@ def test_every_replica_is_remapped_for_its_own_chip():
     last = (mapped(lambda value: value[1:], tree) for tree in (numbers, params))
     alone = flat(remapped(faults, severity[1:])(*last))
     assert all(torch.equal(alone[path][0], value[1]) for path, value in flat(moved).items())
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_replica_that_has_diverged_does_not_keep_the_others_from_being_remapped(wrong):
+    faults, severity = make("stuck_at"), torch.tensor([0.2, 0.2])
+    chips = {"0": {"stuck_at": {"chip": torch.rand(2, 2, 6, 9, generator=runtime.stream(0, "chip"))}}}
+    weights = torch.stack([WEIGHT, WEIGHT])
+    expected = remapped(faults, severity)(chips, {"0.weight": weights})["0"]["stuck_at"]["chip"][1]
+    weights[0, 2, 3] = wrong
+    assert torch.equal(remapped(faults, severity)(chips, {"0.weight": weights})["0"]["stuck_at"]["chip"][1], expected)
 
 
 def test_a_convolution_is_remapped_too_and_what_cannot_be_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 
 import pytest
@@ -18,6 +19,7 @@ from lib.hardware.circuit import (
     node_voltages,
     tiled_conductance,
 )
+from lib.hardware.perturbations import IRDrop
 
 # Word and bit lines in ohm per segment: with and without resistance, and one much worse than the other.
 WIRES = [(1.0, 1.0), (30.0, 4.0), (20.0, 500.0), (1000.0, 1000.0), (0.0, 40.0), (40.0, 0.0), (0.0, 0.0)]
@@ -369,6 +371,50 @@ def test_arrays_that_do_not_fit_into_memory_are_refused(monkeypatch):
     # Single precision needs half of it.
     effective_conductance(g, 1e5, 1.0)
     tiled_conductance(g, 1e5, 1.0, (16, 16), exact=True)
+
+
+def test_node_voltages_that_do_not_fit_into_memory_are_refused(monkeypatch):
+    monkeypatch.setattr(circuit, "_SMALL", 0)
+    monkeypatch.setattr(circuit, "_free_memory", lambda device: 2 * 32 * 64 * 5000)
+    with pytest.raises(
+        ParameterError, match=r"^conductance must be .* but 1 of 64 by 32 lines, which need .* was given"
+    ):
+        node_voltages(conductances(32, 64), 1.0, 1.0, torch.ones(100, 32))
+    assert node_voltages(conductances(32, 64), 1.0, 1.0, torch.ones(3, 32)).output.isfinite().all()
+
+
+def test_large_arrays_that_take_long_are_said_before_they_are_solved(monkeypatch):
+    monkeypatch.setattr(circuit, "_LONG", 1e-3)
+    solvers = [
+        lambda g: effective_conductance(g, 1.0, 1.0),
+        lambda g: vmap(lambda one: effective_conductance(one, 1.0, 1.0))(g[None]),
+        lambda g: node_voltages(g, 1.0, 1.0, torch.ones(g.shape[-2])),
+    ]
+    for solve in solvers:
+        with pytest.warns(
+            UserWarning, match=r"^To solve arrays \(1 of 90 by 80 lines\) takes about 0 s .*tile=\(64, 64\)"
+        ):
+            solve(conductances(80, 90))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # In tiles of a usual size, or one that small: no other way is faster.
+        tiled_conductance(conductances(80, 90), 1.0, 1.0, (64, 64))
+        effective_conductance(conductances(90, 64), 1.0, 1.0)
+        monkeypatch.setattr(circuit, "_LONG", 10.0)
+        effective_conductance(conductances(80, 90), 1.0, 1.0)
+
+
+def test_an_untiled_layer_of_512_lines_is_said_to_take_half_a_minute():
+    class Reached(Exception):
+        pass
+
+    def stop(load):
+        raise Reached
+
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="takes about 3[0-9] s on a core"):
+        patch.setattr(circuit, "_line", stop)
+        with pytest.raises(Reached):
+            IRDrop().conductance(torch.ones(2, 512, 512), torch.tensor(100.0), {})
 
 
 def test_a_replica_that_has_diverged_leaves_the_others_alone():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn.functional import linear
 
 from lib import replicas, runtime
 from lib.checks import ParameterError
-from lib.hardware.crossbars import Crossbars, Shape, draw_chip, draw_read
+from lib.hardware.crossbars import Crossbars, Shape, draw_chip, draw_read, on_chip
 from lib.hardware.devices import (
     DAC,
     HARDWARE,
@@ -27,10 +28,12 @@ from lib.hardware.devices import (
     pcm_spread,
     rram_spread,
 )
+from lib.hardware.mitigation import Redundant
 from lib.hardware.numbers import merged
 from lib.hardware.perturbations import (
     ADC,
     PERTURBATIONS,
+    T_LAST,
     T_ZERO,
     WINDOW,
     Drift,
@@ -217,6 +220,18 @@ def test_a_dac_knows_two_to_the_b_minus_one_voltages_and_its_range_is_the_larges
     assert torch.equal(y, linear(seen, WEIGHT[:, :8]))
 
 
+def test_a_dac_is_not_calibrated_on_nothing():
+    drawn = {}
+    for nothing in (0.0, math.nan, math.inf):
+        DAC().voltage(torch.full((4, 3), nothing), torch.tensor(8.0), drawn)
+        assert drawn == {}
+    assert torch.allclose(DAC().voltage(INPUT, torch.tensor(8.0), drawn), INPUT, atol=0.01)
+    # On a composed chip neither.
+    whole = Composite([DAC(), ADC()])
+    crossbars = Crossbars(whole, torch.tensor([4.0, 4.0]), "autograd", {})
+    assert not crossbars("0", torch.zeros(2, 20), WEIGHT).any() and crossbars.calibrated == {}
+
+
 def test_which_gradient_passes_a_dac():
     sent = torch.randn(9, 12, generator=runtime.stream(0, "sent"))
     for rule, passes in (("autograd", False), ("straight_through", True)):
@@ -375,6 +390,24 @@ def test_a_severity_that_does_not_fit_the_parts_is_refused(severity, sentence):
     assert str(error.value) == sentence
 
 
+@pytest.mark.parametrize("parts", ["adc", ["adc"], None, 5, [None], [ADC], [ADC(), 5], {"adc": ADC()}])
+def test_parts_that_are_no_perturbations_are_refused(parts):
+    with pytest.raises(ParameterError, match=r"^parts must be perturbations like make\('adc'\), but .* was given.$"):
+        Composite(parts)
+
+
+def test_redundant_devices_stand_where_their_part_stands_and_see_what_it_sees():
+    order = [part.name for part in Composite([ADC(), IRDrop(), Redundant(StuckAt()), DAC()]).parts]
+    assert order == ["dac", "stuck_at", "ir_drop", "adc"]
+    # The law of drift goes by the conductance that was aimed at, in every copy.
+    g, seconds = to_pair(WEIGHT).g, torch.tensor([1.0, YEAR])
+    chips = {"programming_noise": {"chip": torch.randn(g.shape, generator=runtime.stream(0, "chip"))}}
+    drift = {"chip": torch.zeros(g.shape)}
+    plain = Composite([ProgrammingNoise(), Drift()]).conductance(g, seconds, chips | {"drift": drift})
+    copied = Composite([ProgrammingNoise(), Redundant(Drift(), copies=2)])
+    assert torch.allclose(copied.conductance(g, seconds, chips | {"drift": {"0": drift, "1": drift}}), plain)
+
+
 @pytest.mark.parametrize(
     ("parts", "sentence"),
     [
@@ -411,6 +444,17 @@ def test_a_phase_change_chip_is_its_three_parts_at_one_time():
     for wrong in (1.0, [DAY], 2e10):
         with pytest.raises(ParameterError, match="^severity must be a number from 20 to 1e[+]10"):
             one.check(wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_ages_as_one_in_single_precision(dtype):
+    half = torch.nn.Linear(20, 12).to(dtype)
+    whole = copy.deepcopy(half).float()
+    for seconds in (DAY, YEAR, T_LAST):
+        with torch.no_grad(), on_chip(half, PhaseChange(), seconds), on_chip(whole, PhaseChange(), seconds):
+            seen, expected = half(INPUT.to(dtype)), whole(INPUT.to(dtype).float())
+        assert seen.dtype == dtype and seen.isfinite().all()
+        assert torch.allclose(seen.float(), expected, rtol=2 * torch.finfo(dtype).eps, atol=torch.finfo(dtype).eps)
 
 
 def test_compensation_helps_a_phase_change_chip_after_a_year():
@@ -450,6 +494,12 @@ def test_hardware_by_name():
         ("rram", {"law": "pcm"}, "options must be out of fixed_scale for rram, but 'law' was given."),
         ("pcm", {"readout": "x"}, "readout must be one of ideal, noisy, but 'x' was given."),
         ("programming_noise", {"law": "mram"}, "law must be one of pcm, rram, but 'mram' was given."),
+        ("programming_noise", {"law": ["pcm"]}, "law must be one of pcm, rram, but ['pcm'] was given."),
+        ("adc", {"fixed_scale": "no"}, "fixed_scale must be True or False, but 'no' was given."),
+        ("rram", {"fixed_scale": 1}, "fixed_scale must be True or False, but 1 was given."),
+        ("ir_drop", {"tile": "16,16"}, "tile must be two integers of at least 1, but '16,16' was given."),
+        (["pcm"], {}, "perturbation must be one of read_noise, variability"),
+        (None, {}, "perturbation must be one of read_noise, variability"),
     ],
 )
 def test_unknown_hardware_and_options_are_refused(name, options, sentence):

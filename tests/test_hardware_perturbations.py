@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -15,8 +16,8 @@ from torch.nn.functional import linear
 from lib import runtime
 from lib.checks import ParameterError
 from lib.hardware.circuit import effective_conductance
-from lib.hardware.crossbars import Crossbars, Shape, draw_chip, draw_read, ideal
-from lib.hardware.devices import HARDWARE
+from lib.hardware.crossbars import Crossbars, Shape, draw_chip, draw_read, ideal, on_chip
+from lib.hardware.devices import HARDWARE, PhaseChange
 from lib.hardware.numbers import merged
 from lib.hardware.perturbations import (
     ADC,
@@ -156,11 +157,42 @@ def test_a_contradictory_window_is_refused(window, sentence):
         (ADC, {"calibration": "smallest"}, "calibration"),
         (ADC, {"quantile": 0}, "quantile"),
         (ADC, {"quantile": 1.5}, "quantile"),
+        (ADC, {"quantile": math.nan}, "quantile"),
+        (ADC, {"quantile": "0.9"}, "quantile"),
+        (StuckAt, {"on": "0.5"}, "on"),
+        (StuckAt, {"cluster": True}, "cluster"),
+        (IRDrop, {"ratio": [1.0]}, "ratio"),
+        (IRDrop, {"predistort": 1.0}, "predistort"),
+        (IRDrop, {"predistort": 10**9}, "predistort"),
+        (IRDrop, {"tile": "16, 16"}, "tile"),
     ],
 )
 def test_an_option_out_of_range_is_refused(kind, options, named):
     with pytest.raises(ParameterError, match=f"^{named} must be .*, but .* was given.$"):
         kind(**options)
+
+
+@pytest.mark.parametrize("kind", {type(one) for one in HARDWARE.values()} - {PhaseChange}, ids=lambda one: one.name)
+def test_every_class_refuses_a_window_and_a_scale_that_are_none(kind):
+    for wrong in ("no", 1, 0.0, None, [True], math.nan):
+        with pytest.raises(ParameterError, match="^fixed_scale must be True or False, but .* was given.$"):
+            kind(fixed_scale=wrong)
+    for wrong in ((0.1, 25.0), None, 25.0, "0.1"):
+        with pytest.raises(ParameterError, match="^window must be a Window, but .* was given.$"):
+            kind(window=wrong)
+
+
+@pytest.mark.parametrize("name", HARDWARE)
+def test_a_severity_that_is_no_number_of_the_range_is_refused_and_the_ends_of_the_range_are_not(name):
+    one = HARDWARE[name]
+    wrong = ["0.1", b"1", "", None, True, math.nan, -math.inf, -1, 1e30, 10**400, 1j, [0.1], {"a": 1}, object()]
+    wrong += [torch.tensor(4), torch.tensor(0.1).half(), torch.tensor([4.0, 4.0]), np.array(4.0)]
+    for severity in wrong + ([math.inf] if one.off != math.inf else []):
+        with pytest.raises(ParameterError, match="^severity must be a number from .*, but .* was given.$") as error:
+            one.check(severity)
+        assert "\n" not in str(error.value)
+    for severity in (one.low, one.high, one.off, *one.grid):
+        assert one.check(np.float32(severity)) == np.float32(severity)
 
 
 @pytest.mark.parametrize(
@@ -333,6 +365,112 @@ def test_replicas_have_their_own_severity_and_chip(name):
     mapped = torch.func.vmap(single, in_dims=(0, 0, 0 if stacked else None))(severities, weights, stacked)
     for i in range(3):
         assert torch.allclose(mapped[i], single(severities[i], weights[i], trees[i]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, *set(HARDWARE) - set(OPTIONS)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_in_another_precision_gets_what_single_precision_gets(name, dtype):
+    one = {**HARDWARE, **OPTIONS}[name]
+    # What the numbers of that precision are, single precision computes with as well.
+    x, weight = (value.to(dtype) for value in (INPUT, WEIGHT))
+    for severity in (one.off, *one.grid):
+        expected = product(one, severity, x=x.float(), weight=weight.float())
+        seen = product(one, severity, x=x, weight=weight)
+        assert seen.dtype == dtype and seen.isfinite().all()
+        near = torch.finfo(dtype).eps if dtype != torch.float64 else 1e-5
+        # In double precision another rounding may move a number to the next level of a converter.
+        close = torch.isclose(seen.float(), expected, rtol=near, atol=near * expected.abs().max())
+        assert close.all() or (one.ranged and dtype == torch.float64 and close.double().mean() > 0.97)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_a_severity_in_numbers_that_cannot_hold_it_is_refused(dtype):
+    with pytest.raises(ParameterError, match="^severity must be a tensor of float32 or float64, but torch"):
+        Crossbars(Drift(), torch.tensor(86400.0).to(dtype), "autograd", {})
+
+
+def test_the_scale_of_half_precision_weights_is_found_in_single_precision():
+    weight = (WEIGHT * 1e-3).half()
+    assert natural_scale(weight) == natural_scale(weight.float())
+
+
+LAYERS = {
+    "zeros": torch.zeros(5, 6),
+    "one zero": torch.zeros(1, 1),
+    "one weight that is not zero": torch.eye(6)[:5] * torch.tensor([0, 0, 0.7, 0, 0])[:, None],
+    "all alike": torch.full((5, 6), -0.3),
+    "one row": WEIGHT[:1],
+    "one column": WEIGHT[:, :1],
+    "one device": WEIGHT[:1, :1],
+    "hardly anything": WEIGHT[:5, :6] * 1e-30,
+}
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, *set(HARDWARE) - set(OPTIONS)])
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("low", [0.1, 0.0])
+def test_odd_layers_give_finite_products_and_gradients(name, layer, low):
+    one = {**HARDWARE, **OPTIONS}[name]
+    if low == 0 and "window" in {field.name for field in dataclasses.fields(one)} and one.name != "pcm":
+        if name == "ir_drop, frozen":
+            return
+        one = dataclasses.replace(one, window=Window(0.0, 25.0))
+    weight = LAYERS[layer]
+    for x in (INPUT[:, : weight.shape[1]].contiguous(), torch.zeros(4, weight.shape[1])):
+        assert torch.equal(product(one, one.off, x=x, weight=weight), linear(x, weight))
+        for severity in one.grid[:: max(1, len(one.grid) - 1)]:
+            at = weight.clone().requires_grad_()
+            seen = product(one, severity, x=x, weight=at)
+            seen.sum().backward()
+            assert seen.isfinite().all() and at.grad.isfinite().all()
+            # No voltage, no current.
+            assert x.any() or seen.abs().max() < 1e-12
+
+
+def test_a_layer_of_zeros_has_faults_like_any_other():
+    assert natural_scale(torch.zeros(2, 3)) == natural_scale(torch.eye(3)) == G_MAX - G_MIN
+    weight, ones = torch.zeros(40, 30), torch.ones(1, 30)
+    drawn = numbers(StuckAt(), weight=weight, batch=1)["0"]["stuck_at"]["chip"]
+    # By hand: what is stuck at the highest conductance is a weight of one, on either side of the pair.
+    on = (drawn < 0.1).double() - (drawn < 0.05).double()
+    expected = (on[0] - on[1]).sum(1)
+    seen = product("stuck_at", 0.1, x=ones, weight=weight)[0]
+    assert torch.allclose(seen.double(), expected, atol=1e-5) and expected.any()
+    for name in ("variability", "read_noise", "programming_noise", "flicker_noise", "pcm", "rram"):
+        one = HARDWARE[name]
+        assert product(one, one.grid[-1], x=ones, weight=weight).abs().max() > 1e-3
+    # A scale that was kept when a layer began at zero leaves room for the weights that it learns.
+    held = Variability(fixed_scale=True)
+    started = Crossbars(held, torch.tensor(0.0), "autograd", numbers(held))
+    started("0", INPUT, torch.zeros_like(WEIGHT))
+    later = Crossbars(held, torch.tensor(0.0), "autograd", merged(numbers(held), started.calibrated))
+    assert torch.allclose(later("0", INPUT, WEIGHT / 2), linear(INPUT, WEIGHT / 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", HARDWARE)
+def test_no_step_of_a_grid_is_without_effect(name):
+    one = HARDWARE[name]
+    products = [product(one, severity) for severity in (one.off, *(at for at in one.grid if at != one.off))]
+    for mild, harsh in itertools.pairwise(products):
+        assert not torch.allclose(mild, harsh, rtol=1e-4)
+
+
+def test_a_flat_drift_curve_is_seen_to_be_without_effect():
+    class Flat(Drift):
+        def exponent(self, g, normal):
+            return torch.zeros_like(g)
+
+    model = torch.nn.Linear(20, 12, bias=False)
+    changes = {kind: [_changed(model, kind(), seconds) for seconds in Drift.grid] for kind in (Flat, Drift)}
+    assert changes[Flat] == [0.0] * len(Drift.grid)
+    assert 0 < changes[Drift][0] and changes[Drift] == sorted(changes[Drift])
+
+
+def _changed(model: torch.nn.Module, one: Perturbation, severity: float) -> float:
+    with on_chip(model, one, severity) as chip:
+        chip.watch = True
+        model(INPUT)
+    return chip.changed[""]
 
 
 # ------------------------------------------------------------------------------------------------ class by class
@@ -558,6 +696,10 @@ def test_a_layer_in_tiles_is_made_of_the_tiles_own_circuits():
     assert (seen - g).abs().mean() < 0.5 * (whole - g).abs().mean()
 
 
+def test_a_tile_given_as_a_list_is_the_same_value():
+    assert IRDrop(tile=[8, 5]) == IRDrop(tile=(8, 5)) and hash(IRDrop(tile=[8, 5])) == hash(IRDrop(tile=(8, 5)))
+
+
 @pytest.mark.parametrize("tile", [(0, 5), 8, (8, 5, 2), (8.0, 5)])
 def test_impossible_tiles_are_refused(tile):
     with pytest.raises(ParameterError, match="^tile.* must be .*, but .* was given.$"):
@@ -597,6 +739,45 @@ def test_predistortion_brings_the_circuit_closer_to_what_was_meant():
 
 
 # ------------------------------------------------------------------------------------------------ converters
+
+
+@pytest.mark.parametrize("calibration", ["quantile", "largest", "best", "learned"])
+@pytest.mark.parametrize("nothing", [0.0, math.nan, math.inf])
+def test_a_converter_is_not_calibrated_on_nothing(calibration, nothing):
+    one, bits, drawn = ADC(calibration=calibration), torch.tensor(4.0), {}
+    one.current(torch.full((4, 3), nothing), None, None, bits, drawn)
+    assert drawn == {}
+    y = torch.linspace(-1, 1, 90).requires_grad_()
+    seen = one.current(y, None, None, bits, drawn)
+    assert (seen - y).abs().max() <= 1 / 14 * 1.3 and drawn["range"] >= 0.9
+    seen.sum().backward()
+    assert y.grad.isfinite().all()
+
+
+def test_a_model_whose_first_batch_is_zero_is_calibrated_on_the_next():
+    model = torch.nn.Linear(20, 12, bias=False)
+    with torch.no_grad(), on_chip(model, ADC(), 8):
+        assert not model(torch.zeros(3, 20)).any()
+        seen = model(INPUT)
+    with torch.no_grad(), on_chip(model, ADC(), 8):
+        assert torch.equal(model(INPUT), seen)
+
+
+def test_a_range_found_on_zeros_where_numbers_cannot_be_looked_at_gives_no_nan():
+    bound = torch.func.vmap(lambda y: ADC().full_scale(y, torch.tensor(4.0)))(torch.zeros(2, 9))
+    assert (bound > 0).all()
+    y = torch.ones(3, requires_grad=True)
+    seen = convert(y, torch.tensor(4.0), bound[0], through=True)
+    seen.sum().backward()
+    assert seen.isfinite().all() and y.grad.isfinite().all()
+
+
+def test_the_range_of_currents_that_are_almost_all_zero_is_their_largest():
+    y = torch.zeros(1000)
+    y[7] = -3.0
+    assert quantile_of_size(y, 0.99) == 3
+    y[:20] = torch.linspace(1, 2, 20)
+    assert quantile_of_size(y, 0.99) == pytest.approx(np.sort(y.numpy())[-10], rel=1e-6)
 
 
 def converted(y: torch.Tensor, bits: float, bound: torch.Tensor, one: ADC | None = None) -> torch.Tensor:

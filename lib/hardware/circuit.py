@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,9 +49,11 @@ _PART = 20
 _GIBIBYTE = 2**30
 # A solution this small is not worth the question how much memory there is.
 _SMALL = _GIBIBYTE // 16
+# Seconds from which a solution is long enough to be told of.
+_LONG = 10.0
 
 
-def _wrapped(given: Tensor) -> bool:
+def wrapped(given: Tensor) -> bool:
     """Does the tensor belong to a ``torch.func`` transform, so that its numbers cannot be looked at?"""
     return torch._C._functorch.is_functorch_wrapped_tensor(given)
 
@@ -61,7 +64,7 @@ def _not_negative(name: str, given: Tensor) -> None:
     Inside ``torch.func`` transforms nothing is looked at: there the numbers differ from replica to replica, and
     one that has diverged must not end the others.
     """
-    if given.numel() and not _wrapped(given):
+    if given.numel() and not wrapped(given):
         # Both extremes of a tensor with a NaN in it are NaN.
         for extreme in torch.aminmax(given.detach()):
             checks.number(name, extreme.item(), low=0)
@@ -101,16 +104,19 @@ def _free_memory(device: torch.device) -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _room(arrays: Tensor, size: int) -> None:
-    """Refuse arrays [N, m, n] whose F of all rows, in numbers of ``size`` bytes, would not fit into memory."""
-    count, m, n = arrays.shape
-    need = count * m * n**2 * size
+def _room(arrays: Tensor, need: float, seconds: float) -> None:
+    """Refuse arrays [..., m, n] that ``need`` more bytes than are free, and warn of ``seconds`` that are many."""
+    *lead, m, n = arrays.shape
+    what = f"{math.prod(lead)} of {max(m, n)} by {min(m, n)} lines"
     if need > _SMALL and need > (free := _free_memory(arrays.device)):
         raise ParameterError(
             f"conductance must be arrays that can be solved in the {free / _GIBIBYTE:.1f} GiB of memory that are free"
-            f" (cut into tiles they need less), but {count} of {max(m, n)} by {min(m, n)} lines, which need"
-            f" {need / _GIBIBYTE:.1f} GiB, was given."
+            f" (cut into tiles they need less), but {what}, which need {need / _GIBIBYTE:.1f} GiB, was given."
         )
+    # Below a usual tile's size, tiles would not help.
+    if seconds > _LONG and min(m, n) > 64 and arrays.device.type == "cpu":
+        tiles = "in tiles, as with IRDrop(tile=(64, 64)), it takes a fraction of that"
+        warnings.warn(f"To solve arrays ({what}) takes about {seconds:.0f} s on a core; {tiles}.", stacklevel=2)
 
 
 def _line(load: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +187,7 @@ class _Network(torch.autograd.Function):
         parts = [slice(start, start + _PART) for start in range(0, count, _PART)]
         terms = [[0] * m if exact else _counts((bit * g)[part]) for part in parts]
         fine = torch.float64 if exact else torch.float32
-        _room(g, fine.itemsize)
+        _room(g, count * m * n**2 * fine.itemsize, count * m * n**3 * fine.itemsize * 6e-11)
         u, v = _line(word * g)
         left, right = g * u, word * g * v
         above = _collected(g, left, right)
@@ -316,7 +322,7 @@ def effective_conductance(
     resistances = (each.expand(shape[:-2]).reshape(-1) for each in (word, bit))
     arrays = given.reshape(-1, *shape[-2:]) * MICRO
     solved = _Network.apply(arrays, *resistances, exact)[0].reshape(shape) / MICRO
-    if not _wrapped(solved) and given.isfinite().all() and not solved.isfinite().all():
+    if not wrapped(solved) and given.isfinite().all() and not solved.isfinite().all():
         raise ParameterError(
             f"r_word and r_bit must be resistances whose circuit can be solved in double precision, but up to "
             f"{float(word.max()):g} and {float(bit.max()):g} ohm on {shape[-2]} by {shape[-1]} lines were given."
@@ -434,6 +440,9 @@ def node_voltages(conductance: Tensor, r_word: float | Tensor, r_bit: float | Te
     if not isinstance(volts, Tensor) or volts.shape[-1:] != (m,) or not volts.isfinite().all():
         shown = list(volts.shape) if isinstance(volts, Tensor) else type(volts).__name__
         raise ParameterError(f"volts must be a tensor of finite numbers of shape [..., {m}], but {shown} was given.")
+    # As measured: numbers of the factors, and what is held for every input; both grow with the nodes.
+    nodes_in_all, inputs = 2 * m * n, volts.numel() / m
+    _room(given, nodes_in_all * (1500 + 48 * inputs), nodes_in_all * (16e-6 + 4e-7 * inputs))
     g = given.detach().cpu().numpy()
     # In microsiemens; a line that is held needs no conductance of its segments.
     word_segment, bit_segment = (1 / (MICRO * r.item()) if r > 0 else 0.0 for r in (word, bit))

@@ -92,6 +92,10 @@ class Crossbars:
     calibrated: Numbers = field(default_factory=dict)
     memory: dict[str, _Programmed] | None = None
 
+    def __post_init__(self) -> None:
+        if self.severity is not None and (kind := self.severity.dtype) not in (torch.float32, torch.float64):
+            raise checks.ParameterError(f"severity must be a tensor of float32 or float64, but {kind} was given.")
+
     def __call__(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
         if self.perturbation is None or self.rule == "unaware":
             return ideal(layer, x, weight)
@@ -139,11 +143,12 @@ class Crossbars:
     def _perturbed(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
         given = self.drawn.get(layer, {})
         parts = {part: dict(own) for part, own in given.items()}
-        y = self.operate(layer, x, *self._programmed(layer, weight, parts), parts)
+        kind = torch.promote_types(weight.dtype, torch.float32)
+        y = self.operate(layer, x.to(kind), *self._programmed(layer, weight.to(kind), parts), parts)
         for part, own in parts.items():
             if found := {kind: value for kind, value in own.items() if kind not in given.get(part, {})}:
                 self.calibrated.setdefault(layer, {})[part] = found
-        return y
+        return y.to(x.dtype)
 
 
 # ------------------------------------------------------------------------------------------------ any module

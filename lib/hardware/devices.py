@@ -27,6 +27,7 @@ from lib.hardware.perturbations import (
     ReadNoise,
     StuckAt,
     Variability,
+    calibrated,
     convert,
     exceeds,
     flicker,
@@ -70,6 +71,7 @@ class ProgrammingNoise(Perturbation):
     chip = "normal"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.choice("law", self.law, _SPREADS)
 
     def conductance(self, g, severity, drawn):
@@ -106,16 +108,10 @@ class DAC(Perturbation):
     name, title = "dac", "DAC discretization"
     measures, unit = "resolution of the converter in front of every word line", "bits"
     low, high, off, whole, grid = ADC.low, ADC.high, ADC.off, True, ADC.grid
-    arrays = False
-
-    @property
-    def ranged(self) -> bool:
-        return True
+    arrays, ranged = False, True
 
     def voltage(self, x, severity, drawn):
-        if "range" not in drawn:
-            drawn["range"] = quantile_of_size(x, 1.0)
-        return convert(x, severity, drawn["range"])
+        return convert(x, severity, calibrated(drawn, lambda: quantile_of_size(x, 1.0)))
 
 
 #: The order of the physics: voltages enter, devices are programmed, drift and fail, wires lose, currents fluctuate,
@@ -124,7 +120,8 @@ ORDER = (DAC, Variability, ProgrammingNoise, Drift, StuckAt, IRDrop, ReadNoise, 
 
 
 def _place(part: Perturbation) -> int:
-    return next((i for i, kind in enumerate(ORDER) if isinstance(part, kind)), len(ORDER))
+    # What stands for a part (redundant devices) stands in its place.
+    return next((i for i, kind in enumerate(ORDER) if isinstance(getattr(part, "part", part), kind)), len(ORDER))
 
 
 @dataclass(frozen=True, init=False)
@@ -141,16 +138,19 @@ class Composite(Perturbation):
     low, high, grid = 0.0, 1.0, ()
 
     def __init__(self, parts: Iterable[Perturbation]) -> None:
-        ordered = tuple(sorted(parts, key=_place))
-        names = [part.name for part in ordered]
-        if not ordered or len(set(names)) < len(names):
-            given = ", ".join(names) or "none"
-            raise checks.ParameterError(f"parts must be different perturbations, but {given} was given.")
-        for part in ordered:
+        listed = tuple(parts) if isinstance(parts, Iterable) else (parts,)
+        for part in listed:
+            if not isinstance(part, Perturbation):
+                raise checks.ParameterError(f"parts must be perturbations like make('adc'), but {part!r} was given.")
             if isinstance(part, Composite):
                 raise checks.ParameterError(
                     f"parts must be single perturbations, but {part.name}, which has parts of its own, was given."
                 )
+        ordered = tuple(sorted(listed, key=_place))
+        names = [part.name for part in ordered]
+        if not ordered or len(set(names)) < len(names):
+            given = ", ".join(names) or "none"
+            raise checks.ParameterError(f"parts must be different perturbations, but {given} was given.")
         if len({part.window for part in ordered}) > 1:
             raise checks.ParameterError("parts must share one conductance window, but different windows were given.")
         object.__setattr__(self, "parts", ordered)
@@ -162,21 +162,11 @@ class Composite(Perturbation):
         """The severity at which no part changes anything."""
         return tuple(part.off for part in self.parts)
 
-    @property
-    def arrays(self) -> bool:  # type: ignore[override]
-        return any(part.arrays for part in self.parts)
-
-    @property
-    def random(self) -> bool:
-        return any(part.random for part in self.parts)
-
-    @property
-    def lasting(self) -> bool:
-        return any(part.lasting for part in self.parts)
-
-    @property
-    def ranged(self) -> bool:
-        return any(part.ranged for part in self.parts)
+    # What is so of one of its parts is so of the chip.
+    arrays = property(lambda self: any(part.arrays for part in self.parts))
+    random = property(lambda self: any(part.random for part in self.parts))
+    lasting = property(lambda self: any(part.lasting for part in self.parts))
+    ranged = property(lambda self: any(part.ranged for part in self.parts))
 
     @property
     def learned(self) -> Kinds:
@@ -265,11 +255,8 @@ class PhaseChange(Composite):
     def __init__(self, compensation: str = "none", readout: str = "ideal") -> None:
         super().__init__((ProgrammingNoise(law="pcm"), Drift(compensation, readout), FlickerNoise()))  # type: ignore[arg-type]
 
-    def check(self, severity: object, name: str = "severity") -> float:  # type: ignore[override]
-        return Perturbation.check(self, severity, name)
-
-    def columns(self, place: int, severity: object) -> dict[str, float]:
-        return Perturbation.columns(self, place, severity)
+    # One number for all its parts, as on any chip that is not composed.
+    check, columns = Perturbation.check, Perturbation.columns  # type: ignore[assignment]
 
     def severities(self, severity: Tensor) -> Sequence[Tensor]:
         return (severity > 0).to(severity.dtype), severity.clamp_min(T_ZERO), severity
@@ -305,7 +292,7 @@ HARDWARE: Registry[Perturbation] = Registry(
 
 def make(name: str, /, **options: object) -> Perturbation:
     """The perturbation of that name with ``options`` (its fields); each class says in its text what they do."""
-    plain = HARDWARE[name]
+    plain = HARDWARE[checks.choice("perturbation", name, HARDWARE)]
     if not options:
         return plain
     known = (

@@ -24,6 +24,7 @@ from lib.hardware.perturbations import (
     ReadNoise,
     StuckAt,
     Variability,
+    Window,
     seen_weight,
     to_pair,
 )
@@ -47,6 +48,7 @@ class Redundant(Perturbation):
     measures, low, high = "as that of its part", 0.0, 1e10
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.integer("copies", self.copies, low=1)
         compensated = isinstance(self.part, Drift) and self.part.compensation != "none"
         if not isinstance(self.part, _AVERAGED) or self.part.fixed_scale or compensated:
@@ -54,6 +56,8 @@ class Redundant(Perturbation):
                 "part must be a perturbation of single devices, with its own scale and without compensation, but "
                 f"{self.part!r} was given."
             )
+        if self.window not in (Window(), self.part.window):
+            raise checks.ParameterError(f"window must be that of part, but {self.window!r} was given.")
         object.__setattr__(self, "window", self.part.window)
 
     # Whatever it is asked, it answers as its part does.
@@ -96,7 +100,8 @@ def _copies(draw: Callable[..., Own], shape: tuple[int, ...], generator: torch.G
 
 
 def _own(drawn: Own, copy: int) -> Own:
-    return drawn.get(str(copy), {})
+    # What a composed chip shows to all its parts, every copy sees.
+    return {kind: drawn[kind] for kind in ("target",) if kind in drawn} | drawn.get(str(copy), {})
 
 
 def _mean(copies: list[Tensor]) -> Tensor:
@@ -147,5 +152,6 @@ def _assigned(perturbation: Perturbation, weight: Tensor, severity: Tensor, chip
         spread.g.expand(-1, -1, chip.shape[1], -1), severity, {"chip": chip[:, None].expand(-1, len(weight), -1, -1)}
     )
     cost = (seen_weight(spread, on) - spread.weight).abs().sum(-1)
-    _, places = linear_sum_assignment(cost.detach().cpu().numpy())
+    # A replica that has diverged does not end the others.
+    _, places = linear_sum_assignment(cost.detach().nan_to_num().cpu().numpy())
     return chip[:, torch.as_tensor(places, device=chip.device)]

@@ -18,6 +18,8 @@ convolution, each an array of its own.
 from __future__ import annotations
 
 import math
+import numbers
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
@@ -29,6 +31,8 @@ from lib.hardware import circuit
 from lib.hardware.numbers import ARRAY, Kinds, Own, Parts
 from lib.registry import Registry
 
+# The largest weight or current that counts as none.
+_NOTHING = torch.finfo(torch.float32).tiny ** 0.5
 # The time after programming at which drift begins, in seconds, and the last one that is asked about.
 T_ZERO = 20.0
 T_LAST = 1e10
@@ -75,9 +79,19 @@ def exceeds(a: Tensor, b: Tensor | float) -> Tensor:
     return (a - b).sign().clamp_min(0)
 
 
+def to_single(value: Tensor) -> Tensor:
+    """The numbers in single precision at least: to half precision a day in seconds is infinite."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
 def natural_scale(weight: Tensor, window: Window = WINDOW) -> Tensor:
-    """The scale at which the largest weight fills the window: (high - low) / max|W|."""
-    return (window.high - window.low) / weight.abs().amax().clamp_min(torch.finfo(weight.dtype).tiny ** 0.5)
+    """The scale at which the largest weight fills the window: (high - low) / max|W|, in single precision at least.
+
+    Weights that are all zero have no largest one. Their scale is that of weights up to 1, so that what faults and
+    noise make the devices conduct is a current as in any other layer.
+    """
+    largest = to_single(weight.abs().amax())
+    return (window.high - window.low) / torch.where(largest > 0, largest.clamp_min(_NOTHING), 1.0)
 
 
 def to_pair(weight: Tensor, window: Window = WINDOW, scale: Tensor | None = None, arrays: bool = True) -> Pair:
@@ -170,6 +184,11 @@ class Perturbation:
     window: Window = field(default=WINDOW, kw_only=True)
     fixed_scale: bool = field(default=False, kw_only=True)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.window, Window):
+            raise checks.ParameterError(f"window must be a Window, but {self.window!r} was given.")
+        checks.flag("fixed_scale", self.fixed_scale)
+
     name: ClassVar[str]
     title: ClassVar[str]
     # Severity: what the number is, its unit, its range, the value at which nothing is changed, and a grid
@@ -186,6 +205,8 @@ class Perturbation:
     read: ClassVar[Literal["normal"] | None] = None
     # Does it change, or look at, what the arrays conduct? If not, that is not computed.
     arrays: ClassVar[bool] = True
+    # Does it convert, with a full scale to be calibrated?
+    ranged: ClassVar[bool] = False
     # Does every device move by itself, as `moved` says, and nothing else happen? Then there is a shorter way.
     alone: ClassVar[bool] = False
 
@@ -200,11 +221,6 @@ class Perturbation:
         return self.chip is not None
 
     @property
-    def ranged(self) -> bool:
-        """Does it convert, with a full scale to be calibrated?"""
-        return False
-
-    @property
     def learned(self) -> Kinds:
         """Kinds of numbers that are calibrated where training begins and trained from there."""
         return {}
@@ -216,7 +232,7 @@ class Perturbation:
 
     def check(self, severity: object, name: str = "severity") -> float:
         """The severity as a number, if it is in the range of this perturbation or its ``off``."""
-        if isinstance(severity, int | float) and not isinstance(severity, bool) and severity == self.off:
+        if isinstance(severity, numbers.Real) and not isinstance(severity, bool) and severity == self.off:
             return float(severity)
         value = checks.number(name, severity, low=self.low, high=self.high)
         if self.whole and value != int(value):
@@ -344,6 +360,7 @@ class Drift(Perturbation):
     chip = "normal"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.choice("compensation", self.compensation, ("none", "global"))
         checks.choice("readout", self.readout, ("ideal", "noisy"))
 
@@ -369,7 +386,8 @@ class Drift(Perturbation):
         if self.readout == "noisy":
             fluctuation = flicker(arrays.g, severity, self.window, arrays.pair.g).square().sum().sqrt()
             now = now + torch.where(severity > T_ZERO, fluctuation * drawn["gauge"], 0.0)
-        return y * (arrays.pair.g.to(arrays.g.dtype).sum() / now).to(y.dtype)
+        # Where nothing conducts any more, there is no current to restore.
+        return y * (arrays.pair.g.to(arrays.g.dtype).sum() / (now + (now == 0))).to(y.dtype)
 
 
 def flicker(g: Tensor, seconds: Tensor, window: Window = WINDOW, target: Tensor | None = None) -> Tensor:
@@ -402,6 +420,7 @@ class StuckAt(Perturbation):
     chip, alone = "uniform", True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.number("on", self.on, low=0, high=1)
         checks.integer("cluster", self.cluster, low=1)
 
@@ -459,15 +478,16 @@ class IRDrop(Perturbation):
     low, high, grid = 0.0, 1e4, (100.0, 300.0, 1000.0, 3000.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.number("ratio", self.ratio, low=0, high=100)
         checks.choice("solver", self.solver, ("circuit", "approximate"))
         checks.choice("load", self.load, ("own", "frozen"))
-        checks.integer("predistort", self.predistort, low=0)
+        checks.integer("predistort", self.predistort, low=0, high=100)
         if self.load == "frozen":
             # A device that does not conduct has no share to keep.
             checks.number("window.low", self.window.low, above=0)
         if self.tile is not None:
-            circuit.check_tile(self.tile)
+            object.__setattr__(self, "tile", circuit.check_tile(self.tile))
             if self.solver == "approximate":
                 raise checks.ParameterError("solver must be circuit with tiles, but 'approximate' was given.")
         if self.load == "frozen" and self.predistort:
@@ -496,7 +516,7 @@ class IRDrop(Perturbation):
         if self.predistort == 0:
             return self.seen(g, severity)
         seen = self.seen(self.programmed(g, severity), severity)
-        gain = ((g * seen).sum() / seen.square().sum()).detach()
+        gain = ((g * seen).sum() / seen.square().sum().clamp_min(1e-18)).detach()
         on = exceeds(severity, 0)
         return seen * gain * on + g * (1 - on)
 
@@ -506,7 +526,7 @@ class IRDrop(Perturbation):
         for _ in range(self.predistort):
             with torch.no_grad():
                 aimed = aimed * (g / self.seen(aimed, severity).clamp_min(1e-9))
-                aimed = aimed * (self.window.high / aimed.amax())
+                aimed = aimed * (self.window.high / aimed.amax().clamp_min(1e-9))
         # The corrections are numbers to a gradient: it follows the conductance, not how they depend on it.
         return g * (aimed / g.double().clamp_min(1e-12)).detach()
 
@@ -517,7 +537,8 @@ class ADC(Perturbation):
 
     ``calibration`` chooses the full scale: the ``quantile`` of ``|y|`` on training data, its "largest", the quantile
     that makes the mean rounding error smallest ("best", as CrossSim calibrates), or "learned" by gradient (then
-    rounding passes the gradient on and cutting off does not, as in learned step sizes, Esser et al. 2020).
+    rounding passes the gradient on and cutting off does not, as in learned step sizes, Esser et al. 2020). The backward
+    rule "straight_through" is another thing: it takes the converter for the identity, beyond its range as well.
     """
 
     calibration: Literal["quantile", "largest", "best", "learned"] = "quantile"
@@ -526,17 +547,14 @@ class ADC(Perturbation):
     name, title = "adc", "ADC discretization"
     measures, unit = "resolution of the converter at the end of every bit line", "bits"
     low, high, off, whole, grid = 2.0, 16.0, math.inf, True, (8.0, 6.0, 5.0, 4.0, 3.0, 2.0)
-    arrays = False
+    arrays, ranged = False, True
 
     CANDIDATES: ClassVar[tuple[float, ...]] = (0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.choice("calibration", self.calibration, ("quantile", "largest", "best", "learned"))
         checks.number("quantile", self.quantile, above=0, high=1)
-
-    @property
-    def ranged(self) -> bool:
-        return True
 
     @property
     def learned(self) -> Kinds:
@@ -554,9 +572,22 @@ class ADC(Perturbation):
         return bounds.gather(0, errors.argmin(0, keepdim=True)).squeeze(0)
 
     def current(self, y, x, arrays, severity, drawn):
-        if "range" not in drawn:
-            drawn["range"] = self.full_scale(y, severity)
-        return convert(y, severity, drawn["range"], through=self.calibration == "learned")
+        bound = calibrated(drawn, lambda: self.full_scale(y, severity))
+        return convert(y, severity, bound, through=self.calibration == "learned")
+
+
+def calibrated(drawn: Own, measure: Callable[[], Tensor]) -> Tensor:
+    """The range in ``drawn``, or else what ``measure`` finds in this operation, kept there for later ones.
+
+    Where that is nothing, or not finite, it is not kept: a later operation is to tell. Inside ``torch.func`` transforms
+    it cannot be looked at, and is kept.
+    """
+    if "range" in drawn:
+        return drawn["range"]
+    found = measure()
+    if circuit.wrapped(found) or _NOTHING < found < math.inf:
+        drawn["range"] = found
+    return found
 
 
 def _levels(bits: Tensor) -> Tensor:
@@ -585,10 +616,12 @@ def convert(y: Tensor, bits: Tensor, bound: Tensor, through: bool = False) -> Te
 
 
 def quantile_of_size(y: Tensor, share: float) -> Tensor:
-    """The quantile of ``|y|`` at ``share``, above which lie at least one value; a constant as far as gradients go."""
+    """The quantile of ``|y|`` at ``share``, above which lie at least one value (the largest where that is zero);
+    a constant as far as gradients go.
+    """
     size = y.detach().abs().flatten()
-    beyond = max(1, round((1 - share) * size.numel()))
-    return size.topk(beyond).values[-1].clamp_min(torch.finfo(y.dtype).tiny)
+    largest = to_single(size.topk(max(1, round((1 - share) * size.numel()))).values)
+    return torch.where(largest[-1] > 0, largest[-1], largest[0]).clamp_min(_NOTHING)
 
 
 #: The six classes.
