@@ -12,14 +12,9 @@ from torch.func import grad, vmap
 from lib import runtime
 from lib.checks import ParameterError
 from lib.hardware import circuit
-from lib.hardware.circuit import (
-    approximate_conductance,
-    effective_conductance,
-    effective_conductance_sparse,
-    node_voltages,
-    tiled_conductance,
-)
+from lib.hardware.circuit import approximate_conductance, effective_conductance, tiled_conductance
 from lib.hardware.perturbations import IRDrop
+from paper.nodal import node_voltages
 
 # Word and bit lines in ohm per segment: with and without resistance, and one much worse than the other.
 WIRES = [(1.0, 1.0), (30.0, 4.0), (20.0, 500.0), (1000.0, 1000.0), (0.0, 40.0), (40.0, 0.0), (0.0, 0.0)]
@@ -29,6 +24,12 @@ def conductances(*shape: int, seed: int = 0) -> torch.Tensor:
     """Half of the cells near zero and half anywhere up to 25 microsiemens, as in one array of a pair."""
     drawn = torch.rand(*shape, dtype=torch.float64, generator=runtime.stream(seed, "conductance", *shape))
     return 0.1 + 24.9 * (2 * drawn - 1).relu()
+
+
+def by_nodes(g: torch.Tensor, r_word: float | torch.Tensor, r_bit: float | torch.Tensor) -> torch.Tensor:
+    """The effective conductance by nodal analysis, every input at 1 V in turn."""
+    given, word, bit = circuit.checked(g, r_word, r_bit, 2)
+    return node_voltages(given, word, bit, torch.eye(len(given), dtype=torch.float64)).output
 
 
 def normal(name: str, *shape: int) -> torch.Tensor:
@@ -102,7 +103,7 @@ def test_agrees_with_a_sparse_nodal_solve(shape, wires):
 @pytest.mark.parametrize("shape", [(128, 128), (96, 128)])
 def test_a_large_array_agrees_with_a_sparse_nodal_solve(shape):
     g = conductances(*shape)
-    expected = effective_conductance_sparse(g, 0.5, 3.0)
+    expected = by_nodes(g, 0.5, 3.0)
     assert (effective_conductance(g, 0.5, 3.0, exact=True) - expected).abs().max() <= 1e-9 * expected.max()
 
 
@@ -311,14 +312,14 @@ def test_the_approximation_is_mapped_and_has_a_gradient():
 
 def test_an_open_array_conducts_nothing():
     g = torch.zeros(3, 4, dtype=torch.float64)
-    for solve in (effective_conductance, effective_conductance_sparse, approximate_conductance):
+    for solve in (effective_conductance, by_nodes, approximate_conductance):
         assert not solve(g, 10.0, 20.0).any()
 
 
 SOLVERS = (
     effective_conductance,
     approximate_conductance,
-    effective_conductance_sparse,
+    by_nodes,
     lambda *given: tiled_conductance(*given, (2, 2)),
 )
 

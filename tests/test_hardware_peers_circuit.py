@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from benchmarks import crossbar
-from lib.hardware.circuit import effective_conductance, node_voltages
+from lib.hardware.circuit import effective_conductance
 from lib.runtime import stream
+from paper.nodal import node_voltages
 
 # Of the largest value.
 TOLERANCE = 1e-9

@@ -8,7 +8,7 @@ row, to a node held at 0 V; its top end floats. Cell (i, j) is a conductance G[i
 With linear cells the output currents are exactly linear in the input voltages, I = V @ G_eff, so the whole
 effect of the wires is one matrix, the effective conductance. :func:`effective_conductance` computes it,
 :func:`tiled_conductance` that of a layer that is cut into several arrays, and :func:`approximate_conductance`
-a cheap estimate. :func:`node_voltages` solves Kirchhoff's equations at every node, with another method.
+a cheap estimate.
 
 How. Let word line i carry V_i and let b be the voltages of the bit lines at that row. Eliminating the nodes
 of the word line leaves the currents Y_i (V_i 1 - b) into the bit lines. Y_i = (diag(1/G_i) + r_word A)^-1 is
@@ -29,12 +29,8 @@ import math
 import os
 import warnings
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import scipy.sparse as sparse
 import torch
-from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from lib import checks
@@ -70,7 +66,7 @@ def _not_negative(name: str, given: Tensor) -> None:
             checks.number(name, extreme.item(), low=0)
 
 
-def _inputs(
+def checked(
     conductance: Tensor, r_word: float | Tensor, r_bit: float | Tensor, dimensions: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Checked: the conductance [..., m, n] and both resistances, float64 on its device."""
@@ -104,7 +100,7 @@ def _free_memory(device: torch.device) -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _room(arrays: Tensor, need: float, seconds: float) -> None:
+def room(arrays: Tensor, need: float, seconds: float) -> None:
     """Refuse arrays [..., m, n] that ``need`` more bytes than are free, and warn of ``seconds`` that are many."""
     *lead, m, n = arrays.shape
     what = f"{math.prod(lead)} of {max(m, n)} by {min(m, n)} lines"
@@ -187,7 +183,7 @@ class _Network(torch.autograd.Function):
         parts = [slice(start, start + _PART) for start in range(0, count, _PART)]
         terms = [[0] * m if exact else _counts((bit * g)[part]) for part in parts]
         fine = torch.float64 if exact else torch.float32
-        _room(g, count * m * n**2 * fine.itemsize, count * m * n**3 * fine.itemsize * 6e-11)
+        room(g, count * m * n**2 * fine.itemsize, count * m * n**3 * fine.itemsize * 6e-11)
         u, v = _line(word * g)
         left, right = g * u, word * g * v
         above = _collected(g, left, right)
@@ -313,7 +309,7 @@ def effective_conductance(
     Raises :class:`~lib.checks.ParameterError` for a conductance or a resistance that is negative or not finite
     (outside ``torch.func`` transforms) and for arrays that would not fit into memory.
     """
-    given, word, bit = _inputs(conductance, r_word, r_bit)
+    given, word, bit = checked(conductance, r_word, r_bit)
     # Reciprocity: the same cell joins the same two terminals whichever of them is driven.
     wide = given.shape[-1] > given.shape[-2]
     if wide:
@@ -361,7 +357,7 @@ def tiled_conductance(
     :func:`effective_conductance`; tiles of equal size are solved as one batch.
     """
     rows, columns = check_tile(tile)
-    given, word, bit = _inputs(conductance, r_word, r_bit)
+    given, word, bit = checked(conductance, r_word, r_bit)
     wires = [each[..., None, None] if each.dim() else each for each in (word, bit)]
     bands = []
     for across, down, height in _pieces(given.shape[-2], rows):
@@ -389,7 +385,7 @@ def approximate_conductance(conductance: Tensor, r_word: float | Tensor, r_bit: 
     stands for their mean, weighted with B, which leaves an error of second order that vanishes for equal cells
     and averages out over many. How large the errors are: see the test, ``test_hardware_circuit.py``.
     """
-    g, word, bit = _inputs(conductance, r_word, r_bit)
+    g, word, bit = checked(conductance, r_word, r_bit)
     word, bit = (each[..., None, None] * MICRO for each in (word, bit))
     m, n = g.shape[-2:]
     down, along = (torch.arange(1, size + 1, dtype=g.dtype, device=g.device) for size in (m, n))
@@ -403,84 +399,3 @@ def approximate_conductance(conductance: Tensor, r_word: float | Tensor, r_bit: 
     # The path through three cells, less what the direct term already has of it.
     around = lost * (word * ((g * mean) @ shared_word) - g * taken)
     return direct + around * (w * d) ** 2
-
-
-class Nodes(NamedTuple):
-    """An array in operation: voltages of the ``word`` and the ``bit`` line at each cell [..., m, n] in volt, the
-    ``current`` through each cell [..., m, n] and the ``output`` currents [..., n] in microampere; all float64.
-    """
-
-    word: Tensor
-    bit: Tensor
-    current: Tensor
-    output: Tensor
-
-
-def _chain(length: int) -> sparse.dia_array:
-    """Kirchhoff's matrix of a line of unit segments that is held at its first end and floats at the other."""
-    diagonal = np.full(length, 2.0)
-    diagonal[-1] = 1.0
-    beside = np.full(length - 1, -1.0)
-    return sparse.diags_array([beside, diagonal, beside], offsets=[-1, 0, 1])
-
-
-def node_voltages(conductance: Tensor, r_word: float | Tensor, r_bit: float | Tensor, volts: Tensor) -> Nodes:
-    """Every node of one array, from Kirchhoff's equations at all of them: a sparse nodal analysis.
-
-    ``conductance`` [m, n] in microsiemens, ``r_word`` and ``r_bit`` in ohm per segment, ``volts`` [..., m] at the
-    inputs; one factorization serves all of them. Shares no step with :func:`effective_conductance`, so that each
-    can be held against the other. Not differentiable. Lines without resistance are held: a word line at its
-    source's voltage, a bit line at 0 V.
-
-    Raises :class:`~lib.checks.ParameterError` for a conductance or a resistance that is negative or not finite,
-    and for volts that are not finite or do not fit the word lines.
-    """
-    given, word, bit = _inputs(conductance, r_word, r_bit, 2)
-    m, n = given.shape
-    if not isinstance(volts, Tensor) or volts.shape[-1:] != (m,) or not volts.isfinite().all():
-        shown = list(volts.shape) if isinstance(volts, Tensor) else type(volts).__name__
-        raise ParameterError(f"volts must be a tensor of finite numbers of shape [..., {m}], but {shown} was given.")
-    # As measured: numbers of the factors, and what is held for every input; both grow with the nodes.
-    nodes_in_all, inputs = 2 * m * n, volts.numel() / m
-    _room(given, nodes_in_all * (1500 + 48 * inputs), nodes_in_all * (16e-6 + 4e-7 * inputs))
-    g = given.detach().cpu().numpy()
-    # In microsiemens; a line that is held needs no conductance of its segments.
-    word_segment, bit_segment = (1 / (MICRO * r.item()) if r > 0 else 0.0 for r in (word, bit))
-    cells = sparse.diags_array(g.ravel())
-    word_lines = sparse.kron(sparse.eye_array(m), word_segment * _chain(n))
-    bit_lines = sparse.kron(bit_segment * _chain(m).tocsr()[::-1, ::-1], sparse.eye_array(n))
-    matrix = sparse.block_array([[word_lines + cells, -cells], [-cells, bit_lines + cells]], format="csr")
-    # Column by column an input: the voltages of the nodes, word lines first, of which only those held are known.
-    sources = volts.detach().reshape(-1, m).to("cpu", torch.float64).numpy().T
-    nodes = np.zeros((2, m, n, sources.shape[1]))
-    driven = np.zeros_like(nodes)
-    if word_segment:
-        driven[0, :, 0] = word_segment * sources
-    else:
-        nodes[0] = sources[:, None]
-    nodes, driven = nodes.reshape(2 * m * n, -1), driven.reshape(2 * m * n, -1)  # type: ignore[assignment]
-    free = np.repeat([word_segment > 0, bit_segment > 0], m * n)
-    if free.any():
-        known = driven[free] - matrix[free][:, ~free] @ nodes[~free]
-        # Symmetric and positive definite: no pivots are needed, and an ordering for symmetric fill is best.
-        factors = splu(
-            matrix[free][:, free].tocsc(),
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
-        nodes[free] = factors.solve(known)
-    word_volts, bit_volts = np.moveaxis(nodes.reshape(2, m, n, -1), -1, 1)
-    currents = g * (word_volts - bit_volts)
-    lead = volts.shape[:-1]
-    word_volts, bit_volts, currents, outputs = (  # type: ignore[assignment]
-        torch.from_numpy(np.ascontiguousarray(each)).to(given.device).reshape(*lead, *each.shape[1:])
-        for each in (word_volts, bit_volts, currents, currents.sum(-2))
-    )
-    return Nodes(word_volts, bit_volts, currents, outputs)  # type: ignore[arg-type]
-
-
-def effective_conductance_sparse(conductance: Tensor, r_word: float | Tensor, r_bit: float | Tensor) -> Tensor:
-    """The effective conductance [m, n] in microsiemens by :func:`node_voltages`, every input at 1 V in turn."""
-    given, word, bit = _inputs(conductance, r_word, r_bit, 2)
-    return node_voltages(given, word, bit, torch.eye(len(given), dtype=torch.float64)).output

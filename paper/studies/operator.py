@@ -24,6 +24,7 @@ from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
 from paper.agreement import Quantity
 from paper.criteria import hardware as criteria
+from paper.nodal import node_voltages
 from paper.studies.base import Compared, Study, double_precision, joined
 from paper.studies.parameters import Number, Numbers, Whole
 
@@ -342,7 +343,7 @@ def _of_chips(tables: Mapping[str, pd.DataFrame]) -> Iterator[Claim]:
 
 @dataclass(frozen=True)
 class View:
-    """One array in operation: ``volts`` [m] drive it, the rest is as in :class:`~lib.hardware.circuit.Nodes`.
+    """One array in operation: ``volts`` [m] drive it, the rest is as in :class:`~paper.nodal.Nodes`.
 
     ``meant`` and ``seen`` [m, n] are what was to be multiplied by and what the circuit multiplies by, in ``unit``;
     ``ideal`` [n] are the outputs of wires without resistance, in microampere.
@@ -376,7 +377,7 @@ class View:
 
 def view(g: Tensor, volts: Tensor, r_word: float, r_bit: float, meant: Tensor, seen: Tensor, unit: str) -> View:
     """The array ``g`` [m, n] driven by ``volts`` [m]."""
-    nodes = circuit.node_voltages(g, r_word, r_bit, volts)
+    nodes = node_voltages(g, r_word, r_bit, volts)
     tensors = (volts, g, *nodes, volts.to(g) @ g, meant, seen)
     arrays: list[Any] = [value.detach().cpu().double().numpy() for value in tensors]
     return View(*[*arrays, unit, float(r_word), float(r_bit)])

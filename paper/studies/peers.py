@@ -29,6 +29,7 @@ from lib.verdicts import Claim, Findings
 from paper import ROOT
 from paper.agreement import Quantity
 from paper.criteria.hardware import CHANCE, CHANCE_SPREAD, CHIPS_ALIKE, CIRCUIT_EXACT, CIRCUIT_FAST
+from paper.nodal import node_voltages
 from paper.studies.base import Compared, Study, double_precision, joined
 from paper.studies.parameters import Numbers, Whole
 
@@ -337,7 +338,7 @@ def wires(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
     drawn = torch.rand(side, side + 3, generator=runtime.stream(0, "wires", side), dtype=torch.float64)
     g = (WINDOW.low + (WINDOW.high - WINDOW.low) * drawn).to(device)
     for word, bit in config["wires"]:
-        nodal = circuit.node_voltages(g, word, bit, torch.eye(side, dtype=torch.float64, device=device)).output
+        nodal = node_voltages(g, word, bit, torch.eye(side, dtype=torch.float64, device=device)).output
         row = {"side": side, "r_word": word, "r_bit": bit, "lost": float(1 - nodal.sum() / g.sum())}
         for name, exact in (("fast", False), ("exact", True)):
             found = circuit.effective_conductance(g, word, bit, exact=exact)
