@@ -38,8 +38,8 @@ def node_voltages(conductance: Tensor, r_word: float | Tensor, r_bit: float | Te
 
     ``conductance`` [m, n] in microsiemens, ``r_word`` and ``r_bit`` in ohm per segment, ``volts`` [..., m] at the
     inputs; one factorization serves all of them. Shares no step with
-    :func:`lib.hardware.circuit.effective_conductance`, so that each can be held against the other. Not differentiable. Lines without resistance are held: a word line at its
-    source's voltage, a bit line at 0 V.
+    :func:`lib.hardware.circuit.effective_conductance`, so that each can be held against the other. Not
+    differentiable. Lines without resistance are held: a word line at its source's voltage, a bit line at 0 V.
 
     Raises :class:`~lib.checks.ParameterError` for a conductance or a resistance that is negative or not finite,
     and for volts that are not finite or do not fit the word lines.
