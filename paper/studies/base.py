@@ -21,7 +21,7 @@ from paper import ROOT
 from paper.agreement import Agreement, Part, Quantity, agreement
 from paper.comparison import Comparison
 from paper.evidence import Evidence
-from paper.studies.parameters import Checked, Text
+from paper.studies.parameters import Checked, Place
 
 # What IPython itself puts among a notebook's names.
 _IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
@@ -104,7 +104,7 @@ class Study(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ignored_types=(cached_property,))
 
     device: Annotated[str, _Device()] = "auto"
-    results: Annotated[str, Text("auto or the path of a folder")] = "auto"
+    results: Annotated[str, Place("auto or the path of a folder", also=("auto",))] = "auto"
 
     #: Fields that say how much is measured of the same thing: they may differ between a rerun and the evidence.
     SIZES: ClassVar[tuple[str, ...]] = ("seeds",)

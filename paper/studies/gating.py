@@ -20,7 +20,7 @@ from lib.prompts import backbone as backbones
 from lib.prompts import data, gates, learners, tasks, training
 from lib.results import Cell
 from paper.studies.base import Study
-from paper.studies.parameters import Number, OneOf, Some, Text, Whole
+from paper.studies.parameters import Number, OneOf, Place, Some, Text, Whole
 
 KEYS = ["learner", "gate", "task", "seed"]
 
@@ -32,7 +32,7 @@ Seeds = Annotated[int, Whole(1, 1000)]
 Count = Annotated[int, Whole(1)]
 Positive = Annotated[float, Number(above=0)]
 BackboneName = Annotated[str, Text("the name of a backbone")]
-WeightsName = Annotated[str, Text("the name of weights or the path of a file")]
+WeightsName = Annotated[str, Place("the name of weights or the path of a file", names=True)]
 
 
 class Tables(NamedTuple):
@@ -76,7 +76,7 @@ class PromptStudy(Study):
     test_size: Annotated[int, Whole(2, 100_000)] = 120
     backbone: BackboneName = backbones.NAME
     pretrained: WeightsName = "default"
-    root: Annotated[str, Text("the path of a folder")] = "data"
+    root: Annotated[str, Place("the path of a folder")] = "data"
     protocol: Annotated[str, OneOf(data.PROTOCOLS)] = "few_shot"
 
     SIZES: ClassVar[tuple[str, ...]] = ("seeds", "test_size")

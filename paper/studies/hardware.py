@@ -21,7 +21,7 @@ from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.training import Trainer
 from lib.results import Cell, Tables
 from paper.studies.base import Study
-from paper.studies.parameters import OneOf, Some, Text, Whole
+from paper.studies.parameters import OneOf, Place, Some, Whole
 from paper.sweep import Fork, Sweep
 
 
@@ -76,7 +76,7 @@ class HardwareStudy(Study):
     gradients: Annotated[int, Whole(2)] = 16
     network: Annotated[str, OneOf(NETWORKS)] = "mlp"
     data: Annotated[str, OneOf(DATA)] = "digits"
-    root: Annotated[str, Text("the path of a folder", blank=True)] = ""
+    root: Annotated[str, Place("the path of a folder", also=("",))] = ""
 
     SIZES: ClassVar[tuple[str, ...]] = ("seeds", "chips", "gradients")
     PARTS: ClassVar[tuple[str, ...]] = ("rules",)
