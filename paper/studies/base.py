@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import ModuleType
 from typing import Annotated, Any, ClassVar, Self
 
 import pandas as pd
@@ -47,6 +50,25 @@ def double_precision(device: str, purpose: str = "") -> None:
     if runtime.resolve_device(device).type == "mps":
         raise checks.ParameterError(
             f"device must be one with double precision{purpose} (cpu, cuda), but {device!r} was given."
+        )
+
+
+def fits(device: str, need: float, **given: int) -> None:
+    """Refuse sizes that take ``need`` bytes together where the device has less memory."""
+    import torch
+
+    from lib import runtime
+
+    place, have = runtime.resolve_device(device), math.inf
+    if place.type == "cuda":
+        have = torch.cuda.get_device_properties(place).total_memory
+    elif hasattr(os, "sysconf"):
+        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > have:
+        shown = " and ".join(f"{name} {value}" for name, value in given.items())
+        raise checks.ParameterError(
+            f"{' and '.join(given)} must be small enough for the {have / 2**30:.0f} GiB of memory of {place},"
+            f" but {shown} was given, which needs about {need / 2**30:,.0f} GiB."
         )
 
 
@@ -140,15 +162,18 @@ class Study(BaseModel):
 
         Every plain value (number, word, truth value, None, list, tuple, dict) counts as a parameter, except
         names that begin with an underscore, IPython's own and constants imported from our packages. A name that
-        is no field is refused, which is how a misspelt ``-p NAME VALUE`` is found before any compute.
+        is no field is refused, which is how a misspelt ``-p NAME VALUE`` is found before any compute. Under the name
+        of a field everything counts but what a notebook imports: a path or an array is taken, or refused, too.
         """
         given: dict[str, Any] = {}
         for name, value in namespace.items():
-            if name.startswith("_") or name in _IPYTHON or not isinstance(value, _PLAIN):
-                continue
-            if name not in cls.model_fields and _imported(name, value):
-                continue
-            given[name] = value
+            if name in cls.model_fields:
+                if not isinstance(value, ModuleType) and not callable(value):
+                    given[name] = value
+            elif not (
+                name.startswith("_") or name in _IPYTHON or not isinstance(value, _PLAIN) or _imported(name, value)
+            ):
+                given[name] = value
         return cls(**given)
 
     # What is measured -----------------------------------------------------------------------------------

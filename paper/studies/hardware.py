@@ -21,7 +21,7 @@ from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.training import Trainer
 from lib.results import Cell, Tables
 from paper.studies.base import Study
-from paper.studies.parameters import OneOf, Place, Some, Whole
+from paper.studies.parameters import DRAWS, STEPS, OneOf, Place, Some, Whole
 from paper.sweep import Fork, Sweep
 
 
@@ -53,8 +53,8 @@ PICTURE = 1 / 599
 #: Types of parameters that the pages on hardware share.
 Rules = Annotated[tuple[str, ...], Some(RULES, ordered=True)]
 Classes = Annotated[tuple[str, ...], Some(lambda: HARDWARE, everything="all", of=lambda: PERTURBATIONS, ordered=True)]
-Seeds = Annotated[int, Whole(1)]
-Count = Annotated[int, Whole(1)]
+Seeds = Annotated[int, Whole(1, 1000)]
+Count = Annotated[int, DRAWS]
 
 
 class HardwareStudy(Study):
@@ -72,8 +72,8 @@ class HardwareStudy(Study):
     rules: Rules = ("autograd", "straight_through")
     seeds: Seeds = 3
     chips: Count = 10
-    steps: Annotated[int | str, Whole(1, also=("auto",))] = "auto"
-    gradients: Annotated[int, Whole(2)] = 16
+    steps: Annotated[int | str, Whole(1, STEPS.high, also=("auto",))] = "auto"
+    gradients: Annotated[int, Whole(2, DRAWS.high)] = 16
     network: Annotated[str, OneOf(NETWORKS)] = "mlp"
     data: Annotated[str, OneOf(DATA)] = "digits"
     root: Annotated[str, Place("the path of a folder", also=("",))] = ""

@@ -80,6 +80,12 @@ class Number(Checked):
         return checks.number(name, read(given), self.low, self.high, above=self.above)
 
 
+#: Factors and rates: what float32 can still tell from nothing and does not overflow at once.
+POSITIVE = Number(1e-12, 1e6)
+#: Steps of an optimiser, and things that are drawn once for each.
+STEPS, DRAWS = Whole(1, 1_000_000), Whole(1, 10_000)
+
+
 @dataclass(frozen=True)
 class Numbers(Number):
     """One or more different numbers, as a list or comma-separated; ``whole`` ones are integers.
