@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import math
@@ -116,6 +117,13 @@ def _imported(name: str, value: object) -> bool:
     )
 
 
+def _set_by_papermill(cells: object) -> list[str]:
+    """The names that its cell assigns, among the sources of the cells that have run."""
+    injected = [cell for cell in cells if cell.startswith("# Parameters\n")] if isinstance(cells, list) else []
+    nodes = [node for cell in injected for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+    return [target.id for node in nodes for target in node.targets if isinstance(target, ast.Name)]
+
+
 class Study(BaseModel):
     """An experiment: a frozen model whose fields are exactly the parameters of its notebook, with the defaults of the
     rerun. A subclass names its :meth:`cells` and judges their tables in :meth:`judge`; what they share is here.
@@ -163,7 +171,8 @@ class Study(BaseModel):
         Every plain value (number, word, truth value, None, list, tuple, dict) counts as a parameter, except
         names that begin with an underscore, IPython's own and constants imported from our packages. A name that
         is no field is refused, which is how a misspelt ``-p NAME VALUE`` is found before any compute. Under the name
-        of a field everything counts but what a notebook imports: a path or an array is taken, or refused, too.
+        of a field everything counts but what a notebook imports: a path or an array is taken, or refused, too. So does
+        every name that papermill has set, whatever an import has made of it since.
         """
         given: dict[str, Any] = {}
         for name, value in namespace.items():
@@ -174,6 +183,8 @@ class Study(BaseModel):
                 name.startswith("_") or name in _IPYTHON or not isinstance(value, _PLAIN) or _imported(name, value)
             ):
                 given[name] = value
+        for name in _set_by_papermill(namespace.get("In")):
+            given.setdefault(name, namespace.get(name))
         return cls(**given)
 
     # What is measured -----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import torch
 from lib import checks
 from lib.hardware.crossbars import RULES
 from lib.hardware.devices import HARDWARE, make
-from lib.hardware.networks import DATA, NETWORKS, dataset
+from lib.hardware.networks import DATA, NETWORKS, Network, dataset
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.training import Trainer
 from lib.results import Cell, Tables
@@ -46,6 +46,9 @@ MOST_STEPS = {"ir_drop": 80}
 
 #: What the rules are called in sentences.
 NAMES = {"autograd": "vanilla training", "straight_through": "straight-through training", "unaware": "no training"}
+
+#: Bytes that a replica holds for each parameter: weight, gradient, two moments, two conductances, and noise on each.
+HELD = 32
 
 #: What a single test picture of the digits is worth.
 PICTURE = 1 / 599
@@ -178,6 +181,12 @@ class HardwareStudy(Study):
 
 
 # ------------------------------------------------------------------------------------------------- computing
+
+
+@cache
+def trained(network: str) -> int:
+    """How many trained numbers a network has."""
+    return sum(one.numel() for one in Network(network).initial(torch.Generator()).values())
 
 
 @cache

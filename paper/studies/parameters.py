@@ -145,7 +145,7 @@ class Some(OneOf):
         known = tuple(self.known())
         if self.everything and given == self.everything:
             return tuple(self.of()) if self.of else known
-        if self.nothing and (given == self.nothing or given == ()):
+        if self.nothing and isinstance(given, str | list | tuple) and given in (self.nothing, (), []):
             return ()
         found = checks.choices(name, given, known)
         return tuple(word for word in known if word in found) if self.ordered else found

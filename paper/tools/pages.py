@@ -247,7 +247,7 @@ def _check_out(notebook: Path, out: Path) -> None:
     if source or committed:
         allowed = "another file than NOTEBOOK and outside of notebooks/ (`refresh` runs those in place)"
         raise ParameterError(f"OUT must be {allowed}, but {str(out)!r} was given.")
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    folder = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
