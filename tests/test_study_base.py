@@ -134,6 +134,8 @@ def test_every_value_is_checked_before_any_compute(change, words):
         (Whole(0), np.int64(3), 3),
         (Numbers(0, 9), [np.float32(0.5)], (0.5,)),
         (Options(also=("auto",)), {"a": 1}, {"a": 1}),
+        (Options(), '{"a": 1e-1, "b": "word"}', {"a": 0.1, "b": "word"}),
+        (Options(), {"a": "1e3"}, {"a": 1000.0}),
         (Options(also=("auto",)), "auto", "auto"),
     ],
 )

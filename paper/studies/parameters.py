@@ -23,12 +23,14 @@ Words = Iterable[str] | Callable[[], Iterable[str]]
 
 
 def read(given: Any) -> Any:
-    """A number, or a list of them, where a word or a list of words says one in Python; anything else as it is.
+    """A number, or a list or mapping of them, where words say one in Python; anything else as it is.
 
-    YAML takes 1e3 and 35e-4 for words, papermill takes ``[1, 2]`` and what follows ``-r`` for one.
+    YAML takes 1e3 and 35e-4 for words, papermill takes ``[1, 2]``, ``{"on": 1}`` and what follows ``-r`` for one.
     """
     if isinstance(given, list | tuple):
         return type(given)(map(read, given))
+    if isinstance(given, dict):
+        return {key: read(value) for key, value in given.items()}
     if not isinstance(given, str):
         return given
     try:
@@ -36,7 +38,7 @@ def read(given: Any) -> Any:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return given
     number = isinstance(found, int | float) and not isinstance(found, bool)
-    return read(found) if isinstance(found, list | tuple) else found if number else given
+    return read(found) if isinstance(found, list | tuple | dict) else found if number else given
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ class Options(Checked):
     def check(self, name: str, given: Any) -> Any:
         if isinstance(given, str) and given in self.also:
             return given
+        given = read(given)
         if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
             allowed = " or ".join([*self.also, self.what])
             raise checks.ParameterError(f"{name} must be {allowed}, but {given!r} was given.")
