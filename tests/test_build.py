@@ -202,7 +202,7 @@ def test_file_edited_while_a_page_runs_makes_it_stale(house):
     code = "import time, lib.checks\nopen('begun', 'w').close()\ntime.sleep(6)"
     write_notebook(house.root / "notebooks" / "other.ipynb", "Other", code)
     running = house.start()
-    begun = house.root / "notebooks" / "begun"
+    begun = house.root / "begun"  # where the build was called
     until = time.monotonic() + 120
     while not begun.exists() and time.monotonic() < until:
         time.sleep(0.1)

@@ -68,7 +68,7 @@ CPU = {"root": "", "device": "cpu"}
         ({"severities": "mild"}, "severities must be one or more numbers"),
         ({"perturbation": "adc", "severities": [2.5]}, "severities must be a whole number of bits from 2 to 16"),
         ({"perturbation": "drift", "severities": [1]}, "severities must be a number from 20 to"),
-        ({"seeds": 0}, "seeds must be an integer of at least 1, but 0 was given."),
+        ({"seeds": 0}, "seeds must be an integer from 1 to 1000, but 0 was given."),
         ({"chips": 0}, "chips must be"),
         ({"steps": 0}, "steps must be"),
         ({"steps": "many"}, "steps must be"),

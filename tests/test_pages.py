@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import nbformat
 import pytest
 
 from lib.checks import ParameterError
-from paper.tools import pages, profiles, sources, typeset
+from paper.studies import base
+from paper.tools import early, pages, profiles, sources, typeset
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -97,6 +99,97 @@ def test_refused_output_and_input(notebook, tmp_path):
     with pytest.raises(ParameterError, match=r"^NOTEBOOK must be a Jupyter notebook"):
         pages.run(tmp_path / "text.ipynb", tmp_path / "out.ipynb", {})
     assert listing(tmp_path) == ["in", "in/tiny.ipynb", "text.ipynb"]
+
+
+@pytest.mark.parametrize(
+    "out", ["in/tiny.ipynb", "./in/../in/tiny.ipynb", "link.ipynb", "hard.ipynb", "book/other.ipynb", "book/new.ipynb"]
+)
+def test_out_is_never_a_notebook_of_somebody_else(notebook, tmp_path, monkeypatch, out):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "other.ipynb").write_text("committed")
+    (tmp_path / "link.ipynb").symlink_to(notebook)
+    (tmp_path / "hard.ipynb").hardlink_to(notebook)
+    monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path / "book")
+    monkeypatch.chdir(tmp_path)
+    before, text = listing(tmp_path), notebook.read_text()
+    with pytest.raises(ParameterError, match="^OUT must be another file than NOTEBOOK and outside of notebooks/"):
+        pages.run(Path("in/tiny.ipynb"), Path(out), {})
+    assert listing(tmp_path) == before and notebook.read_text() == text
+
+
+@pytest.mark.parametrize("out", [f"{'x' * 300}.ipynb", "loop.ipynb/a.ipynb", "/proc/a.ipynb", "folder.ipynb"])
+def test_what_cannot_be_written_is_said_before_the_run(notebook, tmp_path, monkeypatch, out):
+    (tmp_path / "loop.ipynb").symlink_to("loop.ipynb")
+    (tmp_path / "folder.ipynb").mkdir()
+    monkeypatch.setattr(pages, "_execute", None)  # calling it would be a TypeError
+    with pytest.raises(ParameterError, match=r"^OUT must be .*, but .* was given( \(.*\))?\.$"):
+        pages.run(notebook, tmp_path / out, {})
+
+
+def test_a_relative_path_is_below_the_folder_of_the_call(notebook, tmp_path):
+    stored = nbformat.read(notebook, as_version=4)
+    stored.cells.append(nbformat.v4.new_code_cell("import os, torchvision\nprint(os.getcwd())"))
+    nbformat.write(stored, notebook)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "temporary").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    words = [sys.executable, "-m", "paper.tools.pages", "run", str(notebook), "out.ipynb"]
+    subprocess.run(words, cwd=tmp_path / "mine", env=environment, check=True)
+    done = nbformat.read(tmp_path / "mine" / "out.ipynb", as_version=4)
+    assert done.cells[-1].outputs[0].text == f"{tmp_path / 'mine'}\n"
+    assert listing(tmp_path / "temporary") == []
+
+
+def test_a_failure_is_three_lines_and_a_log(notebook, tmp_path):
+    broken = nbformat.read(notebook, as_version=4)
+    broken.cells.append(nbformat.v4.new_code_cell("def f():\n    raise RuntimeError('broken')\nf()"))
+    nbformat.write(broken, notebook)
+    done = command("run", notebook, "out.ipynb", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == (
+        "out: failed in cell [4], def f():\n  RuntimeError: broken\n  the traceback is in out.ipynb.log\n"
+    )
+    assert "raise RuntimeError('broken')" in (tmp_path / "out.ipynb.log").read_text()
+    assert listing(tmp_path) == ["in", "in/tiny.ipynb", "out.ipynb.log"]
+
+
+# ------------------------------------------------------------------------------------------- refusals at once
+
+ALONE = """
+import json, sys
+from paper.tools import early
+module, study, given = json.loads(sys.argv[1])
+print(json.dumps([early._ask(module, study, one) for one in given]))
+assert not hasattr(sys.modules.get("torch"), "__version__"), "the real one"
+"""
+
+
+@pytest.mark.parametrize("notebook", sorted(sources.NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_field_says_without_torch_what_the_study_says(notebook):
+    module, name = early._study(notebook)
+    study = base.named(notebook.stem)
+    assert (study.__module__, study.__name__) == (module, name)
+    defaults = {one: field.default for one, field in study.model_fields.items()}
+    request = json.dumps([module, name, [defaults, *({one: -1.5} for one in study.model_fields)]])
+    asked = subprocess.run([sys.executable, "-c", ALONE, request], capture_output=True, text=True, check=True)
+    accepted, *sentences = json.loads(asked.stdout)
+    assert accepted == ""
+    for one, sentence in zip(study.model_fields, sentences, strict=True):
+        with pytest.raises(ParameterError) as refused:
+            study(**{one: -1.5})
+        # The bounds of these two depend on the chip.
+        assert sentence == ("" if one in ("times", "severities") and not sentence else str(refused.value))
+
+
+def test_a_refusal_starts_no_kernel_and_waits_for_no_import(tmp_path):
+    notebook = sources.NOTEBOOKS / "gate_value.ipynb"
+    words = [sys.executable, "-X", "importtime", "-m", "paper.tools.pages", "run", str(notebook), "out.ipynb"]
+    done = subprocess.run([*words, "-p", "shots", "five"], cwd=tmp_path, capture_output=True, text=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.endswith("shots must be an integer from 1 to 100000, but 'five' was given.\n")
+    assert not imported & {"torch", "open_clip", "pandas", "nbformat", "papermill"}
+    assert listing(tmp_path) == []
 
 
 def test_failed_run_keeps_the_older_page(notebook, tmp_path):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from papermill import cli
 from pydantic import ValidationError
 
 from lib import runtime
@@ -18,7 +22,7 @@ from lib.verdicts import Claim, Finding, Findings, Outcome
 from paper.evidence import Evidence
 from paper.studies import base
 from paper.studies.base import Compared, Result, Study
-from paper.studies.parameters import Number, Numbers, OneOf, Options, Some, Text, Whole
+from paper.studies.parameters import Checked, Number, Numbers, OneOf, Options, Place, Some, Text, Whole
 from paper.tools import profiles
 
 OFFSET = {"points": 0.0}
@@ -122,8 +126,16 @@ def test_every_value_is_checked_before_any_compute(change, words):
         (Some(("a", "b", "c")), "c, a", ("c", "a")),
         (Some(("a", "b", "c"), ordered=True), ["c", "a"], ("a", "c")),
         (Some(lambda: ("a", "b"), everything="all"), "all", ("a", "b")),
-        (Text("a path", blank=True), "", ""),
+        (Place("a path", also=("", "auto")), "", ""),
+        (Place("a path", names=True), "openai", "openai"),
+        (Place("a path", names=True), "a/b.pt", os.path.abspath("a/b.pt")),
+        (Place("a path"), "~/data", os.path.join(os.path.expanduser("~"), "data")),
+        (Place("a path"), Path("data"), os.path.abspath("data")),
+        (Whole(0), np.int64(3), 3),
+        (Numbers(0, 9), [np.float32(0.5)], (0.5,)),
         (Options(also=("auto",)), {"a": 1}, {"a": 1}),
+        (Options(), '{"a": 1e-1, "b": "word"}', {"a": 0.1, "b": "word"}),
+        (Options(), {"a": "1e3"}, {"a": 1000.0}),
         (Options(also=("auto",)), "auto", "auto"),
     ],
 )
@@ -136,7 +148,14 @@ def test_types_of_parameters_keep_what_they_take(kind, given, kept):
     [
         (Whole(0, 5, also=("auto",)), "all", "x must be an integer from 0 to 5, but 'all' was given."),
         (Whole(0), True, "x must be an integer of at least 0, but True was given."),
-        (Number(above=0), "1e-3", "x must be a number above 0, but '1e-3' was given."),
+        (Number(above=0), "1e-3x", "x must be a number above 0, but '1e-3x' was given."),
+        (Number(above=0), "True", "x must be a number above 0, but 'True' was given."),
+        (Number(above=0), np.bool_(True), f"x must be a number above 0, but {np.bool_(True)!r} was given."),
+        (Whole(0), "1e3", "x must be an integer of at least 0, but 1000.0 was given."),
+        (Numbers(0, 9), "[1, 1.0]", "x must be different numbers, but [1, 1.0] was given."),
+        (Place("a path"), "~nobody-at-all/x", "x must be a path, but '~nobody-at-all/x' was given."),
+        (Place("a path"), "a\0b", "x must be a path, but 'a\\x00b' was given."),
+        (Place("a path"), None, "x must be a path, but None was given."),
         (Numbers(0, 9), [1, 1], "x must be different numbers, but [1, 1] was given."),
         (Numbers(0, 9, whole=True), 1.5, "x must be an integer from 0 to 9, but 1.5 was given."),
         (Some(("a", "b")), "a,z", "x must be one or more different names out of a, b, but 'z' was given."),
@@ -149,6 +168,39 @@ def test_types_of_parameters_refuse_in_one_sentence(kind, given, words):
     with pytest.raises(ParameterError) as caught:
         kind.check("x", given)
     assert str(caught.value) == words
+
+
+ROUTES = {
+    "pages -p": profiles.value,
+    "papermill -p": cli._resolve_type,
+    "papermill -r": str,
+    "papermill -y and -f": yaml.safe_load,
+    "profile": lambda text: yaml.load(text, Loader=profiles._Loader),
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(
+    "text, number",
+    [("1e-3", 1e-3), ("35e-4", 35e-4), ("1e3", 1e3), ("8.64e4", 8.64e4), ("+1e3", 1e3), (".5", 0.5), ("7", 7)],
+)
+def test_a_number_is_one_whatever_brings_it(route, text, number):
+    assert Number().check("x", ROUTES[route](text)) == number
+    assert Numbers().check("x", ROUTES[route](f"[{text}, 1e4]")) == (number, 1e4)
+
+
+@pytest.mark.parametrize("value", [np.ones(2), {1}, b"5", 1j])
+def test_under_the_name_of_a_field_nothing_is_passed_over(value):
+    with pytest.raises(ParameterError, match="^shots must be an integer"):
+        Example.from_notebook(notebook(shots=value))
+    assert Example.from_notebook(notebook(shots=np.int64(3), task=math)).shots == 3
+
+
+@pytest.mark.parametrize("name", ["_seeds", "math", "Study"])
+def test_a_name_that_papermill_sets_is_refused_even_if_an_import_takes_it(name):
+    cells = ["", "shots = 4", f"# Parameters\nshots = 3\n{name} = 3\n", "import math"]
+    with pytest.raises(ParameterError, match=f"^{name} is not a parameter of this notebook"):
+        Example.from_notebook(notebook(shots=3) | {"In": cells})
 
 
 def test_a_registry_that_grows_is_asked_when_needed():
@@ -243,3 +295,65 @@ def test_a_wrong_result_is_noticed(covered):
 def test_a_study_without_an_experiment_says_so():
     with pytest.raises(TypeError, match="Study measures nothing"):
         Study().run()
+
+
+# ------------------------------------------------------------------------------------------- every field of every page
+
+BAD = [
+    math.nan,
+    math.inf,
+    -math.inf,
+    -1,
+    1e30,
+    10**12,
+    "  ",
+    None,
+    [],
+    (),
+    True,
+    [1, 1],
+    b"x",
+    {1},
+    np.ones(2),
+    "~no-one/x",
+]
+BAD += ["", {}, {"a": math.nan}, {1: 2}, 2.5, 0, "bad word", "1e400", object()]
+#: What of these a type takes, and keeps as it says.
+LEGAL = {"results": ["bad word", "1e400"], "root": ["", "bad word", "1e400"]}
+
+
+def legal(kind: Study, name: str, value: object) -> bool:
+    """Is this within the bounds that the field states, or among what it says that it takes?"""
+    (own,) = [one for one in type(kind).model_fields[name].metadata if isinstance(one, Checked)]
+    kept = getattr(kind, name)
+    if isinstance(own, Place):
+        return value in LEGAL[name] and (kept == "" or os.path.isabs(kept))
+    if isinstance(own, Options):
+        return value == {}
+    if isinstance(own, Some):
+        return bool(own.nothing) and value in ([], ()) and kept == ()
+    if isinstance(own, Numbers | Number | Whole) and isinstance(value, int | float):
+        low, high = (own.low, own.high) if own.high is not None else (0, 1e12)
+        return low <= value <= high and kept in (value, (value,))
+    return False
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in profiles.sources.NOTEBOOKS.glob("*.ipynb")))
+def test_every_bad_value_of_every_field_is_one_sentence(name):
+    kind = base.named(name)
+    for field in kind.model_fields:
+        for value in BAD:
+            try:
+                study = kind(**{field: value})
+            except ParameterError as refused:
+                assert "\n" not in str(refused) and len(str(refused)) < 600 and str(refused).endswith(".")
+            else:
+                assert legal(study, field, value), (field, value, getattr(study, field))
+
+
+def test_what_needs_more_memory_than_there_is_is_refused_with_its_size():
+    wanted = r"^batch and seeds must be small enough for the \d+ GiB of memory of cpu, but batch 100000 and seeds 1000"
+    with pytest.raises(ParameterError, match=rf"{wanted} was given, which needs about [\d,]+ GiB\.$"):
+        base.named("gate_value")(batch=100_000, seeds=1000, device="cpu")
+    with pytest.raises(ParameterError, match="^tokens must leave room for class names in a context of 22"):
+        base.named("gate_value")(tokens=1000)

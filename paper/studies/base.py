@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+import math
 import os
 import sys
 from collections import defaultdict
@@ -11,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, ClassVar, Self
 
 import pandas as pd
@@ -23,7 +26,7 @@ from paper import ROOT
 from paper.agreement import Agreement, Part, Quantity, agreement
 from paper.comparison import Comparison
 from paper.evidence import Evidence
-from paper.studies.parameters import Checked, Text
+from paper.studies.parameters import Checked, Place
 
 # What IPython itself puts among a notebook's names.
 _IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
@@ -63,6 +66,25 @@ def changed(folder: Path) -> bool:
     now = hash(tuple((name, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in states))
     before, _SEEN[folder] = _SEEN.get(folder, now), now
     return now != before
+
+
+def fits(device: str, need: float, **given: int) -> None:
+    """Refuse sizes that take ``need`` bytes together where the device has less memory."""
+    import torch
+
+    from lib import runtime
+
+    place, have = runtime.resolve_device(device), math.inf
+    if place.type == "cuda":
+        have = torch.cuda.get_device_properties(place).total_memory
+    elif hasattr(os, "sysconf"):
+        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > have:
+        shown = " and ".join(f"{name} {value}" for name, value in given.items())
+        raise checks.ParameterError(
+            f"{' and '.join(given)} must be small enough for the {have / 2**30:.0f} GiB of memory of {place},"
+            f" but {shown} was given, which needs about {need / 2**30:,.0f} GiB."
+        )
 
 
 def duration(seconds: float) -> str:
@@ -109,6 +131,13 @@ def _imported(name: str, value: object) -> bool:
     )
 
 
+def _set_by_papermill(cells: object) -> list[str]:
+    """The names that its cell assigns, among the sources of the cells that have run."""
+    injected = [cell for cell in cells if cell.startswith("# Parameters\n")] if isinstance(cells, list) else []
+    nodes = [node for cell in injected for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+    return [target.id for node in nodes for target in node.targets if isinstance(target, ast.Name)]
+
+
 class Study(BaseModel):
     """An experiment: a frozen model whose fields are exactly the parameters of its notebook, with the defaults of the
     rerun. A subclass names its :meth:`cells` and judges their tables in :meth:`judge`; what they share is here.
@@ -119,7 +148,7 @@ class Study(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ignored_types=(cached_property,))
 
     device: Annotated[str, _Device()] = "auto"
-    results: Annotated[str, Text("auto or the path of a folder")] = "auto"
+    results: Annotated[str, Place("auto or the path of a folder", also=("auto",))] = "auto"
 
     #: Fields that say how much is measured of the same thing: they may differ between a rerun and the evidence.
     SIZES: ClassVar[tuple[str, ...]] = ("seeds",)
@@ -155,15 +184,21 @@ class Study(BaseModel):
 
         Every plain value (number, word, truth value, None, list, tuple, dict) counts as a parameter, except
         names that begin with an underscore, IPython's own and constants imported from our packages. A name that
-        is no field is refused, which is how a misspelt ``-p NAME VALUE`` is found before any compute.
+        is no field is refused, which is how a misspelt ``-p NAME VALUE`` is found before any compute. Under the name
+        of a field everything counts but what a notebook imports: a path or an array is taken, or refused, too. So does
+        every name that papermill has set, whatever an import has made of it since.
         """
         given: dict[str, Any] = {}
         for name, value in namespace.items():
-            if name.startswith("_") or name in _IPYTHON or not isinstance(value, _PLAIN):
-                continue
-            if name not in cls.model_fields and _imported(name, value):
-                continue
-            given[name] = value
+            if name in cls.model_fields:
+                if not isinstance(value, ModuleType) and not callable(value):
+                    given[name] = value
+            elif not (
+                name.startswith("_") or name in _IPYTHON or not isinstance(value, _PLAIN) or _imported(name, value)
+            ):
+                given[name] = value
+        for name in _set_by_papermill(namespace.get("In")):
+            given.setdefault(name, namespace.get(name))
         return cls(**given)
 
     # What is measured -----------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from lib.results import Cell
 from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared
-from paper.studies.gating import Count, LearnerNames, PromptStudy, Seeds, Tables, TaskNames, assembled, per_seed
-from paper.studies.parameters import Numbers, Some
+from paper.studies.gating import LearnerNames, PromptStudy, Seeds, Steps, Tables, TaskNames, assembled, per_seed
+from paper.studies.parameters import POSITIVE, Numbers, Some
 
 ESCAPED = 0.02
 """Input information from which a gate counts as having left its starting point."""
@@ -75,9 +75,9 @@ class Escape(PromptStudy):
     task: TaskNames = ("conflict",)
     learner: LearnerNames = ("coop",)
     seeds: Seeds = 2
-    steps: Count = 400
+    steps: Steps = 400
     looks: Annotated[tuple[int, ...], Numbers(1, whole=True)] = (100, 400)
-    rates: Annotated[tuple[float, ...], Numbers(above=0)] = (1,)
+    rates: Annotated[tuple[float, ...], Numbers(POSITIVE.low, POSITIVE.high)] = (1,)
     interventions: Annotated[tuple[str, ...], Some(INTERVENTIONS, everything="all")] = ("Adam", "feature x 10")
     strengths: Annotated[tuple[float, ...], Numbers(0, 1)] = (1,)
 

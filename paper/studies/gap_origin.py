@@ -68,7 +68,7 @@ class GapOrigin(GateStudy):
     learner: LearnerNames = ("coop", "maple")
     gate: GateNames = ("length", "depth")
     seeds: Seeds = 2
-    pictures: Annotated[int, Whole(2)] = 8
+    pictures: Annotated[int, Whole(2, 10_000)] = 8
 
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "shifts": Compared(
@@ -76,6 +76,10 @@ class GapOrigin(GateStudy):
         ),
         "angles": Compared(("weights", "learner", "gate", "task", "value"), {"to_prompt": 1e-4, "to_token": 1e-4}),
     }
+
+    def check(self) -> None:
+        super().check()
+        self.step_fits("pictures", sum(map(len, INTERVENTIONS.values())))
 
     def labelled(self) -> list[tuple[str, Cell]]:
         """Every learner, gate and task, and the first learner and gate with random weights: the null needs no more."""

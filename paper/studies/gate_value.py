@@ -14,7 +14,7 @@ from lib.results import Cell
 from lib.verdicts import Claim, Finding, Findings, Outcome, Verdict
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared, Result
-from paper.studies.gating import Count, GateStudy, Positive, TaskNames, assembled, per_seed
+from paper.studies.gating import Count, GateStudy, Positive, Steps, TaskNames, assembled, per_seed
 from paper.studies.parameters import Numbers, Some
 
 KEYS = ["learner", "gate", "task", "recipe"]
@@ -41,7 +41,7 @@ class GateValue(GateStudy):
     """
 
     task: TaskNames = ("mis_specified",)
-    control_steps: Count = 300
+    control_steps: Steps = 300
     control_batch: Count = 8
     control_rate: Positive = 0.01
     control_gates: Annotated[tuple[str, ...], Some(COMPARED_GATES, ordered=True)] = ("length",)
@@ -57,6 +57,7 @@ class GateValue(GateStudy):
     def check(self) -> None:
         """Refuses what cannot be trained or compared, before anything is loaded."""
         super().check()
+        self.step_fits("control_batch")
         if "length" not in self.control_gates:
             raise ParameterError(f"control_gates must include length, but {', '.join(self.control_gates)!r} was given.")
 

@@ -15,6 +15,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
+import open_clip
 import pandas as pd
 import torch
 
@@ -22,20 +23,25 @@ from lib import checks, pictures, results
 from lib.prompts import backbone as backbones
 from lib.prompts import data, gates, learners, tasks, training
 from lib.results import Cell
-from paper.studies.base import Study, changed
-from paper.studies.parameters import Number, OneOf, Some, Text, Whole
+from paper.studies.base import Study, changed, fits
+from paper.studies.parameters import POSITIVE, STEPS, Number, OneOf, Place, Some, Text, Whole
 
 KEYS = ["learner", "gate", "task", "seed"]
+
+#: Bytes that a step of training keeps for each block, token and channel of a tower (20 float32 numbers), and that
+#: drawing a picture of the world takes for each of its own: both as measured.
+KEPT, DRAWN = 80, 8
 
 #: Types of parameters that the pages on prompts share.
 TaskNames = Annotated[tuple[str, ...], Some(lambda: (*tasks.TASKS, *data.NAMES))]
 LearnerNames = Annotated[tuple[str, ...], Some(lambda: learners.LEARNERS)]
 GateNames = Annotated[tuple[str, ...], Some(lambda: gates.GATES)]
 Seeds = Annotated[int, Whole(1, 1000)]
-Count = Annotated[int, Whole(1)]
-Positive = Annotated[float, Number(above=0)]
+Steps = Annotated[int, STEPS]
+Count = Annotated[int, Whole(1, 100_000)]
+Positive = Annotated[float, POSITIVE]
 BackboneName = Annotated[str, Text("the name of a backbone")]
-WeightsName = Annotated[str, Text("the name of weights or the path of a file")]
+WeightsName = Annotated[str, Place("the name of weights or the path of a file", names=True)]
 
 
 class Tables(NamedTuple):
@@ -69,21 +75,23 @@ class PromptStudy(Study):
     learner: LearnerNames = ("coop",)
     seeds: Seeds = 2
     shots: Count = 16
-    steps: Count = 100
+    steps: Steps = 100
     batch: Count = 4
     rate: Positive = 0.0035
     optimiser: Annotated[str, OneOf(("sgd", "adam"))] = "sgd"
-    tokens: Count = 4
+    tokens: Annotated[int, Whole(1, 1000)] = 4
     prompt_std: Positive = 0.02
     strength: Annotated[float, Number(0, 1)] = 1.0
     test_size: Annotated[int, Whole(2, 100_000)] = 120
     backbone: BackboneName = backbones.NAME
     pretrained: WeightsName = "default"
-    root: Annotated[str, Text("the path of a folder")] = "data"
+    root: Annotated[str, Place("the path of a folder")] = "data"
     protocol: Annotated[str, OneOf(data.PROTOCOLS)] = "few_shot"
 
     SIZES: ClassVar[tuple[str, ...]] = ("seeds", "test_size")
     PARTS: ClassVar[tuple[str, ...]] = ("task", "learner")
+    #: Does every picture have prompts of its own, so that the text tower runs for each?
+    GATED: ClassVar[bool] = True
 
     def check(self) -> None:
         """Refuses what cannot be trained, before anything is loaded."""
@@ -91,12 +99,56 @@ class PromptStudy(Study):
         # A data set is listed once a session, and again for the first study after a file has changed.
         if named and changed(pictures.folder(self.root)):
             _real.cache_clear()
-        real = [self.find(task)[0] for task in named]
+        found = {name: self.find(name) for name in self.task}
+        real = [found[name][0] for name in named]
         checks.integer("shots", self.shots, 1, None if real else tasks.POOL)
         for task in real:
             task.enough(self.shots)
         self.recipe(), self.setting()
         backbones.check(self.backbone, self.pretrained)
+        self.room([name for tried in found.values() for part in tried if part is not None for name in part.names])
+        self.step_fits("batch")
+        picture = 12 * tasks.world.SIZE**2
+        fits(self.device, DRAWN * picture * self.test_size, test_size=self.test_size)
+
+    def config(self) -> dict[str, Any]:
+        """The sizes of the backbone, as open_clip writes them."""
+        known = backbones.MINICLIP if self.backbone == backbones.NAME else open_clip.get_model_config(self.backbone)
+        return cast(dict[str, Any], known)
+
+    def room(self, names: Sequence[str]) -> None:
+        """Refuse more tokens than the context has room for in front of the class names; nothing is loaded for it."""
+        own, text = self.backbone == backbones.NAME, self.config().get("text_cfg", {})
+        if not any(learners.LEARNERS[name].text for name in self.learner) or "hf_tokenizer_name" in text:
+            return
+        tokenizer = backbones.WordTokenizer() if own else open_clip.get_tokenizer(self.backbone)
+        context = text.get("context_length", 77)
+        longest = int(tokenizer([name if own else f"{name}." for name in names]).argmax(1).max())
+        if self.tokens > context - 1 - longest:
+            raise checks.ParameterError(
+                f"tokens must leave room for class names in a context of {context} (at most {context - 1 - longest}),"
+                f" but {self.tokens} was given."
+            )
+
+    def step_fits(self, size: str, replicas: int = 1) -> None:
+        """Refuse a number of pictures in a step, the field ``size``, that needs more memory than there is, when so many
+        replicas are trained for each seed.
+        """
+        config, pictures = self.config(), getattr(self, size)
+        text, vision = config.get("text_cfg", {}), config.get("vision_cfg", {})
+        sizes = [text.get(key) for key in ("layers", "width")] + [
+            vision.get(key) for key in ("layers", "width", "patch_size")
+        ]
+        if not all(isinstance(one, int) for one in sizes):
+            return  # no backbone with two towers of blocks: loading it says so
+        patches = (vision.get("image_size", 224) // vision["patch_size"]) ** 2
+        towers = {
+            "text": text["layers"] * text["width"] * text.get("context_length", 77) * self.GATED,
+            "vision": vision["layers"] * vision["width"] * (1 + patches + self.tokens),
+        }
+        for design in (learners.LEARNERS[name] for name in self.learner):
+            kept = KEPT * (towers["text"] * bool(design.text) + towers["vision"] * design.sees)
+            fits(self.device, kept * self.seeds * replicas * pictures, **{size: pictures, "seeds": self.seeds})
 
     def recipe(self, **changes: Any) -> training.Recipe:
         """The training recipe; ``changes`` replace single entries."""

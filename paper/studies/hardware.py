@@ -17,12 +17,12 @@ from lib import checks
 from lib import pictures as files
 from lib.hardware.crossbars import RULES
 from lib.hardware.devices import HARDWARE, make
-from lib.hardware.networks import DATA, NETWORKS, cifar10, dataset, network
+from lib.hardware.networks import DATA, NETWORKS, Network, cifar10, dataset, network
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.training import Trainer
 from lib.results import Cell, Tables
 from paper.studies.base import Study, changed
-from paper.studies.parameters import OneOf, Some, Text, Whole
+from paper.studies.parameters import DRAWS, STEPS, OneOf, Place, Some, Whole
 from paper.sweep import Fork, Sweep
 
 
@@ -48,14 +48,17 @@ MOST_STEPS = {"ir_drop": 80}
 #: What the rules are called in sentences.
 NAMES = {"autograd": "vanilla training", "straight_through": "straight-through training", "unaware": "no training"}
 
+#: Bytes that a replica holds for each parameter: weight, gradient, two moments, two conductances, and noise on each.
+HELD = 32
+
 #: What a single test picture of the digits is worth.
 PICTURE = 1 / 599
 
 #: Types of parameters that the pages on hardware share.
 Rules = Annotated[tuple[str, ...], Some(RULES, ordered=True)]
 Classes = Annotated[tuple[str, ...], Some(lambda: HARDWARE, everything="all", of=lambda: PERTURBATIONS, ordered=True)]
-Seeds = Annotated[int, Whole(1)]
-Count = Annotated[int, Whole(1)]
+Seeds = Annotated[int, Whole(1, 1000)]
+Count = Annotated[int, DRAWS]
 
 
 class HardwareStudy(Study):
@@ -73,11 +76,11 @@ class HardwareStudy(Study):
     rules: Rules = ("autograd", "straight_through")
     seeds: Seeds = 3
     chips: Count = 10
-    steps: Annotated[int | str, Whole(1, also=("auto",))] = "auto"
-    gradients: Annotated[int, Whole(2)] = 16
+    steps: Annotated[int | str, Whole(1, STEPS.high, also=("auto",))] = "auto"
+    gradients: Annotated[int, Whole(2, DRAWS.high)] = 16
     network: Annotated[str, OneOf(NETWORKS)] = "mlp"
     data: Annotated[str, OneOf(DATA)] = "digits"
-    root: Annotated[str, Text("the path of a folder", blank=True)] = ""
+    root: Annotated[str, Place("the path of a folder", also=("",))] = ""
 
     SIZES: ClassVar[tuple[str, ...]] = ("seeds", "chips", "gradients")
     PARTS: ClassVar[tuple[str, ...]] = ("rules",)
@@ -183,6 +186,12 @@ class HardwareStudy(Study):
 
 
 # ------------------------------------------------------------------------------------------------- computing
+
+
+@cache
+def trained(network: str) -> int:
+    """How many trained numbers a network has."""
+    return sum(one.numel() for one in Network(network).initial(torch.Generator()).values())
 
 
 @cache

@@ -28,6 +28,7 @@ class Learners(PromptStudy):
     task: TaskNames = ("fine", "mis_specified")
     learner: LearnerNames = ("zero_shot", "coop", "vpt_shallow", "pool")
 
+    GATED: ClassVar[bool] = False
     COMPARED: ClassVar[Mapping[str, Compared]] = {"accuracy": Compared(("learner", "task"), {"accuracy": 1.0})}
 
     def cells(self) -> list[Cell]:

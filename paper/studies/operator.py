@@ -26,7 +26,7 @@ from paper.agreement import Quantity
 from paper.criteria import hardware as criteria
 from paper.nodal import node_voltages
 from paper.studies.base import Compared, Study, double_precision, joined
-from paper.studies.parameters import Number, Numbers, Whole
+from paper.studies.parameters import DRAWS, STEPS, Number, Numbers, Whole
 
 #: Volts at a word line for the largest input.
 VOLTS = 0.2
@@ -45,7 +45,7 @@ CHIPS: dict[str, tuple[str, dict[str, str]]] = {
     "ideal": ("ideal", {}),
 }
 
-Count = Annotated[int, Whole(1)]
+Count = Annotated[int, Whole(1, 1000)]
 
 
 class Operator(Study):
@@ -63,13 +63,13 @@ class Operator(Study):
     """
 
     sides: Annotated[tuple[int, ...], Numbers(2, 512, whole=True, ordered=True)] = (16, 32, 64, 128)
-    resistances: Annotated[tuple[float, ...], Numbers(above=0, high=1000, ordered=True)] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    resistances: Annotated[tuple[float, ...], Numbers(1e-6, 1000, ordered=True)] = (0.1, 0.3, 1.0, 3.0, 10.0)
     arrays: Count = 3
     seeds: Count = 3
-    steps: Count = 200
-    chips: Count = 5
+    steps: Annotated[int, STEPS] = 200
+    chips: Annotated[int, DRAWS] = 5
     times: Annotated[tuple[float, ...], Numbers(ordered=True)] = (20.0, 3600.0, 86400.0, 2.6e6, 3.15e7)
-    ohm: Annotated[float, Number(above=0, high=1000)] = 10.0
+    ohm: Annotated[float, Number(1e-6, 1000)] = 10.0
 
     SIZES: ClassVar[tuple[str, ...]] = ("arrays", "seeds", "chips")
     PARTS: ClassVar[tuple[str, ...]] = ("sides", "resistances", "times")

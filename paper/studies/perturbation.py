@@ -14,8 +14,8 @@ from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
 from paper.criteria.hardware import BETTER, CLEAR_DAMAGE, COMPENSATED, COSINE, LIVE, NOTHING, SIGNAL, points
 from paper.studies import variants
-from paper.studies.base import Compared, double_precision
-from paper.studies.hardware import NAMES, PICTURE, HardwareStudy
+from paper.studies.base import Compared, double_precision, fits
+from paper.studies.hardware import HELD, NAMES, PICTURE, HardwareStudy, trained
 from paper.studies.parameters import Numbers, OneOf, Options, Some
 from paper.studies.recovery import beyond, on_known_chips, paired, summarise
 
@@ -68,6 +68,7 @@ class PerturbationStudy(HardwareStudy):
             severities = [physics.check(value, "severities") for value in self.severities]
         ordered = sorted(severities, reverse=physics.off > physics.high)
         object.__setattr__(self, "severities", tuple(ordered))
+        fits(self.device, HELD * trained(self.network) * self.seeds * len(ordered), seeds=self.seeds)
         if self.perturbation == "ir_drop":
             double_precision(self.device, " for ir_drop")
 

@@ -17,7 +17,7 @@ from paper.criteria import prompts as criteria
 from paper.prediction import area, balanced, held_out, joint
 from paper.studies.base import Compared
 from paper.studies.gating import GateNames, GateStudy, LearnerNames, Seeds, TaskNames, assembled
-from paper.studies.parameters import Whole
+from paper.studies.parameters import STEPS, Whole
 
 #: What makes each measurement good, as a number that should be large (a small gap is good). Fixed before any run.
 SCORES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
@@ -54,7 +54,7 @@ class Predictors(GateStudy):
     learner: LearnerNames = ("coop",)
     gate: GateNames = ("length",)
     seeds: Seeds = 2
-    steps: Annotated[int, Whole(8)] = 240
+    steps: Annotated[int, Whole(8, STEPS.high)] = 240
 
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "cells": Compared((*TRAINING, "when"), {"gap": 1e-3, "information": Quantity(scale="log")}),

@@ -15,8 +15,8 @@ from lib.results import Cell, Tables
 from lib.runtime import stream
 from lib.verdicts import Claim, Findings, Threshold
 from paper.criteria.prompts import FAR_ABOVE_CHANCE
-from paper.studies.base import Compared, Study
-from paper.studies.gating import BackboneName, Seeds, WeightsName, loaded
+from paper.studies.base import Compared, Study, fits
+from paper.studies.gating import DRAWN, BackboneName, Seeds, WeightsName, loaded
 from paper.studies.parameters import Some, Whole
 from paper.tools.pretrain import GOALS, ZERO_SHOT
 
@@ -44,6 +44,7 @@ class World(Study):
 
     def check(self) -> None:
         backbones.check(self.backbone, self.pretrained)
+        fits(self.device, DRAWN * 12 * tasks.world.SIZE**2 * self.pictures, pictures=self.pictures)
 
     def cells(self) -> list[Cell]:
         """One for each task."""

@@ -25,14 +25,15 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import nbformat
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING, Any
 
 from lib.checks import ParameterError
+from paper.tools import early
 from paper.tools.profiles import check_parameters, profile, value
 from paper.tools.sources import NOTEBOOKS, ROOT
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode  # imported where it is needed: a refusal need not wait a second for it
 
 #: Lines of code that a cell may have; a page is read by people who came for the answer.
 LONGEST_CELL = 12
@@ -46,6 +47,8 @@ _EXPORT = re.compile(r"export-([a-z0-9_-]+)")
 
 def tidy(notebook: NotebookNode) -> NotebookNode:
     """Take out what differs between runs and machines: times, paths, versions, random identifiers."""
+    import nbformat
+
     notebook.metadata.pop("papermill", None)
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata["language_info"] = {"name": "python"}
@@ -164,20 +167,22 @@ def _text_problems(text: str) -> Iterable[str]:
 
 
 def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = None) -> NotebookNode:
-    """Run in a kernel, in the notebook's folder; a refused parameter comes back as a ParameterError."""
+    """Run in a kernel, in this process's folder; a refused parameter comes back as a ParameterError."""
+    import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     # A CPU job has one thread unless told otherwise; the kernel inherits it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
+        # Importing torchvision makes a folder for a compiler that nothing here calls.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
         temporary = Path(folder) / notebook.name
         try:
             papermill.execute_notebook(
                 str(notebook),
                 str(temporary),
                 dict(given),
-                cwd=str(notebook.parent),
                 progress_bar=False,
                 kernel_name="python3",
                 start_timeout=600,  # a busy machine takes its time
@@ -194,8 +199,10 @@ def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = No
 
 
 def _write(notebook: NotebookNode, out: Path) -> None:
+    import nbformat
+
     nbformat.validate(notebook)
-    temporary = out.with_name(f".{out.stem}.{os.getpid()}.tmp")
+    temporary = out.with_name(f".{os.getpid()}.tmp")
     try:
         nbformat.write(notebook, temporary)
         os.replace(temporary, out)
@@ -225,6 +232,28 @@ def exports(notebook: NotebookNode) -> dict[str, bytes]:
     return found
 
 
+def _check_out(notebook: Path, out: Path) -> None:
+    """Refuse what cannot be written, or must not be: before the run, since it is long."""
+    try:
+        fits = out.suffix == ".ipynb" and not out.is_dir()
+        # By file and not by name: there are links, and file systems to which A and a are one.
+        source = out.exists() and out.samefile(notebook)
+        committed = out.parent.exists() and out.parent.samefile(NOTEBOOKS)
+    except OSError as error:  # a name that is too long, a circle of links
+        given = f"{_one_line(str(out))!r} was given ({error.strerror})"
+        raise ParameterError(f"OUT must be a name that a file can have, but {given}.") from None
+    if not fits:
+        raise ParameterError(f"OUT must be the name of a notebook (.ipynb), but {str(out)!r} was given.")
+    if source or committed:
+        allowed = "another file than NOTEBOOK and outside of notebooks/ (`refresh` runs those in place)"
+        raise ParameterError(f"OUT must be {allowed}, but {str(out)!r} was given.")
+    folder = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        raise ParameterError(f"OUT must be in a folder that can be written, but {str(out)!r} was given.") from None
+
+
 def run(
     notebook: Path,
     out: Path,
@@ -234,15 +263,13 @@ def run(
 ) -> None:
     """Execute ``notebook`` with the parameters ``given`` and write ``out``, complete or not at all.
 
+    An ``out`` that exists is replaced. Relative paths among the parameters are below this process's folder.
     ``kernels`` is a kernel manager to start the kernel with, instead of Jupyter's own.
     """
     check_parameters(notebook, given)
-    if out.suffix != ".ipynb" or out.is_dir():
-        raise ParameterError(f"OUT must be the name of a notebook (.ipynb), but {str(out)!r} was given.")
-    # Asked before the run, since it is long; made after it, since a refused run leaves nothing behind.
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise ParameterError(f"OUT must be in a folder that can be written, but {str(out)!r} was given.")
+    _check_out(notebook, out)
+    if kernels is None:  # a build's kernel has imported everything, and refuses as soon
+        early.check(notebook, given)
     done = _execute(notebook, given, kernels)
     if title is not None:
         _retitle(done, title)
@@ -304,9 +331,9 @@ def _run_command(options: argparse.Namespace) -> int:
     try:
         run(options.notebook.absolute(), options.out.absolute(), given, options.title, options.kernels)
     except Exception as error:
-        if options.log is None:
+        if options.log is None and isinstance(error, ParameterError):
             raise
-        _report(name, error, options.log)
+        _report(name, error, options.log or options.out.with_name(f"{options.out.name}.log"))
         return 1
     print(f"{name}: done in {time.perf_counter() - began:.0f} s", flush=True)
     return 0
@@ -324,6 +351,8 @@ def _refresh_command(options: argparse.Namespace) -> int:
 
 
 def _export_command(options: argparse.Namespace) -> int:
+    import nbformat
+
     (notebook,) = _named([options.name])
     found = exports(nbformat.read(notebook, as_version=4))
     if options.export not in found:
@@ -334,6 +363,8 @@ def _export_command(options: argparse.Namespace) -> int:
 
 
 def _check_command(options: argparse.Namespace) -> int:
+    import nbformat
+
     chosen = {path: problems(nbformat.read(path, as_version=4)) for path in _named(options.names)}
     for path, found in chosen.items():
         print(f"{path.stem}: " + ("; ".join(found) or "in order"))
@@ -361,7 +392,7 @@ def main(arguments: Sequence[str] | None = None, kernels: type | None = None) ->
         help="a parameter",
     )
     command.add_argument("--title", help="the page's first heading, instead of the notebook's")
-    command.add_argument("--log", type=Path, help="say in three lines what failed, and keep the traceback in this file")
+    command.add_argument("--log", type=Path, help="where the traceback of a failure is kept (OUT.log)")
     command.set_defaults(run=_run_command, kernels=kernels)
     for name, function, text in (
         ("refresh", _refresh_command, "execute notebooks in place with their default parameters"),
