@@ -15,7 +15,7 @@ import shlex
 from pathlib import Path
 
 from lib.checks import ParameterError
-from paper.tools import profiles, sources, warm
+from paper.tools import caches, profiles, sources, warm
 
 
 def relative(paths):
@@ -50,6 +50,7 @@ if workflow.is_main_process:
         fcntl.flock(LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise SystemExit("Another build is running in this folder.") from None
+    caches.use_own()
     os.environ["BOOK_BUILD"] = str(os.getpid())
     for log in LOGS.glob("*.log"):
         log.unlink()

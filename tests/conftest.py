@@ -18,7 +18,10 @@ import nbformat
 import pytest
 import yaml
 
-from paper.tools import pages
+from paper.tools import caches, pages
+
+# The kernels in which nbval runs the notebooks say nothing about a home that is read-only either.
+caches.use_own()
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -31,6 +31,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from lib.checks import ParameterError
+from paper.tools import caches
 from paper.tools.profiles import check_parameters, profile, value
 from paper.tools.sources import NOTEBOOKS, ROOT
 
@@ -163,6 +164,11 @@ def _text_problems(text: str) -> Iterable[str]:
 # --------------------------------------------------------------------------------------------------- runs
 
 
+def _verbatim(path: Path) -> str:
+    """A path for papermill, which puts parameters in the place of names in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = None) -> NotebookNode:
     """Run in a kernel, in the notebook's folder; a refused parameter comes back as a ParameterError."""
     import papermill
@@ -170,12 +176,13 @@ def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = No
 
     # A CPU job has one thread unless told otherwise; the kernel inherits it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    caches.use_own()
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / notebook.name
         try:
             papermill.execute_notebook(
-                str(notebook),
-                str(temporary),
+                _verbatim(notebook),
+                _verbatim(temporary),
                 dict(given),
                 cwd=str(notebook.parent),
                 progress_bar=False,
