@@ -15,7 +15,7 @@ import shlex
 from pathlib import Path
 
 from lib.checks import ParameterError
-from paper.tools import caches, profiles, sources, warm
+from paper.tools import caches, profiles, sources, typeset, warm
 
 
 def relative(paths):
@@ -29,9 +29,12 @@ def needed(page):
 
 
 try:
-    # All that can be refused without running anything is refused here: an unknown parameter, a circle of pages, and
-    # a file or cell that is no Python. Within a rule Snakemake would take the failure for a page that needs nothing.
+    # All that can be refused without running anything is refused here: an unknown parameter, a circle of pages, a
+    # table of contents that names what is not there, and a file or cell that is no Python. Within a rule Snakemake would take the failure for a page that needs nothing.
     BOOK = profiles.profile(Path("profiles") / f"{config.get('profile', 'quick')}.yaml")
+    profiles.evidence()
+    profiles.read_yaml(Path("_config.yml"))
+    typeset.contents(sources.ROOT, BOOK)
     NEEDED = {name: needed(page) for name, page in BOOK.items()}
     LIBRARY = sources.modules()
     for module in LIBRARY:
@@ -71,9 +74,9 @@ TEXT = sorted(
 
 def arguments(wildcards):
     page = BOOK[wildcards.page]
-    words = [] if page.title is None else ["--title", page.title]
+    words = [] if page.title is None else [f"--title={page.title}"]
     for name, value in page.parameters.items():
-        words += ["-p", name, value if isinstance(value, str) else repr(value)]
+        words += ["-p", name, profiles.text(value)]
     return shlex.join(words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import os
 import subprocess
@@ -332,17 +333,64 @@ def test_profile_is_checked_before_anything_runs(house):
     assert list(book) == ["a", "b"] and book["b"].after == ("a",) and book["a"].parameters == {"seeds": 3}
     path = write_profile(house, "pages:\n  a: {notebook: gate, parameters: {seedz: 3}}\n")
     with pytest.raises(
-        ParameterError, match="^seedz is not a parameter of gate.ipynb; the parameters are seeds, task.$"
+        ParameterError,
+        match="^mine.yaml, page a: seedz is not a parameter of gate.ipynb; the parameters are seeds, task.$",
     ):
         profiles.profile(path)
     path = write_profile(house, "pages:\n  b: {notebook: wire, after: [a]}\n")
     with pytest.raises(ParameterError, match="^after of b must be pages of mine.yaml, but 'a' was given.$"):
         profiles.profile(path)
     path = write_profile(house, "pages:\n  b: {notebook: lost}\n")
-    with pytest.raises(ParameterError, match="^NOTEBOOK must be a file"):
+    with pytest.raises(
+        ParameterError, match="^notebook of b in mine.yaml must be one of gate, wire, but 'lost' was given.$"
+    ):
         profiles.profile(path)
     with pytest.raises(ParameterError, match="^PROFILE must be one of mine, but 'huge' was given.$"):
         profiles.profile(house / "profiles" / "huge.yaml")
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("page:\n  a: {notebook: gate}\n", "pages of mine.yaml must be one or more named pages, but None was"),
+        ("pages: gate\n", "pages of mine.yaml must be one or more named pages, but 'gate' was"),
+        ("pages:\n  my-page: {notebook: gate}\n", "Pages of mine.yaml must have plain words .*, but 'my-page' was"),
+        ("pages:\n  yes: {notebook: gate}\n", "Pages of mine.yaml must have plain words .*, but True was"),
+        ("pages:\n  book: {notebook: gate}\n", "Pages of mine.yaml must have plain words .*, but 'book' was"),
+        ("pages:\n  a: {notebook: gate, after: b}\n", "after of a in mine.yaml must be a list of pages, but 'b' was"),
+        (
+            "pages:\n  a: {notebook: gate, after: [{b: 1}]}\n",
+            "after of a in mine.yaml must be a list of pages, but .* was",
+        ),
+        (
+            "pages:\n  a: {notebook: gate, threads: true}\n",
+            "threads of a in mine.yaml must be a whole .*, but True was",
+        ),
+        (
+            "pages:\n  a: {notebook: gate, title: ' '}\n",
+            "title of a in mine.yaml must be a text on one line, but ' ' was",
+        ),
+        (
+            "pages:\n  a: {notebook: gate, parameters: {seeds: .inf}}\n",
+            "seeds of a in mine.yaml must be made of .* inf was",
+        ),
+        ("pages:\n  a: {notebook: gate, parameters: {seeds: 2020-01-01}}\n", "seeds of a in mine.yaml must be .* was"),
+        ("pages:\n  a: {notebook: gate}\n  a: {notebook: wire}\n", "mine.yaml:3 must be YAML, .*: a stands twice"),
+        ("pages:\0", "mine.yaml must be YAML, but it is not: special characters are not allowed"),
+        ("pages: " + "[" * 5000, "mine.yaml must be YAML, but it is not: maximum recursion"),
+    ],
+)
+def test_profile_is_refused_in_one_sentence(house, text, sentence):
+    with pytest.raises(ParameterError, match=f"^{sentence}.*\\.$"):
+        profiles.profile(write_profile(house, text))
+
+
+@pytest.mark.parametrize("given", ["3", "true", "-x", "a 'b'", "", -1e-05, [-1, "2"], {"on": 1.0}, None, True, 35e-4])
+def test_profile_hands_over_values_as_they_are(given):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-p", nargs=2)
+    back = profiles.value(parser.parse_args(["-p", "name", profiles.text(given)]).p[1])
+    assert (back, type(back)) == (given, type(given))
 
 
 def test_export_writes_what_the_committed_notebook_shows(house, tmp_path, capsys):
