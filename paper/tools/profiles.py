@@ -64,7 +64,7 @@ def evidence() -> dict[str, Page]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e3 and 35e-4 are numbers, as in Python (YAML 1.1 takes them for words), and no key stands twice."""
+    """YAML in which 1e3 and 35e-4 are numbers, as in Python and not in YAML 1.1, and in which no key stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping; of two equal keys YAML would drop the first without a word."""
@@ -124,7 +124,8 @@ def _page(path: Path, name: Any, entry: Any) -> Page:
     # The name is that of files, and exports are told by what stands before the first hyphen of theirs.
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name) or name == BOOK:
         raise ParameterError(
-            f"Pages of {path.name} must have plain words (letters, digits, _; not {BOOK}) as names, but {name!r} was given."
+            f"Pages of {path.name} must have plain words (letters, digits, _; not {BOOK}) as names, "
+            f"but {name!r} was given."
         )
     where = f"{name} in {path.name}"
     if not isinstance(entry, dict) or "notebook" not in entry:

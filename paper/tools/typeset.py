@@ -4,8 +4,9 @@
 
     python -m paper.tools.typeset [PAGE ...]     # the book with these executed pages, into _build/html
 
-Pages that are not named are left out: of the table of contents, and as targets of links, which become plain text. What
-another page shows of them comes from their notebook as it is committed. Pages that ``_toc.yml`` does not name come last.
+Pages that are not named are left out: of the table of contents, and as targets of links, which become plain text.
+What another page shows of them comes from their notebook as it is committed. Pages that ``_toc.yml`` does not name
+come last.
 
 What Sphinx has read is kept beside the book, and only ever from a build without a warning: so a page that is not
 read again has no warning of its own to lose. All pages are *written* each time, from what was read: that is where
@@ -203,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not typeset(ROOT, options.pages, options.jobs):
         return 1
     _, absent = contents(ROOT, options.pages)
-    without = f", without {len(absent)} pages that the profile has not" if absent else ""
+    without = f", without {len(absent)} pages of _toc.yml" if absent else ""
     print(f"The book is typeset in {time.perf_counter() - began:.0f} s{without}", flush=True)
     if options.stamp is not None:
         options.stamp.touch()
