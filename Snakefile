@@ -86,7 +86,10 @@ wildcard_constraints:
 
 onerror:
     failed = sorted(log.stem for log in LOGS.glob("*.log"))
-    print(f"Pages that failed: {', '.join(failed)}." if failed else "The book could not be typeset.")
+    if failed:
+        print(f"Pages that failed: {', '.join(failed)}.")
+    else:
+        print("The book could not be typeset." if all(map(os.path.isfile, RUNS)) else "The build was interrupted.")
     if Path("_build/html/index.html").is_file():
         print("_build/html holds the book as it was before.")
 

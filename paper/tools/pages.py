@@ -172,6 +172,7 @@ def _verbatim(path: Path) -> str:
 def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = None) -> NotebookNode:
     """Run in a kernel, in the notebook's folder; a refused parameter comes back as a ParameterError."""
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     # A CPU job has one thread unless told otherwise; the kernel inherits it.
@@ -197,6 +198,14 @@ def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = No
             if failed.ename == ParameterError.__name__:
                 raise ParameterError(failed.evalue) from None
             raise
+        except DeadKernelError as died:
+            # Papermill names the cell of every other failure.
+            code = [cell for cell in nbformat.read(temporary, as_version=4).cells if cell.cell_type == "code"]
+            begun = [cell.source for cell in code if cell.metadata.get("papermill", {}).get("start_time")]
+            if not begun:
+                raise
+            what = "the notebook's process ended in the middle, perhaps for want of memory"
+            raise PapermillExecutionError(len(begun), len(begun), begun[-1], "DeadKernelError", what, []) from died
         return tidy(nbformat.read(temporary, as_version=4))
 
 
@@ -262,6 +271,8 @@ def run(
 
 def failure(error: Any) -> tuple[str, str]:
     """Where a run failed and with what, one line each."""
+    if isinstance(error, ParameterError):
+        return "by a refusal", str(error)
     if not hasattr(error, "exec_count"):  # not papermill's: the kernel died, or the disk is full
         return "outside of its cells", _one_line(f"{type(error).__name__}: {error}")
     first = next(filter(None, (line.strip() for line in error.source.splitlines())), "")
