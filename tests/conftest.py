@@ -18,10 +18,7 @@ import nbformat
 import pytest
 import yaml
 
-from paper.tools import caches, pages
-
-# The kernels in which nbval runs the notebooks say nothing about a home that is read-only either.
-caches.use_own()
+from paper.tools import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from lib.checks import ParameterError
-from paper.tools import pages, profiles, sources, typeset
+from paper.tools import caches, pages, profiles, sources, typeset
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -316,6 +317,75 @@ def test_sources_are_what_the_imports_reach(house):
     }
     assert reached("gate") == ground | prompts
     assert reached("wire") == ground | {"hardware/__init__.py", "hardware/circuit.py"}
+
+
+def test_table_of_contents_has_the_pages_of_the_profile(tmp_path):
+    (tmp_path / "book").mkdir()
+    for name in ("index", "text"):
+        (tmp_path / "book" / f"{name}.md").write_text("")
+    part = "  - {caption: A, chapters: [{file: book/text}, {file: book/runs/a}]}\n"
+    part += "  - {caption: B, chapters: [{file: book/runs/b}]}\n"
+    toc = tmp_path / "_toc.yml"
+    toc.write_text(f"root: book/index\nparts:\n{part}")
+    table, absent = typeset.contents(tmp_path, ["b", "mine"])
+    shown = [[one["file"] for one in part["chapters"]] for part in table["parts"]]
+    assert shown == [["book/text"], ["book/runs/b"], ["book/runs/mine"]] and absent == {"a"}
+    for wrong, sentence in (
+        ("parts: [", "_toc.yml:1 must be YAML, but it is not: "),
+        ("root: book/index\nparts: 3\n", "_toc.yml must have a root and parts with chapters"),
+        ("root: book/lost\nparts: []\n", "Files in _toc.yml must exist, but 'book/lost' was given."),
+    ):
+        toc.write_text(wrong)
+        with pytest.raises(ParameterError, match=f"^{sentence}"):
+            typeset.contents(tmp_path, ["a"])
+
+
+RUN = "import sys; from paper.tools import pages; sys.exit(pages.main(sys.argv[1:]))"
+
+
+def test_page_in_a_home_that_cannot_be_written(tmp_path):
+    """Nothing is said about it on the page, and nothing is left in the temporary folder or beside the page."""
+    cells = [
+        nbformat.v4.new_code_cell("value = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("import matplotlib.pyplot, torch._dynamo\nprint(value)"),
+    ]
+    for name in ("{in}", "temporary", "out"):
+        (tmp_path / name).mkdir()
+    nbformat.write(pages.tidy(nbformat.v4.new_notebook(cells=cells)), tmp_path / "{in}" / "tiny.ipynb")
+    own = {name: value for name, value in os.environ.items() if name not in caches.VARIABLES}
+    out = tmp_path / "out" / "out.ipynb"
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN, "run", str(tmp_path / "{in}" / "tiny.ipynb"), str(out), "-p", "value", "2"],
+        env={**own, "HOME": "/dev/null/x", "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path / "out",
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    outputs = [output for cell in nbformat.read(out, as_version=4).cells for output in cell.outputs]
+    assert [(output.name, output.text) for output in outputs] == [("stdout", "2\n")]
+    assert listing(tmp_path / "temporary") == [] and listing(tmp_path / "out") == ["out.ipynb"]
+
+
+def test_caches_stand_aside_where_the_checkout_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "_build").write_text("no folder")
+    monkeypatch.setattr(caches, "ROOT", tmp_path)
+    for name in caches.VARIABLES:
+        monkeypatch.setenv(name, "elsewhere")
+    caches.use_own()
+    places = [Path(os.environ[name]) for name in caches.VARIABLES]
+    assert all(place.is_dir() and tmp_path not in place.parents for place in places)
+
+
+def test_process_that_ends_in_the_middle_is_placed(notebook, tmp_path):
+    stored = nbformat.read(notebook, as_version=4)
+    stored.cells[2].source = "# why\nimport os\nos._exit(3)"
+    nbformat.write(stored, notebook)
+    with pytest.raises(PapermillExecutionError) as caught:
+        pages.run(notebook, tmp_path / "out.ipynb", {})
+    where, what = pages.failure(caught.value)
+    assert where == "in cell [2], # why" and what.startswith("DeadKernelError: the notebook's process ended")
+    assert pages.failure(ParameterError("shots must be x, but y was given."))[1] == "shots must be x, but y was given."
 
 
 def write_profile(house: Path, text: str) -> Path:
