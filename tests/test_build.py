@@ -296,8 +296,8 @@ def test_killed_build_leaves_no_process(house, number):
         assert house.build() == (1, "Another build is running in this folder.\n")
         os.killpg(running.pid, number)
     running.send_signal(number)
-    printed, _ = running.communicate(timeout=60)
-    assert running.returncode != 0 and house.gone()
+    assert running.wait(timeout=60) != 0 and house.gone()
+    printed = running.stdout.read()
     if number == signal.SIGINT:
         assert "The build was interrupted." in printed and "Traceback" not in printed, printed
 
@@ -413,7 +413,7 @@ def test_profile_of_some_pages_makes_a_book_of_some_pages(house):
     notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": "As committed."})]
     nbformat.write(notebook, house.root / "notebooks" / "other.ipynb")
     status, printed = house.build()
-    assert (status, done(printed)) == (0, {"extra", "book"}) and "without 1 pages of _toc.yml" in printed, printed
+    assert status == 0 and {"extra", "book"} <= done(printed) and "without 1 pages of _toc.yml" in printed, printed
     assert "As committed." in house.html("text") and "runs/other" not in re.findall(
         'href="([^"]*)"', house.html("text")
     )
