@@ -42,10 +42,12 @@ $(STAMP): requirements.lock pyproject.toml
 env: $(STAMP) ## make the environment in .venv from requirements.lock
 
 # Times and not contents of files decide: Snakemake would take the contents as they are when a page ends for those that
-# it was made from, and a file edited meanwhile would never count.
+# it was made from, and a file edited meanwhile would never count. What is shared is all but Snakemake's cache of
+# sources, which would be in a home that may be read-only or missing.
 book: $(STAMP) ## run the notebooks of PROFILE and build the book into _build/html
 	@snakemake --cores $(JOBS) --config profile=$(PROFILE) --rerun-incomplete --nolock --keep-going \
-	  --scheduler greedy --max-checksum-file-size 0 --quiet all
+	  --scheduler greedy --max-checksum-file-size 0 --quiet all \
+	  --shared-fs-usage input-output persistence software-deployment sources storage-local-copies
 	@echo "The book: open _build/html/index.html"
 
 test: $(STAMP) ## run all tests, and every notebook against its stored outputs

@@ -15,7 +15,7 @@ import shlex
 from pathlib import Path
 
 from lib.checks import ParameterError
-from paper.tools import profiles, sources, warm
+from paper.tools import caches, profiles, sources, typeset, warm
 
 
 def relative(paths):
@@ -29,9 +29,13 @@ def needed(page):
 
 
 try:
-    # All that can be refused without running anything is refused here: an unknown parameter, a circle of pages, and
-    # a file or cell that is no Python. Within a rule Snakemake would take the failure for a page that needs nothing.
+    # All that can be refused without running anything is refused here: an unknown parameter, a circle of pages, a
+    # table of contents that names what is not there, and a file or cell that is no Python. Within a rule Snakemake
+    # would take the failure for a page that needs nothing.
     BOOK = profiles.profile(Path("profiles") / f"{config.get('profile', 'quick')}.yaml")
+    profiles.evidence()
+    profiles.read_yaml(Path("_config.yml"))
+    typeset.contents(sources.ROOT, BOOK)
     NEEDED = {name: needed(page) for name, page in BOOK.items()}
     LIBRARY = sources.modules()
     for module in LIBRARY:
@@ -50,6 +54,7 @@ if workflow.is_main_process:
         fcntl.flock(LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise SystemExit("Another build is running in this folder.") from None
+    caches.use_own()
     os.environ["BOOK_BUILD"] = str(os.getpid())
     for log in LOGS.glob("*.log"):
         log.unlink()
@@ -70,9 +75,9 @@ TEXT = sorted(
 
 def arguments(wildcards):
     page = BOOK[wildcards.page]
-    words = [] if page.title is None else ["--title", page.title]
+    words = [] if page.title is None else [f"--title={page.title}"]
     for name, value in page.parameters.items():
-        words += ["-p", name, value if isinstance(value, str) else repr(value)]
+        words += ["-p", name, profiles.text(value)]
     return shlex.join(words)
 
 
@@ -82,7 +87,10 @@ wildcard_constraints:
 
 onerror:
     failed = sorted(log.stem for log in LOGS.glob("*.log"))
-    print(f"Pages that failed: {', '.join(failed)}." if failed else "The book could not be typeset.")
+    if failed:
+        print(f"Pages that failed: {', '.join(failed)}.")
+    else:
+        print("The book could not be typeset." if all(map(os.path.isfile, RUNS)) else "The build was interrupted.")
     if Path("_build/html/index.html").is_file():
         print("_build/html holds the book as it was before.")
 

@@ -191,7 +191,7 @@ def writable(name: str, folder: str | Path, need: int = 64 * _MEBIBYTE) -> Path:
     """
     if not isinstance(folder, str | Path) or not str(folder).strip() or "\0" in str(folder):
         raise _refuse(name, "the path of a folder", folder)
-    path = Path(folder).expanduser().absolute()
+    path = Path(os.path.expanduser(folder)).absolute()
     shown = repr(str(folder))
     made: list[Path] = []
     missing: list[Path] = []

@@ -68,7 +68,9 @@ class House:
         self.write("book/index.md", "# Index\n\nSee {ref}`there`, {doc}`runs/one` and {cite:t}`radford2021clip`.\n")
         self.write("book/text.md", "# Text\n\n(there)=\n\n## A place\n\nWords.\n\n```{bibliography}\n```\n")
         write_notebook(root / "notebooks" / "note.ipynb", "Note", "from lib.words import word\nprint(word(), value)")
-        write_notebook(root / "notebooks" / "other.ipynb", "Other", "import lib.checks\nprint('other', value)")
+        write_notebook(
+            root / "notebooks" / "other.ipynb", "Other", "import lib.checks, matplotlib.pyplot\nprint('other', value)"
+        )
 
     def write(self, name: str, text: str) -> None:
         (self.root / name).write_text(text, encoding="utf-8")
@@ -88,6 +90,7 @@ class House:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.root),
             "PYTHONNOUSERSITE": "1",
+            "HOME": "/dev/null/home",  # nothing can be written or even be there
         }
 
     def start(self) -> subprocess.Popen[str]:
@@ -100,6 +103,9 @@ class House:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # A group of its own, which a signal of the terminal reaches as a whole; a shell's background ignores it.
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def build(self) -> tuple[int, str]:
@@ -158,7 +164,7 @@ def house(built: House) -> Iterator[House]:
     """The built house; what a test writes is taken back, and the book built anew if that was part of it."""
     kept = {
         path: path.read_bytes()
-        for name in ("lib", "book", "profiles", "notebooks", "_toc.yml")
+        for name in ("lib", "book", "profiles", "notebooks", "_toc.yml", "_config.yml")
         for path in ([built.root / name] if name.endswith("yml") else (built.root / name).rglob("*"))
         if path.is_file() and not {"__pycache__", "runs"} & set(path.parts)
     }
@@ -255,6 +261,8 @@ def test_failing_page_is_named_and_the_others_finish(house):
         ("profiles/quick.yaml", "after: [one]", "after: [two]", "circle, but two → two was given."),
         ("profiles/quick.yaml", "title: One", "titel: One", "but 'titel' was given."),
         ("profiles/quick.yaml", "value: 2", "valeu: 2", "valeu is not a parameter of note.ipynb"),
+        ("_toc.yml", "book/text", "book/texts", "Files in _toc.yml must exist, but 'book/texts' was given."),
+        ("_config.yml", "title:", "title: [", "_config.yml:"),
         ("profiles/quick.yaml", "pages:", "pages: [", "quick.yaml:4 must be YAML, but it is not: "),
     ],
 )
@@ -278,13 +286,21 @@ def test_killed_server_leaves_no_half_page_and_no_process(house):
     assert not [path for path in (house.root / "book" / "runs").iterdir() if "other" in path.name]
 
 
-def test_killed_build_leaves_no_process(house):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_build_leaves_no_process(house, number):
+    """Ctrl-C, which reaches every process, is answered in one line; a second build in the meantime is refused."""
     write_notebook(house.root / "notebooks" / "other.ipynb", "Other", "import time\ntime.sleep(100)")
     running = house.start()
     wait_for_kernel(house)
-    running.kill()
-    running.wait()
-    assert house.gone()
+    if number == signal.SIGINT:
+        assert house.build() == (1, "Another build is running in this folder.\n")
+        os.killpg(running.pid, number)
+    else:
+        running.kill()
+    assert running.wait(timeout=60) != 0 and house.gone(20)  # a kernel that is interrupted has time to tidy up
+    printed = running.stdout.read()
+    if number == signal.SIGINT:
+        assert "The build was interrupted." in printed and "Traceback" not in printed, printed
 
 
 def _stat(pid: int) -> list[str]:
@@ -374,6 +390,8 @@ def test_lost_label_is_noticed_on_the_page_that_was_not_edited(house):
 def test_lost_page_is_noticed_and_disappears(house):
     house.build()
     house.replace("_toc.yml", ", {file: book/runs/one}", "")
+    house.replace("profiles/quick.yaml", "  one: {notebook: note, title: One}\n", "")
+    house.replace("profiles/quick.yaml", ", after: [one]", "")
     typeset_fails(house, "unknown document: 'runs/one'")
     house.replace("book/index.md", ", {doc}`runs/one`", "")
     assert house.build()[0] == 0
@@ -385,6 +403,25 @@ def test_new_fault_on_a_page_is_noticed(house):
     house.build()
     house.replace("book/text.md", "Words.", "Words {ref}`nowhere` and {cite}`nobody`.")
     typeset_fails(house, "undefined label: 'nowhere'")
+
+
+def test_profile_of_some_pages_makes_a_book_of_some_pages(house):
+    house.replace("profiles/quick.yaml", "  other: {notebook: other}\n", "  extra: {notebook: note, title: Extra}\n")
+    links = "[A](runs/other), [B](runs/other.ipynb), {doc}`runs/other`, {doc}`E <runs/other>`"
+    house.replace("book/text.md", "Words.", f"{links}.\n\n```{{include}} runs/exports/other-answer.md\n```\n")
+    notebook = nbformat.read(house.root / "notebooks" / "other.ipynb", as_version=4)
+    notebook.cells[-1].metadata["tags"] = ["export-answer"]
+    notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": "As committed."})]
+    nbformat.write(notebook, house.root / "notebooks" / "other.ipynb")
+    status, printed = house.build()
+    assert status == 0 and {"extra", "book"} <= done(printed) and "without 1 pages of _toc.yml" in printed, printed
+    assert "As committed." in house.html("text") and "runs/other" not in re.findall(
+        'href="([^"]*)"', house.html("text")
+    )
+    assert (
+        "Extra" in house.html("index")
+        and not (house.root / "_build" / "html" / "book" / "runs" / "other.html").exists()
+    )
 
 
 def test_changed_title_reaches_every_page(house):

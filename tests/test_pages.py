@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import os
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from lib.checks import ParameterError
 from paper.studies import base
-from paper.tools import early, pages, profiles, sources, typeset
+from paper.tools import caches, early, pages, profiles, sources, typeset
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -410,6 +412,75 @@ def test_sources_are_what_the_imports_reach(house):
     assert reached("wire") == ground | {"hardware/__init__.py", "hardware/circuit.py"}
 
 
+def test_table_of_contents_has_the_pages_of_the_profile(tmp_path):
+    (tmp_path / "book").mkdir()
+    for name in ("index", "text"):
+        (tmp_path / "book" / f"{name}.md").write_text("")
+    part = "  - {caption: A, chapters: [{file: book/text}, {file: book/runs/a}]}\n"
+    part += "  - {caption: B, chapters: [{file: book/runs/b}]}\n"
+    toc = tmp_path / "_toc.yml"
+    toc.write_text(f"root: book/index\nparts:\n{part}")
+    table, absent = typeset.contents(tmp_path, ["b", "mine"])
+    shown = [[one["file"] for one in part["chapters"]] for part in table["parts"]]
+    assert shown == [["book/text"], ["book/runs/b"], ["book/runs/mine"]] and absent == {"a"}
+    for wrong, sentence in (
+        ("parts: [", "_toc.yml:1 must be YAML, but it is not: "),
+        ("root: book/index\nparts: 3\n", "_toc.yml must have a root and parts with chapters"),
+        ("root: book/lost\nparts: []\n", "Files in _toc.yml must exist, but 'book/lost' was given."),
+    ):
+        toc.write_text(wrong)
+        with pytest.raises(ParameterError, match=f"^{sentence}"):
+            typeset.contents(tmp_path, ["a"])
+
+
+RUN = "import sys; from paper.tools import pages; sys.exit(pages.main(sys.argv[1:]))"
+
+
+def test_page_in_a_home_that_cannot_be_written(tmp_path):
+    """Nothing is said about it on the page, and nothing is left in the temporary folder or beside the page."""
+    cells = [
+        nbformat.v4.new_code_cell("value = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("import matplotlib.pyplot, torch._dynamo\nprint(value)"),
+    ]
+    for name in ("{in}", "temporary", "out"):
+        (tmp_path / name).mkdir()
+    nbformat.write(pages.tidy(nbformat.v4.new_notebook(cells=cells)), tmp_path / "{in}" / "tiny.ipynb")
+    own = {name: value for name, value in os.environ.items() if name not in caches.VARIABLES}
+    out = tmp_path / "out" / "out.ipynb"
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN, "run", str(tmp_path / "{in}" / "tiny.ipynb"), str(out), "-p", "value", "2"],
+        env={**own, "HOME": "/dev/null/x", "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path / "out",
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    outputs = [output for cell in nbformat.read(out, as_version=4).cells for output in cell.outputs]
+    assert [(output.name, output.text) for output in outputs] == [("stdout", "2\n")]
+    assert listing(tmp_path / "temporary") == [] and listing(tmp_path / "out") == ["out.ipynb"]
+
+
+def test_caches_stand_aside_where_the_checkout_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "_build").write_text("no folder")
+    monkeypatch.setattr(caches, "ROOT", tmp_path)
+    for name in caches.VARIABLES:
+        monkeypatch.setenv(name, "elsewhere")
+    caches.use_own()
+    places = [Path(os.environ[name]) for name in caches.VARIABLES]
+    assert all(place.is_dir() and tmp_path not in place.parents for place in places)
+
+
+def test_process_that_ends_in_the_middle_is_placed(notebook, tmp_path):
+    stored = nbformat.read(notebook, as_version=4)
+    stored.cells[2].source = "# why\nimport os\nos._exit(3)"
+    nbformat.write(stored, notebook)
+    with pytest.raises(PapermillExecutionError) as caught:
+        pages.run(notebook, tmp_path / "out.ipynb", {})
+    where, what = pages.failure(caught.value)
+    assert where == "in cell [2], # why" and what.startswith("DeadKernelError: the notebook's process ended")
+    assert pages.failure(ParameterError("shots must be x, but y was given."))[1] == "shots must be x, but y was given."
+
+
 def write_profile(house: Path, text: str) -> Path:
     path = house / "profiles" / "mine.yaml"
     path.parent.mkdir(exist_ok=True)
@@ -425,17 +496,64 @@ def test_profile_is_checked_before_anything_runs(house):
     assert list(book) == ["a", "b"] and book["b"].after == ("a",) and book["a"].parameters == {"seeds": 3}
     path = write_profile(house, "pages:\n  a: {notebook: gate, parameters: {seedz: 3}}\n")
     with pytest.raises(
-        ParameterError, match="^seedz is not a parameter of gate.ipynb; the parameters are seeds, task.$"
+        ParameterError,
+        match="^mine.yaml, page a: seedz is not a parameter of gate.ipynb; the parameters are seeds, task.$",
     ):
         profiles.profile(path)
     path = write_profile(house, "pages:\n  b: {notebook: wire, after: [a]}\n")
     with pytest.raises(ParameterError, match="^after of b must be pages of mine.yaml, but 'a' was given.$"):
         profiles.profile(path)
     path = write_profile(house, "pages:\n  b: {notebook: lost}\n")
-    with pytest.raises(ParameterError, match="^NOTEBOOK must be a file"):
+    with pytest.raises(
+        ParameterError, match="^notebook of b in mine.yaml must be one of gate, wire, but 'lost' was given.$"
+    ):
         profiles.profile(path)
     with pytest.raises(ParameterError, match="^PROFILE must be one of mine, but 'huge' was given.$"):
         profiles.profile(house / "profiles" / "huge.yaml")
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("page:\n  a: {notebook: gate}\n", "pages of mine.yaml must be one or more named pages, but None was"),
+        ("pages: gate\n", "pages of mine.yaml must be one or more named pages, but 'gate' was"),
+        ("pages:\n  my-page: {notebook: gate}\n", "Pages of mine.yaml must have plain words .*, but 'my-page' was"),
+        ("pages:\n  yes: {notebook: gate}\n", "Pages of mine.yaml must have plain words .*, but True was"),
+        ("pages:\n  book: {notebook: gate}\n", "Pages of mine.yaml must have plain words .*, but 'book' was"),
+        ("pages:\n  a: {notebook: gate, after: b}\n", "after of a in mine.yaml must be a list of pages, but 'b' was"),
+        (
+            "pages:\n  a: {notebook: gate, after: [{b: 1}]}\n",
+            "after of a in mine.yaml must be a list of pages, but .* was",
+        ),
+        (
+            "pages:\n  a: {notebook: gate, threads: true}\n",
+            "threads of a in mine.yaml must be a whole .*, but True was",
+        ),
+        (
+            "pages:\n  a: {notebook: gate, title: ' '}\n",
+            "title of a in mine.yaml must be a text on one line, but ' ' was",
+        ),
+        (
+            "pages:\n  a: {notebook: gate, parameters: {seeds: .inf}}\n",
+            "seeds of a in mine.yaml must be made of .* inf was",
+        ),
+        ("pages:\n  a: {notebook: gate, parameters: {seeds: 2020-01-01}}\n", "seeds of a in mine.yaml must be .* was"),
+        ("pages:\n  a: {notebook: gate}\n  a: {notebook: wire}\n", "mine.yaml:3 must be YAML, .*: a stands twice"),
+        ("pages:\0", "mine.yaml must be YAML, but it is not: special characters are not allowed"),
+        ("pages: " + "[" * 5000, "mine.yaml must be YAML, but it is not: maximum recursion"),
+    ],
+)
+def test_profile_is_refused_in_one_sentence(house, text, sentence):
+    with pytest.raises(ParameterError, match=f"^{sentence}.*\\.$"):
+        profiles.profile(write_profile(house, text))
+
+
+@pytest.mark.parametrize("given", ["3", "true", "-x", "a 'b'", "", -1e-05, [-1, "2"], {"on": 1.0}, None, True, 35e-4])
+def test_profile_hands_over_values_as_they_are(given):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-p", nargs=2)
+    back = profiles.value(parser.parse_args(["-p", "name", profiles.text(given)]).p[1])
+    assert (back, type(back)) == (given, type(given))
 
 
 def test_export_writes_what_the_committed_notebook_shows(house, tmp_path, capsys):

@@ -247,6 +247,19 @@ def rewrite(path: Path, **changes: object) -> None:
             packed.writestr(name, content)
 
 
+def rewrite_text(path: Path, record: bytes) -> None:
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("record.json", record)
+
+
+def encrypted(content: bytes) -> bytes:
+    """The archive with the mark of an encrypted first part."""
+    changed = bytearray(content)
+    changed[6] |= 1
+    changed[content.find(b"PK\x01\x02") + 8] |= 1
+    return bytes(changed)
+
+
 DAMAGE = {
     "flipped bit": flip,
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:20]),
@@ -256,6 +269,12 @@ DAMAGE = {
     "a missing table": lambda path: rewrite(path, types={"rest": {}}),
     "another configuration": lambda path: rewrite(path, config={"task": "shape"}),
     "a record that is a list": lambda path: rewrite(path, types=[1]),
+    "no table": lambda path: rewrite(path, types={}),
+    "no provenance": lambda path: rewrite(path, provenance=None),
+    "a time that is a word": lambda path: rewrite(path, provenance={"seconds": "long"}),
+    "a time that is no number": lambda path: rewrite(path, provenance={"seconds": math.nan}),
+    "brackets without end": lambda path: rewrite_text(path, b"[" * 100_000),
+    "encrypted": lambda path: path.write_bytes(encrypted(path.read_bytes())),
 }
 
 
@@ -282,6 +301,14 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_anything_is_compute
     with pytest.raises(ParameterError, match="MiB of free space"):
         Store(tmp_path / "new").fetch([cell(seed=1)], "cpu")
     assert not calls and files(tmp_path) == ["file"] and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("root", ["x" * 300, 3, None, "~nobody-of-that-name/x\0"])
+def test_what_is_no_folder_is_refused(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match=r"^results must be .* was given\.$"):
+        Store(root).fetch([cell(seed=1)], "cpu")
+    assert not calls
 
 
 def test_a_complete_folder_need_not_be_writable(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib.checks import ParameterError
-from paper.tools import early
+from paper.tools import caches, early
 from paper.tools.profiles import check_parameters, profile, value
 from paper.tools.sources import NOTEBOOKS, ROOT
 
@@ -166,22 +166,27 @@ def _text_problems(text: str) -> Iterable[str]:
 # --------------------------------------------------------------------------------------------------- runs
 
 
+def _verbatim(path: Path) -> str:
+    """A path for papermill, which puts parameters in the place of names in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = None) -> NotebookNode:
     """Run in a kernel, in this process's folder; a refused parameter comes back as a ParameterError."""
     import nbformat
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     # A CPU job has one thread unless told otherwise; the kernel inherits it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    caches.use_own()
     with tempfile.TemporaryDirectory() as folder:
-        # Importing torchvision makes a folder for a compiler that nothing here calls.
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
         temporary = Path(folder) / notebook.name
         try:
             papermill.execute_notebook(
-                str(notebook),
-                str(temporary),
+                _verbatim(notebook),
+                _verbatim(temporary),
                 dict(given),
                 progress_bar=False,
                 kernel_name="python3",
@@ -195,6 +200,14 @@ def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = No
             if failed.ename == ParameterError.__name__:
                 raise ParameterError(failed.evalue) from None
             raise
+        except DeadKernelError as died:
+            # Papermill names the cell of every other failure.
+            code = [cell for cell in nbformat.read(temporary, as_version=4).cells if cell.cell_type == "code"]
+            begun = [cell.source for cell in code if cell.metadata.get("papermill", {}).get("start_time")]
+            if not begun:
+                raise
+            what = "the notebook's process ended in the middle, perhaps for want of memory"
+            raise PapermillExecutionError(len(begun), len(begun), begun[-1], "DeadKernelError", what, []) from died
         return tidy(nbformat.read(temporary, as_version=4))
 
 
@@ -282,6 +295,8 @@ def run(
 
 def failure(error: Any) -> tuple[str, str]:
     """Where a run failed and with what, one line each."""
+    if isinstance(error, ParameterError):
+        return "by a refusal", str(error)
     if not hasattr(error, "exec_count"):  # not papermill's: the kernel died, or the disk is full
         return "outside of its cells", _one_line(f"{type(error).__name__}: {error}")
     first = next(filter(None, (line.strip() for line in error.source.splitlines())), "")

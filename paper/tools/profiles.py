@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ import yaml
 
 from lib.checks import ParameterError
 from paper.tools import sources
+
+#: The name by which a build calls what it does after the pages.
+BOOK = "book"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,10 @@ def profile(path: Path) -> dict[str, Page]:
     for page in pages.values():
         if lost := [name for name in page.after if name not in pages]:
             raise ParameterError(f"after of {page.name} must be pages of {path.name}, but {lost[0]!r} was given.")
-        check_parameters(page.source, page.parameters)
+        try:
+            check_parameters(page.source, page.parameters)
+        except ParameterError as refused:
+            raise ParameterError(f"{path.name}, page {page.name}: {refused}") from None
     _check_order(path, pages)
     return pages
 
@@ -58,7 +64,18 @@ def evidence() -> dict[str, Page]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e3 and 35e-4 are numbers, as in Python; YAML 1.1 takes them for words."""
+    """YAML in which 1e3 and 35e-4 are numbers, as in Python and not in YAML 1.1, and in which no key stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; of two equal keys YAML would drop the first without a word."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -66,39 +83,70 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _entries(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> Any:
+    """What a YAML file says; one that cannot be read is refused by name and line."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise ParameterError(f"{path.name}:{line} must be YAML, but it is not: {error.problem}.") from None
+        mark, what = (
+            getattr(error, "problem_mark", None),
+            getattr(error, "problem", None) or getattr(error, "reason", ""),
+        )
+        line = f":{mark.line + 1}" if mark else ""
+        raise ParameterError(f"{path.name}{line} must be YAML, but it is not: {what}.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise ParameterError(f"{path.name} must be YAML, but it is not: {what}.") from None
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    content = read_yaml(path)
     entries = content.get("pages") if isinstance(content, dict) else None
     if not isinstance(entries, dict) or not entries:
         raise ParameterError(f"pages of {path.name} must be one or more named pages, but {entries!r} was given.")
     return entries
 
 
-_KINDS: dict[str, tuple[type, str]] = {
-    "notebook": (str, "a name"),
-    "title": (str, "a text"),
-    "parameters": (dict, "names with values"),
-    "after": (list, "a list of pages"),
-    "threads": (int, "a whole number"),
-    "first": (bool, "true or false"),
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "notebook": (lambda given: isinstance(given, str), "a name"),
+    "title": (lambda given: isinstance(given, str) and len(given.strip().splitlines()) == 1, "a text on one line"),
+    "parameters": (lambda given: isinstance(given, dict), "names with values"),
+    "after": (
+        lambda given: isinstance(given, list) and all(isinstance(name, str) for name in given),
+        "a list of pages",
+    ),
+    "threads": (lambda given: type(given) is int and given >= 0, "a whole number of at least 0"),
+    "first": (lambda given: isinstance(given, bool), "true or false"),
 }
 
 
-def _page(path: Path, name: str, entry: Any) -> Page:
+def _page(path: Path, name: Any, entry: Any) -> Page:
+    # The name is that of files, and exports are told by what stands before the first hyphen of theirs.
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", name) or name == BOOK:
+        raise ParameterError(
+            f"Pages of {path.name} must have plain words (letters, digits, _; not {BOOK}) as names, "
+            f"but {name!r} was given."
+        )
     where = f"{name} in {path.name}"
     if not isinstance(entry, dict) or "notebook" not in entry:
         raise ParameterError(f"{where} must be a page with a notebook, but {entry!r} was given.")
     for key, given in entry.items():
         if key not in _KINDS:
             raise ParameterError(f"Keys of {where} must be among {', '.join(_KINDS)}, but {key!r} was given.")
-        kind, words = _KINDS[key]
-        if not isinstance(given, kind):
+        fits, words = _KINDS[key]
+        if not fits(given):
             raise ParameterError(f"{key} of {where} must be {words}, but {given!r} was given.")
-    return Page(name, **{**entry, "after": tuple(entry.get("after", ()))})
+    page = Page(name, **{**entry, "after": tuple(entry.get("after", ()))})
+    if not page.source.is_file():
+        known = ", ".join(sorted(found.stem for found in sources.NOTEBOOKS.glob("*.ipynb")))
+        raise ParameterError(f"notebook of {where} must be one of {known}, but {page.notebook!r} was given.")
+    for key, given in page.parameters.items():
+        if value(text(given)) != given:
+            raise ParameterError(
+                f"{key} of {where} must be made of numbers, words, truth values, lists and mappings, "
+                f"but {given!r} was given."
+            )
+    return page
 
 
 def _check_order(path: Path, pages: Mapping[str, Page]) -> None:
@@ -149,3 +197,11 @@ def value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def text(given: Any) -> str:
+    """What stands for a value on the command line, so that :func:`value` gives it back: the text "3" is no number."""
+    if isinstance(given, str) and value(given) == given and not given.startswith("-"):
+        return given
+    shown = repr(given)
+    return f"({shown})" if shown.startswith("-") else shown  # no option

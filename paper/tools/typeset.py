@@ -4,6 +4,10 @@
 
     python -m paper.tools.typeset [PAGE ...]     # the book with these executed pages, into _build/html
 
+Pages that are not named are left out: of the table of contents, and as targets of links, which become plain text.
+What another page shows of them comes from their notebook as it is committed. Pages that ``_toc.yml`` does not name
+come last.
+
 What Sphinx has read is kept beside the book, and only ever from a build without a warning: so a page that is not
 read again has no warning of its own to lose. All pages are *written* each time, from what was read: that is where
 references between pages are resolved, and a page that points to a label, term or heading that another has lost says
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import posixpath
 import shutil
 import sys
 import time
@@ -21,13 +26,55 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from lib.checks import ParameterError
+from paper.tools import profiles
 from paper.tools.sources import ROOT
 
 if TYPE_CHECKING:
+    from docutils import nodes
     from sphinx.application import Sphinx
 
-# A change in one of these may change every page: they are then all read again.
-_SETTINGS = ("_config.yml", "_toc.yml", "requirements.lock", "book/references.bib")
+# A change in one of these, or in the table of contents, may change every page: they are then all read again.
+_SETTINGS = ("_config.yml", "requirements.lock", "book/references.bib")
+
+_RUNS = "book/runs"
+
+
+def contents(root: Path, pages: Iterable[str]) -> tuple[dict[str, Any], set[str]]:
+    """The table of contents of a book with these executed pages, and the names of those that are left out.
+
+    A table that cannot be read, or that names a file that is not there, is refused.
+    """
+    path, wanted = root / "_toc.yml", list(pages)
+    absent: set[str] = set()
+
+    def kept(entries: Any) -> list[dict[str, Any]]:
+        found = []
+        for entry in entries:
+            folder, _, name = entry["file"].rpartition("/")
+            if folder != _RUNS and not list((root / folder).glob(f"{name}*")):
+                raise ParameterError(f"Files in {path.name} must exist, but {entry['file']!r} was given.")
+            if folder == _RUNS:
+                (named if name in wanted else absent).add(name)
+            if folder != _RUNS or name in wanted:
+                found.append({**entry, **({"sections": kept(entry["sections"])} if "sections" in entry else {})})
+        return found
+
+    named: set[str] = set()
+    table = profiles.read_yaml(path)
+    try:
+        kept([{"file": table["root"]}])
+        parts = [{**part, "chapters": kept(part["chapters"])} for part in table["parts"]]
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        if isinstance(error, ParameterError):
+            raise
+        allowed = "a root and parts with chapters, each a file with its name"
+        raise ParameterError(f"{path.name} must have {allowed}, but it has not: {error!r}.") from None
+    more = [{"file": f"{_RUNS}/{name}"} for name in wanted if name not in named]
+    parts.append({"caption": "More pages", "chapters": more})
+    return {**table, "parts": [part for part in parts if part["chapters"]]}, absent
 
 
 def prune(folder: Path, names: Iterable[str]) -> None:
@@ -39,26 +86,47 @@ def prune(folder: Path, names: Iterable[str]) -> None:
             path.unlink()
 
 
-def _settings(root: Path) -> str:
+def _stand_in(root: Path, absent: Iterable[str]) -> None:
+    """Write what pages that are left out export, as their committed notebooks have it."""
+    import nbformat
+
+    from paper.tools.pages import exports
+
+    folder = root / _RUNS / "exports"
+    for name in absent:
+        notebook = root / "notebooks" / f"{name}.ipynb"
+        found = exports(nbformat.read(notebook, as_version=4)) if notebook.is_file() else {}
+        for export, content in found.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}-{export}").write_bytes(content)
+
+
+def _settings(root: Path, table: str) -> str:
     """A hash over what every page depends on."""
     files = [*(root / name for name in _SETTINGS), Path(__file__)]
     parts = [path.read_bytes() if path.is_file() else b"" for path in files]
-    return hashlib.sha256(repr([sys.version, str(root), parts]).encode()).hexdigest()
+    return hashlib.sha256(repr([sys.version, str(root), table, parts]).encode()).hexdigest()
 
 
-def typeset(root: Path, jobs: int = 1) -> bool:
-    """Build the book of ``root`` into ``_build/html``; false if there was a warning, which stands on stderr.
+def typeset(root: Path, pages: Iterable[str], jobs: int = 1) -> bool:
+    """Build the book of ``root`` with these pages into ``_build/html``; false if there was a warning, which stands on
+    stderr.
 
     The state that is kept is ``_build/read``: doctrees, the pictures of notebooks and ``settings``.
     """
     build = root / "_build"
     html, read, work = build / "html", build / "read", build / "next"
-    settings = _settings(root)
+    table, absent = contents(root, pages)
+    _stand_in(root, absent)
+    text = yaml.safe_dump(table, sort_keys=False)
+    settings = _settings(root, text)
     shutil.rmtree(work, ignore_errors=True)
     if (read / "settings").is_file() and (read / "settings").read_text() == settings:
         # A copy, in the place in which it was made: Sphinx notes where the pictures are.
         shutil.copytree(read, work)
-    if not _sphinx(root, work, jobs):
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "toc.yml").write_text(text)
+    if not _sphinx(root, work, sorted(absent), jobs):
         shutil.rmtree(work, ignore_errors=True)
         return False
     (work / "settings").write_text(settings)
@@ -77,12 +145,13 @@ def _replace(new: Path, old: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _sphinx(root: Path, work: Path, jobs: int) -> bool:
+def _sphinx(root: Path, work: Path, absent: list[str], jobs: int) -> bool:
     # What `jupyter-book build -W -n --keep-going` does, and in addition: all pages are written, by several processes.
     from jupyter_book.sphinx import build_sphinx
 
     overrides: dict[str, Any] = {
-        "external_toc_path": str(root / "_toc.yml"),
+        "external_toc_path": str(work / "toc.yml"),
+        "left_out": absent,
         "latex_individualpages": False,
         "nitpicky": True,
     }
@@ -102,8 +171,22 @@ def _sphinx(root: Path, work: Path, jobs: int) -> bool:
     return status == 0
 
 
+def _unlink(app: Sphinx, document: nodes.document) -> None:
+    """Links to pages that are left out become plain text."""
+    from docutils.nodes import Text
+    from sphinx.addnodes import pending_xref
+
+    for link in list(document.findall(pending_xref)):
+        target = link["reftarget"].partition("#")[0].removesuffix(".ipynb")
+        near = posixpath.normpath(posixpath.join(posixpath.dirname(app.env.docname), target))
+        if {near, target.lstrip("/")} & {f"{_RUNS}/{name}" for name in app.config.left_out}:
+            link.replace_self(link.children if link.astext() else Text(target))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """A Sphinx extension (see _config.yml): lets pages be read by several processes at once."""
+    """A Sphinx extension (see _config.yml): lets pages be read by several processes at once, and pages be left out."""
+    app.add_config_value("left_out", [], "env")
+    app.connect("doctree-read", _unlink)
     # It comes with the table of contents and does not say so: all it does is to number sections when all are read.
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -118,9 +201,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stamp", type=Path, help="an empty file to write at the end")
     options = parser.parse_args(arguments)
     prune(ROOT / "book" / "runs", options.pages)
-    if not typeset(ROOT, options.jobs):
+    if not typeset(ROOT, options.pages, options.jobs):
         return 1
-    print(f"The book is typeset in {time.perf_counter() - began:.0f} s", flush=True)
+    _, absent = contents(ROOT, options.pages)
+    without = f", without {len(absent)} pages of _toc.yml" if absent else ""
+    print(f"The book is typeset in {time.perf_counter() - began:.0f} s{without}", flush=True)
     if options.stamp is not None:
         options.stamp.touch()
     return 0

@@ -42,6 +42,7 @@ MODULES = {"pages": True, "typeset": False}
 #: Where runs leave the time at which they began, in the folder of the build.
 BEGAN = os.path.join("_build", "began")
 
+_INTERRUPTED = 130  # by Ctrl-C, which nobody wants explained by a traceback
 _STALE = 255  # a file of the repository has changed since the server imported it
 _START = 30.0  # seconds that a server may take until it listens; it imports later
 
@@ -247,6 +248,8 @@ def _perform(request: dict[str, Any], connection: socket.socket) -> int:
         return importlib.import_module(f"paper.tools.{request['module']}").main(request["arguments"], **options)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     except BaseException:
         sys.excepthook(*sys.exc_info())
         return 1
@@ -377,7 +380,10 @@ def main(arguments: Sequence[str]) -> int:
     """The command line; returns the exit status."""
     if arguments[0] == "serve":
         return serve(arguments[1])
-    return run(arguments[0], arguments[1], arguments[2:])
+    try:
+        return run(arguments[0], arguments[1], arguments[2:])
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":
