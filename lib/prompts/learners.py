@@ -206,6 +206,10 @@ class Learner:
         classes: other tasks must have as many.
         """
         backbone = self.backbone
+        if not classes or isinstance(classes, str):
+            raise ParameterError(f"classes must be a list of names, but {classes!r} was given.")
+        if len({template.format(name) for name in classes}) < len(set(classes)):
+            raise ParameterError(f"template must have a place {{}} for the class name, but {template!r} was given.")
         count = max(len(classes), room[0])
         words = {"present": torch.arange(count, device=backbone.device) < len(classes)}
         if not self.design.text:
@@ -217,9 +221,10 @@ class Learner:
         names = torch.nn.functional.pad(names, (0, 0, 0, max(room[1] - names.shape[1], 0)))
         length = names.shape[1]
         if length + 1 + self.tokens > backbone.context_length:
+            longest = int(end.argmax())
             raise ParameterError(
-                f"tokens must leave room for class names in a context of {backbone.context_length},"
-                f" but {self.tokens} was given."
+                f"tokens and each class name must fit together into a context of {backbone.context_length}, but"
+                f" {self.tokens} tokens with {named[longest]!r}, which takes {int(end[longest])} more, were given."
             )
         words["start"] = backbone.embed(ids[:1, :1])[0]
         if self._alone:
@@ -358,6 +363,10 @@ class Learner:
         constants = self.constants if constants is None else constants
         if "map" in constants:
             features = (features - constants["shift"]) @ constants["map"]
+        if self.gate.shuffled and features.shape[-2] < 2:
+            raise ParameterError(
+                f"pictures must be at least 2 for gate {self.gate.kind!r}, which looks at another one, but 1 was given."
+            )
         return features.roll(1, -2) if self.gate.shuffled else features
 
     def judged(self, params: Tree, shown: Tensor, constants: Tree | None = None) -> Tensor:
