@@ -495,7 +495,7 @@ def _foreign(walk: _Walk, thing: Any) -> None:
             if isinstance(value, type | FunctionType):
                 if home.partition(".")[0] in walk.code.packages:
                     walk.add(home, value.__qualname__.partition(".")[0])
-                elif _readers(home) and not (magic and Path(value.__code__.co_filename).name in _WRITTEN):
+                elif _readers(home) and not (magic and Path(inspect.getfile(value)).name in _WRITTEN):
                     _foreign(walk, value)
             elif isinstance(value, ModuleType):
                 for word in thing.__code__.co_names:

@@ -14,6 +14,7 @@ L layers, M tokens, d prompt width, E pool entries; ``...`` are any leading dime
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -299,40 +300,33 @@ def build(kind: str, layers: int, tokens: int, features: int, **settings: object
     """The gate of that name; ``settings`` are those of :class:`Gate`."""
     gate = GATES[kind](kind, layers, tokens, features, **settings)  # type: ignore[arg-type]
     try:
-        wrong = _wrong(gate)
+        wrong = next((needed for fine, needed in _sound(gate) if not fine), "")
     except Exception as error:
-        raise checks.ParameterError(
-            f"gate must have units, spread and a loss that can be computed, but {kind!r} raises {error!r}."
-        ) from error
+        wrong = f"units, spread and a loss that can be computed (not {error!r})"
+        raise checks.ParameterError(f"gate must have {wrong}, but {kind!r} was given.") from error
     if wrong:
         raise checks.ParameterError(f"gate must have {wrong}, but {kind!r} was given.")
     return gate
 
 
-def _wrong(gate: Gate) -> str:
-    """What a gate lacks, tried on a few pictures before any training; nothing for a sound one."""
-    if isinstance(gate.units, bool) or not isinstance(gate.units, int) or gate.units < 1:
-        return "a whole number of units"
+def _sound(gate: Gate) -> Iterator[tuple[bool, str]]:
+    """What every gate must have, and whether this one has it: tried on four pictures before any training."""
     generator = torch.Generator().manual_seed(0)
     features = F.normalize(torch.randn(4, gate.features, generator=generator), dim=-1)
-    params = gate.initial(generator)
-    if not all(name.startswith("gate.") for name in params):
-        return 'parameters whose names begin with "gate."'
-    z = gate.preactivation(params, features)
-    if z.shape != (4, gate.units):
-        return "one pre-activation for each of its units"
+    z = gate.preactivation(gate.initial(generator), features)
     # As far as training may take it, both ways.
     wide = torch.cat([z, torch.linspace(-30, 30, 61)[:, None].expand(-1, gate.units)])
     values = gate.activate(wide)
-    if values.shape != wide.shape or not values.isfinite().all():
-        return "one finite value for each of its units"
+    yield values.shape == wide.shape and bool(values.isfinite().all()), "one finite value for each of its units"
     opened = gate.openness(values)
-    if opened.min() < -1e-6 or opened.max() > 1 + 1e-6:
-        return "values from 0 (shut) to 1 (open), or say in its openness where they lie on that scale"
-    if gate.selects and (opened.sum(-1) - 1).abs().max() > 1e-4:
-        return "weights that add up to 1 if it selects"
+    inside = bool((opened >= -1e-6).all() and (opened <= 1 + 1e-6).all())
+    yield inside, "values from 0 (shut) to 1 (open), or an openness that lays them on that scale"
+    yield (
+        not gate.selects or bool((opened.sum(-1) - 1).abs().max() < 1e-4),
+        "weights that add up to 1, since it selects",
+    )
     prompts = torch.ones(gate.pool if gate.selects else gate.layers, gate.tokens, 2)
-    if gate.apply(values[:4], prompts).shape != (4, *gate.changed(prompts).shape):
-        return "a spread that can be laid over layers and tokens"
+    shape = (4, *gate.changed(prompts).shape)
+    yield gate.apply(values[:4], prompts).shape == shape, "a spread that can be laid over layers and tokens"
     told = {"features": features, "labels": torch.arange(4), "cue": torch.arange(4) % 2 == 0}
-    return "" if gate.loss(z, told).shape == () else "a loss that is one number"
+    yield gate.loss(z, told).shape == (), "a loss that is one number"

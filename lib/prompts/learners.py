@@ -363,10 +363,6 @@ class Learner:
         constants = self.constants if constants is None else constants
         if "map" in constants:
             features = (features - constants["shift"]) @ constants["map"]
-        if self.gate.shuffled and features.shape[-2] < 2:
-            raise ParameterError(
-                f"pictures must be at least 2 for gate {self.gate.kind!r}, which looks at another one, but 1 was given."
-            )
         return features.roll(1, -2) if self.gate.shuffled else features
 
     def judged(self, params: Tree, shown: Tensor, constants: Tree | None = None) -> Tensor:

@@ -166,9 +166,9 @@ def _padded(tensors: Sequence[Tensor], value: float | None = None) -> Tensor:
     Without a ``value`` the last entry is repeated: a gate that looks at the picture before finds one of its own task.
     """
     longest = max(len(tensor) for tensor in tensors)
-    filled = [t[-1:] if value is None else torch.full_like(t[-1:], value) for t in tensors]
-    pairs = zip(tensors, filled, strict=True)
-    return torch.stack([torch.cat([t, last.expand(longest - len(t), *t.shape[1:])]) for t, last in pairs])
+    ends = [t[-1:].expand(longest - len(t), *t.shape[1:]) for t in tensors]
+    ends = ends if value is None else [torch.full_like(end, value) for end in ends]
+    return torch.stack([torch.cat(pair) for pair in zip(tensors, ends, strict=True)])
 
 
 def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
