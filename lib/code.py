@@ -32,19 +32,7 @@ _REGISTRY = "Registry"
 # Where the methods stand that dataclass writes: they follow from the source of the class.
 _WRITTEN = ("<string>", "dataclasses.py")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_PASSIVE = {
-    "object",
-    "NamedTuple",
-    "Enum",
-    "StrEnum",
-    "Protocol",
-    "Generic",
-    "ABC",
-    "ValueError",
-    "float",
-    "dict",
-    "list",
-}
+_PASSIVE = set("object NamedTuple Enum StrEnum Protocol Generic ABC ValueError float dict list".split())
 
 Node = ast.stmt
 Place = tuple[str, str]  # a definition: module and the name in it ("" for the module itself)

@@ -717,7 +717,7 @@ def test_what_is_registered_takes_no_name_of_the_house():
 
 @pytest.mark.parametrize(("batch", "shots", "test_size"), [(1, 2, 12), (4, 2, 1)])
 def test_a_control_with_one_picture_is_refused(mini, batch, shots, test_size):
-    learner = Learner("coop", mini, ("dots thing", "plain thing"), gate="shuffled")
+    learner = Learner("coop", mini, tasks.get("texture").names, gate="shuffled")
     with pytest.raises(ParameterError, match=r"must be at least 2 for"):
         data = training.prepare(learner, [training.Replica(tasks.get("texture"), 0, shots=shots)], test_size)
         training.train(learner, data, training.Recipe(steps=1, batch=batch))

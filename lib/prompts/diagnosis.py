@@ -26,12 +26,7 @@ def _squares(tree: Tree) -> Tensor:
 
 
 def _gradients(
-    learner: Learner,
-    params: Tree,
-    features: Tensor,
-    patches: Tensor | None,
-    labels: Tensor,
-    constants: Tree | None,
+    learner: Learner, params: Tree, features: Tensor, patches: Tensor | None, labels: Tensor, constants: Tree | None
 ) -> tuple[Tree, Nested]:
     """Gradients of the mean loss: for the parameters, and picture by picture for prompts p'(x) and pre-activations."""
     gate, batch = learner.gate, features.shape[0]

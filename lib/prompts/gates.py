@@ -49,16 +49,7 @@ class Gate:
     #: Does training draw noise for it?
     noisy: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        kind: str,
-        layers: int,
-        tokens: int,
-        features: int,
-        *,
-        pool: int = 1,
-        hidden: int = 32,
-    ) -> None:
+    def __init__(self, kind: str, layers: int, tokens: int, features: int, *, pool: int = 1, hidden: int = 32) -> None:
         self.kind, self.layers, self.tokens, self.features, self.pool = kind, layers, tokens, features, pool
         self.hidden = checks.integer("hidden", hidden, 1)
 

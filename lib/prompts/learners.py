@@ -183,10 +183,7 @@ class Learner:
         design, backbone = self.design, self.backbone
         towers = [
             count
-            for used, count in (
-                (design.text, backbone.text_layers),
-                (design.sees, backbone.vision_layers),
-            )
+            for used, count in ((design.text, backbone.text_layers), (design.sees, backbone.vision_layers))
             if used
         ]
         deepest = min(towers, default=1) if not design.pool else 1

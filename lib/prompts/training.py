@@ -453,11 +453,7 @@ def _look(learner: Learner, data: Data, params: Tree, step: int, scores: pd.Data
     measured = chains(learner, data, params, index[:, :PICTURES])
     with torch.no_grad():
         values = torch.func.vmap(learner.gate_values)(params, probe["features"], data.constants)
-        held = {
-            "own": values,
-            "mean": values.mean(1),
-            "shuffled": values.roll(1, 1),
-        }
+        held = {"own": values, "mean": values.mean(1), "shuffled": values.roll(1, 1)}
 
         def loss(params: Tree, batch: Nested, values: Tensor) -> Tensor:
             logits = learner.logits(
