@@ -474,7 +474,9 @@ def _foreign(walk: _Walk, thing: Any) -> None:
         else:
             held = dict(zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True))
             held = {key: cell.cell_contents for key, cell in held.items()}
-            held |= {word: thing.__globals__[word] for word in _loaded(thing.__code__) if word in thing.__globals__}
+            found = {word: thing.__globals__.get(word) for word in _loaded(thing.__code__)}
+            # A global list or set is what a function notes things in: it may grow while the code stays what it is.
+            held |= {word: value for word, value in found.items() if not isinstance(value, list | set)}
             held["()"] = [thing.__defaults__, thing.__kwdefaults__]
         for key, value in sorted(held.items()):
             inner = [getattr(value, name, None) for name in ("fget", "__func__", "func")]

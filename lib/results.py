@@ -243,16 +243,7 @@ class Store:
             if record["config"] != json.loads(cell.text):
                 raise ValueError("it belongs to another configuration")
             return Stored(tables, record["provenance"])
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            EOFError,
-            zipfile.BadZipFile,
-            zlib.error,
-            NotImplementedError,
-        ):
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError):
             shown = f"{cell.kind}/{path.name}"
             raise DamagedResult(f"The stored result {shown} is damaged; delete it or run it again.") from None
 
