@@ -8,16 +8,18 @@ finding may change while the numbers stand. Nothing is imported for it.
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import hashlib
 import inspect
+import json
 import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from lib import checks
@@ -27,20 +29,10 @@ PACKAGES = ("lib", "paper")
 _IGNORED = {"ctx", "type_comment", "type_params", "kind", "lineno", "col_offset", "end_lineno", "end_col_offset"}
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
 _REGISTRY = "Registry"
+# Where the methods stand that dataclass writes: they follow from the source of the class.
+_WRITTEN = ("<string>", "dataclasses.py")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_PASSIVE = {
-    "object",
-    "NamedTuple",
-    "Enum",
-    "StrEnum",
-    "Protocol",
-    "Generic",
-    "ABC",
-    "ValueError",
-    "float",
-    "dict",
-    "list",
-}
+_PASSIVE = set("object NamedTuple Enum StrEnum Protocol Generic ABC ValueError float dict list".split())
 
 Node = ast.stmt
 Place = tuple[str, str]  # a definition: module and the name in it ("" for the module itself)
@@ -313,6 +305,7 @@ class _Walk:
         self.code = code
         self.pieces: dict[str, str] = {}
         self.modules: set[str] = set()
+        self.mine: set[object] = set()
         self._attributes: set[str] = set()
         self._waiting: dict[str, list[_Method]] = {}
         self._seen: set[Place] = set()
@@ -428,6 +421,10 @@ def _located(root: object) -> Iterator[object]:
             yield from _instances(owner)
     elif isinstance(root, type | FunctionType):
         yield root
+        # What was put into a class of ours at run time.
+        for owner in getattr(root, "__mro__", ()):
+            if owner.__module__.partition(".")[0] in PACKAGES:
+                yield from (f for f in vars(owner).values() if isinstance(f, FunctionType) and _readers(f.__module__))
     else:
         yield from _instances(root)
 
@@ -443,7 +440,7 @@ def _instances(value: object) -> Iterator[object]:
         return
     if type(value).__module__ in ("builtins", "pathlib", "numpy", "torch"):
         return
-    yield type(value)
+    yield from _located(type(value))
     if is_dataclass(value):
         for one in fields(value):
             yield from _instances(getattr(value, one.name))
@@ -459,26 +456,58 @@ def _walk(found: Iterable[object], code: _Code) -> _Walk:
             walk.add(module, owner)
             walk.mention(inner, method)
         else:
-            _foreign(walk, thing, module, name)
+            _foreign(walk, thing)
     walk.run()
     return walk
 
 
-def _foreign(walk: _Walk, thing: Any, module: str, name: str) -> None:
-    """A class or function of the reader's: its own source, and what it loads of ours by the names of its module."""
+def _foreign(walk: _Walk, thing: Any) -> None:
+    """A class or function of the reader's as it is now: its source, the values it holds, and what it uses of both."""
+    if thing in walk.mine:
+        return
+    walk.mine.add(thing)
+    label, held = f":{thing.__qualname__}", {}
     try:
-        source = inspect.getsource(thing)
-    except (OSError, TypeError) as error:
+        walk.foreign(label, inspect.getsource(thing), thing.__module__)
+        if isinstance(thing, type):
+            held = dict(vars(thing)) | {f"<{base.__qualname__}>": base for base in thing.__mro__[1:]}
+        else:
+            held = dict(zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True))
+            held = {key: cell.cell_contents for key, cell in held.items()}
+            found = {word: thing.__globals__.get(word) for word in _loaded(thing.__code__)}
+            # A global list or set is what a function notes things in: it may grow while the code stays what it is.
+            held |= {word: value for word, value in found.items() if not isinstance(value, list | set)}
+            held["()"] = [thing.__defaults__, thing.__kwdefaults__]
+        for key, value in sorted(held.items()):
+            inner = [getattr(value, name, None) for name in ("fget", "__func__", "func")]
+            value = next(filter(None, inner), value)
+            home, magic = getattr(value, "__module__", None) or "", key.startswith("__")
+            if isinstance(value, type | FunctionType):
+                if home.partition(".")[0] in walk.code.packages:
+                    walk.add(home, value.__qualname__.partition(".")[0])
+                elif _readers(home) and not (magic and Path(inspect.getfile(value)).name in _WRITTEN):
+                    _foreign(walk, value)
+            elif isinstance(value, ModuleType):
+                for word in thing.__code__.co_names:
+                    walk.add(value.__name__, word)
+            elif not magic and not callable(value):
+                walk.pieces[f"{label}:{key}"] = json.dumps(value, sort_keys=True)
+    except (OSError, TypeError, ValueError, SyntaxError) as error:
         raise checks.ParameterError(
-            f"code must have a source that can be read, but {name!r} without one was given."
+            f"code must have a source that can be read, but {thing.__qualname__!r} without one was given."
         ) from error
-    walk.foreign(f":{name}", source, module)
-    names = getattr(thing, "__globals__", None) or vars(sys.modules.get(module, object))
-    loaded = [names.get(word) for word in set(re.findall(r"[A-Za-z_]\w*", source))]
-    for one in [*getattr(thing, "__mro__", ()), *loaded]:
-        home, own = getattr(one, "__module__", None), getattr(one, "__qualname__", None)
-        if isinstance(home, str) and isinstance(own, str) and home.partition(".")[0] in walk.code.packages:
-            walk.add(home, own.partition(".")[0])
+
+
+def _loaded(code: CodeType) -> set[str]:
+    """The global names that a function loads, those inside it included."""
+    own = {one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"}
+    return own.union(*(_loaded(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
+
+
+def _readers(module: str) -> bool:
+    """Is this a module of the reader's, neither installed nor Python's own?"""
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return module.partition(".")[0] not in sys.stdlib_module_names and "site-packages" not in Path(file).parts
 
 
 @functools.cache
@@ -487,9 +516,15 @@ def _ours() -> _Code:
 
 
 @functools.cache
-def _reach(found: tuple[object, ...]) -> _Walk:
+def _once(found: tuple[object, ...]) -> _Walk:
     # Once a process: what was imported stays what it is.
     return _walk(found, _ours())
+
+
+def _reach(found: tuple[object, ...]) -> _Walk:
+    known = _once(found)
+    # What is the reader's may have changed since.
+    return _walk(found, _ours()) if known.mine else known
 
 
 def _found(roots: tuple[object, ...]) -> tuple[object, ...]:
@@ -508,8 +543,9 @@ def reached(*roots: object) -> list[str]:
 def version(*roots: object) -> str:
     """Twelve digits that change when code that a computation can reach changes, whatever the version of Python.
 
-    Code outside our packages counts only where it is a root itself (a class in a notebook); if its source cannot be
-    read, that is a :class:`~lib.checks.ParameterError`.
+    Code outside our packages counts where it is a root itself (a class in a notebook), with what it uses of its like
+    and the plain values that it holds; if its source or a value cannot be read, that is a
+    :class:`~lib.checks.ParameterError`.
     """
     pieces = _reach(_found(roots)).pieces
     text = "\n".join(f"{label} {pieces[label]}" for label in sorted(pieces))

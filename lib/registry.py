@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -15,10 +16,14 @@ class Registry(dict[str, T]):
 
     def __init__(self, kind: str, entries: Mapping[str, T]) -> None:
         super().__init__(entries)
-        self.kind = kind
+        self.kind, self._house = kind, frozenset(entries)
 
     def register(self, name: str, value: T) -> None:
-        """Add one, or replace it: a notebook's cell may run twice."""
+        """Add one, or replace one that was added (a notebook's cell may run twice), never one that was there before."""
+        if not isinstance(name, str) or not re.fullmatch(r"\w+", name) or name == "none" or name in self._house:
+            raise checks.ParameterError(
+                f"{self.kind} must be added under a plain word that is not taken, but {name!r} was given."
+            )
         self[name] = value
 
     def __missing__(self, name: object) -> T:

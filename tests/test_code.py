@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from lib import code
 from lib.checks import ParameterError
+from lib.hardware.perturbations import ReadNoise
 
 HOUSE = {
     "house/__init__.py": "from house.deep.tools import shared\n",
@@ -337,3 +338,55 @@ def test_code_without_a_source_is_refused_in_one_sentence():
         ParameterError, match=r"^code must have a source that can be read, but 'Hidden' .* was given\.$"
     ):
         code.version(made["Hidden"]())
+
+
+OWN = """
+from lib.prompts import gates
+SLOPE, WORDS = 2.0, ("a", "b")
+def helper(z, by=3.0):
+    return z.sigmoid() * by
+class Base(gates.Length):
+    scale = 1.0
+    def activate(self, z):
+        return helper(z) * SLOPE * self.scale
+def make(k):
+    class Mine(Base):
+        def openness(self, values):
+            return values / k
+    return Mine
+Mine = make(4)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "act"),
+    [
+        ("* by", "+ by", None),
+        ("by=3.0", "by=3.5", None),
+        ("SLOPE, WORDS = 2.0", "SLOPE, WORDS = 2.5", None),
+        ("self.scale", "self.tokens", None),
+        ("make(4)", "make(5)", None),
+        ("", "", lambda module: setattr(module, "SLOPE", 7.0)),
+        ("", "", lambda module: setattr(module.Mine, "scale", 7.0)),
+        ("", "", lambda module: setattr(module.Base, "activate", lambda self, z: z)),
+        ("", "", lambda module: setattr(module.helper, "__defaults__", (7.0,))),
+    ],
+)
+def test_whatever_changes_in_code_of_the_readers_changes_its_version(old, new, act):
+    mine = notebook(OWN, "Mine")
+    before = code.version(mine)
+    assert code.version(notebook(OWN.replace("z.sigmoid", "z .sigmoid"), "Mine")) == before
+    if act is None:
+        mine = notebook(OWN.replace(old, new), "Mine")
+    else:
+        act(sys.modules[mine.__module__])
+    assert code.version(mine) != before
+
+
+def test_what_is_put_into_a_class_of_ours_counts_and_what_cannot_be_told_is_refused(monkeypatch):
+    before = code.version(ReadNoise())
+    monkeypatch.setattr(ReadNoise, "current", lambda self, y, x, arrays, severity, drawn: 2 * y)
+    assert code.version(ReadNoise()) != before
+    holds = notebook(OWN.replace("scale = 1.0", "scale = object()"), "Mine")
+    with pytest.raises(ParameterError, match="^code must have a source that can be read"):
+        code.version(holds)

@@ -635,3 +635,112 @@ def test_an_oracle_learns_the_cue_and_needs_one(mini):
         assert ((shown > 0.5) == (told > 0.5)).float().mean() > 0.9
     with pytest.raises(ParameterError, match="gate must be one that finds out by itself"):
         quick(mini, "coop", "oracle", (0,))
+
+
+# ------------------------------------------------------------------------------------ what cannot be judged
+class _Twice(gates.Length):
+    def activate(self, z):
+        return 2 * torch.sigmoid(z)
+
+
+class _NoSpread(gates.Gate):
+    units = 2
+
+
+class _NoUnits(gates.Gate):
+    def spread(self, values):
+        return values[..., None, None]
+
+
+class _Nan(gates.Length):
+    def activate(self, z):
+        return z.exp().exp() / z.exp().exp()
+
+
+class _Many(gates.Length):
+    def loss(self, z, batch):
+        return z.square().mean(1)
+
+
+class _Narrow(gates.Length):
+    def activate(self, z):
+        return z.sigmoid()[..., :1]
+
+
+class _Unequal(gates.Soft):
+    def activate(self, z):
+        return z.sigmoid()
+
+
+class _Twisted(gates.Length):
+    def spread(self, values):
+        return values[..., None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (_Twice, "values from 0 .shut. to 1"),
+        (_NoSpread, "units, spread and a loss"),
+        (_NoUnits, "units, spread and a loss"),
+        (_Nan, "one finite value"),
+        (_Narrow, "one finite value"),
+        (_Many, "a loss that is one number"),
+        (_Unequal, "weights that add up to 1"),
+        (_Twisted, "a spread that can be laid"),
+        (lambda *a, **k: 5, "units, spread"),
+    ],
+)
+def test_a_gate_that_cannot_be_judged_is_refused_before_training(mini, monkeypatch, kind, words):
+    monkeypatch.setitem(gates.GATES, "odd", kind)
+    name = "pool" if getattr(kind, "selects", False) else "coop"
+    kind.selects = getattr(kind, "selects", False)
+    with pytest.raises(ParameterError, match=f"^gate must have {words}"):
+        Learner(name, mini, CLASSES, gate="odd", tokens=3)
+
+
+def test_gate_values_beyond_the_scale_have_no_information():
+    with pytest.raises(ParameterError, match=r"^gate values must lie on a scale from 0 .* but 0\.5 to 1\.5"):
+        gate_statistics(torch.tensor([[0.5], [1.5]]), torch.arange(2))
+    assert math.isnan(gate_statistics(torch.tensor([[0.5], [math.nan]]), torch.arange(2))["information"])
+
+
+def test_what_is_registered_takes_no_name_of_the_house():
+    for name in ("length", "none", "a b", "", 3):
+        with pytest.raises(ParameterError, match="^gate must be added under a plain word that is not taken"):
+            gates.GATES.register(name, gates.Length)
+    own = type(gates.GATES)("gate", {})
+    own.register("mine", 1)
+    own.register("mine", 2)
+    assert own["mine"] == 2
+
+
+@pytest.mark.parametrize(("batch", "shots", "test_size"), [(1, 2, 12), (4, 2, 1)])
+def test_a_control_with_one_picture_is_refused(mini, batch, shots, test_size):
+    learner = Learner("coop", mini, tasks.get("texture").names, gate="shuffled")
+    with pytest.raises(ParameterError, match=r"must be at least 2 for"):
+        data = training.prepare(learner, [training.Replica(tasks.get("texture"), 0, shots=shots)], test_size)
+        training.train(learner, data, training.Recipe(steps=1, batch=batch))
+
+
+def test_a_blind_gate_sees_a_picture_of_its_own_test_set(mini):
+    learner = Learner("coop", mini, CLASSES, gate="shuffled")
+    few, many = torch.randn(3, mini.embed_dim), torch.randn(5, mini.embed_dim)
+    padded = training._padded([few, many])[0]
+    torch.testing.assert_close(learner.shown(padded)[:3], learner.shown(few))
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "coop", "vpt"])
+def test_a_name_longer_than_the_context_is_refused_with_the_name(big, name):
+    long = " ".join(["very"] * 90) + " cat"
+    with pytest.raises(ParameterError, match="caption must take fewer than 77 tokens, but '.*very"):
+        Learner(name, big, ("dog", long))
+
+
+def test_names_that_leave_no_room_and_templates_without_a_place_are_refused(mini, big):
+    with pytest.raises(ParameterError, match="fit together into a context of 77, but 4 tokens with 'very"):
+        Learner("coop", big, ("dog", " ".join(["very"] * 72)))
+    with pytest.raises(ParameterError, match="^template must have a place"):
+        Learner("zero_shot", mini, CLASSES, template="a photo")
+    with pytest.raises(ParameterError, match="^classes must be a list of names"):
+        Learner("zero_shot", mini, [])

@@ -252,6 +252,13 @@ class Backbone:
         """
         ids = self.tokenizer(list(texts)).to(self.device)
         end = ids.argmax(1)
+        # A tokenizer that cuts fills the whole context; MiniCLIP's refuses by itself.
+        full = end == self.context_length - 1
+        if full.any() and not isinstance(self.tokenizer, WordTokenizer):
+            raise ParameterError(
+                f"caption must take fewer than {self.context_length} tokens,"
+                f" but {texts[int(full.int().argmax())]!r} was given."
+            )
         return ids[:, : int(end.max()) + 1], end
 
     def embed(self, ids: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib.checks import ParameterError
 from lib.prompts.learners import Learner, Nudge
 from lib.replicas import Nested, Tree
 
@@ -25,12 +26,7 @@ def _squares(tree: Tree) -> Tensor:
 
 
 def _gradients(
-    learner: Learner,
-    params: Tree,
-    features: Tensor,
-    patches: Tensor | None,
-    labels: Tensor,
-    constants: Tree | None,
+    learner: Learner, params: Tree, features: Tensor, patches: Tensor | None, labels: Tensor, constants: Tree | None
 ) -> tuple[Tree, Nested]:
     """Gradients of the mean loss: for the parameters, and picture by picture for prompts p'(x) and pre-activations."""
     gate, batch = learner.gate, features.shape[0]
@@ -153,6 +149,9 @@ def gate_statistics(values: Tensor, labels: Tensor, selects: bool = False) -> di
     log of the number of entries, which again is 0 for a constant and 1 for a switch.
     """
     values = values.double()
+    if bool(((values < -1e-6) | (values > 1 + 1e-6)).any()):
+        given = f"{float(values.min()):g} to {float(values.max()):g}"
+        raise ParameterError(f"gate values must lie on a scale from 0 (shut) to 1 (open), but {given} was given.")
     n, mean = values.shape[0], values.mean(0)
     variance = values.var(0, unbiased=False)
     classes = F.one_hot(labels).double()

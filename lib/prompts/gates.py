@@ -14,6 +14,7 @@ L layers, M tokens, d prompt width, E pool entries; ``...`` are any leading dime
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -48,16 +49,7 @@ class Gate:
     #: Does training draw noise for it?
     noisy: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        kind: str,
-        layers: int,
-        tokens: int,
-        features: int,
-        *,
-        pool: int = 1,
-        hidden: int = 32,
-    ) -> None:
+    def __init__(self, kind: str, layers: int, tokens: int, features: int, *, pool: int = 1, hidden: int = 32) -> None:
         self.kind, self.layers, self.tokens, self.features, self.pool = kind, layers, tokens, features, pool
         self.hidden = checks.integer("hidden", hidden, 1)
 
@@ -297,4 +289,35 @@ GATES: Registry[type[Gate]] = Registry(
 
 def build(kind: str, layers: int, tokens: int, features: int, **settings: object) -> Gate:
     """The gate of that name; ``settings`` are those of :class:`Gate`."""
-    return GATES[kind](kind, layers, tokens, features, **settings)  # type: ignore[arg-type]
+    gate = GATES[kind](kind, layers, tokens, features, **settings)  # type: ignore[arg-type]
+    try:
+        wrong = next((needed for fine, needed in _sound(gate) if not fine), "")
+    except Exception as error:
+        wrong = f"units, spread and a loss that can be computed (not {error!r})"
+        raise checks.ParameterError(f"gate must have {wrong}, but {kind!r} was given.") from error
+    if wrong:
+        raise checks.ParameterError(f"gate must have {wrong}, but {kind!r} was given.")
+    return gate
+
+
+def _sound(gate: Gate) -> Iterator[tuple[bool, str]]:
+    """What every gate must have, and whether this one has it: tried on four pictures before any training."""
+    generator = torch.Generator().manual_seed(0)
+    features = F.normalize(torch.randn(4, gate.features, generator=generator), dim=-1)
+    z = gate.preactivation(gate.initial(generator), features)
+    # As far as training may take it, both ways.
+    wide = torch.cat([z, torch.linspace(-30, 30, 61)[:, None].expand(-1, gate.units)])
+    values = gate.activate(wide)
+    yield values.shape == wide.shape and bool(values.isfinite().all()), "one finite value for each of its units"
+    opened = gate.openness(values)
+    inside = bool((opened >= -1e-6).all() and (opened <= 1 + 1e-6).all())
+    yield inside, "values from 0 (shut) to 1 (open), or an openness that lays them on that scale"
+    yield (
+        not gate.selects or bool((opened.sum(-1) - 1).abs().max() < 1e-4),
+        "weights that add up to 1, since it selects",
+    )
+    prompts = torch.ones(gate.pool if gate.selects else gate.layers, gate.tokens, 2)
+    shape = (4, *gate.changed(prompts).shape)
+    yield gate.apply(values[:4], prompts).shape == shape, "a spread that can be laid over layers and tokens"
+    told = {"features": features, "labels": torch.arange(4), "cue": torch.arange(4) % 2 == 0}
+    yield gate.loss(z, told).shape == (), "a loss that is one number"

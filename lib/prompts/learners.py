@@ -183,10 +183,7 @@ class Learner:
         design, backbone = self.design, self.backbone
         towers = [
             count
-            for used, count in (
-                (design.text, backbone.text_layers),
-                (design.sees, backbone.vision_layers),
-            )
+            for used, count in ((design.text, backbone.text_layers), (design.sees, backbone.vision_layers))
             if used
         ]
         deepest = min(towers, default=1) if not design.pool else 1
@@ -206,6 +203,10 @@ class Learner:
         classes: other tasks must have as many.
         """
         backbone = self.backbone
+        if not classes or isinstance(classes, str):
+            raise ParameterError(f"classes must be a list of names, but {classes!r} was given.")
+        if len({template.format(name) for name in classes}) < len(set(classes)):
+            raise ParameterError(f"template must have a place {{}} for the class name, but {template!r} was given.")
         count = max(len(classes), room[0])
         words = {"present": torch.arange(count, device=backbone.device) < len(classes)}
         if not self.design.text:
@@ -217,9 +218,10 @@ class Learner:
         names = torch.nn.functional.pad(names, (0, 0, 0, max(room[1] - names.shape[1], 0)))
         length = names.shape[1]
         if length + 1 + self.tokens > backbone.context_length:
+            longest = int(end.argmax())
             raise ParameterError(
-                f"tokens must leave room for class names in a context of {backbone.context_length},"
-                f" but {self.tokens} was given."
+                f"tokens and each class name must fit together into a context of {backbone.context_length}, but"
+                f" {self.tokens} tokens with {named[longest]!r}, which takes {int(end[longest])} more, were given."
             )
         words["start"] = backbone.embed(ids[:1, :1])[0]
         if self._alone:

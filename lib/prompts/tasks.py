@@ -149,10 +149,7 @@ def conflict(strength: float, cue: str = "place") -> Task:
 
     def assign(scenes: Scenes, labels: Tensor, generator: torch.Generator) -> Scenes:
         scenes = _single(scenes, generator)
-        scenes = scenes.with_(
-            style=torch.zeros_like(scenes.style),
-            clutter=torch.zeros_like(scenes.clutter),
-        )
+        scenes = scenes.with_(style=torch.zeros_like(scenes.style), clutter=torch.zeros_like(scenes.clutter))
         cued = torch.rand(len(labels), generator=generator) < strength / 2
         # The other colour is one of the six too, never the label: a wrong rule gives a wrong answer.
         other = (labels + 1 + torch.randint(len(colours) - 1, labels.shape, generator=generator)) % len(colours)

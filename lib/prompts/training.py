@@ -56,8 +56,9 @@ class Recipe:
         checks.integer("batch", self.batch, 1)
         checks.number("warmup", self.warmup, 0, 1)
         self.build()
-        for look in self.looks:
-            checks.integer("looks", look, 0, self.steps)
+        if self.looks != ():
+            checks.integers("looks", self.looks, 0, self.steps)
+        checks.flag("watch", self.watch)
 
     def build(self) -> Optimiser:
         """The optimiser; checks steps, rate and the optimiser's name."""
@@ -159,10 +160,15 @@ class Data:
         return batch | {"constants": self.constants}
 
 
-def _padded(tensors: Sequence[Tensor], value: float = 0) -> Tensor:
-    """Stacked along a new first dimension, shorter ones filled up along their own first."""
+def _padded(tensors: Sequence[Tensor], value: float | None = None) -> Tensor:
+    """Stacked along a new first dimension, shorter ones filled up along their own first.
+
+    Without a ``value`` the last entry is repeated: a gate that looks at the picture before finds one of its own task.
+    """
     longest = max(len(tensor) for tensor in tensors)
-    return torch.stack([torch.cat([t, t.new_full((longest - len(t), *t.shape[1:]), value)]) for t in tensors])
+    ends = [t[-1:].expand(longest - len(t), *t.shape[1:]) for t in tensors]
+    ends = ends if value is None else [torch.full_like(end, value) for end in ends]
+    return torch.stack([torch.cat(pair) for pair in zip(tensors, ends, strict=True)])
 
 
 def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
@@ -186,6 +192,9 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
     with torch.no_grad():
         trained = [encode(split.images) for split in splits]
         tested = [encode(splits[i].test_images) for i in order]
+    fewest = min(len(splits[i].test_labels) for i in order)
+    if learner.gate is not None and fewest < 2:
+        raise ParameterError(f"test_size must be at least 2 for a gate, to shuffle it, but {fewest} was given.")
     cues = [split.cue for split in splits]
     return Data(
         runs,
@@ -291,6 +300,11 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
     if gate is not None and gate.supervised and data.cue is None:
         raise ParameterError(
             f"gate must be one that finds out by itself on a task without a cue, but {gate.kind!r} was given."
+        )
+    if gate is not None and gate.shuffled and min(recipe.batch, *data.sizes) < 2:
+        raise ParameterError(
+            f"batch and training pictures must be at least 2 for gate {gate.kind!r}, which looks at another picture,"
+            f" but {recipe.batch} and {min(data.sizes)} were given."
         )
     start = initial(learner, data)
     if not start:
@@ -439,11 +453,7 @@ def _look(learner: Learner, data: Data, params: Tree, step: int, scores: pd.Data
     measured = chains(learner, data, params, index[:, :PICTURES])
     with torch.no_grad():
         values = torch.func.vmap(learner.gate_values)(params, probe["features"], data.constants)
-        held = {
-            "own": values,
-            "mean": values.mean(1),
-            "shuffled": values.roll(1, 1),
-        }
+        held = {"own": values, "mean": values.mean(1), "shuffled": values.roll(1, 1)}
 
         def loss(params: Tree, batch: Nested, values: Tensor) -> Tensor:
             logits = learner.logits(
