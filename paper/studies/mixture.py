@@ -24,7 +24,7 @@ from paper.criteria.hardware import (
     points,
 )
 from paper.studies.hardware import NAMES
-from paper.studies.recovery import over_seeds, paired, recovery, verdict
+from paper.studies.recovery import NO_DAMAGE, over_seeds, paired, recovery, verdict, void
 
 #: What these add to a current has a size of its own; what the others add shrinks with the signal.
 ABSOLUTE = ("stuck_at", "read_noise")
@@ -167,7 +167,8 @@ def errors(table: Chips, chance: float, picked: np.ndarray | slice = slice(None)
         back = weighted(lost[own], won[own])
         off["summed"].append(lost[place] - summed(lost[own], clean, chance))
         off["in_logits"].append(lost[place] - in_logits(lost[own], clean, chance))
-        off["weighted"].append(won[place] / max(lost[place], DAMAGE) - (0.0 if back != back else back))
+        if lost[place] >= DAMAGE or won[place] != won[place]:
+            off["weighted"].append(won[place] / lost[place] - (0.0 if back != back else back))
         off["worst"].append(float(verdicts[place] != worst([verdicts[i] for i in own])))
         off["of_weighted"].append(float(verdicts[place] != called(lost[own].sum(), back)))
     return {name: np.array(values) for name, values in off.items()}
@@ -251,9 +252,9 @@ _POINTS: dict[str, Any] = {"unit": "points", "name": "mean difference"}
 def claims(tables: Mapping[str, pd.DataFrame], chance: float) -> list[Claim]:
     """The claims of the page."""
     runs = paired(tables["accuracy"], KEYS)
-    rules = [rule for rule in NAMES if rule in set(runs.rule)]
+    rules = [rule for rule in NAMES if rule in set(runs.rule) - {"unaware"}]
     found = [
-        *_of_losses(chips(runs, rules[0]), chance),
+        *_of_losses(chips(runs, [*rules, "unaware"][0]), chance),
         *(claim for rule in rules for claim in _of_recoveries(chips(runs, rule), rule, chance)),
         *_of_removal(tables["removed"], rules),
         *_of_rules(runs, rules),
@@ -269,10 +270,13 @@ def _predicted(own: str, text: str, table: Chips, chance: float, column: str, li
     scale = 100 if more.get("unit") == "points" else 1
 
     def error(picked: np.ndarray) -> float:
-        return scale * float(np.abs(errors(table, chance, picked)[column]).mean())
+        off = errors(table, chance, picked)[column]
+        return scale * float(np.abs(off).mean()) if len(off) else float("nan")
 
     measured = over_seeds(error, len(table.clean))
-    return Claim(f"composed.{own}", text, [], "<=", limit, "composed", measured=measured, **more)
+    lost = [loss for parts, loss in zip(table.parts, table.damage, strict=True) if len(parts) > 1]
+    nothing = NO_DAMAGE if column == "weighted" and not any(not void(loss) for loss in lost) else ""
+    return Claim(f"composed.{own}", text, [], "<=", limit, "composed", measured=measured, void=nothing, **more)
 
 
 def _of_losses(table: Chips, chance: float) -> Iterator[Claim]:
@@ -338,7 +342,8 @@ def _of_rules(runs: pd.DataFrame, rules: Sequence[str]) -> Iterator[Claim]:
     if "staircase" in set(runs.rule):
         beyond = 100 * (whole["gain"]["staircase"] - BROKEN * whole["damage"]["staircase"]).to_numpy()
         text = "One staircase silences the chip: with it, vanilla training wins back less than a fifth of the loss"
-        more: dict[str, Any] = {"unit": "points", "name": f"won back minus {BROKEN:g} of the loss"}
+        name = f"won back minus {BROKEN:g} of the loss"
+        more: dict[str, Any] = {"unit": "points", "name": name, "void": void(whole["damage"]["staircase"])}
         yield Claim("composed.staircase", text, beyond, "<", 0, "composed", **more)
     if len(rules) == 2:
         samples = 100 * (whole["gain"][rules[0]] - whole["gain"][rules[1]]).to_numpy()
@@ -395,7 +400,8 @@ def _of_phase_change(table: pd.DataFrame) -> list[Claim]:
     where = "Phase-change chip, at the last time:"
 
     def claim(own: str, text: str, samples: pd.Series, relation: Any, limit: float, name: str) -> Claim:
-        more: dict[str, Any] = {"unit": "points", "name": name}
+        lost = "" if own == "costs" else void((clean - plain["unaware"]) / 100)
+        more: dict[str, Any] = {"unit": "points", "name": name, "void": lost}
         return Claim(
             f"composed.pcm.{own}", f"{where} {text}", samples, relation, limit, "composed phase-change", **more
         )

@@ -17,7 +17,7 @@ from paper.studies import variants
 from paper.studies.base import Compared, double_precision
 from paper.studies.hardware import NAMES, PICTURE, HardwareStudy
 from paper.studies.parameters import Numbers, OneOf, Options, Some
-from paper.studies.recovery import beyond, on_known_chips, paired, summarise
+from paper.studies.recovery import beyond, on_known_chips, paired, summarise, void
 
 
 class Cells(NamedTuple):
@@ -81,7 +81,7 @@ class PerturbationStudy(HardwareStudy):
         start = self.start(self.perturbation)
         given = (start, self.perturbation, self.severities)
         own = self.options
-        looked = [rule for rule in self.rules if rule != "unaware" or self.closer]
+        looked = [rule for rule in self.rules if rule != "unaware" or self.closer or len(self.rules) == 1]
         # What nothing is drawn for has no chip of its own; a class with options has been changed already.
         known = "known" in self.closer and self.physics.lasting
         more = "variants" in self.closer and not own
@@ -133,13 +133,22 @@ def _at(table: pd.DataFrame, severity: float | None, rule: str, column: str) -> 
     return table[(table.severity == severity) & (table.rule == rule)][column].to_numpy()
 
 
+def without_effect(accuracy: pd.DataFrame) -> str:
+    """A sentence where untrained networks answer exactly as they do without hardware, on every chip at every severity;
+    empty otherwise.
+    """
+    unaware = accuracy[accuracy.rule == "unaware"]
+    same = (unaware.clean == unaware.accuracy) & (unaware.spread == 0)
+    return "without effect: accuracy is that of the clean network at every severity" if same.all() else ""
+
+
 def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
     """The claims of a perturbation page."""
     page = f"perturbation_{physics.name}"
     runs = paired(tables["accuracy"])
     runs = runs.assign(beyond=beyond(runs.damage, runs.gain), points=100 * runs.gain)
     damage = tables["accuracy"][tables["accuracy"].rule == "unaware"]
-    damage = damage.assign(points=100 * (damage.clean - damage.accuracy))
+    damage = damage.assign(lost=damage.clean - damage.accuracy, points=100 * (damage.clean - damage.accuracy))
     mean = damage.groupby("severity", sort=False).points.mean()
     clear = mean[mean >= points(CLEAR_DAMAGE)]
     mildest, harshest = clear.index[0] if len(clear) else None, mean.index[-1]
@@ -154,9 +163,10 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
             page,
             unit="points",
             name="mean loss",
+            void=without_effect(tables["accuracy"]),
         )
     ]
-    rules = [rule for rule in NAMES if rule in set(runs.rule)]
+    rules = [rule for rule in NAMES if rule in set(runs.rule) - {"unaware"}]
     half: dict[str, Any] = {"unit": "points", "name": f"won back minus {COMPENSATED:g} of the loss"}
     where = {"mildest": (f"the mildest severity that costs {points(CLEAR_DAMAGE):g} points", mildest)}
     where["harshest"] = ("the harshest severity", harshest)
@@ -166,8 +176,9 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
     for rule in rules:
         for key, (words, severity) in where.items():
             text = f"{NAMES[rule].capitalize()} wins back at least half of the loss at {words}"
-            samples = _at(runs, severity, rule, "beyond")
-            found.append(Claim(f"{page}.won_back.{rule}.{key}", text, samples, ">=", NOTHING, page, **half))
+            samples, nothing = _at(runs, severity, rule, "beyond"), void(_at(damage, severity, "unaware", "lost"))
+            own = f"{page}.won_back.{rule}.{key}"
+            found.append(Claim(own, text, samples, ">=", NOTHING, page, **half, void=nothing))
     if len(rules) == 2:
         table = runs[runs.severity.isin(clear.index)].pivot_table(index="seed", columns="rule", values="points")
         found.append(
@@ -180,6 +191,7 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
                 page,
                 unit="points",
                 name="mean difference",
+                void="" if len(clear) else f"no severity costs {points(CLEAR_DAMAGE):g} points",
             )
         )
     if "autograd" in rules:
@@ -189,6 +201,7 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
         chips = chips[chips.severity == harshest]
         text = "A chip that is known in training: vanilla training wins back at least half of the loss at the harshest"
         samples = beyond(chips.damage, chips.gain)
+        half["void"] = void(chips.damage)
         found.append(Claim(f"{page}.known", f"{text} severity", samples, ">=", NOTHING, page, **half))
     if "variants" in tables:
         found += variants.claims(page, physics.name, tables["variants"])

@@ -15,6 +15,7 @@ from lib.results import Cell, Tables
 from lib.verdicts import Claim, Relation, Threshold
 from paper.criteria.hardware import BETTER, POINT, POINTS
 from paper.studies.hardware import HardwareStudy
+from paper.studies.recovery import void
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,8 @@ def claims(page: str, name: str, variants: pd.DataFrame) -> list[Claim]:
         sides = ((one.one, one.column), (one.other, one.other_column or one.column))
         means = [variants[variants.variant == label].groupby("seed")[column].mean() for label, column in sides]
         points = (100 * (means[0] - means[1])).to_numpy()
+        both = variants[variants.variant.isin({one.one, one.other})]
+        worst = (both.clean - both.unaware).groupby([both.variant, both.seed]).mean().groupby("seed").max()
         found.append(
             Claim(
                 f"{page}.variants.{one.id}",
@@ -226,6 +229,7 @@ def claims(page: str, name: str, variants: pd.DataFrame) -> list[Claim]:
                 f"{page} variants",
                 unit="points",
                 name="mean difference",
+                void=void(worst),
             )
         )
     return found
