@@ -445,7 +445,7 @@ def against_recovery(
     again = this_run(rerun, cells)
     joined, points = (_recovered(table, columns) for table in (cells, again))
     colours, marks = classes(order("perturbation", cells)), looks(order("network", cells), NETWORKS)
-    filled, *_ = order("rule", cells)
+    filled, *_ = order("rule", cells) or [""]
     for axis, column in zip(axes[0], columns, strict=True):
         axis.axhspan(COMPENSATED, 1.2, color=_COMPENSATED, alpha=0.10, lw=0)
         axis.axhspan(-0.6, COMPENSATED, color=_NOT, alpha=0.06, lw=0)
@@ -545,6 +545,10 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame, *, rerun: pd.DataFrame | None =
     return drawn
 
 
+#: What a field without a recovery says, by its verdict.
+_NONE = {"no damage": "no loss", "not trained": "not trained"}
+
+
 def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Phase diagrams: class over severity, a panel for each network and rule, coloured by recovery; the boundary with
     its interval in red.
@@ -566,7 +570,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
             place = (names.index(one.perturbation), grids[one.perturbation].index(one.severity))
             shown[place] = one.recovery
             text = f"{severity_label(one.severity, physics_of(one.perturbation))}\n" + (
-                "no loss" if one.recovery != one.recovery else f"{one.recovery:.2f}".replace("-", "−")
+                _NONE.get(one.verdict, "?") if one.recovery != one.recovery else f"{one.recovery:.2f}".replace("-", "−")
             )
             light = one.recovery != one.recovery or one.recovery > 0.45
             colour = "black" if light else "white"

@@ -64,7 +64,7 @@ class Result:
     tables: dict[str, pd.DataFrame]
     findings: Findings = field(default_factory=Findings)
     seconds: float = 0.0
-    #: What of the trainings a reader must know: those that diverged, those in which nothing moved.
+    #: What a reader must know before the numbers: trainings that diverged, and those in which nothing moved.
     remarks: tuple[str, ...] = ()
 
     @property
@@ -186,7 +186,11 @@ class Study(BaseModel):
             # What is open for want of numbers is so because of these.
             lost = remarks[0].replace("**", "")
             findings = Findings(replace(one, note=lost) if one.note and isnan(one.value) else one for one in findings)
-        return Result(tables, findings, remarks=tuple(remarks))
+        return Result(tables, findings, remarks=(*remarks, *self.remarks(tables)))
+
+    def remarks(self, tables: Tables) -> list[str]:
+        """What else a reader must know before the numbers; nothing here."""
+        return []
 
     # The evidence ---------------------------------------------------------------------------------------
     @classmethod
@@ -261,10 +265,22 @@ def joined(found: Mapping[Cell, Tables]) -> Tables:
     return {name: pd.concat(own, ignore_index=True) for name, own in parts.items()}
 
 
+def pivoted(table: pd.DataFrame, index: Sequence[str], column: str, value: str) -> pd.DataFrame:
+    """Means of ``value``: rows by ``index``, columns by ``column``. A pivot table in which no missing number is lost.
+
+    Of seeds those are left out that have no row for a column, where others have one for each.
+    """
+    groups = table.groupby([*index, column], sort=False)[value]
+    means = groups.mean(skipna=False).unstack(column).sort_index()
+    whole = groups.size().unstack(column).sort_index().notna().all(axis=1)
+    return means[whole] if list(index) == ["seed"] and whole.any() else means
+
+
 #: Tables of what training led to.
 _TRAINED = ("accuracy", "trajectory", "looks", "watched")
-#: What tells the replicas of a cell apart; these numbers stay where others are taken out.
+#: What tells the replicas of a cell apart, and numbers that are not theirs: these stay where others are taken out.
 _REPLICA = ["severity", "seed"]
+_SHARED = ["severity", "clean", "unaware"]
 #: A smaller relative change of what is trained is none: single precision ends there.
 STILL = 1e-6
 
@@ -312,7 +328,7 @@ def _without(table: pd.DataFrame, gone: pd.DataFrame, keys: list[str]) -> pd.Dat
     bad = pd.MultiIndex.from_frame(table[own]).isin(pd.MultiIndex.from_frame(gone[own]))
     rest = [name for name in own if name != "seed"]
     whole = pd.Series(bad, table.index).groupby([table[name] for name in rest]).transform("all") if rest else bad.all()
-    numbers = [name for name in table.select_dtypes("float") if name not in keys]
+    numbers = [name for name in table.select_dtypes("float") if name not in _SHARED]
     return table.assign(**{name: table[name].mask(bad) for name in numbers})[~bad | whole].reset_index(drop=True)
 
 

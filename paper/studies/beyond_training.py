@@ -373,9 +373,10 @@ def claims(table: pd.DataFrame) -> list[Claim]:
         own = table[table.perturbation == one.perturbation]
         if not len(own):
             continue
-        means = own[own.measure == one.measure].groupby("seed")[["accuracy", "unaware"]].mean()
-        rival = own[own.measure == one.other].groupby("seed").accuracy.mean() if one.other else means.unaware
-        samples = 100 * (means.accuracy - rival).to_numpy()
+        means = own[own.measure == one.measure].groupby("seed")[["accuracy", "unaware"]].mean(skipna=False)
+        rival = own[own.measure == one.other].groupby("seed").accuracy.mean(skipna=False)
+        both = means.accuracy.align(rival if one.other else means.unaware, join="inner")
+        samples = 100 * np.subtract(*both).to_numpy()
         lost = (own.clean - own.unaware)[own.measure.isin({one.measure, one.other})].groupby(own.seed).mean()
         more: dict[str, Any] = {"unit": "points", "name": "mean difference", "void": void(lost)}
         found.append(Claim(f"beyond_training.{one.id}", one.text, samples, ">=", one.ahead, "beyond_training", **more))

@@ -312,5 +312,5 @@ def assembled(found: Mapping[Cell, results.Tables], cells: Sequence[tuple[str, C
 
 
 def per_seed(table: pd.DataFrame, column: str) -> list[float]:
-    """Mean of a column per seed: seeds are the independent units, cells are not."""
-    return table.groupby("seed")[column].mean().tolist()
+    """Mean of a column per seed: seeds are the independent units, cells are not. A value that is none leaves none."""
+    return table.groupby("seed")[column].mean(skipna=False).tolist()

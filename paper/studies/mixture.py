@@ -23,13 +23,14 @@ from paper.criteria.hardware import (
     VERDICTS_RIGHT,
     points,
 )
+from paper.studies.base import pivoted
 from paper.studies.hardware import NAMES
 from paper.studies.recovery import NO_DAMAGE, over_seeds, paired, recovery, verdict, void
 
 #: What these add to a current has a size of its own; what the others add shrinks with the signal.
 ABSOLUTE = ("stuck_at", "read_noise")
 #: Verdicts from the mildest to the worst.
-WORST = ("no damage", "compensated", "inconclusive", "not compensated", "broken")
+WORST = ("no damage", "compensated", "inconclusive", "not trained", "not compensated", "broken")
 #: What tells one run of a table from another.
 KEYS = ("network", "parts", "seed")
 
@@ -146,12 +147,12 @@ def chips(runs: pd.DataFrame, rule: str) -> Chips:
         # Without a converter there are no stairs.
         missing = runs[(runs.rule == "autograd") & (runs.kind == "alone") & ~runs.parts.isin(chosen.parts)]
         chosen = pd.concat([missing, chosen], ignore_index=True)
-    wide = {
-        column: chosen.pivot_table(index="parts", columns="seed", values=column, sort=False)
-        for column in ("clean", "damage", "gain")
-    }
-    names = list(wide["damage"].index)
-    values = {column: table.loc[names].to_numpy() for column, table in wide.items()}
+    names = list(dict.fromkeys(chosen.parts))
+    found = {column: pivoted(chosen, ["parts"], "seed", column).loc[names] for column in ("clean", "damage", "gain")}
+    whole = found["gain"].notna().all()
+    # Seeds that a chip lacks tell nothing about all of them; where there is no other the number is not known.
+    kept = whole[whole].index if whole.any() else whole.index
+    values = {column: table[kept].to_numpy() for column, table in found.items()}
     return Chips([split(name) for name in names], values["clean"][0], values["damage"], values["gain"])
 
 
@@ -219,7 +220,7 @@ def removed(accuracy: pd.DataFrame) -> pd.DataFrame:
 
     Column ``alone``: what that part costs alone.
     """
-    wide = accuracy.pivot_table(index=["rule", "seed"], columns="parts", values="accuracy", sort=False)
+    wide = accuracy.pivot(index=["rule", "seed"], columns="parts", values="accuracy")
     full = accuracy[accuracy.kind == "all"].parts.iloc[0]
     clean = accuracy.drop_duplicates("seed").set_index("seed").clean
     rows = []
@@ -313,6 +314,8 @@ def _of_recoveries(table: Chips, rule: str, chance: float) -> Iterator[Claim]:
 def _against_best(wide: pd.DataFrame, part: str) -> np.ndarray:
     """Seed by seed, in points: column ``part`` minus the best of the other columns (best in the mean)."""
     others = wide.drop(columns=part)
+    if others.isna().all(axis=None):
+        return np.full(len(wide), np.nan)
     return 100 * (wide[part] - others[others.mean().idxmax()]).to_numpy()
 
 
@@ -321,7 +324,7 @@ def _of_removal(table: pd.DataFrame, rules: Sequence[str]) -> Iterator[Claim]:
     if table.part.nunique() < 2:
         return
     wide = {
-        rule: own.pivot_table(index="seed", columns="part", values="back", sort=False)
+        rule: own.pivot(index="seed", columns="part", values="back")
         for rule, own in table.groupby("rule")
     }
     more: dict[str, Any] = {"unit": "points", "name": "minus the best other"}
@@ -338,7 +341,7 @@ def _of_removal(table: pd.DataFrame, rules: Sequence[str]) -> Iterator[Claim]:
 
 def _of_rules(runs: pd.DataFrame, rules: Sequence[str]) -> Iterator[Claim]:
     """The backward rules on the full chip."""
-    whole = runs[runs.kind == "all"].pivot_table(index="seed", columns="rule", values=["gain", "damage"])
+    whole = runs[runs.kind == "all"].pivot(index="seed", columns="rule", values=["gain", "damage"])
     if "staircase" in set(runs.rule):
         beyond = 100 * (whole["gain"]["staircase"] - BROKEN * whole["damage"]["staircase"]).to_numpy()
         text = "One staircase silences the chip: with it, vanilla training wins back less than a fifth of the loss"
@@ -394,7 +397,7 @@ def _of_gradients(diagnostics: pd.DataFrame) -> Claim:
 def _of_phase_change(table: pd.DataFrame) -> list[Claim]:
     """The phase-change chip at the last time: what compensation is worth, and training, and both."""
     last = table[table.time == table.time.max()]
-    wide = 100 * last.pivot_table(index="seed", columns=["compensation", "rule"], values="accuracy")
+    wide = 100 * last.pivot(index="seed", columns=["compensation", "rule"], values="accuracy")
     clean = 100 * last.groupby("seed").clean.first()
     plain, both, cost = wide["none"], wide["global"], points(CLEAR_DAMAGE)
     where = "Phase-change chip, at the last time:"

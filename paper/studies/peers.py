@@ -181,10 +181,9 @@ def _moments(values: Tensor, key: dict[str, object]) -> list[dict[str, object]]:
 def pooled(moments: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """The moments of all seeds together: their mean over seeds, its standard error, and the samples in all."""
     table = moments.assign(square=moments.error**2).groupby(list(keys), sort=False)
-    found = table.agg(sampled=("sampled", "mean"), square=("square", "sum"), samples=("samples", "sum"))
-    error = np.sqrt(found.pop("square")) / table.size()
-    found.insert(1, "error", error)
-    return found.reset_index()
+    error = np.sqrt(table["square"].sum(skipna=False)) / table.size()
+    sampled = table["sampled"].mean(skipna=False)
+    return pd.DataFrame({"sampled": sampled, "error": error, "samples": table["samples"].sum()}).reset_index()
 
 
 # --------------------------------------------------------------------------------------------------------- published

@@ -14,7 +14,7 @@ from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
 from paper.criteria.hardware import BETTER, CLEAR_DAMAGE, COMPENSATED, COSINE, LIVE, NOTHING, SIGNAL, points
 from paper.studies import variants
-from paper.studies.base import Compared, double_precision
+from paper.studies.base import Compared, double_precision, pivoted
 from paper.studies.hardware import NAMES, PICTURE, HardwareStudy
 from paper.studies.parameters import Numbers, OneOf, Options, Some
 from paper.studies.recovery import beyond, on_known_chips, paired, summarise, void
@@ -96,6 +96,10 @@ class PerturbationStudy(HardwareStudy):
         """A cell for every rule and look, and those of the variants."""
         return self.parts().all()
 
+    def remarks(self, tables: Tables) -> list[str]:
+        """Says where the perturbation does nothing."""
+        return without_effect(tables["accuracy"])
+
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
         """Tables ``accuracy`` and ``diagnostics`` (one row for each rule, severity, seed), ``known`` (trained on the
         chip that it is judged on), ``variants`` (the class closer up) and ``summary`` (seeds joined).
@@ -103,6 +107,15 @@ class PerturbationStudy(HardwareStudy):
         tables = measured(self.parts(), found)
         tables["summary"] = summarise(tables["accuracy"], tables["diagnostics"], tables.get("known"))
         return tables, Findings.of(claims(self.physics, tables))
+
+
+def without_effect(accuracy: pd.DataFrame) -> list[str]:
+    """A sentence where severity changes nothing for untrained networks, on no chip and for no seed: a flat curve."""
+    unaware = accuracy[accuracy.rule == "unaware"]
+    if ((unaware.clean == unaware.accuracy) & (unaware.clean == unaware.low)).all():
+        return ["**Without effect.** Untrained networks are as right as without hardware, at every severity shown."]
+    flat = unaware.severity.nunique() > 1 and (unaware.groupby("seed")[["accuracy", "low"]].nunique() == 1).all(None)
+    return ["**Without effect.** Severity changes nothing: the curve of untrained networks is flat."] if flat else []
 
 
 def few(grid: Sequence[float]) -> tuple[float, ...]:
@@ -133,15 +146,6 @@ def _at(table: pd.DataFrame, severity: float | None, rule: str, column: str) -> 
     return table[(table.severity == severity) & (table.rule == rule)][column].to_numpy()
 
 
-def without_effect(accuracy: pd.DataFrame) -> str:
-    """A sentence where untrained networks answer exactly as they do without hardware, on every chip at every severity;
-    empty otherwise.
-    """
-    unaware = accuracy[accuracy.rule == "unaware"]
-    same = (unaware.clean == unaware.accuracy) & (unaware.spread == 0)
-    return "without effect: accuracy is that of the clean network at every severity" if same.all() else ""
-
-
 def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
     """The claims of a perturbation page."""
     page = f"perturbation_{physics.name}"
@@ -153,6 +157,7 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
     clear = mean[mean >= points(CLEAR_DAMAGE)]
     mildest, harshest = clear.index[0] if len(clear) else None, mean.index[-1]
     lost = f"an unaware network loses at least {points(CLEAR_DAMAGE):g} points at the harshest severity"
+    cheap = f"no severity costs {points(CLEAR_DAMAGE):g} points"
     found = [
         Claim(
             f"{page}.costs",
@@ -163,7 +168,6 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
             page,
             unit="points",
             name="mean loss",
-            void=without_effect(tables["accuracy"]),
         )
     ]
     rules = [rule for rule in NAMES if rule in set(runs.rule) - {"unaware"}]
@@ -177,10 +181,11 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
         for key, (words, severity) in where.items():
             text = f"{NAMES[rule].capitalize()} wins back at least half of the loss at {words}"
             samples, nothing = _at(runs, severity, rule, "beyond"), void(_at(damage, severity, "unaware", "lost"))
+            nothing = nothing if severity is not None else cheap
             own = f"{page}.won_back.{rule}.{key}"
             found.append(Claim(own, text, samples, ">=", NOTHING, page, **half, void=nothing))
     if len(rules) == 2:
-        table = runs[runs.severity.isin(clear.index)].pivot_table(index="seed", columns="rule", values="points")
+        table = pivoted(runs[runs.severity.isin(clear.index)], ["seed"], "rule", "points")
         found.append(
             Claim(
                 f"{page}.rules",
@@ -191,7 +196,7 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
                 page,
                 unit="points",
                 name="mean difference",
-                void="" if len(clear) else f"no severity costs {points(CLEAR_DAMAGE):g} points",
+                void="" if len(clear) else cheap,
             )
         )
     if "autograd" in rules:
