@@ -31,6 +31,10 @@ _RELATIONS: dict[str, Callable[[float, float], bool]] = {
 _PORTION = 4_000_000
 
 
+#: Why a single sample leaves everything open.
+ONE_SEED = "one seed has no interval"
+
+
 class Outcome(StrEnum):
     """What the measurement says about a claim."""
 
@@ -177,7 +181,7 @@ def judge(
     found = judge_value(claim, value, bootstrap(values, statistic), relation, threshold, unit=unit, name=name)
     if lost := int((~np.isfinite(values)).sum()):
         return replace(found, note=f"{lost} of {values.size} values are not finite")
-    return replace(found, note="one seed has no interval") if values.size == 1 and found.note else found
+    return replace(found, note=ONE_SEED) if values.size == 1 and found.note else found
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,16 @@ def test_claims_about_variants_go_both_ways(name):
         for label in VARIANTS[name]:
             for seed in range(4):
                 value = (first if label in better else second) + 0.001 * seed
-                rows.append({"variant": label, "seed": seed, "severity": 1.0, "accuracy": value, "unaware": value, "clean": 0.99})
+                rows.append(
+                    {
+                        "variant": label,
+                        "seed": seed,
+                        "severity": 1.0,
+                        "accuracy": value,
+                        "unaware": value,
+                        "clean": 0.99,
+                    }
+                )
         return pd.DataFrame(rows)
 
     assert CONTRASTS[name] and all({one.one, one.other} <= set(VARIANTS[name]) for one in CONTRASTS[name])

@@ -501,6 +501,8 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame, *, rerun: pd.DataFrame | None =
             continue
         chosen = cells[cells.chance.notna()] if name == JOINT else cells
         label = chosen.compensated.to_numpy(dtype=bool)
+        if label.all() or not label.any():
+            continue
         score = (chosen.chance if name == JOINT else SCORES[name](chosen)).to_numpy(dtype=float)
         thresholds = np.concatenate([[math.inf], np.unique(score)[::-1]])
         hits = [(score[label] >= threshold).mean() for threshold in thresholds]
@@ -509,7 +511,8 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame, *, rerun: pd.DataFrame | None =
         left.plot(alarms, hits, color=lines[name].colour, lw=width, label=DIAGNOSTIC_LABELS.get(name, name))
     left.plot([0, 1], [0, 1], color="#BBBBBB", lw=1, ls="--")
     left.set(xlabel="share of uncompensated called compensable", ylabel="share of compensated called so")
-    left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
+    if left.get_legend_handles_labels()[0]:
+        left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
     names = order("diagnostic", told, again)
     shown, points = (table.set_index("diagnostic").reindex(names) for table in (told, again))
     places = np.arange(len(names))
@@ -535,7 +538,8 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame, *, rerun: pd.DataFrame | None =
     right.set_yticks(places, [DIAGNOSTIC_LABELS.get(name, name) for name in names])
     right.invert_yaxis()
     right.set(xlim=(0.2, 1.02), xlabel="score (0.5: a coin)")
-    right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    if right.get_legend_handles_labels()[0]:
+        right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     caption(
         drawn,
         'Left: each diagnostic as a test for "training will compensate"; the three together are judged on classes that '

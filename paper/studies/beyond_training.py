@@ -203,7 +203,8 @@ class BeyondTraining(HardwareStudy):
 def accuracy(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
     """Table ``accuracy``: a row for every seed with a measure taken, and ``unaware``, with nothing done.
 
-    Where the measure trains, ``diverged_at`` and ``moved`` as in :meth:`~paper.sweep.Sweep.accuracy`. ``unaware`` is measured on the normalised network only; the page of the class has it for the other.
+    Where the measure trains, ``diverged_at`` and ``moved`` as in :meth:`~paper.sweep.Sweep.accuracy`. ``unaware`` is
+    measured on the normalised network only; the page of the class has it for the other.
     """
     begin, name, grid = fork(config["start"], site), config["perturbation"], config["severities"]
     measure = Measure(**config["measure"])

@@ -323,10 +323,7 @@ def _of_removal(table: pd.DataFrame, rules: Sequence[str]) -> Iterator[Claim]:
     """Which part is worth removing from the full chip; nothing to claim unless two were removed."""
     if table.part.nunique() < 2:
         return
-    wide = {
-        rule: own.pivot(index="seed", columns="part", values="back")
-        for rule, own in table.groupby("rule")
-    }
+    wide = {rule: own.pivot(index="seed", columns="part", values="back") for rule, own in table.groupby("rule")}
     more: dict[str, Any] = {"unit": "points", "name": "minus the best other"}
     dearest = table[table.rule == "unaware"].groupby("part", sort=False).alone.mean().idxmax()
     text = "The part that costs most alone is the one whose removal gives back most, without training"

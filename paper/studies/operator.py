@@ -265,7 +265,7 @@ def _of_wires(loss: pd.DataFrame, tiles: pd.DataFrame) -> Iterator[Claim]:
         away = np.abs(exponents(loss, ohm) - 2)
         own = f"operator.square.{name}"
         yield Claim(own, f"{square}, {words}", away, "<", criteria.SQUARE, "operator wires", name="|exponent − 2|")
-    here = loss[(loss.side == ARRAY) & (loss.ohm <= REALISTIC)].groupby(["kind", "seed"]).error.agg(np.max)
+    here = loss[(loss.side == ARRAY) & (loss.ohm <= REALISTIC)].groupby(["kind", "seed"]).error.max(skipna=False)
     yield Claim(
         "operator.estimate",
         f"The fast estimate stays within {criteria.ESTIMATE_CLOSE:g} % of the largest current "

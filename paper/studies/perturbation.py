@@ -114,7 +114,9 @@ def without_effect(accuracy: pd.DataFrame) -> list[str]:
     unaware = accuracy[accuracy.rule == "unaware"]
     if ((unaware.clean == unaware.accuracy) & (unaware.clean == unaware.low)).all():
         return ["**Without effect.** Untrained networks are as right as without hardware, at every severity shown."]
-    flat = unaware.severity.nunique() > 1 and (unaware.groupby("seed")[["accuracy", "low"]].nunique() == 1).all(None)
+    flat = unaware.severity.nunique() > 1 and (unaware.groupby("seed")[["accuracy", "low"]].nunique() == 1).all(
+        axis=None
+    )
     return ["**Without effect.** Severity changes nothing: the curve of untrained networks is flat."] if flat else []
 
 

@@ -22,8 +22,8 @@ KEYS = ("network", "perturbation", "severity", "seed")
 def paired(accuracy: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFrame:
     """Rows of trained rules with the unaware accuracy of the same run (by its ``keys``) beside them.
 
-    Adds ``unaware``, ``damage`` = clean - unaware and ``gain`` = accuracy - unaware. Where nothing was trained these are
-    the unaware runs, and nothing is known of a gain.
+    Adds ``unaware``, ``damage`` = clean - unaware and ``gain`` = accuracy - unaware. Where nothing was trained these
+    are the unaware runs, and nothing is known of a gain.
     """
     base = accuracy[accuracy.rule == "unaware"][[*keys, "accuracy"]].rename(columns={"accuracy": "unaware"})
     trained = accuracy[accuracy.rule != "unaware"]

@@ -216,7 +216,9 @@ def claims(page: str, name: str, variants: pd.DataFrame) -> list[Claim]:
         if not {one.one, one.other} <= set(variants.variant):
             continue
         sides = ((one.one, one.column), (one.other, one.other_column or one.column))
-        means = [variants[variants.variant == label].groupby("seed")[column].mean(skipna=False) for label, column in sides]
+        means = [
+            variants[variants.variant == label].groupby("seed")[column].mean(skipna=False) for label, column in sides
+        ]
         # Seeds that only one of them has left are no pair.
         points = 100 * np.subtract(*means[0].align(means[1], join="inner")).to_numpy()
         both = variants[variants.variant.isin({one.one, one.other})]

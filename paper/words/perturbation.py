@@ -9,7 +9,7 @@ import torch
 
 from lib.hardware.perturbations import Perturbation
 from lib.results import Tables
-from lib.verdicts import Finding, Findings, Outcome
+from lib.verdicts import ONE_SEED, Finding, Findings, Outcome
 from paper.criteria.hardware import CLEAR_DAMAGE, points
 from paper.studies.hardware import NAMES
 from paper.words.hardware import wording
@@ -95,7 +95,9 @@ def story(tables: Tables, physics: Perturbation) -> str:
         lines.append(f"- At **{severity:g}{unit}** {'; '.join([cost, *parts])}.")
     runs = tables["accuracy"]
     at_first = runs[runs.severity == first].groupby("rule", sort=False).crest.mean()
-    stands = [f"{value:.1f} times after {NAMES[rule]}" for rule, value in at_first.dropna().items() if rule != "unaware"]
+    stands = [
+        f"{value:.1f} times after {NAMES[rule]}" for rule, value in at_first.dropna().items() if rule != "unaware"
+    ]
     after = f", and at {first:g}{unit} {', '.join(stands)}" if stands else ""
     lines.append(
         "- The largest weight of a layer, which sets the scale of its conductances, is "
@@ -154,7 +156,9 @@ _OUTCOMES = {
 
 def _said(found: Finding) -> str:
     """What became of a claim about the loss; one without a loss, or without a number, says why."""
-    return f"leaves open what comes back ({found.note})" if found.note else _OUTCOMES[found.outcome]
+    return (
+        f"leaves open what comes back ({found.note})" if found.note not in ("", ONE_SEED) else _OUTCOMES[found.outcome]
+    )
 
 
 def follows(findings: Findings, physics: Perturbation) -> str:

@@ -30,7 +30,10 @@ def answer(tables: Tables) -> str:
     telling = (
         f"Of the gradient's properties before training, *{best.diagnostic}* tells best which cases will be "
         f"compensated, with an area under the ROC curve of {best.area:.2f}; the cosine with the clean gradient "
-        f"reaches {cosine.area:.2f}, the three together {together.area:.2f} on classes not seen, and 0.5 is a coin."
+        f"reaches {cosine.area:.2f}, "
+        # With a single class there is none that was not seen.
+        + (f"the three together {together.area:.2f} on classes not seen, " if together.area == together.area else "")
+        + "and 0.5 is a coin."
     )
     return (
         f"Among all classes, severities and networks where damage is done, {'; '.join(parts)} cases; the others are "
