@@ -335,7 +335,7 @@ def _of_chips(tables: Mapping[str, pd.DataFrame]) -> Iterator[Claim]:
     claim = "One factor per layer wins back at least half of what a phase-change chip costs at the last time looked at"
     won = plain / 2 - repaired
     name = "won back minus half of the loss"
-    more = {"unit": "points", "name": name, "void": void(plain / 100)}
+    more: dict[str, Any] = {"unit": "points", "name": name, "void": void(plain / 100)}
     yield Claim("operator.chip.compensated", claim, won, ">=", 0, family, **more)
 
 

@@ -273,9 +273,10 @@ def _right(chance: np.ndarray, label: np.ndarray) -> float:
 
 def tell(table: pd.DataFrame) -> pd.DataFrame:
     """The scores joined over seeds, with intervals, best area first."""
-    rows: list[dict[str, object]] = []
+    rows = []
     for name in [*SCORES, JOINT]:
-        group, row = table[table.diagnostic == name], {"diagnostic": name}
+        group = table[table.diagnostic == name]
+        row: dict[str, object] = {"diagnostic": name}
         for column in ("area", "area_network", "held_out", "held_out_network"):
             low, high = bootstrap(group[column])
             row |= {column: group[column].mean(), f"{column}_low": low, f"{column}_high": high}
