@@ -205,6 +205,12 @@ def _finite(value: Tensor) -> Tensor:
     return torch.linalg.vector_norm(flat, ord=math.inf, dim=1).isfinite()
 
 
+def moved(before: Nested, after: Nested) -> Tensor:
+    """How far training has moved each replica's parameters [R]: the norm of the change over that of ``before``."""
+    start, end = (torch.cat([value.flatten(1) for value in flat(tree).values()], 1) for tree in (before, after))
+    return ((end - start).norm(dim=1) / start.norm(dim=1)).cpu()
+
+
 def train(
     loss: Callable[[Nested, Nested], Tensor | tuple[Tensor, Any]],
     params: Nested,

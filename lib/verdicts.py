@@ -31,6 +31,10 @@ _RELATIONS: dict[str, Callable[[float, float], bool]] = {
 _PORTION = 4_000_000
 
 
+#: Why a single sample leaves everything open.
+ONE_SEED = "one seed has no interval"
+
+
 class Outcome(StrEnum):
     """What the measurement says about a claim."""
 
@@ -67,6 +71,7 @@ class Finding:
 
     ``id`` names the claim for those who refer to it, ``family`` the claims that are judged together; ``since`` is the
     commit in which its criterion was first written, ``changed`` the one that changed it after numbers had been seen.
+    ``note`` says why nothing could be decided, where that is not a matter of more seeds.
     """
 
     claim: str
@@ -79,9 +84,10 @@ class Finding:
     family: str = ""
     since: str = ""
     changed: str = ""
+    note: str = ""
 
     def __str__(self) -> str:
-        return f"{self.outcome} | {self.claim} | {self.criterion}"
+        return " | ".join(filter(None, [self.outcome, self.claim, self.criterion, self.note]))
 
 
 def _tail(count: int, level: float) -> float:
@@ -146,13 +152,14 @@ def judge_value(
     """
     fulfils = _RELATIONS[checks.choice("relation", relation, _RELATIONS)]
     low, high = (float(end) for end in interval)
+    note = ""
     if any(math.isnan(number) for number in (float(value), low, high, float(threshold))):
-        outcome = Outcome.INCONCLUSIVE
+        outcome, note = Outcome.INCONCLUSIVE, "nothing was measured" if math.isnan(value) else "there is no interval"
     else:
         ends = (fulfils(low, threshold), fulfils(high, threshold))
         outcome = Outcome.HOLDS if all(ends) else Outcome.INCONCLUSIVE if any(ends) else Outcome.DOES_NOT_HOLD
     criterion = " ".join(filter(None, [name, relation, f"{threshold:g}", unit]))
-    return Finding(claim, criterion, float(value), (low, high), outcome, unit)
+    return Finding(claim, criterion, float(value), (low, high), outcome, unit, note=note)
 
 
 def judge(
@@ -171,7 +178,10 @@ def judge(
     """
     values = np.asarray(samples, dtype=float).ravel()
     value = float(_each(statistic, values[None])[0]) if values.size else math.nan
-    return judge_value(claim, value, bootstrap(values, statistic), relation, threshold, unit=unit, name=name)
+    found = judge_value(claim, value, bootstrap(values, statistic), relation, threshold, unit=unit, name=name)
+    if lost := int((~np.isfinite(values)).sum()):
+        return replace(found, note=f"{lost} of {values.size} values are not finite")
+    return replace(found, note=ONE_SEED) if values.size == 1 and found.note else found
 
 
 @dataclass(frozen=True)
@@ -180,7 +190,8 @@ class Claim:
     ``name``, stands in ``relation`` to ``threshold`` (a :class:`Threshold`, or a number that nothing could have moved).
 
     ``measured`` is a value with its interval, where those are not the bootstrap's over samples. ``family`` names the
-    claims with which it is judged together.
+    claims with which it is judged together. ``void`` says why there is nothing to decide, such as nothing being lost
+    that could come back: then it is inconclusive, whatever the samples are.
     """
 
     id: str
@@ -193,6 +204,7 @@ class Claim:
     name: str = "mean"
     statistic: Callable[..., np.ndarray] | None = None
     measured: tuple[float, tuple[float, float]] | None = None
+    void: str = ""
 
     def judged(self) -> Finding:
         """What the samples say of it."""
@@ -202,6 +214,8 @@ class Claim:
             found = judge(self.text, self.samples, self.relation, self.threshold, statistic=statistic, **criterion)
         else:
             found = judge_value(self.text, *self.measured, self.relation, self.threshold, **criterion)
+        if self.void:
+            found = replace(found, outcome=Outcome.INCONCLUSIVE, note=self.void)
         origin = {name: getattr(self.threshold, name, "") for name in ("since", "changed")}
         return replace(found, id=self.id, family=self.family, **origin)  # type: ignore[arg-type]
 
@@ -228,15 +242,13 @@ class Findings(list[Finding]):
         return next((finding for finding in self if finding.id == claim), None)
 
     def table(self) -> pandas.DataFrame:
-        """One row per finding: id, family, claim, criterion, value, low, high, unit, outcome, since, changed."""
+        """One row per finding: id, family, claim, criterion, value, low, high, unit, outcome, since, changed, note."""
         import pandas
 
-        names = ["id", "family", "claim", "criterion", "value", "low", "high", "unit", "outcome", "since", "changed"]
-        rows = [
-            (f.id, f.family, f.claim, f.criterion, f.value, *f.interval, f.unit, str(f.outcome), f.since, f.changed)
-            for f in self
-        ]
-        return pandas.DataFrame(rows, columns=names)
+        names = ["id", "family", "claim", "criterion", "value", "low", "high", "unit", "outcome"]
+        rows = [(f.id, f.family, f.claim, f.criterion, f.value, *f.interval, f.unit, str(f.outcome)) for f in self]
+        more = {name: [getattr(f, name) for f in self] for name in ("since", "changed", "note")}
+        return pandas.DataFrame(rows, columns=names).assign(**more)
 
 
 @dataclass(frozen=True)

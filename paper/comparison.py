@@ -62,7 +62,7 @@ class Comparison:
                     continue
                 symbol, colour = MARKS[found.outcome]
                 mark = f'<b style="color:{colour};white-space:nowrap">{symbol} {found.outcome}</b>'
-                row += cell(f"{mark}<br>{html.escape(_measured(found))}")
+                row += cell("<br>".join([mark, *map(html.escape, filter(None, [_measured(found), found.note]))]))
             rows.append(f"<tr>{row}</tr>")
         body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
         return f'<table class="findings">{body}</table>'

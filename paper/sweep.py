@@ -14,7 +14,7 @@ from torch import Tensor
 from lib.hardware.diagnostics import diagnose
 from lib.hardware.perturbations import Perturbation
 from lib.hardware.training import RATE, Trainer, tiled
-from lib.replicas import Optimiser, Tree
+from lib.replicas import Optimiser, Tree, moved
 
 
 def crest(weights: Tree) -> Tensor:
@@ -83,8 +83,8 @@ class Sweep:
 
         Columns: ``severity``, or of a composed chip ``severity_PART`` for each part and the ``chip_index``; ``clean``
         without hardware; ``accuracy`` mean, ``low`` 5th percentile and ``spread`` standard deviation over ``chips``;
-        ``first`` accuracy on the first of them; ``steps`` in all; ``crest``; ``diverged_at`` a step, or -1. ``known``:
-        trained on the first chip, and judged on that one only.
+        ``first`` accuracy on the first of them; ``steps`` in all; ``crest``; ``diverged_at`` a step, or -1; how far the
+        weights have ``moved`` from the fork. ``known``: trained on the first chip, and judged on that one only.
         """
         params, diverged = self.trained(rule, known)
         fork, chips = self.fork, 1 if known else self.chips
@@ -111,8 +111,14 @@ class Sweep:
             "first": seen[:, 0],
             "crest": crest(fork.trainer.network.weights(params)).numpy(),
             "diverged_at": diverged.numpy(),
+            "moved": self.moved(params).numpy(),
         }
         return pd.DataFrame(columns)
+
+    def moved(self, params: Tree) -> Tensor:
+        """How far the weights of networks [severities x seeds] have moved from the fork."""
+        weights = self.fork.trainer.network.weights
+        return moved(weights(tiled(self.fork.start, len(self.severities))), weights(params))
 
     def diagnostics(self, rule: str) -> pd.DataFrame:
         """The diagnostics of ``rule`` at the fork (see :func:`~lib.hardware.diagnostics.diagnose`)."""

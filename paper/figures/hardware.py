@@ -445,7 +445,7 @@ def against_recovery(
     again = this_run(rerun, cells)
     joined, points = (_recovered(table, columns) for table in (cells, again))
     colours, marks = classes(order("perturbation", cells)), looks(order("network", cells), NETWORKS)
-    filled, *_ = order("rule", cells)
+    filled, *_ = order("rule", cells) or [""]
     for axis, column in zip(axes[0], columns, strict=True):
         axis.axhspan(COMPENSATED, 1.2, color=_COMPENSATED, alpha=0.10, lw=0)
         axis.axhspan(-0.6, COMPENSATED, color=_NOT, alpha=0.06, lw=0)
@@ -501,6 +501,8 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame, *, rerun: pd.DataFrame | None =
             continue
         chosen = cells[cells.chance.notna()] if name == JOINT else cells
         label = chosen.compensated.to_numpy(dtype=bool)
+        if label.all() or not label.any():
+            continue
         score = (chosen.chance if name == JOINT else SCORES[name](chosen)).to_numpy(dtype=float)
         thresholds = np.concatenate([[math.inf], np.unique(score)[::-1]])
         hits = [(score[label] >= threshold).mean() for threshold in thresholds]
@@ -509,7 +511,8 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame, *, rerun: pd.DataFrame | None =
         left.plot(alarms, hits, color=lines[name].colour, lw=width, label=DIAGNOSTIC_LABELS.get(name, name))
     left.plot([0, 1], [0, 1], color="#BBBBBB", lw=1, ls="--")
     left.set(xlabel="share of uncompensated called compensable", ylabel="share of compensated called so")
-    left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
+    if left.get_legend_handles_labels()[0]:
+        left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
     names = order("diagnostic", told, again)
     shown, points = (table.set_index("diagnostic").reindex(names) for table in (told, again))
     places = np.arange(len(names))
@@ -535,7 +538,8 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame, *, rerun: pd.DataFrame | None =
     right.set_yticks(places, [DIAGNOSTIC_LABELS.get(name, name) for name in names])
     right.invert_yaxis()
     right.set(xlim=(0.2, 1.02), xlabel="score (0.5: a coin)")
-    right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    if right.get_legend_handles_labels()[0]:
+        right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     caption(
         drawn,
         'Left: each diagnostic as a test for "training will compensate"; the three together are judged on classes that '
@@ -543,6 +547,10 @@ def roc(cells: pd.DataFrame, told: pd.DataFrame, *, rerun: pd.DataFrame | None =
         "classes or networks is right about one that it has not seen (mean over seeds, 95 % bootstrap).",
     )
     return drawn
+
+
+#: What a field without a recovery says, by its verdict.
+_NONE = {"no damage": "no loss", "not trained": "not trained"}
 
 
 def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
@@ -566,7 +574,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
             place = (names.index(one.perturbation), grids[one.perturbation].index(one.severity))
             shown[place] = one.recovery
             text = f"{severity_label(one.severity, physics_of(one.perturbation))}\n" + (
-                "no loss" if one.recovery != one.recovery else f"{one.recovery:.2f}".replace("-", "−")
+                _NONE.get(one.verdict, "?") if one.recovery != one.recovery else f"{one.recovery:.2f}".replace("-", "−")
             )
             light = one.recovery != one.recovery or one.recovery > 0.45
             colour = "black" if light else "white"

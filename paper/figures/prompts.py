@@ -334,7 +334,7 @@ def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None)
         diamonds(axis, there, [names.index(name) for name in there.index])
         if "zero_shot" in means:
             axis.axvline(means["zero_shot"], color=COLOURS["vermillion"], ls="--", lw=1.2)
-        if len(means):
+        if means.notna().any():
             best.append(f"{spelt(means.idxmax())} on {spelt(task)} ({means.max():.0f} %)")
         axis.set(title=spelt(task), xlabel="test accuracy (%)", xlim=(0, 102))
     axes[0, 0].set_yticks(range(len(names)), [spelt(name) for name in names])

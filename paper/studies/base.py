@@ -8,9 +8,9 @@ import inspect
 import math
 import os
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -100,6 +100,8 @@ class Result:
     tables: dict[str, pd.DataFrame]
     findings: Findings = field(default_factory=Findings)
     seconds: float = 0.0
+    #: What a reader must know before the numbers: trainings that diverged, and those in which nothing moved.
+    remarks: tuple[str, ...] = ()
 
     @property
     def table(self) -> pd.DataFrame:
@@ -223,8 +225,23 @@ class Study(BaseModel):
     def run(self) -> Result:
         """Compute, or fetch what is stored, and judge."""
         store = self.store()
-        tables, findings = self.judge(store.fetch(self.cells(), self.place()))
-        return Result(tables, findings, store.seconds)
+        return replace(self.judged(store.fetch(self.cells(), self.place())), seconds=store.seconds)
+
+    def judged(self, found: Mapping[Cell, Tables]) -> Result:
+        """What :meth:`judge` says of the trainings that did not diverge, with remarks on those that did."""
+        kept, remarks = left_out(found)
+        tables, findings = self.judge(kept)
+        if kept is not found:
+            # What is open for want of numbers is so because of these.
+            lost = remarks[0].replace("**", "")
+            findings = Findings(
+                replace(one, note=lost) if one.note and math.isnan(one.value) else one for one in findings
+            )
+        return Result(tables, findings, remarks=(*remarks, *self.remarks(tables)))
+
+    def remarks(self, tables: Tables) -> list[str]:
+        """What else a reader must know before the numbers; nothing here."""
+        return []
 
     # The evidence ---------------------------------------------------------------------------------------
     @classmethod
@@ -264,8 +281,8 @@ class Study(BaseModel):
         if states["missing"] or not found:
             return None, states
         stored = {cell: one for cell, one in found.items() if one is not None}
-        tables, findings = self.judge({cell: one.tables for cell, one in stored.items()})
-        return Result(tables, findings, sum(one.provenance["seconds"] for one in stored.values())), states
+        result = self.judged({cell: one.tables for cell, one in stored.items()})
+        return replace(result, seconds=sum(one.provenance["seconds"] for one in stored.values())), states
 
     def page(self) -> Page:
         """What a page shows: the evidence, this run over it, and whether they agree."""
@@ -297,6 +314,86 @@ def joined(found: Mapping[Cell, Tables]) -> Tables:
         for name, table in tables.items():
             parts.setdefault(name, []).append(table)
     return {name: pd.concat(own, ignore_index=True) for name, own in parts.items()}
+
+
+def pivoted(table: pd.DataFrame, index: Sequence[str], column: str, value: str) -> pd.DataFrame:
+    """Means of ``value``: rows by ``index``, columns by ``column``. A pivot table in which no missing number is lost.
+
+    Of seeds those are left out that have no row for a column, where others have one for each.
+    """
+    groups = table.groupby([*index, column], sort=False)[value]
+    means = groups.mean(skipna=False).unstack(column).sort_index()
+    whole = groups.size().unstack(column).sort_index().notna().all(axis=1)
+    return means[whole] if list(index) == ["seed"] and whole.any() else means
+
+
+#: Tables of what training led to.
+_TRAINED = ("accuracy", "trajectory", "looks", "watched")
+#: What tells the replicas of a cell apart, and numbers that are not theirs: these stay where others are taken out.
+_REPLICA = ["severity", "seed"]
+_SHARED = ["severity", "clean", "unaware"]
+#: A smaller relative change of what is trained is none: single precision ends there.
+STILL = 1e-6
+
+
+def left_out(found: Mapping[Cell, Tables]) -> tuple[Mapping[Cell, Tables], list[str]]:
+    """The tables without replicas that have diverged (``diverged_at`` a step), and sentences about these (the first)
+    and about those in which nothing ``moved``.
+
+    A replica's rows go; where no seed of a training is left they stay, without their numbers, so that what was asked
+    for is open and not forgotten.
+    """
+    kept, lost, still, steps, count = dict(found), [], [], [], 0
+    for cell, tables in found.items():
+        runs = tables.get("accuracy", pd.DataFrame())
+        if "diverged_at" not in runs or "unaware" in (cell.config.get("rule"), cell.config.get("arm")):
+            continue
+        keys = [name for name in _REPLICA if name in runs]
+        replicas = runs.drop_duplicates(keys)
+        count += len(replicas)
+        gone = replicas[replicas.diverged_at >= 0]
+        still += [cell] * int((replicas["moved"] < STILL).sum()) if "moved" in replicas else []
+        if len(gone):
+            steps += gone.diverged_at.tolist()
+            lost += [cell] * len(gone)
+            cut = {name: _without(tables[name], gone, keys) for name in _TRAINED if name in tables}
+            kept[cell] = {**tables, **cut}
+    remarks = []
+    if lost:
+        span = f"step {min(steps)}" if min(steps) == max(steps) else f"steps {min(steps)} to {max(steps)}"
+        remarks.append(
+            f"**{len(lost)} of {count} trainings diverged** at {span} ({_kinds(lost)}); they are left out, and claims "
+            "about them alone stay open."
+        )
+    if still:
+        remarks.append(
+            f"**In {len(still)} of {count} trainings nothing moved** ({_kinds(still)}): what is trained is where it "
+            "began, because its gradient is zero or its learning rate too small."
+        )
+    return kept if lost else found, remarks
+
+
+def _without(table: pd.DataFrame, gone: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """A table without the rows of some replicas; without their numbers alone where all seeds are among them."""
+    own = [name for name in keys if name in table]
+    bad = pd.MultiIndex.from_frame(table[own]).isin(pd.MultiIndex.from_frame(gone[own]))
+    rest = [name for name in own if name != "seed"]
+    whole = pd.Series(bad, table.index).groupby([table[name] for name in rest]).transform("all") if rest else bad.all()
+    numbers = [name for name in table.select_dtypes("float") if name not in _SHARED]
+    return table.assign(**{name: table[name].mask(bad) for name in numbers})[~bad | whole].reset_index(drop=True)
+
+
+def _kinds(cells: Sequence[Cell]) -> str:
+    """The trainings of some cells in words, each with how many replicas of it there are."""
+    names = ("learner", "gate", "task", "shots", "perturbation", "rule", "arm", "parts")
+    shown = (", ".join(_spelt(cell.config[name]) for name in names if name in cell.config) for cell in cells)
+    counts = Counter(shown).most_common()
+    more = f"; and {len(counts) - 4} more" if len(counts) > 4 else ""
+    return "; ".join(f"{name}: {count}" for name, count in counts[:4]) + more
+
+
+def _spelt(value: object) -> str:
+    return " + ".join(value) if isinstance(value, list) else str(value).replace("_", " ")
 
 
 def shown_on(page: str) -> Result | None:
@@ -384,7 +481,18 @@ class Page:
 
     @property
     def notice(self) -> str:
-        """A box that says what the page shows where that is not current evidence, as Markdown; empty otherwise."""
+        """Boxes that say what the page shows where that is not current evidence, and what became of trainings that
+        diverged or did not move, as Markdown; empty where there is nothing to say.
+        """
+        sides = {"": self.shown.remarks} if self.evidence is None else {"Evidence: ": self.evidence.remarks}
+        if self.evidence is not None:
+            sides["This run: "] = self.rerun.remarks
+        said = [f"{side}{remark}" for side, remarks in sides.items() for remark in remarks]
+        return self._about + "".join(f":::{{warning}}\n{text}\n:::\n" for text in said)
+
+    @property
+    def _about(self) -> str:
+        """What the page shows, where that is not current evidence."""
         if self.evidence is not None and not self.states["stale"]:
             return ""
         if self.evidence is not None:

@@ -23,7 +23,7 @@ from paper.studies.base import Compared
 from paper.studies.hardware import Classes, HardwareStudy, Seeds, fork
 from paper.studies.parameters import OneOf
 from paper.studies.perturbation import PICTURE, Cells, PerturbationStudy, few
-from paper.studies.recovery import on_known_chips, paired, recovery, verdict
+from paper.studies.recovery import on_known_chips, paired, recovery, verdict, void
 from paper.sweep import Sweep
 
 #: The kinds of measures, from what costs least in hardware to what costs most.
@@ -203,7 +203,8 @@ class BeyondTraining(HardwareStudy):
 def accuracy(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
     """Table ``accuracy``: a row for every seed with a measure taken, and ``unaware``, with nothing done.
 
-    ``unaware`` is measured on the normalised network only; the page of the class has it for the other.
+    Where the measure trains, ``diverged_at`` and ``moved`` as in :meth:`~paper.sweep.Sweep.accuracy`. ``unaware`` is
+    measured on the normalised network only; the page of the class has it for the other.
     """
     begin, name, grid = fork(config["start"], site), config["perturbation"], config["severities"]
     measure = Measure(**config["measure"])
@@ -212,9 +213,12 @@ def accuracy(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
         trainer.accuracy_on_chips, severities=grid, seeds=begin.seeds, chips=config["chips"], start=begin.start
     )
     unaware = tiled(begin.clean, len(grid))
+    told: dict[str, np.ndarray] = {}
     before = judged(unaware, make(name)).numpy().mean(1) if measure.statistics is not None else np.nan
     if measure.rule is not None:
-        params, _ = Sweep(begin, physics, grid).trained(measure.rule)
+        sweep = Sweep(begin, physics, grid)
+        params, diverged = sweep.trained(measure.rule)
+        told = {"diverged_at": diverged.numpy(), "moved": sweep.moved(params).numpy()}
         seen = judged(params, physics, statistics="another chip")
     elif measure.remap:
         severity = severity_of_replicas(grid, begin.seeds, begin.device)
@@ -229,6 +233,7 @@ def accuracy(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
             "unaware": before,
             "accuracy": seen.numpy().mean(1),
             "low": np.percentile(seen.numpy(), 5, axis=1),
+            **told,
         }
     )
     return {"accuracy": table}
@@ -369,9 +374,11 @@ def claims(table: pd.DataFrame) -> list[Claim]:
         own = table[table.perturbation == one.perturbation]
         if not len(own):
             continue
-        means = own[own.measure == one.measure].groupby("seed")[["accuracy", "unaware"]].mean()
-        rival = own[own.measure == one.other].groupby("seed").accuracy.mean() if one.other else means.unaware
-        samples = 100 * (means.accuracy - rival).to_numpy()
-        more: dict[str, Any] = {"unit": "points", "name": "mean difference"}
+        means = own[own.measure == one.measure].groupby("seed")[["accuracy", "unaware"]].mean(skipna=False)
+        rival = own[own.measure == one.other].groupby("seed").accuracy.mean(skipna=False)
+        both = means.accuracy.align(rival if one.other else means.unaware, join="inner")
+        samples = 100 * np.subtract(*both).to_numpy()
+        lost = (own.clean - own.unaware)[own.measure.isin({one.measure, one.other})].groupby(own.seed).mean()
+        more: dict[str, Any] = {"unit": "points", "name": "mean difference", "void": void(lost)}
         found.append(Claim(f"beyond_training.{one.id}", one.text, samples, ">=", one.ahead, "beyond_training", **more))
     return found

@@ -265,14 +265,14 @@ def _claim(what: str, text: str, samples: pd.Series, relation: Any, threshold: f
 
 
 def _close(what: str, text: str, part: pd.DataFrame, column: str) -> Claim:
-    errors = part.groupby("seed")[column].mean()
+    errors = part.groupby("seed")[column].mean(skipna=False)
     return _claim(what, text, errors, "<", criteria.CLOSE, unit="decades", name="mean error")
 
 
 def _shifted(shifts: pd.DataFrame) -> list[Claim]:
     """Predicted and measured shifts, and what closes the gap."""
     moved = shifts.assign(
-        error=(shifts["gap"] - shifts["predicted"]).abs(),
+        error=(shifts["gap"] - shifts["predicted"]).abs().where(shifts["before"].notna()),
         missed=(shifts["direct"] - (shifts["predicted"] - shifts["before"])).abs(),
     )
     moved = moved[moved["predicted"] != moved["before"]]
@@ -296,7 +296,7 @@ def _shifted(shifts: pd.DataFrame) -> list[Claim]:
         ),
     ):
         part = trained[(trained["intervention"] == name) & (trained["value"] == value)]
-        closed = (part["before"] - part["gap"]).groupby(part["seed"]).mean()
+        closed = (part["before"] - part["gap"]).groupby(part["seed"]).mean(skipna=False)
         found.append(_claim(what, text, closed, ">", criteria.CLOSES, unit="decades"))
     return found
 
@@ -305,7 +305,7 @@ def _perpendicular(angles: pd.DataFrame) -> list[Claim]:
     """Nothing where no learner has text prompts alone."""
     if not len(angles):
         return []
-    own = angles[angles["weights"] == "trained"].groupby("seed")["to_token"].mean()
+    own = angles[angles["weights"] == "trained"].groupby("seed")["to_token"].mean(skipna=False)
     text = "the gradient is perpendicular to the token that the tower sees"
     return [_claim("perpendicular", text, own, "<", criteria.PERPENDICULAR, name="mean |cosine|")]
 

@@ -13,7 +13,7 @@ from lib.prompts import tasks
 from lib.results import Cell
 from lib.verdicts import Claim, Finding, Findings, Outcome, Verdict
 from paper.criteria import prompts as criteria
-from paper.studies.base import Compared, Result
+from paper.studies.base import Compared, Result, pivoted
 from paper.studies.gating import Count, GateStudy, Positive, Steps, TaskNames, assembled, per_seed
 from paper.studies.parameters import Numbers, Some
 
@@ -111,18 +111,19 @@ class GateValue(GateStudy):
             """One decimal, and never "-0.0"."""
             return f"{round(part[column].mean(), 1) + 0.0:.1f}"
 
-        if count := ordinary["task"].nunique():
+        if (count := ordinary["task"].nunique()) and ordinary["over_mean"].notna().any():
             said.append(
                 f"On {count} ordinary task{'s' if count > 1 else ''}, holding the gate at its mean costs"
                 f" {mean(ordinary, 'over_mean')} percentage points, shuffling it between pictures"
                 f" {mean(ordinary, 'over_shuffled')}."
             )
-        if len(short):
+        if short["over_mean"].notna().any():
             said.append(
                 "On a task built so that the right prompt depends on the picture, a gate trained with the"
                 f" same short recipe is worth {mean(short, 'over_mean')} points over its mean;"
             )
-        said.append(f"trained for {self.control_steps} steps with Adam, {mean(control, 'over_mean')}.")
+        if control["over_mean"].notna().any():
+            said.append(f"trained for {self.control_steps} steps with Adam, {mean(control, 'over_mean')}.")
         return " ".join(said)
 
 
@@ -132,14 +133,17 @@ def differences(accuracy: pd.DataFrame) -> pd.DataFrame:
     # The learner without a gate is compared with each of the gates.
     plain = [accuracy[accuracy["gate"] == "none"].assign(gate=gate) for gate in gates]
     rows = pd.concat([accuracy[accuracy["gate"] != "none"], *plain])
-    return advantages(rows, [*KEYS, "seed"]).dropna(subset=["over_mean"])
+    found = advantages(rows, [*KEYS, "seed"])
+    # Not every learner has every gate.
+    there = pd.MultiIndex.from_frame(accuracy.loc[accuracy["variant"] == "gated", KEYS])
+    return found[pd.MultiIndex.from_frame(found[KEYS]).isin(there)]
 
 
 def advantages(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """The gate as trained less each other variant, in percentage points, paired within ``keys``."""
-    wide = rows.pivot_table(index=list(keys), columns="variant", values="accuracy")
-    others = [name for name in ("mean", "shuffled", "fixed", "blind") if name in wide]
-    return pd.DataFrame({f"over_{name}": wide["gated"] - wide[name] for name in others}).reset_index()
+    means = pivoted(rows, keys, "variant", "accuracy")
+    others = [name for name in ("mean", "shuffled", "fixed", "blind") if name in means]
+    return pd.DataFrame({f"over_{name}": means["gated"] - means[name] for name in others}).reset_index()
 
 
 def verdicts(accuracy: pd.DataFrame) -> pd.DataFrame:

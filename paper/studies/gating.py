@@ -19,7 +19,7 @@ import open_clip
 import pandas as pd
 import torch
 
-from lib import checks, pictures, results
+from lib import checks, pictures, replicas, results
 from lib.prompts import backbone as backbones
 from lib.prompts import data, gates, learners, tasks, training
 from lib.results import Cell
@@ -350,7 +350,10 @@ def train(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> list
     prepared = training.prepare(learner, runs, first["test_size"])
     trained = training.train(learner, prepared, recipe, f"{first['learner']} {first['gate']} {named}")
     scores = training.evaluate(trained)
-    scores["diverged_at"] = scores["replica"].map(dict(enumerate(trained.diverged_at.tolist())))
+    told = {"diverged_at": trained.diverged_at}
+    if trained.params:
+        told["moved"] = replicas.moved(training.initial(learner, prepared), trained.params)
+    scores = scores.assign(**{name: scores["replica"].map(dict(enumerate(v.tolist()))) for name, v in told.items()})
     if new is not None:
         scores["new"] = training.elsewhere(trained, new, first["test_size"])["accuracy"]
         # In words of the field: the harmonic mean of base and new accuracy.
@@ -392,5 +395,5 @@ def assembled(found: Mapping[Cell, results.Tables], cells: Sequence[tuple[str, C
 
 
 def per_seed(table: pd.DataFrame, column: str) -> list[float]:
-    """Mean of a column per seed: seeds are the independent units, cells are not."""
-    return table.groupby("seed")[column].mean().tolist()
+    """Mean of a column per seed: seeds are the independent units, cells are not. A value that is none leaves none."""
+    return table.groupby("seed")[column].mean(skipna=False).tolist()

@@ -103,7 +103,7 @@ def _claim(what: str, text: str, samples: Sequence[float], relation: Any, thresh
 def _claims(gaps: pd.DataFrame, null: pd.DataFrame) -> list[Claim]:
     """Claims on the gap through training, before it, its factors, and the null."""
     start = gaps[gaps["step"] == 0]
-    error = (gaps[list(FACTORS)].sum(axis=1) - gaps["gap"]).abs()
+    error = (gaps[list(FACTORS)].sum(axis=1, skipna=False) - gaps["gap"]).abs()
     lost = start.assign(weak=start["prompt_norm"] + start["alignment"])
     return [
         _claim(
@@ -160,8 +160,8 @@ def _claims(gaps: pd.DataFrame, null: pd.DataFrame) -> list[Claim]:
 
 def _surveyed(survey: pd.DataFrame) -> list[Claim]:
     """Claims on every learner and gate before training."""
-    pairs = survey.groupby(["learner", "gate", "seed"])[["gap", "gap_rms"]].mean().reset_index()
-    smallest = pairs.groupby("seed")[["gap", "gap_rms"]].min()
+    pairs = survey.groupby(["learner", "gate", "seed"])[["gap", "gap_rms"]].mean(skipna=False).reset_index()
+    smallest = pairs.groupby("seed")[["gap", "gap_rms"]].min(skipna=False)
     return [
         _claim(
             "survey.total",

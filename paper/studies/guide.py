@@ -49,7 +49,7 @@ class Guide(Study):
         judged = {}
         for name, study in self.studies().items():
             if (own := study.cells()) and all(cell in found for cell in own):
-                judged[name] = study.judge({cell: found[cell] for cell in own})[1]
+                judged[name] = study.judged({cell: found[cell] for cell in own}).findings
         tables = {"rules": rules(judged, self.studies()), "sources": self.sources(judged)}
         told = {name for names in tables["rules"]["findings"] for name in names.split()}
         return tables, Findings(one for findings in judged.values() for one in findings if one.id in told)
@@ -71,7 +71,7 @@ class Guide(Study):
         for cell in cells:
             states[evidence.state(cell)] += 1
         stored = {cell: one.tables for cell in cells if (one := evidence.get(cell)) is not None}
-        return Result(*self.judge(stored)), states
+        return self.judged(stored), states
 
     def page(self) -> Page:
         """The evidence alone."""

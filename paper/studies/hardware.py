@@ -87,8 +87,6 @@ class HardwareStudy(Study):
 
     def check(self) -> None:
         """Refuses what does not fit together, and pictures that are not there."""
-        if self.rules == ("unaware",):
-            raise checks.ParameterError("rules must be at least one that trains, but 'unaware' was given.")
         object.__setattr__(self, "rules", tuple(rule for rule in RULES if rule in self.rules or rule == "unaware"))
         if self.network == "resnet" and self.data == "digits":
             raise checks.ParameterError("network must be smaller than a resnet for digits, but 'resnet' was given.")

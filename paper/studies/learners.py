@@ -14,7 +14,7 @@ from lib.prompts import learners
 from lib.results import Cell
 from lib.verdicts import Claim, Findings
 from paper.criteria.prompts import LEARNS, SIZE_DECIDES, VISION_PAYS
-from paper.studies.base import Compared
+from paper.studies.base import Compared, pivoted
 from paper.studies.gating import LearnerNames, PromptStudy, TaskNames, assembled, design, loaded, task_of
 
 
@@ -71,11 +71,11 @@ def designs(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Table
 
 def _claims(accuracy: pd.DataFrame, designs: pd.DataFrame) -> list[Claim]:
     """What is claimed where the hand-written sentence can be compared with at least three learners."""
-    wide = accuracy.pivot_table(index="seed", columns="learner", values="accuracy")
-    trained = [name for name in wide.columns if name != "zero_shot"]
-    if "zero_shot" not in wide or len(trained) < 3:
+    means = pivoted(accuracy, ["seed"], "learner", "accuracy")
+    trained = sorted(name for name in means.columns if name != "zero_shot")
+    if "zero_shot" not in means or len(trained) < 3:
         return []
-    gain = wide[trained].sub(wide["zero_shot"], axis=0)
+    gain = means[trained].sub(means["zero_shot"], axis=0)
     size = designs.set_index("learner")["parameters"].loc[trained]
     sees = [name for name in trained if learners.LEARNERS[name].sees]
     blind = [name for name in trained if name not in sees]
@@ -83,7 +83,7 @@ def _claims(accuracy: pd.DataFrame, designs: pd.DataFrame) -> list[Claim]:
         Claim(
             "learners.every",
             "every learner beats the hand-written sentence, in the mean over tasks",
-            gain.min(axis=1).tolist(),
+            gain.min(axis=1, skipna=False).tolist(),
             ">",
             LEARNS,
             "learners",
@@ -105,7 +105,7 @@ def _claims(accuracy: pd.DataFrame, designs: pd.DataFrame) -> list[Claim]:
             Claim(
                 "learners.vision",
                 "prompts in the vision tower are worth five points more than prompts in the text alone",
-                np.subtract(gain[sees].mean(axis=1), gain[blind].mean(axis=1)).tolist(),
+                np.subtract(*(gain[some].mean(axis=1, skipna=False) for some in (sees, blind))).tolist(),
                 ">",
                 VISION_PAYS,
                 "learners",

@@ -23,13 +23,14 @@ from paper.criteria.hardware import (
     VERDICTS_RIGHT,
     points,
 )
+from paper.studies.base import pivoted
 from paper.studies.hardware import NAMES
-from paper.studies.recovery import over_seeds, paired, recovery, verdict
+from paper.studies.recovery import NO_DAMAGE, over_seeds, paired, recovery, verdict, void
 
 #: What these add to a current has a size of its own; what the others add shrinks with the signal.
 ABSOLUTE = ("stuck_at", "read_noise")
 #: Verdicts from the mildest to the worst.
-WORST = ("no damage", "compensated", "inconclusive", "not compensated", "broken")
+WORST = ("no damage", "compensated", "inconclusive", "not trained", "not compensated", "broken")
 #: What tells one run of a table from another.
 KEYS = ("network", "parts", "seed")
 
@@ -146,12 +147,12 @@ def chips(runs: pd.DataFrame, rule: str) -> Chips:
         # Without a converter there are no stairs.
         missing = runs[(runs.rule == "autograd") & (runs.kind == "alone") & ~runs.parts.isin(chosen.parts)]
         chosen = pd.concat([missing, chosen], ignore_index=True)
-    wide = {
-        column: chosen.pivot_table(index="parts", columns="seed", values=column, sort=False)
-        for column in ("clean", "damage", "gain")
-    }
-    names = list(wide["damage"].index)
-    values = {column: table.loc[names].to_numpy() for column, table in wide.items()}
+    names = list(dict.fromkeys(chosen.parts))
+    found = {column: pivoted(chosen, ["parts"], "seed", column).loc[names] for column in ("clean", "damage", "gain")}
+    whole = found["gain"].notna().all()
+    # Seeds that a chip lacks tell nothing about all of them; where there is no other the number is not known.
+    kept = whole[whole].index if whole.any() else whole.index
+    values = {column: table[kept].to_numpy() for column, table in found.items()}
     return Chips([split(name) for name in names], values["clean"][0], values["damage"], values["gain"])
 
 
@@ -167,7 +168,8 @@ def errors(table: Chips, chance: float, picked: np.ndarray | slice = slice(None)
         back = weighted(lost[own], won[own])
         off["summed"].append(lost[place] - summed(lost[own], clean, chance))
         off["in_logits"].append(lost[place] - in_logits(lost[own], clean, chance))
-        off["weighted"].append(won[place] / max(lost[place], DAMAGE) - (0.0 if back != back else back))
+        if lost[place] >= DAMAGE or won[place] != won[place]:
+            off["weighted"].append(won[place] / lost[place] - (0.0 if back != back else back))
         off["worst"].append(float(verdicts[place] != worst([verdicts[i] for i in own])))
         off["of_weighted"].append(float(verdicts[place] != called(lost[own].sum(), back)))
     return {name: np.array(values) for name, values in off.items()}
@@ -218,7 +220,7 @@ def removed(accuracy: pd.DataFrame) -> pd.DataFrame:
 
     Column ``alone``: what that part costs alone.
     """
-    wide = accuracy.pivot_table(index=["rule", "seed"], columns="parts", values="accuracy", sort=False)
+    wide = accuracy.pivot(index=["rule", "seed"], columns="parts", values="accuracy")
     full = accuracy[accuracy.kind == "all"].parts.iloc[0]
     clean = accuracy.drop_duplicates("seed").set_index("seed").clean
     rows = []
@@ -251,9 +253,9 @@ _POINTS: dict[str, Any] = {"unit": "points", "name": "mean difference"}
 def claims(tables: Mapping[str, pd.DataFrame], chance: float) -> list[Claim]:
     """The claims of the page."""
     runs = paired(tables["accuracy"], KEYS)
-    rules = [rule for rule in NAMES if rule in set(runs.rule)]
+    rules = [rule for rule in NAMES if rule in set(runs.rule) - {"unaware"}]
     found = [
-        *_of_losses(chips(runs, rules[0]), chance),
+        *_of_losses(chips(runs, [*rules, "unaware"][0]), chance),
         *(claim for rule in rules for claim in _of_recoveries(chips(runs, rule), rule, chance)),
         *_of_removal(tables["removed"], rules),
         *_of_rules(runs, rules),
@@ -269,10 +271,13 @@ def _predicted(own: str, text: str, table: Chips, chance: float, column: str, li
     scale = 100 if more.get("unit") == "points" else 1
 
     def error(picked: np.ndarray) -> float:
-        return scale * float(np.abs(errors(table, chance, picked)[column]).mean())
+        off = errors(table, chance, picked)[column]
+        return scale * float(np.abs(off).mean()) if len(off) else float("nan")
 
     measured = over_seeds(error, len(table.clean))
-    return Claim(f"composed.{own}", text, [], "<=", limit, "composed", measured=measured, **more)
+    lost = [loss for parts, loss in zip(table.parts, table.damage, strict=True) if len(parts) > 1]
+    nothing = NO_DAMAGE if column == "weighted" and not any(not void(loss) for loss in lost) else ""
+    return Claim(f"composed.{own}", text, [], "<=", limit, "composed", measured=measured, void=nothing, **more)
 
 
 def _of_losses(table: Chips, chance: float) -> Iterator[Claim]:
@@ -309,6 +314,8 @@ def _of_recoveries(table: Chips, rule: str, chance: float) -> Iterator[Claim]:
 def _against_best(wide: pd.DataFrame, part: str) -> np.ndarray:
     """Seed by seed, in points: column ``part`` minus the best of the other columns (best in the mean)."""
     others = wide.drop(columns=part)
+    if others.isna().all(axis=None):
+        return np.full(len(wide), np.nan)
     return 100 * (wide[part] - others[others.mean().idxmax()]).to_numpy()
 
 
@@ -316,10 +323,7 @@ def _of_removal(table: pd.DataFrame, rules: Sequence[str]) -> Iterator[Claim]:
     """Which part is worth removing from the full chip; nothing to claim unless two were removed."""
     if table.part.nunique() < 2:
         return
-    wide = {
-        rule: own.pivot_table(index="seed", columns="part", values="back", sort=False)
-        for rule, own in table.groupby("rule")
-    }
+    wide = {rule: own.pivot(index="seed", columns="part", values="back") for rule, own in table.groupby("rule")}
     more: dict[str, Any] = {"unit": "points", "name": "minus the best other"}
     dearest = table[table.rule == "unaware"].groupby("part", sort=False).alone.mean().idxmax()
     text = "The part that costs most alone is the one whose removal gives back most, without training"
@@ -334,11 +338,12 @@ def _of_removal(table: pd.DataFrame, rules: Sequence[str]) -> Iterator[Claim]:
 
 def _of_rules(runs: pd.DataFrame, rules: Sequence[str]) -> Iterator[Claim]:
     """The backward rules on the full chip."""
-    whole = runs[runs.kind == "all"].pivot_table(index="seed", columns="rule", values=["gain", "damage"])
+    whole = runs[runs.kind == "all"].pivot(index="seed", columns="rule", values=["gain", "damage"])
     if "staircase" in set(runs.rule):
         beyond = 100 * (whole["gain"]["staircase"] - BROKEN * whole["damage"]["staircase"]).to_numpy()
         text = "One staircase silences the chip: with it, vanilla training wins back less than a fifth of the loss"
-        more: dict[str, Any] = {"unit": "points", "name": f"won back minus {BROKEN:g} of the loss"}
+        name = f"won back minus {BROKEN:g} of the loss"
+        more: dict[str, Any] = {"unit": "points", "name": name, "void": void(whole["damage"]["staircase"])}
         yield Claim("composed.staircase", text, beyond, "<", 0, "composed", **more)
     if len(rules) == 2:
         samples = 100 * (whole["gain"][rules[0]] - whole["gain"][rules[1]]).to_numpy()
@@ -389,13 +394,14 @@ def _of_gradients(diagnostics: pd.DataFrame) -> Claim:
 def _of_phase_change(table: pd.DataFrame) -> list[Claim]:
     """The phase-change chip at the last time: what compensation is worth, and training, and both."""
     last = table[table.time == table.time.max()]
-    wide = 100 * last.pivot_table(index="seed", columns=["compensation", "rule"], values="accuracy")
+    wide = 100 * last.pivot(index="seed", columns=["compensation", "rule"], values="accuracy")
     clean = 100 * last.groupby("seed").clean.first()
     plain, both, cost = wide["none"], wide["global"], points(CLEAR_DAMAGE)
     where = "Phase-change chip, at the last time:"
 
     def claim(own: str, text: str, samples: pd.Series, relation: Any, limit: float, name: str) -> Claim:
-        more: dict[str, Any] = {"unit": "points", "name": name}
+        lost = "" if own == "costs" else void((clean - plain["unaware"]) / 100)
+        more: dict[str, Any] = {"unit": "points", "name": name, "void": lost}
         return Claim(
             f"composed.pcm.{own}", f"{where} {text}", samples, relation, limit, "composed phase-change", **more
         )

@@ -27,6 +27,7 @@ from paper.criteria import hardware as criteria
 from paper.nodal import node_voltages
 from paper.studies.base import Compared, Study, double_precision, joined
 from paper.studies.parameters import DRAWS, STEPS, Number, Numbers, Whole
+from paper.studies.recovery import void
 
 #: Volts at a word line for the largest input.
 VOLTS = 0.2
@@ -265,7 +266,7 @@ def _of_wires(loss: pd.DataFrame, tiles: pd.DataFrame) -> Iterator[Claim]:
         away = np.abs(exponents(loss, ohm) - 2)
         own = f"operator.square.{name}"
         yield Claim(own, f"{square}, {words}", away, "<", criteria.SQUARE, "operator wires", name="|exponent − 2|")
-    here = loss[(loss.side == ARRAY) & (loss.ohm <= REALISTIC)].groupby(["kind", "seed"]).error.max()
+    here = loss[(loss.side == ARRAY) & (loss.ohm <= REALISTIC)].groupby(["kind", "seed"]).error.max(skipna=False)
     yield Claim(
         "operator.estimate",
         f"The fast estimate stays within {criteria.ESTIMATE_CLOSE:g} % of the largest current "
@@ -286,7 +287,7 @@ def _of_wires(loss: pd.DataFrame, tiles: pd.DataFrame) -> Iterator[Claim]:
 
 
 def _of_layers(layers: pd.DataFrame) -> Iterator[Claim]:
-    changed, smallest = float((~layers.same_when_off).sum()), float(layers.change.min())
+    changed, smallest = float((~layers.same_when_off).sum()), float(np.min(layers.change.to_numpy()))
     yield Claim(
         "operator.off",
         "Off leaves every bit as it was, for every class on every kind of layer",
@@ -335,7 +336,8 @@ def _of_chips(tables: Mapping[str, pd.DataFrame]) -> Iterator[Claim]:
     claim = "One factor per layer wins back at least half of what a phase-change chip costs at the last time looked at"
     won = plain / 2 - repaired
     name = "won back minus half of the loss"
-    yield Claim("operator.chip.compensated", claim, won, ">=", 0, family, unit="points", name=name)
+    more: dict[str, Any] = {"unit": "points", "name": name, "void": void(plain / 100)}
+    yield Claim("operator.chip.compensated", claim, won, ">=", 0, family, **more)
 
 
 # ----------------------------------------------------------------------------------------------------------- looking

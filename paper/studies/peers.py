@@ -182,10 +182,9 @@ def _moments(values: Tensor, key: dict[str, object]) -> list[dict[str, object]]:
 def pooled(moments: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """The moments of all seeds together: their mean over seeds, its standard error, and the samples in all."""
     table = moments.assign(square=moments.error**2).groupby(list(keys), sort=False)
-    found = table.agg(sampled=("sampled", "mean"), square=("square", "sum"), samples=("samples", "sum"))
-    error = np.sqrt(found.pop("square")) / table.size()
-    found.insert(1, "error", error)
-    return found.reset_index()
+    error = np.sqrt(table["square"].sum(skipna=False)) / table.size()
+    sampled = table["sampled"].mean(skipna=False)
+    return pd.DataFrame({"sampled": sampled, "error": error, "samples": table["samples"].sum()}).reset_index()
 
 
 # --------------------------------------------------------------------------------------------------------- published
@@ -351,8 +350,8 @@ def wires(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
 
 
 def largest(values: pd.Series) -> float:
-    """The largest size among values; nan where there are none."""
-    return float(values.abs().max()) if len(values) else math.nan
+    """The largest size among values; nan where there are none, or where one is nan."""
+    return float(np.max(np.abs(values.to_numpy()))) if len(values) else math.nan
 
 
 def claims(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
@@ -374,7 +373,7 @@ def claims(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
         text = f"{LAWS[law]}: we and aihwkit sample the same mean and spread"
         claimed(f"aihwkit.{law}", text, largest(here), CHANCE, **chance)
     single = pd.concat([statistics.z, peers[peers.law != "chip"].z])
-    away = abs(math.sqrt(float((single**2).mean())) - 1)
+    away = abs(math.sqrt(float(np.mean(single.to_numpy() ** 2))) - 1)
     text = "Differences to the formulas and to aihwkit, law by law, spread as sampling alone makes them"
     claimed("spread", text, away, CHANCE_SPREAD, name="|root mean square − 1|", unit="standard errors")
     chip = peers[peers.law == "chip"]
@@ -387,7 +386,7 @@ def claims(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
         text = f"{whose} whole chips are what aihwkit's documentation says"
         claimed(f"documented.{column}", text, float(documented[column]), CHANCE, **chance)
         text = f"{whose} whole chips are one of the readings of the published formulas"
-        claimed(f"reading.{column}", text, float(tables["readings"][column].min()), CHANCE, **chance)
+        claimed(f"reading.{column}", text, float(np.min(tables["readings"][column].to_numpy())), CHANCE, **chance)
     words = "The effective conductance is that of a nodal analysis of every node"
     error = {"name": "largest relative error"}
     claimed("circuit.fast", f"{words}, solved fast", largest(circuits.fast), CIRCUIT_FAST, **error)

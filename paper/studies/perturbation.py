@@ -14,10 +14,10 @@ from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
 from paper.criteria.hardware import BETTER, CLEAR_DAMAGE, COMPENSATED, COSINE, LIVE, NOTHING, SIGNAL, points
 from paper.studies import variants
-from paper.studies.base import Compared, double_precision, fits
+from paper.studies.base import Compared, double_precision, fits, pivoted
 from paper.studies.hardware import HELD, NAMES, PICTURE, HardwareStudy, trained
 from paper.studies.parameters import Numbers, OneOf, Options, Some
-from paper.studies.recovery import beyond, on_known_chips, paired, summarise
+from paper.studies.recovery import beyond, on_known_chips, paired, summarise, void
 
 
 class Cells(NamedTuple):
@@ -82,7 +82,7 @@ class PerturbationStudy(HardwareStudy):
         start = self.start(self.perturbation)
         given = (start, self.perturbation, self.severities)
         own = self.options
-        looked = [rule for rule in self.rules if rule != "unaware" or self.closer]
+        looked = [rule for rule in self.rules if rule != "unaware" or self.closer or len(self.rules) == 1]
         # What nothing is drawn for has no chip of its own; a class with options has been changed already.
         known = "known" in self.closer and self.physics.lasting
         more = "variants" in self.closer and not own
@@ -97,6 +97,10 @@ class PerturbationStudy(HardwareStudy):
         """A cell for every rule and look, and those of the variants."""
         return self.parts().all()
 
+    def remarks(self, tables: Tables) -> list[str]:
+        """Says where the perturbation does nothing."""
+        return without_effect(tables["accuracy"])
+
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
         """Tables ``accuracy`` and ``diagnostics`` (one row for each rule, severity, seed), ``known`` (trained on the
         chip that it is judged on), ``variants`` (the class closer up) and ``summary`` (seeds joined).
@@ -104,6 +108,17 @@ class PerturbationStudy(HardwareStudy):
         tables = measured(self.parts(), found)
         tables["summary"] = summarise(tables["accuracy"], tables["diagnostics"], tables.get("known"))
         return tables, Findings.of(claims(self.physics, tables))
+
+
+def without_effect(accuracy: pd.DataFrame) -> list[str]:
+    """A sentence where severity changes nothing for untrained networks, on no chip and for no seed: a flat curve."""
+    unaware = accuracy[accuracy.rule == "unaware"]
+    if ((unaware.clean == unaware.accuracy) & (unaware.clean == unaware.low)).all():
+        return ["**Without effect.** Untrained networks are as right as without hardware, at every severity shown."]
+    flat = unaware.severity.nunique() > 1 and (unaware.groupby("seed")[["accuracy", "low"]].nunique() == 1).all(
+        axis=None
+    )
+    return ["**Without effect.** Severity changes nothing: the curve of untrained networks is flat."] if flat else []
 
 
 def few(grid: Sequence[float]) -> tuple[float, ...]:
@@ -140,11 +155,12 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
     runs = paired(tables["accuracy"])
     runs = runs.assign(beyond=beyond(runs.damage, runs.gain), points=100 * runs.gain)
     damage = tables["accuracy"][tables["accuracy"].rule == "unaware"]
-    damage = damage.assign(points=100 * (damage.clean - damage.accuracy))
+    damage = damage.assign(lost=damage.clean - damage.accuracy, points=100 * (damage.clean - damage.accuracy))
     mean = damage.groupby("severity", sort=False).points.mean()
     clear = mean[mean >= points(CLEAR_DAMAGE)]
     mildest, harshest = clear.index[0] if len(clear) else None, mean.index[-1]
     lost = f"an unaware network loses at least {points(CLEAR_DAMAGE):g} points at the harshest severity"
+    cheap = f"no severity costs {points(CLEAR_DAMAGE):g} points"
     found = [
         Claim(
             f"{page}.costs",
@@ -157,7 +173,7 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
             name="mean loss",
         )
     ]
-    rules = [rule for rule in NAMES if rule in set(runs.rule)]
+    rules = [rule for rule in NAMES if rule in set(runs.rule) - {"unaware"}]
     half: dict[str, Any] = {"unit": "points", "name": f"won back minus {COMPENSATED:g} of the loss"}
     where = {"mildest": (f"the mildest severity that costs {points(CLEAR_DAMAGE):g} points", mildest)}
     where["harshest"] = ("the harshest severity", harshest)
@@ -167,10 +183,12 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
     for rule in rules:
         for key, (words, severity) in where.items():
             text = f"{NAMES[rule].capitalize()} wins back at least half of the loss at {words}"
-            samples = _at(runs, severity, rule, "beyond")
-            found.append(Claim(f"{page}.won_back.{rule}.{key}", text, samples, ">=", NOTHING, page, **half))
+            samples, nothing = _at(runs, severity, rule, "beyond"), void(_at(damage, severity, "unaware", "lost"))
+            nothing = nothing if severity is not None else cheap
+            own = f"{page}.won_back.{rule}.{key}"
+            found.append(Claim(own, text, samples, ">=", NOTHING, page, **half, void=nothing))
     if len(rules) == 2:
-        table = runs[runs.severity.isin(clear.index)].pivot_table(index="seed", columns="rule", values="points")
+        table = pivoted(runs[runs.severity.isin(clear.index)], ["seed"], "rule", "points")
         found.append(
             Claim(
                 f"{page}.rules",
@@ -181,6 +199,7 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
                 page,
                 unit="points",
                 name="mean difference",
+                void="" if len(clear) else cheap,
             )
         )
     if "autograd" in rules:
@@ -190,6 +209,7 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
         chips = chips[chips.severity == harshest]
         text = "A chip that is known in training: vanilla training wins back at least half of the loss at the harshest"
         samples = beyond(chips.damage, chips.gain)
+        half["void"] = void(chips.damage)
         found.append(Claim(f"{page}.known", f"{text} severity", samples, ">=", NOTHING, page, **half))
     if "variants" in tables:
         found += variants.claims(page, physics.name, tables["variants"])

@@ -174,7 +174,10 @@ def outcomes(looks: pd.DataFrame) -> pd.DataFrame:
         {f"over_{name}": end["accuracy_gated"] - end[f"accuracy_{name}"] for name in ("mean", "shuffled")}
     )
     worth["adaptive"] = (worth > criteria.ADAPTIVE).all(axis=1)
-    return cells.join(worth, on=keys)
+    cells = cells.join(worth, on=keys)
+    # What has diverged was worth nothing known; where all have, the rows stay and decide nothing.
+    known = cells[["over_mean", "over_shuffled"]].notna().all(axis=1)
+    return cells[known].reset_index(drop=True) if known.any() else cells
 
 
 def _area_of(score: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], float]:

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from lib.verdicts import Outcome, Verdict, bootstrap, judge
-from paper.criteria.hardware import BROKEN, COMPENSATED, DAMAGE
+from paper.criteria.hardware import BROKEN, COMPENSATED, DAMAGE, points
 
-#: Verdicts, from the mildest to the worst; "inconclusive" is none of them.
+#: Verdicts, from the mildest to the worst; "inconclusive" and "not trained" are none of them.
 VERDICTS = ("no damage", "compensated", "not compensated", "broken")
+#: Why nothing is said of what comes back where next to nothing was lost.
+NO_DAMAGE = f"no damage: an unaware network loses less than {points(DAMAGE):g} point, so there is nothing to win back"
 
 #: What decides a run of a table.
 KEYS = ("network", "perturbation", "severity", "seed")
@@ -20,11 +22,20 @@ KEYS = ("network", "perturbation", "severity", "seed")
 def paired(accuracy: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFrame:
     """Rows of trained rules with the unaware accuracy of the same run (by its ``keys``) beside them.
 
-    Adds ``unaware``, ``damage`` = clean - unaware and ``gain`` = accuracy - unaware.
+    Adds ``unaware``, ``damage`` = clean - unaware and ``gain`` = accuracy - unaware. Where nothing was trained these
+    are the unaware runs, and nothing is known of a gain.
     """
     base = accuracy[accuracy.rule == "unaware"][[*keys, "accuracy"]].rename(columns={"accuracy": "unaware"})
-    table = accuracy[accuracy.rule != "unaware"].merge(base, on=list(keys))
-    return table.assign(damage=table.clean - table.unaware, gain=table.accuracy - table.unaware)
+    trained = accuracy[accuracy.rule != "unaware"]
+    table = (trained if len(trained) else accuracy).merge(base, on=list(keys))
+    gain = (table.accuracy - table.unaware).where(table.rule != "unaware")
+    return table.assign(damage=table.clean - table.unaware, gain=gain)
+
+
+def void(damage: Sequence[float] | np.ndarray) -> str:
+    """Why nothing can be said of a share of this loss, seed by seed: it is next to none; empty where it is one."""
+    lost = np.asarray(damage, dtype=float)
+    return NO_DAMAGE if lost.size and lost.mean() < DAMAGE else ""
 
 
 def on_known_chips(accuracy: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
@@ -62,10 +73,12 @@ def verdict(damage: Sequence[float], gain: Sequence[float]) -> Verdict:
 
     Decided as a claim is, by the whole interval over seeds: "no damage" where it lies below DAMAGE, "compensated" where
     at least COMPENSATED of the loss comes back, "not compensated" where less does, "broken" where less than BROKEN
-    does, and "inconclusive" where an interval has both sides in it.
+    does, and "inconclusive" where an interval has both sides in it; "not trained" where no gain is known.
     """
     lost, won = (np.asarray(values, dtype=float) for values in (damage, gain))
     reason = f"the unaware network loses {100 * lost.mean():.1f} points"
+    if np.isnan(won).all() and not lost.mean() < DAMAGE:
+        return Verdict("not trained", (reason,), "Train through it.")
     if judge("", lost, "<", DAMAGE).outcome == Outcome.HOLDS:
         return Verdict("no damage", (reason,), "Nothing to do.")
     if lost.mean() < DAMAGE:

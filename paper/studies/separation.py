@@ -26,7 +26,7 @@ from paper.criteria.hardware import (
     points,
 )
 from paper.prediction import area, balanced, held_out, joint
-from paper.studies.base import Compared
+from paper.studies.base import Compared, pivoted
 from paper.studies.hardware import Classes, HardwareStudy, Seeds
 from paper.studies.parameters import OneOf, Some
 from paper.studies.perturbation import PerturbationStudy, measured
@@ -132,7 +132,7 @@ def regimes(accuracy: pd.DataFrame) -> pd.DataFrame:
     rows = []
     keys = ["network", "perturbation", "rule", "regime"]
     for (network, name, rule, regime), group in damaging(accuracy).groupby(keys, sort=False):
-        seeds = group.groupby("seed")[["damage", "gain"]].mean()
+        seeds = group.groupby("seed")[["damage", "gain"]].mean(skipna=False)
         won_back, interval = recovery(seeds.damage, seeds.gain)
         rows.append(
             {
@@ -148,7 +148,8 @@ def regimes(accuracy: pd.DataFrame) -> pd.DataFrame:
                 "verdict": verdict(seeds.damage, seeds.gain).name,
             }
         )
-    return pd.DataFrame(rows)
+    names = ["severities", "damage", "recovery", "recovery_low", "recovery_high", "verdict"]
+    return pd.DataFrame(rows, columns=[*keys, *names])
 
 
 def cells(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
@@ -156,7 +157,7 @@ def cells(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
     runs = damaging(accuracy)
     keys = ["network", "perturbation", "rule", "severity", "seed"]
     measured = diagnostics.rename(columns={"gain": "sensitivity"})
-    table = runs.merge(measured, on=keys)
+    table = runs[runs.gain.notna()].merge(measured, on=keys)
     table["recovery"] = table.gain / table.damage.clip(lower=DAMAGE)
     table["compensated"] = table.gain >= COMPENSATED * table.damage
     return together(table)
@@ -169,6 +170,8 @@ def together(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(chance=np.nan, chance_network=np.nan)
     for _, group in table.groupby("seed"):
         values = np.stack([SCORES[name](group).to_numpy(dtype=float) for name in TOGETHER], 1)
+        if np.isnan(values).any():
+            continue
         for column, of in (("chance", "perturbation"), ("chance_network", "network")):
             table.loc[group.index, column] = joint(values, group.compensated.to_numpy(), group[of].to_numpy())
     return table
@@ -179,13 +182,17 @@ def boundaries(accuracy: pd.DataFrame) -> pd.DataFrame:
 
     Between two severities it is interpolated geometrically; columns ``severity``, ``low`` and ``high`` (95 % bootstrap
     over seeds, cut off at the mildest and the harshest severity that do damage). nan: recovery is above everywhere
-    ("beyond", see ``side``), or below everywhere it does damage ("before").
+    ("beyond", see ``side``), or below everywhere it does damage ("before"), or nothing was trained ("unknown").
     """
     rows = []
     for (network, name, rule), group in damaging(accuracy).groupby(["network", "perturbation", "rule"], sort=False):
         severities = list(dict.fromkeys(group.severity))
-        wide = [group[group.severity == one].set_index("seed")[["damage", "gain"]] for one in severities]
-        table = np.stack([one.to_numpy() for one in wide])
+        found = group.pivot(index="seed", columns="severity", values=["damage", "gain"]).dropna()
+        table = np.stack([found.xs(one, axis=1, level="severity").to_numpy() for one in severities])
+        row: dict[str, object] = {"network": network, "perturbation": name, "rule": rule, "side": "unknown"}
+        if not len(found):
+            rows.append(row | dict.fromkeys(("severity", "low", "high"), float("nan")))
+            continue
         seeds = np.arange(table.shape[1])
 
         def crossing(picked: np.ndarray, table=table) -> float:
@@ -194,14 +201,14 @@ def boundaries(accuracy: pd.DataFrame) -> pd.DataFrame:
 
         at, last = crossing(seeds), len(severities) - 1
         side = "before" if at < 0 else "beyond" if at > last else "inside"
-        row: dict[str, object] = {"network": network, "perturbation": name, "rule": rule, "side": side}
+        row["side"] = side
         ends = bootstrap(seeds, lambda picked: np.array(crossing(picked)), resamples=400)
         logs = np.log(severities)
         for column, place in zip(("severity", "low", "high"), (at, *ends), strict=True):
             inside = side == "inside" and place == place
             row[column] = float(np.exp(np.interp(place, range(last + 1), logs))) if inside else float("nan")
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["network", "perturbation", "rule", "side", "severity", "low", "high"])
 
 
 def _crossing(won_back: np.ndarray) -> float:
@@ -215,6 +222,10 @@ def _crossing(won_back: np.ndarray) -> float:
     return float(below[0] - 1 + (before - COMPENSATED) / (before - after))
 
 
+#: Columns of what is predicted about classes and networks that were held out.
+_HELD = ("held_out", "held_out_network")
+
+
 def scores(table: pd.DataFrame) -> pd.DataFrame:
     """For each diagnostic and seed: the area under the ROC curve, and how well it transfers.
 
@@ -223,12 +234,15 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
     accuracy with a threshold (or a fit) from the other classes or networks; nan with a single network.
     """
     rows = []
-    single = table.network.nunique() < 2
+    single = table.network.nunique() == 1
     for seed, group in table.groupby("seed"):
         label = group.compensated.to_numpy()
         kinds = {"held_out": group.perturbation.to_numpy(), "held_out_network": group.network.to_numpy()}
         for name, score in SCORES.items():
             values = score(group).to_numpy(dtype=float)
+            if np.isnan(values).any():
+                rows.append({"diagnostic": name, "seed": seed})
+                continue
             held = {kind: balanced(held_out(values, label, of), label) for kind, of in kinds.items()}
             own = area(values, label)
             rows.append({"diagnostic": name, "seed": seed, "area": own, "area_network": own, **held})
@@ -242,7 +256,7 @@ def scores(table: pd.DataFrame) -> pd.DataFrame:
                 **{kind: _right(chance, label) for kind, chance in chances.items()},
             }
         )
-    found = pd.DataFrame(rows)
+    found = pd.DataFrame(rows, columns=["diagnostic", "seed", "area", "area_network", *_HELD])
     return found.assign(held_out_network=np.nan, area_network=np.nan) if single else found
 
 
@@ -260,7 +274,8 @@ def _right(chance: np.ndarray, label: np.ndarray) -> float:
 def tell(table: pd.DataFrame) -> pd.DataFrame:
     """The scores joined over seeds, with intervals, best area first."""
     rows = []
-    for name, group in table.groupby("diagnostic", sort=False):
+    for name in [*SCORES, JOINT]:
+        group = table[table.diagnostic == name]
         row: dict[str, object] = {"diagnostic": name}
         for column in ("area", "area_network", "held_out", "held_out_network"):
             low, high = bootstrap(group[column])
@@ -285,7 +300,13 @@ def _divided(claim: str, text: str, runs: pd.DataFrame, keys: list[str], name: s
     and regimes.
     """
     sums = runs.pivot_table(index=["network", "perturbation", "regime"], columns="seed", values=["damage", "gain"])
-    damage, gain = sums["damage"].to_numpy(), sums["gain"].to_numpy()
+    # Seeds in which one of them has diverged decide nothing.
+    sums = sums.swaplevel(axis=1).dropna(axis=1)
+    whole = [seed for seed in dict.fromkeys(sums.columns.get_level_values(0)) if len(sums[seed].columns) == 2]
+    if not whole:
+        unknown = (np.nan, (np.nan, np.nan))
+        return Claim(claim, text, (), "<=", NOTHING, "separation", name=name, measured=unknown)
+    damage, gain = (np.stack([sums[seed][name] for seed in whole], 1) for name in ("damage", "gain"))
 
     group = sums.index.to_frame(index=False).groupby(keys).ngroup().to_numpy()
     members = np.bincount(group)
@@ -359,7 +380,7 @@ def _lines(accuracy: pd.DataFrame) -> list[Claim]:
         )
     if {"autograd", "straight_through"} <= set(accuracy.rule) and "adc" in set(accuracy.perturbation):
         adc = runs[(runs.perturbation == "adc") & (runs.regime != "slight")]
-        gains = 100 * adc.pivot_table(index="seed", columns="rule", values="gain")
+        gains = 100 * pivoted(adc, ["seed"], "rule", "gain")
         rule = f"straight-through beats vanilla training by at least {RULE_POINTS:g} points"
         found.append(
             Claim(

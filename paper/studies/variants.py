@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Relation, Threshold
 from paper.criteria.hardware import BETTER, POINT, POINTS
 from paper.studies.hardware import HardwareStudy
+from paper.studies.recovery import void
 
 
 @dataclass(frozen=True)
@@ -214,8 +216,13 @@ def claims(page: str, name: str, variants: pd.DataFrame) -> list[Claim]:
         if not {one.one, one.other} <= set(variants.variant):
             continue
         sides = ((one.one, one.column), (one.other, one.other_column or one.column))
-        means = [variants[variants.variant == label].groupby("seed")[column].mean() for label, column in sides]
-        points = (100 * (means[0] - means[1])).to_numpy()
+        means = [
+            variants[variants.variant == label].groupby("seed")[column].mean(skipna=False) for label, column in sides
+        ]
+        # Seeds that only one of them has left are no pair.
+        points = 100 * np.subtract(*means[0].align(means[1], join="inner")).to_numpy()
+        both = variants[variants.variant.isin({one.one, one.other})]
+        worst = (both.clean - both.unaware).groupby([both.variant, both.seed]).mean().groupby("seed").max()
         found.append(
             Claim(
                 f"{page}.variants.{one.id}",
@@ -226,6 +233,7 @@ def claims(page: str, name: str, variants: pd.DataFrame) -> list[Claim]:
                 f"{page} variants",
                 unit="points",
                 name="mean difference",
+                void=void(worst),
             )
         )
     return found

@@ -58,7 +58,7 @@ def story(tables: Tables) -> str:
             f"Furthest off: {named(split(top.parts))}, with {100 * top.damage:.0f} points instead of "
             f"{100 * top.summed:.0f}."
         )
-    for row in summary[summary.kind == "all"].itertuples():
+    for row in summary[(summary.kind == "all") & summary.recovery.notna()].itertuples():
         rule = "vanilla training on the converter's staircase" if row.rule == "staircase" else NAMES[row.rule]
         lines.append(
             f"- On that chip {rule} brings the accuracy from {100 * row.unaware:.0f} to {100 * row.accuracy:.0f} %, a "
@@ -80,6 +80,8 @@ def on_removal(tables: Tables) -> str:
     ]
     for rule, group in table.groupby("rule", sort=False):
         back = group.groupby("part").back.mean()
+        if back.isna().all():
+            continue
         when = "Without training" if rule == "unaware" else f"After {NAMES[rule]}"
         parts.append(
             f"{when} the full chip gets most back when {named([back.idxmax()])} is removed: "
@@ -90,6 +92,8 @@ def on_removal(tables: Tables) -> str:
 
 def on_gradients(tables: Tables) -> str:
     """What the gradients at the fork say of the full chip (Markdown)."""
+    if tables["diagnostics"].empty:
+        return ""
     table = gradient_signal(tables["diagnostics"]).mean()
     return (
         f"At the fork the vanilla gradient of the full chip has a cosine of {share(table.cosine)} with the clean one, "

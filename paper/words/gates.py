@@ -46,8 +46,10 @@ def reached(tables: Tables) -> str:
         shown = [
             f"{name} {mean[some].mean():.0f} %"
             for name, some in groups.items()
-            if some and set(some) <= set(mean.index)
+            if some and set(some) <= set(mean.dropna().index)
         ]
+        if not shown:
+            continue
         parts.append(f"On *{spelt(str(task))}*: {', '.join(shown)} (means over learners).")
     return " ".join(parts)
 
@@ -81,6 +83,8 @@ def gap_in_training(tables: Tables, findings: Findings) -> str:
             )
         },
     )
+    if means.isna().all():
+        return told
     return f"{told} It is {means.iloc[0]:.2f} decades at the first step and {means.iloc[-1]:.2f} at the last.".strip()
 
 

@@ -9,7 +9,7 @@ import torch
 
 from lib.hardware.perturbations import Perturbation
 from lib.results import Tables
-from lib.verdicts import Findings, Outcome
+from lib.verdicts import ONE_SEED, Finding, Findings, Outcome
 from paper.criteria.hardware import CLEAR_DAMAGE, points
 from paper.studies.hardware import NAMES
 from paper.words.hardware import wording
@@ -86,18 +86,22 @@ def story(tables: Tables, physics: Perturbation) -> str:
         parts = [
             f"{NAMES[row.rule]} brings it to {100 * row.accuracy:.0f} %, a recovery of {share(row.recovery)} "
             f"({interval(row.recovery_low, row.recovery_high)})"
-            for row in here.itertuples()
+            for row in here[here.recovery.notna()].itertuples()
         ]
-        lines.append(
-            f"- At **{severity:g}{unit}** an unaware network is right on {100 * here.unaware.iloc[0]:.0f} % "
-            f"instead of {100 * here.clean.iloc[0]:.0f} %; {'; '.join(parts)}."
+        cost = (
+            f"an unaware network is right on {100 * here.unaware.iloc[0]:.0f} % instead of "
+            f"{100 * here.clean.iloc[0]:.0f} %"
         )
+        lines.append(f"- At **{severity:g}{unit}** {'; '.join([cost, *parts])}.")
     runs = tables["accuracy"]
     at_first = runs[runs.severity == first].groupby("rule", sort=False).crest.mean()
-    stand = ", ".join(f"{value:.1f} times after {NAMES[rule]}" for rule, value in at_first.items() if rule != "unaware")
+    stands = [
+        f"{value:.1f} times after {NAMES[rule]}" for rule, value in at_first.dropna().items() if rule != "unaware"
+    ]
+    after = f", and at {first:g}{unit} {', '.join(stands)}" if stands else ""
     lines.append(
         "- The largest weight of a layer, which sets the scale of its conductances, is "
-        f"{at_first['unaware']:.1f} times the root mean square in the clean network, and at {first:g}{unit} {stand}."
+        f"{at_first['unaware']:.1f} times the root mean square in the clean network{after}."
     )
     return "\n".join(lines)
 
@@ -128,7 +132,7 @@ def law(physics: Perturbation) -> list[Callable[..., object]]:
 def beforehand(tables: Tables, physics: Perturbation) -> str:
     """What the gradients say where the damage is clear, rule by rule, with the measured numbers (Markdown)."""
     summary = tables["summary"]
-    clear = summary[summary.damage >= CLEAR_DAMAGE]
+    clear = summary[(summary.damage >= CLEAR_DAMAGE) & summary.recovery.notna()]
     if not len(clear):
         return ""
     severity = clear.severity.iloc[0]
@@ -150,6 +154,13 @@ _OUTCOMES = {
 }
 
 
+def _said(found: Finding) -> str:
+    """What became of a claim about the loss; one without a loss, or without a number, says why."""
+    return (
+        f"leaves open what comes back ({found.note})" if found.note not in ("", ONE_SEED) else _OUTCOMES[found.outcome]
+    )
+
+
 def follows(findings: Findings, physics: Perturbation) -> str:
     """What follows from the findings of a page (Markdown)."""
     page = f"perturbation_{physics.name}"
@@ -160,12 +171,12 @@ def follows(findings: Findings, physics: Perturbation) -> str:
     lines = []
     for rule in ("autograd", "straight_through"):
         found = {where: findings.get(f"{page}.won_back.{rule}.{where}") for where in places}
-        said = [f"{_OUTCOMES[one.outcome]} {places[where]}" for where, one in found.items() if one is not None]
+        said = [f"{_said(one)} {places[where]}" for where, one in found.items() if one is not None]
         if said:
             lines.append(f"{NAMES[rule].capitalize()} {', and '.join(said)}.")
     known = findings.get(f"{page}.known")
     if known is not None:
-        lines.append(f"On a chip that it knows, vanilla training {_OUTCOMES[known.outcome]} at the harshest severity.")
+        lines.append(f"On a chip that it knows, vanilla training {_said(known)} at the harshest severity.")
     rules = findings.get(f"{page}.rules")
     if rules is not None and rules.outcome != Outcome.INCONCLUSIVE:
         more = "more" if rules.outcome == Outcome.HOLDS else "no more"

@@ -24,9 +24,17 @@ def answer(tables: Tables) -> str:
     known = summary[(summary.damage >= DAMAGE) & summary.known.notna()]
     moderate = regimes[(regimes.regime == "moderate") & (regimes.rule == "autograd")]
     means = moderate.groupby("perturbation").recovery.mean().sort_values(ascending=False)
-    shares = [f"{HARDWARE[name].title} {share(value)}" for name, value in means.items()]
+    shares = [f"{HARDWARE[name].title} {share(value)}" for name, value in means.dropna().items()]
     best = told[told.diagnostic != JOINT].iloc[0]
     cosine, together = (told[told.diagnostic == name].iloc[0] for name in ("cosine", JOINT))
+    telling = (
+        f"Of the gradient's properties before training, *{best.diagnostic}* tells best which cases will be "
+        f"compensated, with an area under the ROC curve of {best.area:.2f}; the cosine with the clean gradient "
+        f"reaches {cosine.area:.2f}, "
+        # With a single class there is none that was not seen.
+        + (f"the three together {together.area:.2f} on classes not seen, " if together.area == together.area else "")
+        + "and 0.5 is a coin."
+    )
     return (
         f"Among all classes, severities and networks where damage is done, {'; '.join(parts)} cases; the others are "
         "undecided. "
@@ -42,9 +50,7 @@ def answer(tables: Tables) -> str:
             if shares
             else ""
         )
-        + f"Of the gradient's properties before training, *{best.diagnostic}* tells best which cases will be "
-        f"compensated, with an area under the ROC curve of {best.area:.2f}; the cosine with the clean gradient "
-        f"reaches {cosine.area:.2f}, the three together {together.area:.2f} on classes not seen, and 0.5 is a coin."
+        + (telling if best.area == best.area else "")
     )
 
 
