@@ -61,12 +61,7 @@ def outputs(module: ModuleType, conductance: Tensor, r_word: float, r_bit: float
     with np.errstate(divide="ignore"):
         ohms = 1e6 / conductance.numpy()
     solution = module.compute(
-        volts.numpy().T,
-        ohms,
-        r_i_word_line=r_word,
-        r_i_bit_line=r_bit,
-        node_voltages=False,
-        all_currents=False,
+        volts.numpy().T, ohms, r_i_word_line=r_word, r_i_bit_line=r_bit, node_voltages=False, all_currents=False
     )
     return 1e6 * torch.from_numpy(solution.currents.output)
 

@@ -120,12 +120,7 @@ def _fits(given: object, low: float | None, high: float | None, above: float | N
 
 
 def number(
-    name: str,
-    given: object,
-    low: float | None = None,
-    high: float | None = None,
-    *,
-    above: float | None = None,
+    name: str, given: object, low: float | None = None, high: float | None = None, *, above: float | None = None
 ) -> float:
     """A finite number with ``low <= given <= high`` (both inclusive) and ``given > above`` (exclusive)."""
     value = _fits(given, low, high, above)
@@ -135,12 +130,7 @@ def number(
 
 
 def numbers(
-    name: str,
-    given: object,
-    low: float | None = None,
-    high: float | None = None,
-    *,
-    above: float | None = None,
+    name: str, given: object, low: float | None = None, high: float | None = None, *, above: float | None = None
 ) -> tuple[float, ...]:
     """One or more finite numbers in the range: a number, a list, a tuple or a comma-separated string."""
     allowed = _span("one or more numbers", low, high, above)

@@ -38,11 +38,7 @@ def resolve_device(device: str = "auto") -> torch.device:
             return torch.device("cuda", index)
     elif kind == "cpu" or torch.backends.mps.is_available():
         return torch.device(kind)
-    offered = [
-        "cpu",
-        *(f"cuda:{i}" for i in range(gpus)),
-        *(["mps"] if torch.backends.mps.is_available() else []),
-    ]
+    offered = ["cpu", *(f"cuda:{i}" for i in range(gpus)), *(["mps"] if torch.backends.mps.is_available() else [])]
     raise checks.ParameterError(
         f"device must be one that this machine offers (auto, {', '.join(offered)}), but {given!r} was given."
     )

@@ -145,8 +145,7 @@ def agreement(parts: Sequence[Part], replicate: str = "seed") -> Agreement:
     cells = [row for one in given for row in one.judged(total)]
     shifts = [one.shift(len(given)) for one in given if len(one.cells)]
     return Agreement(
-        pd.DataFrame(cells, columns=_CELL),
-        pd.DataFrame(shifts, columns=["table", "quantity", "shift", "allowed"]),
+        pd.DataFrame(cells, columns=_CELL), pd.DataFrame(shifts, columns=["table", "quantity", "shift", "allowed"])
     )
 
 

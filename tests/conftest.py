@@ -86,10 +86,7 @@ def _cells() -> list[nbformat.NotebookNode]:
             "whatif.panels({'severity': values}, draw, start={'severity': 0.5},\n"
             "    alt=lambda severity: f'one line of slope {severity}')"
         ),
-        code(
-            "whatif.live(draw, {'severity': ipywidgets.FloatSlider(0.5)})",
-            metadata={"tags": ["remove-output"]},
-        ),
+        code("whatif.live(draw, {'severity': ipywidgets.FloatSlider(0.5)})", metadata={"tags": ["remove-output"]}),
         code("from IPython.display import Markdown\n\nMarkdown('The law is\\n\\n$$ \\\\tilde y = s $$')"),
         code("draw(0.25).axes[0].get_title()"),
     ]
@@ -126,14 +123,7 @@ class _References(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attributes}
-        if tag == "link" and given.get("rel") not in {
-            "canonical",
-            "author",
-            "license",
-            "search",
-            "next",
-            "prev",
-        }:
+        if tag == "link" and given.get("rel") not in {"canonical", "author", "license", "search", "next", "prev"}:
             self.found.append(given.get("href", ""))
         elif tag != "a":
             self.found += [given[name] for name in ("src", "data", "poster") if tag != "input" and name in given]

@@ -80,9 +80,7 @@ def test_a_dead_gate_is_noticed():
     worth = np.where(source.random((6, 8)) < 0.8, 40.0, 0.0)
     worth[0] = 40 + source.normal(0, 2, 8)
     found = agreement(
-        [
-            Part("runs", table(0 * worth[:, :3], range(3)), table(worth, range(8)), ("severity",), {"accuracy": 1.0}),
-        ]
+        [Part("runs", table(0 * worth[:, :3], range(3)), table(worth, range(8)), ("severity",), {"accuracy": 1.0})]
     )
     assert not found and "accuracy as a whole" in str(found)
 

@@ -22,12 +22,7 @@ from lib.checks import ParameterError
 SENTENCE = re.compile(r"^\S.* must be .+, but .+ was given\.$")
 finite = st.floats(allow_nan=False, allow_infinity=False)
 anything = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.text(max_size=5),
-    st.lists(st.integers(), max_size=2),
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=2)
 )
 
 

@@ -404,15 +404,7 @@ def test_a_run_is_complete_and_resumes(tmp_path, monkeypatch):
     given["rules"] = "autograd, straight_through"
     study = Composed(**given)
     result = study.run()
-    assert list(result.tables) == [
-        "accuracy",
-        "summary",
-        "removed",
-        "signal",
-        "ruler",
-        "diagnostics",
-        "phase_change",
-    ]
+    assert list(result.tables) == ["accuracy", "summary", "removed", "signal", "ruler", "diagnostics", "phase_change"]
     accuracy = result.tables["accuracy"]
     # Seven chips, two seeds, three rules, and two chips on the staircase.
     assert len(accuracy) == 7 * 2 * 3 + 2 * 2 and not accuracy.duplicated(["rule", "parts", "seed"]).any()

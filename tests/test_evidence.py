@@ -31,12 +31,7 @@ def measure(config, site):
 
 def rows(seed: int) -> pd.DataFrame:
     return pd.DataFrame(
-        {
-            "seed": [seed, seed + 1],
-            "accuracy": np.array([1 / 3, math.nan]),
-            "gate": ["none", ""],
-            "held": [True, False],
-        }
+        {"seed": [seed, seed + 1], "accuracy": np.array([1 / 3, math.nan]), "gate": ["none", ""], "held": [True, False]}
     )
 
 

@@ -340,9 +340,7 @@ CASES = {
         lambda n, *new: (looks(n, *new), 2.0),
         ("unheard of",),
         None,
-        lambda t, _: [
-            (0, first_of(t, intervention="as published", step=100).over_mean.mean(), None),
-        ],
+        lambda t, _: [(0, first_of(t, intervention="as published", step=100).over_mean.mean(), None)],
     ),
     "gates.escape_law": Case(
         gates.escape_law,

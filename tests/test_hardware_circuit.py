@@ -316,12 +316,7 @@ def test_an_open_array_conducts_nothing():
         assert not solve(g, 10.0, 20.0).any()
 
 
-SOLVERS = (
-    effective_conductance,
-    approximate_conductance,
-    by_nodes,
-    lambda *given: tiled_conductance(*given, (2, 2)),
-)
+SOLVERS = (effective_conductance, approximate_conductance, by_nodes, lambda *given: tiled_conductance(*given, (2, 2)))
 
 
 @pytest.mark.parametrize("solve", SOLVERS)

@@ -13,18 +13,7 @@ from torch.nn import functional as F
 
 from lib import replicas, runtime
 from lib.checks import ParameterError
-from lib.hardware.crossbars import (
-    RULES,
-    Crossbars,
-    Shape,
-    draw_chip,
-    draw_read,
-    ideal,
-    mappable,
-    matrix,
-    on_chip,
-    rows,
-)
+from lib.hardware.crossbars import RULES, Crossbars, Shape, draw_chip, draw_read, ideal, mappable, matrix, on_chip, rows
 from lib.hardware.devices import HARDWARE, Composite, make
 from lib.hardware.perturbations import (
     ADC,
@@ -438,11 +427,7 @@ class _Holder(nn.Module):
         (nn.ConvTranspose2d(4, 4, 3), "ConvTranspose2d", "only Linear and Conv2d have a mapping"),
         (nn.Conv1d(4, 4, 3), "Conv1d", "only Linear and Conv2d have a mapping"),
         (nn.Conv3d(4, 4, 3), "Conv3d", "only Linear and Conv2d have a mapping"),
-        (
-            nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
-            "Conv2d",
-            "it pads with 'circular' instead of zeros",
-        ),
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "Conv2d", "it pads with 'circular' instead of zeros"),
         (_Masked(4, 4), "_Masked", "it has a forward of its own"),
         (
             nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),

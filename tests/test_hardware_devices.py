@@ -417,10 +417,7 @@ def test_redundant_devices_stand_where_their_part_stands_and_see_what_it_sees():
             [Drift(), StuckAt(window=Window(1.0, 25.0))],
             "parts must share one conductance window, but different windows were given.",
         ),
-        (
-            [PhaseChange(), ADC()],
-            "parts must be single perturbations, but pcm, which has parts of its own, was given.",
-        ),
+        ([PhaseChange(), ADC()], "parts must be single perturbations, but pcm, which has parts of its own, was given."),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(parts, sentence):

@@ -481,11 +481,7 @@ def test_diagnostics_of_an_adc(start):
 
 @pytest.mark.parametrize(
     ("physics", "severity"),
-    [
-        (Variability(), 0.1),
-        (PhaseChange(), 1e6),
-        (Composite([Drift(), ReadNoise(fixed_scale=True)]), (1e6, 0.1)),
-    ],
+    [(Variability(), 0.1), (PhaseChange(), 1e6), (Composite([Drift(), ReadNoise(fixed_scale=True)]), (1e6, 0.1))],
     ids=["variability", "pcm", "composite"],
 )
 def test_diagnostics_by_a_plain_loop(start, physics, severity):

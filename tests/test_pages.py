@@ -255,11 +255,7 @@ def clean() -> nbformat.NotebookNode:
     cells = [
         nbformat.v4.new_markdown_cell("# A page"),
         code("seeds = 5  # how many\nrates = [0.1, 0.2]", metadata={"tags": ["parameters"]}, execution_count=1),
-        code(
-            "print(seeds)",
-            execution_count=2,
-            outputs=[nbformat.v4.new_output("stream", text="holds | 5 of 5\n")],
-        ),
+        code("print(seeds)", execution_count=2, outputs=[nbformat.v4.new_output("stream", text="holds | 5 of 5\n")]),
     ]
     return nbformat.v4.new_notebook(cells=cells)
 
@@ -402,12 +398,7 @@ def test_sources_are_what_the_imports_reach(house):
         return {str(path.relative_to(house / "lib")) for path in found}
 
     ground = {"__init__.py", "checks.py", "gradients.py"}
-    prompts = {
-        "prompts/__init__.py",
-        "prompts/gates.py",
-        "prompts/world.py",
-        "prompts/weights/mini.safetensors",
-    }
+    prompts = {"prompts/__init__.py", "prompts/gates.py", "prompts/world.py", "prompts/weights/mini.safetensors"}
     assert reached("gate") == ground | prompts
     assert reached("wire") == ground | {"hardware/__init__.py", "hardware/circuit.py"}
 

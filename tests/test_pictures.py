@@ -224,10 +224,7 @@ def ramp(mode: str) -> Image.Image:
     return grey.convert(way).convert(mode, dither=Image.Dither.NONE)
 
 
-@pytest.mark.parametrize(
-    "mode",
-    "L LA P PA RGB RGBA RGBX CMYK YCbCr LAB HSV I I;16 I;16B F".split(),
-)
+@pytest.mark.parametrize("mode", "L LA P PA RGB RGBA RGBX CMYK YCbCr LAB HSV I I;16 I;16B F".split())
 def test_every_mode_shows_the_same_picture(mode, monkeypatch):
     image = ramp(mode)
     assert image.mode == mode

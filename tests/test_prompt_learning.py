@@ -300,9 +300,7 @@ def test_learner_errors(mini, change, words):
 @pytest.mark.parametrize(("name", "kind"), [cell for cell in GATED if cell[1] != "tanh"])
 def test_the_factors_multiply_to_the_gap(mini, batch, name, kind):
     learner, params, inputs = double(
-        Learner(name, mini, CLASSES, gate=kind),
-        Learner(name, mini, CLASSES, gate=kind).initial(stream(2, "x")),
-        batch,
+        Learner(name, mini, CLASSES, gate=kind), Learner(name, mini, CLASSES, gate=kind).initial(stream(2, "x")), batch
     )
     measured = chain(learner, params, inputs["features"], inputs["patches"], inputs["labels"])
     own = {n: v.clone().requires_grad_() for n, v in params.items()}

@@ -20,11 +20,7 @@ MATRIX = torch.randn(40, 6, generator=runtime.stream(0, "matrix"))
 
 def initial(replica: int) -> Tree:
     source = runtime.stream(replica, "initial")
-    return {
-        "weight": torch.randn(6, 4, generator=source) / 2,
-        "bias": torch.zeros(4),
-        "scale": torch.ones(()),
-    }
+    return {"weight": torch.randn(6, 4, generator=source) / 2, "bias": torch.zeros(4), "scale": torch.ones(())}
 
 
 def inputs(replica: int, step: int) -> Tree:

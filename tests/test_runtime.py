@@ -54,16 +54,7 @@ def test_auto_takes_a_gpu_when_there_is_one(monkeypatch):
 
 
 def test_a_stream_is_the_same_every_time_and_differs_from_every_other():
-    names = [
-        (),
-        ("noise",),
-        ("noise", 0),
-        ("noise", 1),
-        ("noise", "1"),
-        ("ab", "c"),
-        ("a", "bc"),
-        ("noise", 0, 1),
-    ]
+    names = [(), ("noise",), ("noise", 0), ("noise", 1), ("noise", "1"), ("ab", "c"), ("a", "bc"), ("noise", 0, 1)]
     seeds = [0, 1, -1, 2**40]
     drawn = {
         (seed, n): tuple(torch.rand(4, generator=runtime.stream(seed, *n)).tolist()) for seed in seeds for n in names

@@ -56,13 +56,7 @@ class Example(Study):
 
 def notebook(**parameters: object) -> dict[str, object]:
     """What a kernel's globals hold after the import cell."""
-    namespace: dict[str, object] = {
-        "__name__": "__main__",
-        "__doc__": "text",
-        "_": 3,
-        "_i1": "task = 1",
-        "_dh": [],
-    }
+    namespace: dict[str, object] = {"__name__": "__main__", "__doc__": "text", "_": 3, "_i1": "task = 1", "_dh": []}
     namespace.update(
         {"In": ["", "a"], "Out": {1: 2}, "exit": "exit", "quit": "quit", "get_ipython": None, "open": open}
     )

@@ -150,5 +150,5 @@ def test_colours_can_be_told_apart():
     values = list(style.COLOURS.values())
     assert len(set(values)) == len(values) == 9
     assert set(style.COLOURS) == {
-        *("blue", "orange", "green", "vermillion", "purple", "sky", "yellow", "grey", "black"),
+        *("blue", "orange", "green", "vermillion", "purple", "sky", "yellow", "grey", "black")
     }

@@ -342,12 +342,7 @@ def check_tile(tile: object) -> tuple[int, int]:
 
 
 def tiled_conductance(
-    conductance: Tensor,
-    r_word: float | Tensor,
-    r_bit: float | Tensor,
-    tile: tuple[int, int],
-    *,
-    exact: bool = False,
+    conductance: Tensor, r_word: float | Tensor, r_bit: float | Tensor, tile: tuple[int, int], *, exact: bool = False
 ) -> Tensor:
     """The effective conductance of a layer that is cut into arrays of at most ``tile`` (word, bit) lines.
 

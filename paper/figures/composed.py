@@ -91,11 +91,7 @@ def predicted_loss(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) 
     """The measured loss of every composed chip against three predictions from its parts."""
     drawn, axes = figure(9.4, 4.1, columns=3, sharey=True)
     table, again = (_once(one[one.kind != "alone"]) for one in (summary, this_run(rerun, summary)))
-    titles = {
-        "summed": "losses add",
-        "in_logits": "log-odds add",
-        "by_noise": "noise over signal adds, in order",
-    }
+    titles = {"summed": "losses add", "in_logits": "log-odds add", "by_noise": "noise over signal adds, in order"}
     for axis, (column, heading) in zip(axes, titles.items(), strict=True):
         _diagonal(axis, 0, 92, 100 * LOSS_ERROR)
         _kinds(axis, table, column, "damage", 100)
@@ -180,11 +176,7 @@ def _noise(table: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def signal(
-    table: pd.DataFrame,
-    summary: pd.DataFrame,
-    ruler: pd.DataFrame,
-    *,
-    rerun: Mapping[str, pd.DataFrame] | None = None,
+    table: pd.DataFrame, summary: pd.DataFrame, ruler: pd.DataFrame, *, rerun: Mapping[str, pd.DataFrame] | None = None
 ) -> Figure:
     """Noise over signal, predicted with and without the order of the physics, and the loss that follows from it.
 

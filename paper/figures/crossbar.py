@@ -13,18 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from paper.figures.style import (
-    COLOURS,
-    Look,
-    band,
-    caption,
-    diamonds,
-    figure,
-    legend_above,
-    looks,
-    order,
-    this_run,
-)
+from paper.figures.style import COLOURS, Look, band, caption, diamonds, figure, legend_above, looks, order, this_run
 from paper.studies.base import duration
 from paper.studies.operator import View
 

@@ -433,10 +433,7 @@ def _told_beforehand(axis: Axes, severities: Sequence[float], table: pd.DataFram
 
 
 def against_recovery(
-    cells: pd.DataFrame,
-    columns: Sequence[str] = ("cosine", "signal", "live"),
-    *,
-    rerun: pd.DataFrame | None = None,
+    cells: pd.DataFrame, columns: Sequence[str] = ("cosine", "signal", "live"), *, rerun: pd.DataFrame | None = None
 ) -> Figure:
     """Each diagnostic at the fork against the recovery reached, one point for each class, severity and
     rule.

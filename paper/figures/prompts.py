@@ -102,11 +102,7 @@ def gap_over_training(gaps: pd.DataFrame, reported: float, *, rerun: pd.DataFram
 
 
 def waterfall(
-    gaps: pd.DataFrame,
-    title: str = "before training",
-    floor: float | None = None,
-    *,
-    rerun: pd.DataFrame | None = None,
+    gaps: pd.DataFrame, title: str = "before training", floor: float | None = None, *, rerun: pd.DataFrame | None = None
 ) -> Figure:
     """From the prompt gradient to the gate gradient, one step per factor, in decades below the prompts'.
 
@@ -191,12 +187,7 @@ def gap_by_task(start: pd.DataFrame, null: pd.DataFrame, *, rerun: Mapping[str, 
                 alpha=0.55,
                 label=label if task == table["task"].iloc[0] else None,
             )
-            axis.plot(
-                [place + shift - 0.11, place + shift + 0.11],
-                [values.mean()] * 2,
-                color=COLOURS[colour],
-                lw=2.4,
-            )
+            axis.plot([place + shift - 0.11, place + shift + 0.11], [values.mean()] * 2, color=COLOURS[colour], lw=2.4)
     axis.set_xticks(range(len(names)), [spelt(name) for name in names])
     axis.set(ylabel="gap before training (decades)", xlabel="task")
     legend_above(drawn, axis)
@@ -309,11 +300,7 @@ def value_bars(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> 
     ]
     handles = [Patch(color=look.colour, label=look.label) for look in variants.values()]
     drawn.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
-    caption(
-        drawn,
-        " ".join([*told, "Whiskers: 95 % over seeds."]),
-        fewer(again, accuracy, "learner", "gate"),
-    )
+    caption(drawn, " ".join([*told, "Whiskers: 95 % over seeds."]), fewer(again, accuracy, "learner", "gate"))
     return drawn
 
 

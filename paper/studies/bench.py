@@ -71,9 +71,7 @@ class _Bench:
         picked = runtime.stream(0, "points")
         columns = [torch.randperm(part.shape[-1], generator=picked)[:points] for part in (pairs[0], rows[0])]
         return Look(
-            pairs[0][:, columns[0]].detach().numpy(),
-            torch.stack(rows)[:, columns[1]].numpy(),
-            gradients.cosine(*rows),
+            pairs[0][:, columns[0]].detach().numpy(), torch.stack(rows)[:, columns[1]].numpy(), gradients.cosine(*rows)
         )
 
 

@@ -29,14 +29,7 @@ from paper.studies.perturbation import PICTURE
 from paper.sweep import Fork, Sweep
 
 #: One moderate severity of each class: alone it costs a small network between three and twenty points.
-SEVERITIES = {
-    "read_noise": 0.05,
-    "variability": 0.1,
-    "drift": 3.15e8,
-    "stuck_at": 0.01,
-    "ir_drop": 100.0,
-    "adc": 3.0,
-}
+SEVERITIES = {"read_noise": 0.05, "variability": 0.1, "drift": 3.15e8, "stuck_at": 0.01, "ir_drop": 100.0, "adc": 3.0}
 #: Steps after the fork where they are "auto", or as many as the network's schedule has: many chips are trained.
 STEPS = 100
 #: How each rule trains: the backward rule, and what its converter does with the gradient. Vanilla training has a

@@ -68,11 +68,7 @@ class GateValue(GateStudy):
             beside = ("none", "shuffled") if "length" in self.gate and learner != "pool" else ("none",)
             found += [("published", self.cell(learner, gate, task)) for gate in beside for task in self.task]
         control = self.recipe(
-            steps=self.control_steps,
-            batch=self.control_batch,
-            rate=self.control_rate,
-            optimiser="adam",
-            warmup=0.0,
+            steps=self.control_steps, batch=self.control_batch, rate=self.control_rate, optimiser="adam", warmup=0.0
         )
         for name, recipe, compared in (
             ("published", self.recipe(), () if "conflict" in self.task else COMPARED_GATES),

@@ -81,7 +81,7 @@ class Peers(Study):
 
     PARTS: ClassVar[tuple[str, ...]] = ("sides",)
     COMPARED: ClassVar[Mapping[str, Compared]] = {
-        "sampled": Compared(tuple(_POINT), {"sampled": Quantity(scale="log")}),
+        "sampled": Compared(tuple(_POINT), {"sampled": Quantity(scale="log")})
     }
 
     def check(self) -> None:

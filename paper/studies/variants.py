@@ -29,14 +29,8 @@ class Variant:
 
 
 VARIANTS: dict[str, dict[str, Variant]] = {
-    "read_noise": {
-        "scale follows the largest weight": Variant(),
-        "scale kept": Variant({"fixed_scale": True}),
-    },
-    "variability": {
-        "scale follows the largest weight": Variant(),
-        "scale kept": Variant({"fixed_scale": True}),
-    },
+    "read_noise": {"scale follows the largest weight": Variant(), "scale kept": Variant({"fixed_scale": True})},
+    "variability": {"scale follows the largest weight": Variant(), "scale kept": Variant({"fixed_scale": True})},
     "drift": {
         "uncompensated": Variant(),
         "compensated": Variant({"compensation": "global"}),

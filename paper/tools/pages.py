@@ -268,11 +268,7 @@ def _check_out(notebook: Path, out: Path) -> None:
 
 
 def run(
-    notebook: Path,
-    out: Path,
-    given: Mapping[str, Any],
-    title: str | None = None,
-    kernels: type | None = None,
+    notebook: Path, out: Path, given: Mapping[str, Any], title: str | None = None, kernels: type | None = None
 ) -> None:
     """Execute ``notebook`` with the parameters ``given`` and write ``out``, complete or not at all.
 
@@ -398,13 +394,7 @@ def main(arguments: Sequence[str] | None = None, kernels: type | None = None) ->
     command.add_argument("notebook", type=Path)
     command.add_argument("out", type=Path)
     command.add_argument(
-        "-p",
-        dest="parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter",
+        "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter"
     )
     command.add_argument("--title", help="the page's first heading, instead of the notebook's")
     command.add_argument("--log", type=Path, help="where the traceback of a failure is kept (OUT.log)")

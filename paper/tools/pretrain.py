@@ -27,16 +27,7 @@ from torch import Tensor, nn
 from lib import checks, runtime
 from lib.checks import ParameterError
 from lib.prompts import tasks, world
-from lib.prompts.backbone import (
-    MINICLIP,
-    RECORD,
-    WEIGHTS,
-    Backbone,
-    WordTokenizer,
-    build_miniclip,
-    checksum,
-    load,
-)
+from lib.prompts.backbone import MINICLIP, RECORD, WEIGHTS, Backbone, WordTokenizer, build_miniclip, checksum, load
 from lib.results import provenance
 from paper.captions import captions
 

@@ -129,10 +129,7 @@ def imbalance_follows(findings: Findings) -> str:
                 "The reported imbalance reproduces in size, and it is there from the start.",
                 "Before training the imbalance is smaller than reported.",
             ),
-            "gradient_imbalance.meeting": (
-                "It is made of the length of prompts and an angle, for the most part.",
-                "",
-            ),
+            "gradient_imbalance.meeting": ("It is made of the length of prompts and an angle, for the most part.", ""),
             "gradient_imbalance.null": (
                 "A backbone that has learned nothing has it too. So such a gap cannot, by itself, say that a gate has"
                 " failed.",
