@@ -49,6 +49,11 @@ def _span(noun: str, low: float | None, high: float | None, above: float | None 
     return " ".join(filter(None, [noun, " and ".join(filter(None, [lower, bounds]))]))
 
 
+def reason(problem: Exception) -> str:
+    """The first line of what was raised, as part of a sentence."""
+    return ascii(next(iter(str(problem).splitlines()), "")[:120].rstrip(". ") or type(problem).__name__)[1:-1]
+
+
 def choice(name: str, given: object, allowed: Iterable[str]) -> str:
     """``given`` if it is one of the ``allowed`` words."""
     known = tuple(allowed)

@@ -205,24 +205,20 @@ def _dump(node: object) -> str:
     return repr(node)
 
 
-@dataclass
-class _Uses:
-    """What a piece of code mentions."""
-
-    names: set[str] = field(default_factory=set)
-    chains: set[tuple[str, ...]] = field(default_factory=set)
-    attributes: set[str] = field(default_factory=set)
-    imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-
-
-class _Visitor(ast.NodeVisitor):
-    """Collects names, attribute chains and identifier-like words.
+class _Uses(ast.NodeVisitor):
+    """What a piece of code mentions: names, attribute chains, identifier-like words, and what it imports.
 
     Annotations do not count themselves, but they say of which class something is whose methods are called.
     """
 
-    def __init__(self, module: str, package: bool) -> None:
-        self.found, self._module, self._package = _Uses(), module, package
+    def __init__(self, nodes: Iterable[ast.AST], module: str, package: bool) -> None:
+        self.names: set[str] = set()
+        self.chains: set[tuple[str, ...]] = set()
+        self.attributes: set[str] = set()
+        self.imports: dict[str, tuple[str, str | None]] = {}
+        self._module, self._package = module, package
+        for node in nodes:
+            self.visit(node)
 
     def visit_If(self, node: ast.If) -> None:
         if _type_checking(node):
@@ -246,35 +242,28 @@ class _Visitor(ast.NodeVisitor):
             self.visit(part)
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
-        self.found.imports.update(_imports([node], self._module, self._package))
+        self.imports.update(_imports([node], self._module, self._package))
 
     visit_ImportFrom = visit_Import
 
     def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
-            self.found.names.add(node.id)
+            self.names.add(node.id)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        self.found.attributes.add(node.attr)
+        self.attributes.add(node.attr)
         parts, inner = [node.attr], node.value
         while isinstance(inner, ast.Attribute):
             parts.append(inner.attr)
             inner = inner.value
         if isinstance(inner, ast.Name):
-            self.found.chains.add((inner.id, *reversed(parts)))
+            self.chains.add((inner.id, *reversed(parts)))
         self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:
         # What getattr may be asked for.
         if isinstance(node.value, str) and _IDENTIFIER.match(node.value):
-            self.found.attributes.add(node.value)
-
-
-def _uses(nodes: Iterable[ast.AST], module: str, package: bool) -> _Uses:
-    visitor = _Visitor(module, package)
-    for node in nodes:
-        visitor.visit(node)
-    return visitor.found
+            self.attributes.add(node.value)
 
 
 def _is_registry(nodes: Iterable[Node]) -> bool:
@@ -306,7 +295,7 @@ class _Walk:
         self.pieces: dict[str, str] = {}
         self.modules: set[str] = set()
         self.mine: set[object] = set()
-        self._attributes: set[str] = set()
+        self.attributes: set[str] = set()
         self._waiting: dict[str, list[_Method]] = {}
         self._seen: set[Place] = set()
         self._todo: list[Place] = []
@@ -323,15 +312,6 @@ class _Walk:
             self._seen.add(place)
             self._todo.append(place)
 
-    def mention(self, *names: str) -> None:
-        """Methods of these names count in whatever class is reached."""
-        self._attributes.update(filter(None, names))
-
-    def foreign(self, label: str, source: str, package: str) -> None:
-        """Reach code from outside our packages, by its source."""
-        body = ast.parse(textwrap.dedent(source)).body
-        self._piece(label, body, package, False)
-
     def _definition(self, module: str, name: str) -> None:
         here = self.code.module(module)
         if here is None:
@@ -340,7 +320,7 @@ class _Walk:
         if module not in self.modules:
             self.modules.add(module)
             if here.effects:
-                self._piece(f"{module}:", here.effects, module, package)
+                self.piece(f"{module}:", here.effects, module, package)
         nodes = here.definitions.get(name, [])
         if not nodes or _is_registry(nodes):
             return
@@ -348,7 +328,7 @@ class _Walk:
             if isinstance(node, ast.ClassDef):
                 self._class(module, node, package)
             else:
-                self._piece(f"{module}:{name}", [node], module, package)
+                self.piece(f"{module}:{name}", [node], module, package)
 
     def _class(self, module: str, node: ast.ClassDef, package: bool) -> None:
         """Bases, decorators and assignments at once; a method when something reached mentions its name.
@@ -362,11 +342,11 @@ class _Walk:
         kept = ast.ClassDef(
             name=node.name, bases=node.bases, keywords=node.keywords, body=plain, decorator_list=node.decorator_list
         )
-        self._piece(f"{module}:{node.name}", [kept], module, package)
+        self.piece(f"{module}:{node.name}", [kept], module, package)
         for part in (part for part in body if isinstance(part, _FUNCTIONS)):
             name = part.name
-            if called or (name.startswith("__") and name.endswith("__")) or name in self._attributes:
-                self._piece(f"{module}:{node.name}.{name}", [part], module, package)
+            if called or (name.startswith("__") and name.endswith("__")) or name in self.attributes:
+                self.piece(f"{module}:{node.name}.{name}", [part], module, package)
             else:
                 waiting = _Method(f"{module}:{node.name}.{name}", module, package, part)
                 self._waiting.setdefault(name, []).append(waiting)
@@ -377,17 +357,17 @@ class _Walk:
         name = getattr(base, "id", getattr(base, "attr", ""))
         return name in _PASSIVE or (isinstance(base, ast.Name) and self.code.resolve(module, base.id) is not None)
 
-    def _piece(self, label: str, nodes: list[Any], module: str, package: bool) -> None:
+    def piece(self, label: str, nodes: list[Any], module: str, package: bool) -> None:
         self.pieces[label] = self.pieces.get(label, "") + _dump(nodes)
-        found = _uses(nodes, module, package)
+        found = _Uses(nodes, module, package)
         for name in found.names:
             self._name(module, name, found.imports, ())
         for first, *rest in found.chains:
             self._name(module, first, found.imports, tuple(rest))
-        for name in found.attributes - self._attributes:
-            self._attributes.add(name)
+        for name in found.attributes - self.attributes:
+            self.attributes.add(name)
             for waiting in self._waiting.pop(name, []):
-                self._piece(waiting.label, [waiting.node], waiting.module, waiting.package)
+                self.piece(waiting.label, [waiting.node], waiting.module, waiting.package)
 
     def _name(self, module: str, name: str, local: dict[str, tuple[str, str | None]], rest: tuple[str, ...]) -> None:
         if name in local:
@@ -454,7 +434,8 @@ def _walk(found: Iterable[object], code: _Code) -> _Walk:
         if module.partition(".")[0] in code.packages and "<locals>" not in name:
             owner, _, inner = name.partition(".")
             walk.add(module, owner)
-            walk.mention(inner, method)
+            # Methods of these names count in whatever class is reached.
+            walk.attributes.update(filter(None, (inner, method)))
         else:
             _foreign(walk, thing)
     walk.run()
@@ -468,7 +449,7 @@ def _foreign(walk: _Walk, thing: Any) -> None:
     walk.mine.add(thing)
     label, held = f":{thing.__qualname__}", {}
     try:
-        walk.foreign(label, inspect.getsource(thing), thing.__module__)
+        walk.piece(label, ast.parse(textwrap.dedent(inspect.getsource(thing))).body, thing.__module__, False)
         if isinstance(thing, type):
             held = dict(vars(thing)) | {f"<{base.__qualname__}>": base for base in thing.__mro__[1:]}
         else:

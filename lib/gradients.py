@@ -8,7 +8,7 @@ depend on K except through their uncertainty.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -231,39 +231,16 @@ def effective_rank(samples: Tensor) -> float:
     return float(torch.special.entr(energies / total).sum().exp())
 
 
-class GroupNorm(NamedTuple):
-    """Norm of a group of gradients: total L2 norm, root mean square per parameter, number of parameters."""
-
-    total: float
-    rms: float
-    count: int  # type: ignore[assignment]
-
-
-def group_norms(gradients: Mapping[str, Tensor], groups: Mapping[str, Sequence[str]]) -> dict[str, GroupNorm]:
-    """The norm of each named group of parameters (one replica's gradients, not stacked)."""
-    norms: dict[str, GroupNorm] = {}
-    for group, names in groups.items():
-        checks.choices(f"group {group}", list(names), gradients)
-        squares = sum(float(_double(gradients[name]).square().sum()) for name in names)
-        count = sum(gradients[name].numel() for name in names)
-        norms[group] = GroupNorm(math.sqrt(squares), math.sqrt(squares / max(count, 1)), count)
-    return norms
-
-
-def _decades(numerator: float, denominator: float) -> float:
-    if math.isnan(numerator) or math.isnan(denominator) or (numerator == 0 and denominator == 0):
-        return math.nan
-    if denominator == 0:
-        return math.inf
-    return math.log10(numerator) - math.log10(denominator) if numerator > 0 else -math.inf
-
-
-def magnitude_gap(numerator: GroupNorm, denominator: GroupNorm) -> tuple[float, float]:
-    """log10 of the ratio of two groups' norms, in decades: (of the totals, of the root mean squares).
+def magnitude_gap(numerator: Iterable[Tensor], denominator: Iterable[Tensor]) -> tuple[float, float]:
+    """Decades between the gradients of two groups of parameters (of one replica): log10 of the ratio of their total L2
+    norms, and of their root mean squares per parameter.
 
     inf when only the denominator is zero, −inf when only the numerator is, nan when both are.
     """
-    return (_decades(numerator.total, denominator.total), _decades(numerator.rms, denominator.rms))
+    groups = [torch.cat([_double(gradient).flatten() for gradient in group]) for group in (numerator, denominator)]
+    total = torch.stack([group.square().sum().log10() / 2 for group in groups])
+    rms = total - torch.tensor([math.log10(len(group)) / 2 for group in groups]).to(total)
+    return float(total[0] - total[1]), float(rms[0] - rms[1])
 
 
 def flatten(tree: Mapping[str, Tensor]) -> Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from lib.checks import ParameterError
+from lib.checks import ParameterError, reason
 
 #: The file of a picture, or its pixels [H, W, 3] in bytes; and pictures with their labels.
 Picture = Path | np.ndarray
@@ -68,7 +68,7 @@ def whole(name: str, root: Path, read: Callable[[], Found]) -> Found:
         raise
     except (OSError, RuntimeError, ValueError, KeyError) as problem:
         raise ParameterError(
-            f"root must be a folder with an intact copy of {name}, but {str(root)!r} was given ({_reason(problem)})."
+            f"root must be a folder with an intact copy of {name}, but {str(root)!r} was given ({reason(problem)})."
         ) from None
     for picture, _ in (*found.train, *found.test):
         if isinstance(picture, Path) and not picture.is_file():
@@ -82,11 +82,6 @@ def missing(name: str, root: Path, file: Path, more: str = "") -> ParameterError
         f"root must be a folder that holds {name} (put the missing {file.name} into {str(file.parent)!r}{more}),"
         f" but {str(root)!r} was given."
     )
-
-
-def _reason(problem: Exception) -> str:
-    """The first line of what an error says."""
-    return (str(problem).splitlines() or [type(problem).__name__])[0]
 
 
 def by_class(root: Path, other: str) -> Found:
@@ -154,5 +149,5 @@ def rgb(picture: Picture) -> Image.Image:
     # Pillow's decoders raise errors of many kinds on damaged files.
     except Exception as problem:
         raise ParameterError(
-            f"root must hold pictures that can be opened, but {str(picture)!r} was given ({_reason(problem)})."
+            f"root must hold pictures that can be opened, but {str(picture)!r} was given ({reason(problem)})."
         ) from None

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from lib import gradients
 from lib.checks import ParameterError
-from lib.gradients import GroupNorm
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -231,25 +230,15 @@ def test_effective_rank_edges():
     assert gradients.effective_rank(torch.zeros(4, 3)) == 0.0
 
 
-def test_group_norms_and_gap():
-    found = gradients.group_norms(
-        {"prompt": torch.full((2, 2), 3.0), "gate.w": torch.zeros(3), "gate.b": torch.tensor([0.06])},
-        {"prompts": ["prompt"], "gate": ["gate.w", "gate.b"]},
-    )
-    assert found["prompts"] == pytest.approx((6.0, 3.0, 4))
-    assert found["gate"] == pytest.approx((0.06, 0.03, 4), rel=1e-6)
-    assert gradients.magnitude_gap(found["prompts"], found["gate"]) == pytest.approx((2.0, 2.0), rel=1e-6)
-    with pytest.raises(ParameterError):
-        gradients.group_norms({"a": torch.ones(1)}, {"g": ["b"]})
-
-
-def test_gap_edges():
-    some, none = GroupNorm(2.0, 1.0, 4), GroupNorm(0.0, 0.0, 4)
+def test_the_gap_between_two_groups_of_gradients():
+    prompts, gate = [torch.full((2, 2), 3.0)], [torch.zeros(3), torch.tensor([0.06])]
+    assert gradients.magnitude_gap(prompts, gate) == pytest.approx((2.0, 2.0), rel=1e-6)
+    total, rms = gradients.magnitude_gap([torch.ones(100)], [torch.tensor(1.0)])
+    assert (total, rms) == (pytest.approx(1), 0.0)
+    some, none = [torch.ones(4)], [torch.zeros(4)]
     assert gradients.magnitude_gap(some, none) == (math.inf, math.inf)
     assert gradients.magnitude_gap(none, some) == (-math.inf, -math.inf)
     assert all(math.isnan(gap) for gap in gradients.magnitude_gap(none, none))
-    total, rms = gradients.magnitude_gap(GroupNorm(10.0, 1.0, 100), GroupNorm(1.0, 1.0, 1))
-    assert (total, rms) == (pytest.approx(1), 0.0)
 
 
 def test_flatten_and_back():

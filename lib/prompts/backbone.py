@@ -24,6 +24,7 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lib import checks
 from lib.checks import ParameterError
 from lib.prompts import world
 
@@ -104,7 +105,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = _read(path)
     except Exception as problem:  # damaged bytes make a reader raise anything
         pickled = "a pickle with other objects or code in it, which are never loaded, or damaged"
-        reason = pickled if isinstance(problem, pickle.UnpicklingError) else _reason(problem)
+        reason = pickled if isinstance(problem, pickle.UnpicklingError) else checks.reason(problem)
         raise ParameterError(
             f"pretrained must be a complete file of plain tensors, but {path.name!r} cannot be read ({reason})."
         ) from None
@@ -205,11 +206,6 @@ def load_state(model: open_clip.CLIP, state: dict[str, Tensor], source: str) -> 
         if fault:
             raise misfit(f"has {fault} in {name}", "hold trained weights")
     model.load_state_dict({name: state[name].reshape(own.shape) for name, own in needed.items()}, strict=False)
-
-
-def _reason(problem: Exception) -> str:
-    """The first line of what was raised, as part of a sentence."""
-    return ascii(next(iter(str(problem).splitlines()), "")[:120].rstrip(". ") or type(problem).__name__)[1:-1]
 
 
 # ---------------------------------------------------------------------------------------------- backbone
@@ -502,8 +498,8 @@ def load(
             except Exception as problem:
                 raise ParameterError(
                     f"pretrained must be reachable or a local file, but {source!r} for {backbone!r} could not be"
-                    f" downloaded ({_reason(problem)}); fetch it from {published['url'] or published['hf_hub']} on"
-                    " another machine and give its path as pretrained."
+                    f" downloaded ({checks.reason(problem)}); fetch it from {published['url'] or published['hf_hub']}"
+                    " on another machine and give its path as pretrained."
                 ) from None
     if isinstance(source, Path):
         load_state(model, read_state(source), source.name)

@@ -175,8 +175,9 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
     """Encodes every task once: nothing of this changes while prompts are learned (no augmentation is used)."""
     backbone, device = learner.backbone, learner.backbone.device
     runs = tuple(runs)
-    sets = list({(id(run.task), run.shots, run.seed): run for run in runs}.values())
-    place = [next(i for i, own in enumerate(sets) if _shares(own, run)) for run in runs]
+    keys = [(id(run.task), run.shots, run.seed) for run in runs]
+    distinct = dict(zip(keys, runs, strict=True))
+    sets, place = list(distinct.values()), [list(distinct).index(key) for key in keys]
     tests = [next(i for i, own in enumerate(sets) if own.task is run.task) for run in runs]
     order = sorted(set(tests))
     # A task's test pictures are the same for all its sets: only the first one needs them.
@@ -210,11 +211,6 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
         torch.tensor([order.index(i) for i in tests], device=device),
         _constants(learner, runs, [trained[i][0] for i in place]),
     )
-
-
-def _shares(one: Replica, other: Replica) -> bool:
-    """Do two replicas learn from the same pictures?"""
-    return one.task is other.task and (one.shots, one.seed) == (other.shots, other.seed)
 
 
 def _constants(learner: Learner, runs: Sequence[Replica], features: Sequence[Tensor]) -> Tree:
@@ -530,26 +526,17 @@ def _evaluate(learner: Learner, data: Data, params: Tree) -> pd.DataFrame:
         gates = held(_gates(learner, params, data), there, [run.seed for run in runs])
     rows = []
     for variant, values in gates.items():
-        logits = torch.cat([_logits(learner, data, params, values, part) for part in _groups(len(runs))])
+        # Some replicas at a time: the test pictures of all of them would not fit into memory.
+        parts = [slice(start, start + 8) for start in range(0, len(runs), 8)]
+        logits = torch.cat([_logits(learner, data, params, values, part) for part in parts])
         right = ((logits.argmax(-1) == labels) & there).sum(1) / there.sum(1)
         losses = F.cross_entropy(logits.movedim(-1, 1), labels.clamp_min(0), reduction="none")
         losses = torch.where(there, losses, 0).sum(1) / there.sum(1)
         rows += [
-            {
-                "replica": i,
-                "seed": run.seed,
-                "variant": variant,
-                "accuracy": 100 * float(right[i]),
-                "test_loss": float(losses[i]),
-            }
-            for i, run in enumerate(runs)
+            {"replica": i, "seed": run.seed, "variant": variant, "accuracy": 100 * hit, "test_loss": loss}
+            for i, (run, hit, loss) in enumerate(zip(runs, right.tolist(), losses.tolist(), strict=True))
         ]
     return pd.DataFrame(rows).sort_values("replica", kind="stable", ignore_index=True)
-
-
-def _groups(count: int, size: int = 8) -> list[slice]:
-    """So many replicas are evaluated at once: the test pictures of all of them would not fit into memory."""
-    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def _logits(learner: Learner, data: Data, params: Tree, values: Tensor | None, part: slice, batch: int = 60) -> Tensor:

@@ -21,22 +21,8 @@ SIZE = 32
 """Side of a picture in pixels."""
 
 SHAPES = (
-    "circle",
-    "square",
-    "triangle",
-    "diamond",
-    "star",
-    "cross",
-    "ring",
-    "heart",
-    "moon",
-    "arrow",
-    "ell",
-    "tee",
-    "bar",
-    "frame",
-    "hourglass",
-    "cup",
+    *("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart"),
+    *("moon", "arrow", "ell", "tee", "bar", "frame", "hourglass", "cup"),
 )
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.86, 0.12, 0.12),
@@ -270,19 +256,14 @@ def _textured(texture: Tensor, colour: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return base[:, :, None, None] * (1 - pattern) + second[:, :, None, None] * pattern
 
 
-def _paint(
-    image: Tensor,
-    rows: Tensor,
-    shape: Tensor,
-    colour: Tensor,
-    texture: Tensor,
-    x: Tensor,
-    y: Tensor,
-    radius: Tensor,
-    angle: Tensor,
-    outlined: Tensor,
-) -> None:
-    """Draws one object into each of the named rows of ``image`` [N, 3, S, S], in place."""
+def _paint(image: Tensor, rows: Tensor, *objects: Tensor) -> None:
+    """Draws one object into each of the ``rows`` of ``image`` [N, 3, S, S], in place.
+
+    ``objects``: shape, colour, texture, x, y, radius, angle and whether it is outlined, each [N].
+    """
+    if not len(rows):
+        return
+    shape, colour, texture, x, y, radius, angle, outlined = (each[rows] for each in objects)
     alpha, distance = _coverage(shape, x, y, radius, angle)
     paint = _textured(texture, colour, x, y)
     edge = ((1.2 - distance.abs()).clamp(0, 1) * outlined[:, None, None].float())[:, None]
@@ -322,56 +303,22 @@ def render(scenes: Scenes, generator: torch.Generator) -> Tensor:
     jitter_x, jitter_y = uniform(n), uniform(n)
     offsets = torch.tensor(OFFSETS, dtype=torch.float32)[scenes.position]
     shift = torch.tensor(SHIFT)[scenes.size]
-    single = (scenes.kind == 0).nonzero()[:, 0]
-    if len(single):
-        _paint(
-            image,
-            single,
-            scenes.shape[single],
-            scenes.colour[single],
-            scenes.texture[single],
-            (SIZE / 2 + shift * offsets[:, 0] + jitter_x)[single],
-            (SIZE / 2 + shift * offsets[:, 1] + jitter_y)[single],
-            (torch.tensor(RADII)[scenes.size] * stretch)[single],
-            angle[single],
-            outlined[single],
-        )
+    x, y = SIZE / 2 + shift * offsets[:, 0] + jitter_x, SIZE / 2 + shift * offsets[:, 1] + jitter_y
+    kinds = [(scenes.kind == kind).nonzero()[:, 0] for kind in range(len(KINDS))]
+    look, radius = (scenes.shape, scenes.colour, scenes.texture), torch.tensor(RADII)[scenes.size] * stretch
+    _paint(image, kinds[0], *look, x, y, radius, angle, outlined)
     # Counted objects stand in a random choice of the six cells of a 3 x 2 grid.
     places = torch.rand(n, 6, generator=generator).argsort(1)
     cell_jitter = uniform(n, 6, 2) * 1.0
     for k in range(6):
-        rows = ((scenes.kind == 1) & (scenes.count >= k)).nonzero()[:, 0]
-        if not len(rows):
-            continue
-        cell = places[rows, k]
-        _paint(
-            image,
-            rows,
-            scenes.shape[rows],
-            scenes.colour[rows],
-            scenes.texture[rows],
-            5.6 + 10.4 * (cell % 3) + cell_jitter[rows, k, 0],
-            8.5 + 15.0 * (cell // 3) + cell_jitter[rows, k, 1],
-            COUNT_RADIUS * (1 + 0.1 * jitter_x[rows]),
-            angle[rows],
-            outlined[rows],
-        )
-    pair = (scenes.kind == 2).nonzero()[:, 0]
-    if len(pair):
-        plain = torch.zeros(len(pair), dtype=torch.long)
-        for side, shape, colour in ((-1, scenes.shape, scenes.colour), (1, scenes.shape2, scenes.colour2)):
-            _paint(
-                image,
-                pair,
-                shape[pair],
-                colour[pair],
-                plain,
-                SIZE / 2 + side * 8.0 + 0.6 * jitter_x[pair],
-                SIZE / 2 + 3 * jitter_y[pair],
-                torch.full((len(pair),), PAIR_RADIUS),
-                angle[pair],
-                outlined[pair],
-            )
+        rows, cell = ((scenes.kind == 1) & (scenes.count >= k)).nonzero()[:, 0], places[:, k]
+        x = 5.6 + 10.4 * (cell % 3) + cell_jitter[:, k, 0]
+        y = 8.5 + 15.0 * (cell // 3) + cell_jitter[:, k, 1]
+        _paint(image, rows, *look, x, y, COUNT_RADIUS * (1 + 0.1 * jitter_x), angle, outlined)
+    plain, radius = torch.zeros(n, dtype=torch.long), torch.full((n,), PAIR_RADIUS)
+    for side, shape, colour in ((-1, scenes.shape, scenes.colour), (1, scenes.shape2, scenes.colour2)):
+        x, y = SIZE / 2 + side * 8.0 + 0.6 * jitter_x, SIZE / 2 + 3 * jitter_y
+        _paint(image, kinds[2], shape, colour, plain, x, y, radius, angle, outlined)
 
     noise = torch.randn(n, 3, SIZE, SIZE, generator=generator)
     tint = uniform(n, 3, low=0.6, high=1.0)[:, :, None, None]
