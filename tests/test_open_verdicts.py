@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from lib.hardware.perturbations import PERTURBATIONS
+from lib.prompts.gates import GATES
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings, Outcome
 from paper import ROOT
@@ -80,6 +81,13 @@ def tables_of(cell: Cell) -> Tables:
 
 def found_for(study: Study) -> dict[Cell, Tables]:
     return {cell: tables_of(cell) for cell in study.cells()}
+
+
+@pytest.fixture(autouse=True)
+def _the_readers_gate_goes_again(monkeypatch):
+    """A page adds a gate to the registry while its cells run."""
+    monkeypatch.setitem(GATES, "whole", None)
+    monkeypatch.delitem(GATES, "whole")
 
 
 def study_of(page: str, **changes: Any) -> Study:
@@ -183,13 +191,14 @@ def test_what_has_diverged_is_left_out_and_said(page):
 
 
 def test_a_huge_rate_is_said_on_the_page_and_leaves_claims_open(tmp_path):
-    given = {"task": "coarse", "learner": "coop", "gate": "length", "steps": 4, "test_size": 8, "seeds": 2}
-    result = GateDegradation(**given, rate=1e12, device="cpu", results=str(tmp_path)).run()
+    given = {"task": "coarse", "learner": "coop", "gate": "length", "test_size": 8, "seeds": 2}
+    result = GateDegradation(**given, steps=12, rate=1e6, device="cpu", results=str(tmp_path)).run()
     assert result.remarks[0].startswith("**2 of 2 trainings diverged** at step")
     assert "(coop, length, coarse, 16: 2)" in result.remarks[0]
     assert {one.outcome for one in result.findings} == {Outcome.INCONCLUSIVE}
     assert all("2 of 2 trainings diverged" in one.note for one in result.findings)
-    still = GateDegradation(**given, rate=1e-30, device="cpu", results=str(tmp_path)).run()
+    # Too few steps for a warm-up, whose rate is another one.
+    still = GateDegradation(**given, steps=4, rate=1e-12, device="cpu", results=str(tmp_path)).run()
     assert [one.split("**")[1] for one in still.remarks] == ["In 2 of 2 trainings nothing moved"]
 
 

@@ -222,6 +222,19 @@ def test_pictures_do_not_influence_each_other(mini, batch, name, kind):
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [kind for kind, gate in gates.GATES.items() if gate.selects])
+def test_what_a_selector_chooses_does_not_depend_on_the_batch(mini, batch, kind):
+    learner = Learner("pool", mini, CLASSES, gate=kind, std=0.5)
+    params, constants = learner.initial(stream(1, "x")), learner.words(CLASSES, "a {}")
+    order = torch.tensor([4, 2, 5, 0, 3, 1])
+    with torch.no_grad():
+        together = learner.gate_values(params, batch["features"], constants)
+        shuffled = learner.gate_values(params, batch["features"][order], constants)
+        alone = [learner.gate_values(params, one[None], constants) for one in batch["features"]]
+    torch.testing.assert_close(together[order], shuffled)
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
 @pytest.mark.parametrize("kind", [kind for kind, gate in gates.GATES.items() if not gate.selects])
 def test_what_a_gate_collects_is_the_adjoint_of_what_it_spreads(kind):
     gate = gates.build(kind, layers=3, tokens=4, features=8)
@@ -373,6 +386,9 @@ def test_selector_statistics_in_closed_form():
     assert switch["information"] == pytest.approx(1) and switch["used"] == pytest.approx(4)
     stuck = gate_statistics(F.one_hot(torch.zeros(8, dtype=torch.long), 4).float(), labels, selects=True)
     assert stuck["information"] == pytest.approx(0, abs=1e-12) and stuck["used"] == pytest.approx(1)
+    # A pool of which two entries live is named by their number, even where the picture decides between them.
+    living = gate_statistics(F.one_hot(labels % 2, 10).float(), labels, selects=True)
+    assert living["used"] == pytest.approx(2) and living["information"] == pytest.approx(math.log(2) / math.log(10))
 
 
 @settings(max_examples=25, deadline=None)
@@ -562,6 +578,18 @@ def test_training_equals_a_plain_loop_with_torch_optim(mini):
         assert loss.item() == pytest.approx(float(trained.losses[step, 0]), rel=1e-4)
     for name, value in params.items():
         torch.testing.assert_close(trained.params[name][0], value.detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_no_picture_is_dropped_where_the_batch_does_not_divide_their_number(mini, monkeypatch):
+    """Batches are whole, and over a long training every picture is in one, the last ones too."""
+    task, seen = tasks.get("texture"), []
+    learner = Learner("coop", mini, task.names, template=task.template)
+    data = training.prepare(learner, [training.Replica(task, 0, shots=2)], 12)
+    inputs = training.Data.inputs
+    monkeypatch.setattr(training.Data, "inputs", lambda self, index: seen.append(index) or inputs(self, index))
+    training.train(learner, data, training.Recipe(steps=40, batch=5))
+    assert data.sizes[0] % 5 and all(index.shape == (1, 5) for index in seen)
+    assert set(torch.cat(seen).flatten().tolist()) == set(range(data.sizes[0]))
 
 
 def test_gate_rate_multiplies_the_gate_alone(mini):
