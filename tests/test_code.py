@@ -104,7 +104,7 @@ def house(tmp_path):
 
         def walk(self, *roots: str, methods: tuple[str, ...] = ()) -> code._Walk:
             walk = code._Walk(code._Code(("house",), tmp_path))
-            walk.mention(*methods)
+            walk.attributes.update(methods)
             for root in roots:
                 walk.add(*root.split(":"))
             walk.run()
@@ -280,7 +280,7 @@ def test_the_digits_are_those_of_every_python():
     script = (
         "import hashlib\nfrom lib import code\nwalk = code._Walk(code._ours())\n"
         "walk.add('paper.sweep', 'Sweep')\nwalk.add('lib.prompts.training', 'train')\n"
-        "walk.mention('accuracy', 'diagnostics')\nwalk.run()\n"
+        "walk.attributes |= {'accuracy', 'diagnostics'}\nwalk.run()\n"
         "print(hashlib.sha256(repr(sorted(walk.pieces.items())).encode()).hexdigest())"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(code.__file__).parents[1])}

@@ -70,7 +70,7 @@ def numbers(physics, seed: int, *names, batch: int | None = None, net=MLP.networ
 
 def test_the_constants():
     assert MLP.batch == 128 and training.RATE == 5e-3
-    assert Trainer.named("mlp").network is MLP.network and MLP.network.name == "mlp" and MLP.data is digits()
+    assert Trainer.named("mlp").network.name == MLP.network.name == "mlp" and MLP.data is digits()
     assert MLP.images(0, 3)["x"].shape == (128, 1, 8, 8) and MLP.images(0, 3)["y"].shape == (128,)
 
 
