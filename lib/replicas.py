@@ -131,15 +131,15 @@ class Optimiser:
 class _State:
     """The optimiser's memory: element-wise on stacked tensors, so replicas stay apart."""
 
-    def __init__(self, optimiser: Optimiser, params: Mapping[Path, Tensor]) -> None:
+    def __init__(self, optimiser: Callable[[Path], Optimiser], params: Mapping[Path, Tensor]) -> None:
         self.optimiser = optimiser
         self.first = {name: torch.zeros_like(value) for name, value in params.items()}
-        second = params if optimiser.name == "adam" else {}
-        self.second = {name: torch.zeros_like(value) for name, value in second.items()}
+        second = [name for name in params if optimiser(name).name == "adam"]
+        self.second = {name: torch.zeros_like(params[name]) for name in second}
 
     def change(self, name: Path, param: Tensor, gradient: Tensor, step: int) -> Tensor:
         """What the update subtracts, before the learning rate."""
-        optimiser = self.optimiser
+        optimiser = self.optimiser(name)
         if optimiser.weight_decay:
             gradient = gradient + optimiser.weight_decay * param
         if optimiser.name == "sgd":
@@ -217,6 +217,7 @@ def train(
     draw: Callable[[int], Nested],
     optimiser: Optimiser,
     *,
+    others: Mapping[str, Optimiser] | None = None,
     rates: Rates | Callable[[int], Rates] | None = None,
     adjust: Callable[[Nested], Nested] | None = None,
     record: Callable[[Step], None] | None = None,
@@ -225,7 +226,7 @@ def train(
     chunk: int | None = None,
     label: str = "training",
 ) -> Training:
-    """Train all replicas for ``optimiser.steps`` updates.
+    """Train all replicas for ``optimiser.steps`` updates; ``others`` are optimisers of named parameters (or branches).
 
     ``loss(params, inputs)`` is written for one replica and returns a scalar (with ``has_aux``: a scalar and
     an extra of tensors). ``params`` [R, ...] are the stacked initial values, left untouched. ``draw(step)``
@@ -248,7 +249,13 @@ def train(
     if chunk is not None:
         checks.integer("chunk", chunk, low=1)
     multipliers = {} if callable(rates) else _multipliers(rates, params, count)
-    state = _State(optimiser, current)
+    for name in others or {}:
+        checks.choice("others", name, params)
+
+    def own(path: Path) -> Optimiser:
+        return (others or {}).get(path[0], optimiser)
+
+    state = _State(own, current)
     device = next(iter(current.values())).device
     diverged_at = torch.full((count,), -1, dtype=torch.long, device=device)
     losses: list[Tensor] = []
@@ -267,13 +274,13 @@ def train(
                 gradients = adjust(gradients)
             if callable(rates):
                 multipliers = _multipliers(rates(index), params, count)
-            rate, slopes = optimiser.rate_at(index), flat(gradients)
+            slopes = flat(gradients)
             # A gradient that is not finite makes the next parameters not finite: one check covers both.
             healthy = value.isfinite()
             proposed: dict[Path, Tensor] = {}
             for path, old in current.items():
                 change = state.change(path, old, slopes[path], index)
-                proposed[path] = old - rate * multipliers[path] * change
+                proposed[path] = old - own(path).rate_at(index) * multipliers[path] * change
                 healthy = healthy & _finite(proposed[path])
             diverged_at = torch.where((diverged_at < 0) & ~healthy, index, diverged_at)
             active = diverged_at < 0

@@ -56,6 +56,15 @@ def stream(seed: int, *names: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
+def derangement(count: int, generator: torch.Generator) -> torch.Tensor:
+    """A random order of ``count`` things (at least 2) in which none is at its own place; all are equally likely."""
+    checks.integer("count", count, 2)
+    while True:
+        order = torch.randperm(count, generator=generator)
+        if bool((order != torch.arange(count)).all()):
+            return order
+
+
 def threads() -> int:
     """How many CPU threads torch computes with."""
     return torch.get_num_threads()

@@ -228,12 +228,18 @@ def test_own_folders_have_any_split_file_or_train_and_test(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------ draws
-def test_seeds_draw_their_own_training_pictures_and_share_the_test_pictures(tmp_path):
-    coop(tmp_path, 4, 12, 3)
+def test_seeds_draw_their_own_pictures(tmp_path):
+    coop(tmp_path, 4, 12, 6)
     task, _ = data.get("oxford_pets", tmp_path)
     a, b, again = (task.few_shot(3, seed, test_size=8, image_size=4) for seed in (1, 2, 1))
     assert torch.equal(a.images, again.images) and shown(a.images) != shown(b.images)
-    assert torch.equal(a.test_images, b.test_images) and torch.equal(a.test_labels, b.test_labels)
+    assert torch.equal(a.test_images, again.test_images) and shown(a.test_images) != shown(b.test_images)
+    assert (task.test_seed(8, 1), task.test_seed(24, 1)) == (1, 0), "where all are taken there is one test set"
+    left, labels = task.validation(8, 3, 1, 4)
+    assert len(set(shown(left)) - set(shown(a.images))) == len(left) == 8 and labels.tolist() == sorted(
+        [0, 1, 2, 3] * 2
+    )
+    assert len(task.validation(8, 12, 1, 4)[0]) == 0, "nothing is left to choose by"
     assert all(number < 12 for _, number in shown(a.images)), "no validation or test picture is trained on"
     assert all(number > 12 for _, number in shown(a.test_images))
     assert len(set(shown(a.images))) == 12

@@ -592,6 +592,103 @@ def test_no_picture_is_dropped_where_the_batch_does_not_divide_their_number(mini
     assert set(torch.cat(seen).flatten().tolist()) == set(range(data.sizes[0]))
 
 
+@pytest.mark.parametrize("prompts", ["sgd", "adam"])
+@pytest.mark.parametrize("gate", ["sgd", "adam"])
+def test_a_gate_may_have_an_optimiser_of_its_own(mini, prompts, gate):
+    task = tasks.get("background")
+    learner = Learner("coop", mini, task.names, gate="length", tokens=2)
+    data = training.prepare(learner, [training.Replica(task, 3, shots=1)], 2)
+    recipe = training.Recipe(steps=4, rate=0.01, optimiser=prompts, gate_optimiser=gate, warmup=0, cosine=False)
+    found = training.train(learner, data, recipe).params
+    params = {name: value[0].clone().requires_grad_() for name, value in training.initial(learner, data).items()}
+    kinds = {"sgd": lambda own: torch.optim.SGD(own, lr=0.01, momentum=0.9, weight_decay=5e-4),
+             "adam": lambda own: torch.optim.Adam(own, lr=0.01, weight_decay=5e-4)}  # fmt: skip
+    own = [value for name, value in params.items() if name.startswith("gate.")]
+    peers = [kinds[gate](own), kinds[prompts]([params["prompt.tokens"]])]
+    order = stream(3, "batches")
+    for _ in range(4):
+        index = torch.randint(data.sizes[0], (recipe.batch,), generator=order)
+        logits = learner.logits(params, data.features[0, index], None)
+        for peer in peers:
+            peer.zero_grad()
+        F.cross_entropy(logits, data.labels[0, index]).backward()
+        for peer in peers:
+            peer.step()
+    for name, value in params.items():
+        torch.testing.assert_close(found[name][0], value.detach(), rtol=2e-4, atol=2e-6)
+
+
+def test_contexts_start_from_words_where_the_original_does(mini):
+    words = mini.embed(mini.tokens(["a photo of a"])[0])[0, 1:5]
+    for name in TRAINED:
+        learner = Learner(name, mini, CLASSES, tokens=5)
+        if not learner.design.text:
+            continue
+        for start in learners.STARTS:
+            tokens = learner.initial(stream(0, "t"), start=start)["prompt.tokens"]
+            worded = start == "words" or (not start and name in ("cocoop", "ivlp", "maple", "bimaple"))
+            assert torch.equal(tokens[0, :4], words) == worded, (name, start)
+            assert 0.01 < float(tokens[0, 4].std()) < 0.04, "what has no word is noise"
+            assert learner.design.pool or not any(torch.equal(layer[:4], words) for layer in tokens[1:])
+    with pytest.raises(ParameterError, match="^start must be one of"):
+        training.Setting(start="zeros")
+
+
+def test_what_settles_is_told_and_recipes_are_chosen_by_other_pictures(mini):
+    task = tasks.get("background")
+    learner = Learner("coop", mini, task.names, gate="length", tokens=2)
+    data = training.prepare(learner, [training.Replica(task, seed, shots=1) for seed in (0, 1)], 12)
+    done = training.train(learner, data, training.Recipe(steps=40, rate=0.1, warmup=0, cosine=False))
+    ends = done.settled()
+    assert ends["loss_end"] == pytest.approx(done.losses[36:].mean(0).tolist())
+    assert ends["loss_before"] == pytest.approx(done.losses[32:36].mean(0).tolist())
+    pictures, labels = task.validation(training.VALIDATION, 1, 1)
+    logits = learner.logits(replicas.unstack(done.params, 1), mini.image_features(pictures), None)
+    right = 100 * float((logits.argmax(1) == labels).double().mean())
+    assert done.validated()[1] == pytest.approx(right, abs=0.9), "one picture may lie on the line"
+    alone = training.prepare(learner, [training.Replica(task, 1, shots=1)], 12)
+    again = training.train(learner, alone, training.Recipe(steps=40, rate=0.1, warmup=0, cosine=False))
+    assert again.validated()[0] == pytest.approx(done.validated()[1], abs=0.9)
+
+
+@pytest.mark.parametrize("kind", ["length", "soft", "top_k", "gumbel"])
+def test_a_gate_is_held_at_a_value_that_it_could_emit(kind):
+    gate = gates.build(kind, 1, 3, 8, pool=4)
+    z = torch.randn(1, 30, gate.units, generator=stream(0, "z"))
+    own = gate.activate(z)
+    there = torch.arange(30)[None] < 25
+    still = training.held(gate, own, there, [0])
+    if gate.hard:
+        counts = torch.bincount(z[0, :25].argmax(1), minlength=4)
+        expected = F.one_hot(counts.argmax(), 4).float()
+    else:
+        expected = own[0, :25].mean(0)
+    torch.testing.assert_close(still["mean"][0], expected)
+    places = [(own[0] - row).abs().sum(1).argmin().item() for row in still["shuffled"][0, :25]]
+    assert gate.hard or (sorted(places) == list(range(25)) and all(a != b for a, b in enumerate(places)))
+    assert torch.equal(still["shuffled"][0, 25:], own[0, 25:])
+
+
+def test_nothing_of_the_class_is_left_in_a_shuffled_gate(mini):
+    """Test pictures are dealt class by class: the gate of a neighbour there, or of a cyclic shift, tells the class."""
+    task = tasks.get("background")
+    learner = Learner("coop", mini, task.names, gate="shuffled", tokens=2)
+    data = training.prepare(learner, [training.Replica(task, seed, shots=1) for seed in range(6)], 240)
+    params = training.initial(learner, data)
+    blind = training._gates(learner, params, data)
+    seeing = Learner("coop", mini, task.names, gate="length", tokens=2)
+    own = training._gates(seeing, params, data)
+    there = torch.ones(own.shape[:2], dtype=torch.bool)
+    shuffled = training.held(seeing.gate, own, there, range(6))["shuffled"]
+    labels = data.test_labels[data.test_place]
+
+    def share(values: torch.Tensor) -> float:
+        return float(np.mean([gate_statistics(v, y)["class_share"] for v, y in zip(values, labels, strict=True)]))
+
+    assert share(own) > 0.1, "these gates do follow the class"
+    assert share(blind) < 0.03 and share(shuffled) < 0.03
+
+
 def test_gate_rate_multiplies_the_gate_alone(mini):
     task = tasks.get("texture")
     learner = Learner("coop", mini, task.names, gate="length")

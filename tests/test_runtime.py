@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
 import textwrap
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,12 @@ def test_progress_on_a_terminal(monkeypatch):
 
 def test_threads_counts_torch():
     assert runtime.threads() == torch.get_num_threads() >= 1
+
+
+def test_all_derangements_are_equally_likely_and_there_are_no_other_orders():
+    generator = runtime.stream(0, "derangements")
+    drawn = Counter(tuple(runtime.derangement(4, generator).tolist()) for _ in range(1800))
+    expected = {order for order in itertools.permutations(range(4)) if all(a != b for a, b in enumerate(order))}
+    assert set(drawn) == expected and all(150 < count < 250 for count in drawn.values())
+    with pytest.raises(ParameterError, match="^count must be"):
+        runtime.derangement(1, generator)

@@ -190,12 +190,15 @@ def test_batches_have_the_asked_size_and_reuse_pictures_with_new_captions():
 
 # ------------------------------------------------------------------------------------------------- tasks
 @pytest.mark.parametrize("name", tasks.TASKS)
-def test_few_shot_sets_have_their_size_and_seeds_differ_but_share_the_test_set(name):
+def test_few_shot_sets_have_their_size_and_seeds_differ(name):
     task = tasks.get(name)
     a, b, again = (tasks.few_shot(task, 2, seed, test_size=30) for seed in (0, 1, 0))
     assert a.images.shape[0] == 2 * len(task.names) == len(a.labels)
     assert torch.equal(a.images, again.images) and not torch.equal(a.images, b.images)
-    assert torch.equal(a.test_images, b.test_images)
+    assert torch.equal(a.test_images, again.test_images) and not torch.equal(a.test_images, b.test_images)
+    pictures, labels = task.validation(len(task.names) + 1, 2, 0)
+    assert labels.tolist() == [*range(len(task.names)), 0]
+    assert not any(torch.equal(one, other) for one in pictures for other in (*a.images, *a.test_images))
     assert (torch.bincount(a.labels) == 2).all()
 
 

@@ -298,26 +298,39 @@ class RealTask:
         """
         checks.integer("image_size", image_size, 1)
         self.enough(shots)
-        generator = stream(seed, "task", self.source, "train")
-        drawn = [
-            pictures[place]
-            for pictures in self.train
-            for place in torch.randperm(len(pictures), generator=generator)[:shots].tolist()
-        ]
+        drawn = [picture for own in self._dealt(seed) for picture in own[:shots]]
         images = _load(drawn, image_size)
         if len(images) > 1 and images.eq(images[0]).all():
             raise ParameterError(f"root must hold pictures that differ, but {self.name!r} with equal ones was given.")
         return images, torch.arange(len(self.names)).repeat_interleave(shots)
 
-    def tested(self, test_size: int, image_size: int) -> tuple[Tensor, Tensor]:
-        """At most ``test_size`` test pictures [N, 3, S, S] in [0, 1] and labels [N], the same for every seed.
+    def _dealt(self, seed: int) -> list[list[Picture]]:
+        """The training pictures of every class in the order of a seed: those to train on come first."""
+        generator = stream(seed, "task", self.source, "train")
+        return [[own[at] for at in torch.randperm(len(own), generator=generator).tolist()] for own in self.train]
+
+    def validation(self, count: int, shots: int, seed: int, image_size: int) -> tuple[Tensor, Tensor]:
+        """Training pictures [N, 3, S, S] that ``shots`` leave over, and labels [N]: of every class as many as make
+        about ``count`` together, or what there is; none where nothing is left.
+        """
+        each = -(-count // len(self.names))
+        left = [own[shots : shots + each] for own in self._dealt(seed)]
+        images = _load([picture for own in left for picture in own], image_size)
+        return images, torch.arange(len(left)).repeat_interleave(torch.tensor([len(own) for own in left]))
+
+    def test_seed(self, test_size: int, seed: int) -> int:
+        """The seed on which the test set depends: none where all test pictures are taken."""
+        return seed if test_size < sum(map(len, self.test)) else 0
+
+    def tested(self, test_size: int, image_size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """At most ``test_size`` test pictures [N, 3, S, S] in [0, 1] and labels [N] for one seed.
 
         Every class gives one picture before any gives a second, so classes are balanced as far as they reach;
         a larger ``test_size`` adds pictures and takes none away.
         """
         checks.integer("test_size", test_size, 1)
         checks.integer("image_size", image_size, 1)
-        generator = stream(0, "task", self.name, "test")
+        generator = stream(seed, "task", self.name, "test")
         turns = torch.randperm(len(self.test), generator=generator).tolist()
         dealt = []
         for label, pictures in enumerate(self.test):
@@ -330,7 +343,7 @@ class RealTask:
     def few_shot(self, shots: int, seed: int, test_size: int = 240, image_size: int = 224) -> tasks.FewShot:
         """What :func:`lib.prompts.tasks.few_shot` gives for the procedural world; there is no cue."""
         images, labels = self.draw(shots, seed, image_size)
-        test_images, test_labels = self.tested(test_size, image_size)
+        test_images, test_labels = self.tested(test_size, image_size, seed)
         return tasks.FewShot(images, labels, None, test_images, test_labels, None)
 
 

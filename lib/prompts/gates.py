@@ -48,6 +48,8 @@ class Gate:
     apart: ClassVar[bool] = False
     #: Does training draw noise for it?
     noisy: ClassVar[bool] = False
+    #: Does it emit nothing but whole choices, so that a mean is none of its values?
+    hard: ClassVar[bool] = False
 
     def __init__(self, kind: str, layers: int, tokens: int, features: int, *, pool: int = 1, hidden: int = 32) -> None:
         self.kind, self.layers, self.tokens, self.features, self.pool = kind, layers, tokens, features, pool
@@ -77,6 +79,10 @@ class Gate:
     def openness(self, values: Tensor) -> Tensor:
         """Gate values on a scale from 0 (shut) to 1 (open), for statistics."""
         return values
+
+    def typical(self, values: Tensor) -> Tensor:
+        """The one value [U] at which it is held still, of its values [N, U] on N pictures: their mean."""
+        return values.mean(0)
 
     def loss(self, z: Tensor, batch: Tree) -> Tensor:
         """What it adds to the loss of a batch [] (nats): nothing. ``z`` [B, U] are its pre-activations without noise,
@@ -254,13 +260,21 @@ class Soft(Gate):
 class TopK(Soft):
     """Hard selection: equal weights for the ``count`` best entries; backwards like softmax (straight-through)."""
 
+    hard = True
     count: ClassVar[int] = 1
 
     def activate(self, z: Tensor) -> Tensor:
         soft = z.softmax(-1)
-        best = z.topk(min(self.count, self.units), dim=-1).indices
-        hard = torch.zeros_like(soft).scatter(-1, best, 1 / best.shape[-1])
-        return soft + (hard - soft).detach()
+        return soft + (self.best(z) - soft).detach()
+
+    def best(self, scores: Tensor) -> Tensor:
+        """Equal weights for the entries with the ``count`` highest scores [..., E]."""
+        chosen = scores.topk(min(self.count, self.units), dim=-1).indices
+        return torch.zeros_like(scores).scatter(-1, chosen, 1 / chosen.shape[-1])
+
+    def typical(self, values: Tensor) -> Tensor:
+        """The entries that it chooses most often: a mean of choices is nothing that it could emit."""
+        return self.best(values.mean(0))
 
 
 class Gumbel(TopK):

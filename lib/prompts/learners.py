@@ -33,7 +33,8 @@ class Design:
 
     ``text`` and ``vision`` are "" (the tower is left as it is), "shallow" (before the first block) or "deep" (before
     every block). ``coupling`` maps prompts of one tower to the other's: "vision from text" or "both". ``conditional``
-    adds a vector made from the picture to every text token; ``pool`` learns several prompts to choose from.
+    adds a vector made from the picture to every text token; ``pool`` learns several prompts to choose from. With
+    ``worded`` the original's text prompts start from the words :data:`WORDS`.
     """
 
     about: str
@@ -42,6 +43,7 @@ class Design:
     coupling: str = ""
     conditional: bool = False
     pool: bool = False
+    worded: bool = False
 
     @property
     def sees(self) -> bool:
@@ -64,26 +66,35 @@ LEARNERS: Registry[Design] = Registry(
             "context tokens plus a vector that a small network makes from the picture (Zhou et al. 2022)",
             text="shallow",
             conditional=True,
+            worded=True,
         ),
         "vpt_shallow": Design("tokens behind the patches, before the first block (Jia et al. 2022)", vision="shallow"),
         "vpt": Design("tokens behind the patches, before every block (Jia et al. 2022)", vision="deep"),
-        "ivlp": Design("deep prompts in both towers, independent of each other", text="deep", vision="deep"),
+        "ivlp": Design(
+            "deep prompts in both towers, independent of each other", text="deep", vision="deep", worded=True
+        ),
         "maple": Design(
             "deep text prompts, mapped layer by layer to vision prompts (Khattak et al. 2023)",
             text="deep",
             coupling="vision from text",
+            worded=True,
         ),
         "bimaple": Design(
             "deep prompts in both towers, each with a linear map of the other's added",
             text="deep",
             vision="deep",
             coupling="both",
+            worded=True,
         ),
         "pool": Design(
             "a pool of contexts, of which a selector makes one (after Wang et al. 2022)", text="shallow", pool=True
         ),
     },
 )
+WORDS = "a photo of a"
+"""The words from which contexts start where the original does so; further tokens, and deeper layers, are noise."""
+STARTS = ("", "words", "noise")
+"""How text prompts start: as the learner's original does, from :data:`WORDS`, or from noise alone."""
 META = 16
 """CoCoOp's network from picture to context is this much narrower than the feature inside."""
 POOL = 8
@@ -250,18 +261,25 @@ class Learner:
         return self.own or self.position == "middle"
 
     # Parameters ------------------------------------------------------------------------------------
-    def initial(self, generator: torch.Generator, std: float | None = None) -> Tree:
-        """Fresh parameters of one replica; ``std`` replaces the learner's own.
+    def initial(self, generator: torch.Generator, std: float | None = None, start: str = "") -> Tree:
+        """Fresh parameters of one replica; ``std`` replaces the learner's own, ``start`` is one of :data:`STARTS`.
 
         "prompt.tokens" [L, M, d] (own contexts: [L, M, K d]; a pool: [E, M, d]) and "prompt.vision" [L, M, d_v] are
-        drawn from N(0, std²), linear maps as ``torch.nn.Linear`` draws them.
+        drawn from N(0, std²), linear maps as ``torch.nn.Linear`` draws them. Where text prompts start from words, these
+        take the place of the noise in the first layer (of every entry of a pool, of every class's own context).
         """
         design, width, wide = self.design, self.backbone.text_width, self.backbone.vision_width
         std = self.std if std is None else std
         params: Tree = {}
         if design.text:
             rows, columns = self.pool if design.pool else self.layers, width * (self.classes if self.own else 1)
-            params["prompt.tokens"] = torch.randn(rows, self.tokens, columns, generator=generator) * std
+            tokens = torch.randn(rows, self.tokens, columns, generator=generator) * std
+            if checks.choice("start", start, STARTS) == "words" or (not start and design.worded):
+                ids, end = self.backbone.tokens([WORDS])
+                words = self.backbone.embed(ids)[0, 1 : int(end[0])][: self.tokens].detach().cpu()
+                first = rows if design.pool else 1
+                tokens[:first, : len(words)] = words.repeat(1, columns // width)
+            params["prompt.tokens"] = tokens
         if design.vision:
             params["prompt.vision"] = torch.randn(self.layers, self.tokens, wide, generator=generator) * std
 

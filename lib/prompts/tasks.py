@@ -1,7 +1,7 @@
 """Few-shot tasks drawn from the procedural world.
 
 A :class:`Task` knows its classes in words, a hand-written template, and how to draw scenes of a class. :func:`few_shot`
-turns it into pictures: a few training pictures per class for one seed, and a test set that is the same for every seed.
+turns it into pictures: a few training pictures per class and a test set, both drawn anew for every seed.
 """
 
 from __future__ import annotations
@@ -58,6 +58,15 @@ class Task:
     def few_shot(self, shots: int, seed: int, test_size: int, size: int = world.SIZE) -> FewShot:
         """As :func:`few_shot`; the world is drawn in its own ``size``, and the backbone resizes."""
         return few_shot(self, shots, seed, test_size)
+
+    def test_seed(self, test_size: int, seed: int) -> int:
+        """The seed on which the test set depends: every seed has pictures of its own."""
+        return seed
+
+    def validation(self, count: int, shots: int, seed: int, size: int = world.SIZE) -> tuple[Tensor, Tensor]:
+        """``count`` pictures [N, 3, S, S] and labels [N] to choose recipes by, neither trained nor tested on."""
+        labels = torch.arange(count) % len(self.names)
+        return self.draw(labels, stream(seed, "task", self.name, "validation"))[0], labels
 
 
 def _fog(strength: float) -> Callable[[Tensor, torch.Generator], Tensor]:
@@ -275,7 +284,7 @@ class FewShot:
 
 
 def few_shot(task: Task, shots: int, seed: int, test_size: int = 240) -> FewShot:
-    """``shots`` training pictures per class for one seed, and the task's test set (the same for every seed)."""
+    """``shots`` training pictures per class and ``test_size`` test pictures, for one seed."""
     checks.integer("test_size", test_size, 1)
     if not 1 <= checks.integer("shots", shots) <= POOL:
         raise ParameterError(
@@ -286,7 +295,7 @@ def few_shot(task: Task, shots: int, seed: int, test_size: int = 240) -> FewShot
     train = stream(seed, "task", task.name, "train")
     labels = torch.arange(classes).repeat_interleave(shots)
     images, shown = task.draw(labels, train)
-    test = stream(0, "task", task.name, "test")
+    test = stream(seed, "task", task.name, "test")
     test_labels = torch.arange(test_size) % classes
     test_images, scenes = task.draw(test_labels, test)
     cue, test_cue = (task.cue(part) if task.cue else None for part in (shown, scenes))

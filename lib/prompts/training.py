@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
 import pandas as pd
 import torch
@@ -17,15 +17,18 @@ from lib import checks, replicas
 from lib.checks import ParameterError
 from lib.prompts.data import RealTask
 from lib.prompts.diagnosis import chain, gate_statistics
-from lib.prompts.learners import Learner
+from lib.prompts.gates import Gate
+from lib.prompts.learners import STARTS, Learner
 from lib.prompts.tasks import Task
 from lib.replicas import Nested, Optimiser, Step, Tree
-from lib.runtime import stream
+from lib.runtime import derangement, stream
 
 RECORDS = 9
 """How many times a gate is looked at during training, first and last step included."""
 PROBE = 64
 """Training pictures on which a closer look at a gate holds it still and shuffles it."""
+VALIDATION = 120
+"""Pictures, of a seed's own, by which recipes are chosen."""
 PICTURES = 16
 """Training pictures from which a closer look takes gradients."""
 
@@ -36,17 +39,19 @@ VIEWS: tuple[View, ...] = ("plain", "centred", "whitened")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How prompts are trained; the defaults are MaPLe's published recipe cut to ``steps`` updates.
+    """How prompts are trained; the defaults are the short recipe: MaPLe's, cut to ``steps`` updates.
 
     SGD with momentum 0.9 and weight decay 5e-4, a fifth of the steps at a rate of 1e-5, then a cosine from
-    ``rate`` to 0 (or, with ``cosine`` off, ``rate`` throughout). After ``looks`` numbers of updates the gate gets a
-    closer look (:func:`train`); with ``watch`` its values are measured ten times in every decade of steps.
+    ``rate`` to 0 (or, with ``cosine`` off, ``rate`` throughout). A gate may have a ``gate_optimiser`` of its own, at
+    the same rate. After ``looks`` numbers of updates the gate gets a closer look (:func:`train`); with ``watch``
+    its values are measured ten times in every decade of steps.
     """
 
     steps: int = 100
     batch: int = 4
     rate: float = 0.0035
     optimiser: str = "sgd"
+    gate_optimiser: str = ""
     warmup: float = 0.2
     cosine: bool = True
     looks: tuple[int, ...] = ()
@@ -56,6 +61,8 @@ class Recipe:
         checks.integer("batch", self.batch, 1)
         checks.number("warmup", self.warmup, 0, 1)
         self.build()
+        if self.gate_optimiser:
+            checks.choice("gate_optimiser", self.gate_optimiser, ("sgd", "adam"))
         if self.looks != ():
             checks.integers("looks", self.looks, 0, self.steps)
         checks.flag("watch", self.watch)
@@ -71,6 +78,12 @@ class Recipe:
             warmup_steps=int(self.warmup * self.steps),
             cosine=self.cosine,
         )
+
+    def others(self, learner: Learner) -> dict[str, Optimiser]:
+        """The optimiser of the gate's parameters, by their names, where it has its own."""
+        if not self.gate_optimiser:
+            return {}
+        return dict.fromkeys(learner.groups().get("gate", ()), replace(self.build(), name=self.gate_optimiser))
 
     def recorded(self) -> list[int]:
         """Steps at which the gate is looked at: dense early, then even, the last one included."""
@@ -91,7 +104,8 @@ class Setting:
     """What replicas of one batch may differ in beside task and seed.
 
     ``gate_rate`` multiplies the learning rate of the gate; ``prompt_std`` is the standard deviation of the initial
-    prompts. ``view`` is what the gate sees of the image feature (:data:`VIEWS`) and ``gain`` a factor on it.
+    prompts, ``start`` how text prompts start (:data:`lib.prompts.learners.STARTS`). ``view`` is what the gate sees of
+    the image feature (:data:`VIEWS`) and ``gain`` a factor on it.
     ``temperature`` divides the gate's pre-activations, ``bias`` is added after that: the gate starts open (> 0) or shut
     (< 0). With ``balance`` the gate's gradient is scaled to the norm of the prompts' gradient in every step.
     ``diversity`` weighs a reward for gate values that differ between the pictures of a batch: the loss loses
@@ -101,6 +115,7 @@ class Setting:
 
     gate_rate: float = 1.0
     prompt_std: float = 0.02
+    start: str = ""
     view: View = "plain"
     gain: float = 1.0
     bias: float = 0.0
@@ -112,6 +127,7 @@ class Setting:
     def __post_init__(self) -> None:
         for name in ("gate_rate", "prompt_std", "gain", "temperature"):
             checks.number(name, getattr(self, name), above=0)
+        checks.choice("start", self.start, STARTS)
         checks.choice("view", self.view, VIEWS)
         checks.number("bias", self.bias, -20, 20)
         checks.flag("balance", self.balance)
@@ -135,7 +151,8 @@ class Data:
 
     ``features`` [S, N, F], ``patches`` [S, N, 1 + P, d] or None, ``labels`` [S, N], ``cue`` [S, N] or None, ``sizes``
     (how many of the N are there); ``place`` [R] says which set is whose. The same with ``test_`` for the test
-    pictures, whose missing labels are -1. ``constants`` are those of the replicas, stacked [R, ...].
+    pictures, whose missing labels are -1. ``constants`` are those of the replicas, stacked [R, ...]. ``validation`` is
+    the same with the validation pictures of every set in place of the test pictures.
     """
 
     replicas: tuple[Replica, ...]
@@ -150,6 +167,7 @@ class Data:
     test_labels: Tensor
     test_place: Tensor
     constants: Tree
+    validation: Data | None = None
 
     def inputs(self, index: Tensor) -> Nested:
         """Features, labels and what else there is of pictures ``index`` [R, B], with the constants."""
@@ -178,9 +196,13 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
     keys = [(id(run.task), run.shots, run.seed) for run in runs]
     distinct = dict(zip(keys, runs, strict=True))
     sets, place = list(distinct.values()), [list(distinct).index(key) for key in keys]
-    tests = [next(i for i, own in enumerate(sets) if own.task is run.task) for run in runs]
+
+    def tested_on(run: Replica) -> tuple[int, int]:
+        return id(run.task), run.task.test_seed(test_size, run.seed)
+
+    tests = [next(i for i, own in enumerate(sets) if tested_on(own) == tested_on(run)) for run in runs]
     order = sorted(set(tests))
-    # A task's test pictures are the same for all its sets: only the first one needs them.
+    # Of sets with the same test pictures only the first one needs them.
     splits = [
         run.task.few_shot(run.shots, run.seed, test_size if i in order else 1, backbone.image_size)
         for i, run in enumerate(sets)
@@ -192,12 +214,17 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
 
     with torch.no_grad():
         trained = [encode(split.images) for split in splits]
-        tested = [encode(splits[i].test_images) for i in order]
+        # In random order, so that a neighbour is a picture of any class.
+        mixed = [_mixed(splits[i].test_images, splits[i].test_labels, sets[i].seed) for i in order]
+        tested = [encode(images) for images, _ in mixed]
+        left = [run.task.validation(VALIDATION, run.shots, run.seed, backbone.image_size) for run in sets]
+        left = [_mixed(*pictures, run.seed) for pictures, run in zip(left, sets, strict=True)]
+        seen = [encode(images) for images, _ in left] if all(len(labels) > 1 for _, labels in left) else []
     fewest = min(len(splits[i].test_labels) for i in order)
     if learner.gate is not None and fewest < 2:
         raise ParameterError(f"test_size must be at least 2 for a gate, to shuffle it, but {fewest} was given.")
     cues = [split.cue for split in splits]
-    return Data(
+    data = Data(
         runs,
         _padded([features for features, _ in trained]),
         _padded([patches for _, patches in trained]) if learner.design.sees else None,  # type: ignore[misc]
@@ -207,10 +234,25 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
         torch.tensor(place, device=device),
         _padded([features for features, _ in tested]),
         _padded([patches for _, patches in tested]) if learner.design.sees else None,  # type: ignore[misc]
-        _padded([splits[i].test_labels for i in order], -1).to(device),
+        _padded([labels for _, labels in mixed], -1).to(device),
         torch.tensor([order.index(i) for i in tests], device=device),
         _constants(learner, runs, [trained[i][0] for i in place]),
     )
+    if seen:
+        data.validation = replace(
+            data,
+            test_features=_padded([features for features, _ in seen]),
+            test_patches=_padded([patches for _, patches in seen]) if learner.design.sees else None,  # type: ignore[misc]
+            test_labels=_padded([labels for _, labels in left], -1).to(device),
+            test_place=data.place,
+        )
+    return data
+
+
+def _mixed(images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Pictures and labels in random order."""
+    order = torch.randperm(len(labels), generator=stream(seed, "order"))
+    return images[order], labels[order]
 
 
 def _constants(learner: Learner, runs: Sequence[Replica], features: Sequence[Tensor]) -> Tree:
@@ -255,7 +297,10 @@ def _view(setting: Setting, features: Tensor) -> tuple[Tensor, Tensor]:
 def initial(learner: Learner, data: Data) -> Tree:
     """Fresh parameters of all replicas, stacked."""
     return replicas.stack(
-        [learner.initial(stream(run.seed, "initial", learner.name), run.setting.prompt_std) for run in data.replicas]
+        [
+            learner.initial(stream(run.seed, "initial", learner.name), run.setting.prompt_std, run.setting.start)
+            for run in data.replicas
+        ]
     )
 
 
@@ -280,6 +325,21 @@ class Trained:
     def scores(self) -> pd.DataFrame:
         """What :func:`evaluate` returns, computed once: a closer look after the last step measures the same."""
         return _evaluate(self.learner, self.data, self.params)
+
+    def validated(self) -> list[float]:
+        """Accuracy in per cent of every replica, as trained, on the validation pictures; nan where there are none."""
+        if self.data.validation is None:
+            return [math.nan] * len(self.data.replicas)
+        scores = _evaluate(self.learner, self.data.validation, self.params, VARIANTS[:1])
+        return scores["accuracy"].tolist()
+
+    def settled(self) -> dict[str, list[float]]:
+        """Mean training loss (nats) of every replica over the last tenth of the steps, "loss_end", and over the tenth
+        before, "loss_before": alike where the loss is flat.
+        """
+        tenth = max(len(self.losses) // 10, 1)
+        ends = {"loss_end": self.losses[-tenth:], "loss_before": self.losses[-2 * tenth : -tenth]}
+        return {name: part.mean(0).tolist() for name, part in ends.items()}
 
 
 def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") -> Trained:
@@ -365,6 +425,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
         start,
         draw,
         recipe.build(),
+        others=recipe.others(learner),
         rates=_rates(learner, settings, recipe.steps, device),
         adjust=_balance(learner, settings, device),
         label=label,
@@ -449,7 +510,8 @@ def _look(learner: Learner, data: Data, params: Tree, step: int, scores: pd.Data
     measured = chains(learner, data, params, index[:, :PICTURES])
     with torch.no_grad():
         values = torch.func.vmap(learner.gate_values)(params, probe["features"], data.constants)
-        held = {"own": values, "mean": values.mean(1), "shuffled": values.roll(1, 1)}
+        there = torch.ones_like(probe["labels"], dtype=torch.bool)
+        variants = held(cast(Gate, gate), values, there, [run.seed for run in data.replicas])
 
         def loss(params: Tree, batch: Nested, values: Tensor) -> Tensor:
             logits = learner.logits(
@@ -457,12 +519,12 @@ def _look(learner: Learner, data: Data, params: Tree, step: int, scores: pd.Data
             )
             return F.cross_entropy(logits, batch["labels"])
 
-        losses = {name: torch.func.vmap(loss, chunk_size=8)(params, probe, value) for name, value in held.items()}
+        losses = {name: torch.func.vmap(loss, chunk_size=8)(params, probe, value) for name, value in variants.items()}
     rows = [
         {"replica": i, "seed": run.seed, "step": step}
         | {name: float(measured[name][i]) for name in ("gap", "gap_rms", "snr")}
         | gate_statistics(gate.openness(values[i]), probe["labels"][i], gate.selects)
-        | {f"loss_{name}": float(losses[name][i] - losses["own"][i]) for name in ("mean", "shuffled")}
+        | {f"loss_{name}": float(losses[name][i] - losses["gated"][i]) for name in ("mean", "shuffled")}
         for i, run in enumerate(data.replicas)
     ]
     if not step:
@@ -473,14 +535,15 @@ def _look(learner: Learner, data: Data, params: Tree, step: int, scores: pd.Data
 
 
 VARIANTS = ("gated", "mean", "shuffled")
-"""The gate as trained; held at its mean over the test pictures; shuffled between them."""
+"""The gate as trained; held at what is typical of it over the test pictures (its mean,
+or the entries that a hard selector chooses most often); shuffled between them."""
 
 
 def elsewhere(trained: Trained, task: RealTask, test_size: int) -> pd.DataFrame:
     """:func:`evaluate` on the test pictures and class names of another task, such as the new classes of a data set."""
     learner, data = trained.learner, trained.data
     backbone, count = learner.backbone, len(data.replicas)
-    images, labels = task.tested(test_size, backbone.image_size)
+    images, labels = _mixed(*task.tested(test_size, backbone.image_size), 0)
     with torch.no_grad():
         patches = backbone.patches(images)
         features = backbone.vision_tower(patches)
@@ -504,26 +567,28 @@ def evaluate(trained: Trained) -> pd.DataFrame:
     return trained.scores.copy()
 
 
-def held(own: Tensor, there: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
-    """Gate values [R, N', U] on the test pictures, as they are, at their mean [R, U], and shuffled between pictures.
+def held(gate: Gate, own: Tensor, there: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """Gate values [R, N', U] on pictures, as they are, held at what is typical of them [R, U], and each given to
+    another picture at random.
 
     ``there`` [R, N'] says which pictures there are; means and shuffles keep to those.
     """
-    mean = torch.stack([values[mine].mean(0) for values, mine in zip(own, there, strict=True)])
+    mean = torch.stack([gate.typical(values[mine]) for values, mine in zip(own, there, strict=True)])
     other = own.clone()
     for values, mine, seed in zip(other, there, seeds, strict=True):
-        order = torch.randperm(int(mine.sum()), generator=stream(seed, "shuffle")).to(values.device)
+        order = derangement(int(mine.sum()), stream(seed, "shuffle")).to(values.device)
         values[mine] = values[mine][order]
     return dict(zip(VARIANTS, (own, mean, other), strict=True))
 
 
 @torch.no_grad()
-def _evaluate(learner: Learner, data: Data, params: Tree) -> pd.DataFrame:
+def _evaluate(learner: Learner, data: Data, params: Tree, variants: Sequence[str] = VARIANTS) -> pd.DataFrame:
     runs, labels = data.replicas, data.test_labels[data.test_place]
     there = labels >= 0
     gates: Mapping[str, Tensor | None] = {"fixed": None}
     if learner.gate is not None:
-        gates = held(_gates(learner, params, data), there, [run.seed for run in runs])
+        every = held(cast(Gate, learner.gate), _gates(learner, params, data), there, [run.seed for run in runs])
+        gates = {name: every[name] for name in variants}
     rows = []
     for variant, values in gates.items():
         # Some replicas at a time: the test pictures of all of them would not fit into memory.

@@ -350,10 +350,13 @@ def train(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> list
     prepared = training.prepare(learner, runs, first["test_size"])
     trained = training.train(learner, prepared, recipe, f"{first['learner']} {first['gate']} {named}")
     scores = training.evaluate(trained)
-    told = {"diverged_at": trained.diverged_at}
+    told = {"diverged_at": trained.diverged_at.tolist(), "validation": trained.validated()}
     if trained.params:
-        told["moved"] = replicas.moved(training.initial(learner, prepared), trained.params)
-    scores = scores.assign(**{name: scores["replica"].map(dict(enumerate(v.tolist()))) for name, v in told.items()})
+        told["moved"] = replicas.moved(training.initial(learner, prepared), trained.params).tolist()
+        told |= trained.settled()
+    scores = scores.assign(**{name: scores["replica"].map(dict(enumerate(v))) for name, v in told.items()})
+    # What is held still or shuffled is never chosen by.
+    scores.loc[~scores["variant"].isin(["gated", "fixed"]), "validation"] = float("nan")
     if new is not None:
         scores["new"] = training.elsewhere(trained, new, first["test_size"])["accuracy"]
         # In words of the field: the harmonic mean of base and new accuracy.
