@@ -114,3 +114,11 @@ def verdicts(accuracy: pd.DataFrame) -> pd.DataFrame:
         means = {name: part[name].mean() for name in part if name.startswith("over_")}
         rows.append(named | means | beyond | {"verdict": found.name, "advice": found.advice})
     return pd.DataFrame(rows)
+
+
+def nulls(rows: pd.DataFrame) -> pd.DataFrame:
+    """Blind twins as gates of their own, which must come out without dependence: columns :data:`KEYS`, seed, and the
+    differences that they have (over mean, shuffled, fixed). Rows as training gives them.
+    """
+    own = rows[rows["gate"].isin([*_TWINS, "none"])]
+    return differences(own) if own["gate"].isin(list(_TWINS)).any() else pd.DataFrame(columns=[*KEYS, "seed"])
