@@ -50,6 +50,8 @@ BLIND_CHOICE = Threshold(0.05, since="1cd3c6e")
 ADAPTIVE = Threshold(2, since="bde1ba3")
 #: Points by which a gated learner must beat the ungated one for the gate to be worth its parameters; two at first.
 WORTHWHILE = Threshold(5, since="bde1ba3", changed="babed03")
+#: What it was at first: both are judged.
+WORTHWHILE_AT_FIRST = Threshold(2, since="bde1ba3")
 #: The same against a gate of as many parameters that sees another picture.
 WORTHWHILE_OVER_BLIND = Threshold(5, since="1cd3c6e")
 #: Points below which a gate's advantage counts as nothing.
