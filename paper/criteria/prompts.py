@@ -81,12 +81,12 @@ TELLS = Threshold(0.8, since="1cd3c6e")
 
 # --------------------------------------------------------------------------------- dependence and gain, anywhere
 #: Share of the seeds that alone may have something from a gate, and have to be seen: eight seeds see one in five.
-RARE = Threshold(0.2, since="")
+RARE = Threshold(0.2, since="0f42962")
 #: Points within which a gain counts as none: the margin of equivalence.
-NO_GAIN = Threshold(1, since="")
+NO_GAIN = Threshold(1, since="0f42962")
 #: Points over the blind gate and over no gate from which a gate gains.
-GAINS = Threshold(1, since="")
+GAINS = Threshold(1, since="0f42962")
 #: Points against the learner without a gate below which a gate harms.
-HARMS = Threshold(-1, since="")
+HARMS = Threshold(-1, since="0f42962")
 #: Share of the seeds that makes it most of them.
-MOST_SEEDS = Threshold(0.5, since="")
+MOST_SEEDS = Threshold(0.5, since="0f42962")
