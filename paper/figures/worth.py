@@ -10,18 +10,7 @@ from matplotlib.lines import Line2D
 from lib.prompts import tasks
 from paper.criteria import prompts as criteria
 from paper.figures.prompts import spelt
-from paper.figures.style import (
-    COLOURS,
-    Look,
-    caption,
-    diamonds,
-    fewer,
-    figure,
-    interval,
-    looks,
-    order,
-    this_run,
-)
+from paper.figures.style import COLOURS, Look, caption, diamonds, fewer, figure, interval, looks, order, this_run
 from paper.studies.worth import KEYS
 
 RECIPES = {
@@ -136,7 +125,10 @@ def by_recipe(accuracy: pd.DataFrame, zero: pd.DataFrame, *, rerun: pd.DataFrame
         axis.axhline(level, color=COLOURS["vermillion"], ls="--", lw=1.2, label="zero-shot")
         for place, recipe in enumerate(recipes):
             for shift, (variant, (colour, label)) in zip((-0.22, 0, 0.22), shown.items(), strict=True):
-                def own(table: pd.DataFrame, variant: str = variant, recipe: str = recipe, task: str = task) -> pd.Series:
+
+                def own(
+                    table: pd.DataFrame, variant: str = variant, recipe: str = recipe, task: str = task
+                ) -> pd.Series:
                     rows = table[(table["task"] == task) & (table["recipe"] == recipe) & (table["variant"] == variant)]
                     return rows.groupby("seed")["accuracy"].mean()
 

@@ -161,7 +161,7 @@ def _ordinary(differences: pd.DataFrame) -> list[Claim]:
         claims.append(_claim(f"ordinary.gain_{variant}", text, samples, "within", criteria.NO_GAIN))
         limit = criteria.WORTHWHILE if variant == "fixed" else criteria.WORTHWHILE_OVER_BLIND
         # A criterion that was changed after its numbers were seen is judged at both values.
-        for at in (limit, *([criteria.WORTHWHILE_AT_FIRST] if variant == "fixed" else [])):
+        for at in (limit, *([limit.first] if limit.first is not None else [])):
             text = f"on ordinary tasks a learner gated by the short recipe is not {at:g} points ahead of {words}"
             claims.append(_claim(f"ordinary.{column}.{at:g}", text, samples, "<", at))
     return claims
