@@ -370,6 +370,36 @@ class Random(L2P):
         return z.new_zeros(())
 
 
+class BlindDepth(Depth):
+    """A depth gate that sees the feature of another picture."""
+
+    shuffled = True
+
+
+class BlindSoft(Soft):
+    """A soft selector that sees the feature of another picture."""
+
+    shuffled = True
+
+
+class BlindTopK(TopK):
+    """A hard selector that sees the feature of another picture."""
+
+    shuffled = True
+
+
+class BlindGumbel(Gumbel):
+    """An exploring selector that sees the feature of another picture."""
+
+    shuffled = True
+
+
+class BlindL2P(L2P):
+    """A pool whose keys are matched with the feature of another picture."""
+
+    shuffled = True
+
+
 #: Gates by name. A gate of your own joins them here.
 GATES: Registry[type[Gate]] = Registry(
     "gate",
@@ -386,8 +416,22 @@ GATES: Registry[type[Gate]] = Registry(
         "gumbel": Gumbel,
         "l2p": L2P,
         "random": Random,
+        "blind_depth": BlindDepth,
+        "blind_soft": BlindSoft,
+        "blind_top_k": BlindTopK,
+        "blind_gumbel": BlindGumbel,
+        "blind_l2p": BlindL2P,
     },
 )
+BLIND = {
+    "length": "shuffled",
+    "depth": "blind_depth",
+    "soft": "blind_soft",
+    "top_k": "blind_top_k",
+    "gumbel": "blind_gumbel",
+    "l2p": "blind_l2p",
+}
+"""The blind twin of a gate: equal parameters, but it sees another picture, in training and in the test."""
 
 
 def build(kind: str, layers: int, tokens: int, features: int, **settings: object) -> Gate:
