@@ -1,9 +1,9 @@
-"""Does a gate become constant, or is it constant from the start?"""
+"""Does a gate become constant, or is it constant from the start? And what becomes of it in a long training?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pandas as pd
 
@@ -14,20 +14,49 @@ from lib.verdicts import Claim, Findings
 from paper.agreement import Quantity
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared
-from paper.studies.gating import KEYS, GateNames, GateStudy, LearnerNames, assembled, per_seed
+from paper.studies.gating import KEYS, GateNames, GateStudy, LearnerNames, Steps, TaskNames, assembled, per_seed
+
+
+class Optimisers(NamedTuple):
+    """Who trains the prompts, who the gate ("": the same), and a multiple of the gate's learning rate."""
+
+    prompts: str
+    gate: str = ""
+    gate_rate: float = 1.0
+
+
+#: The trainings of the long run by their names.
+LONG = {
+    "SGD": Optimisers("sgd"),
+    "SGD, gate by Adam": Optimisers("sgd", "adam"),
+    "Adam, gate by SGD": Optimisers("adam", "sgd"),
+    "Adam": Optimisers("adam"),
+    "SGD, gate rate x 100": Optimisers("sgd", gate_rate=100.0),
+}
+#: Numbers of steps after which a long training is looked at, beside its last.
+LOOKS = (100, 400, 1000)
 
 
 class GateDegradation(GateStudy):
     """How much gates depend on their input, along training.
+
+    The trainings of the short recipe, and beside them CoOp with a length gate on ``long_tasks`` for ``long_steps``
+    steps at a constant rate, once for each of :data:`LONG`.
 
     Table ``gates``: a row per learner, gate, task, seed, recorded step with the statistics of
     :func:`lib.prompts.diagnosis.gate_statistics` on test pictures. Table ``ends``: first and last step side by
     side.
     """
 
+    task: TaskNames = ("coarse",)
     learner: LearnerNames = ("coop", "pool")
-    gate: GateNames = ("length", "soft", "top_k")
+    gate: GateNames = ("length", "soft", "top_k", "l2p", "random")
+    long_steps: Steps = 200
+    long_tasks: TaskNames = ("conflict",)
 
+    # At a constant rate a shorter training is the beginning of a longer one.
+    SIZES: ClassVar[tuple[str, ...]] = (*GateStudy.SIZES, "long_steps")
+    PARTS: ClassVar[tuple[str, ...]] = (*GateStudy.PARTS, "long_tasks")
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "gates": Compared(
             ("learner", "gate", "task", "step"),
@@ -35,9 +64,34 @@ class GateDegradation(GateStudy):
         )
     }
 
+    def check(self) -> None:
+        """Refuses what cannot be trained, before anything is loaded."""
+        super().check()
+        for task in self.long_tasks:
+            self.find(task)
+
+    def long(self) -> list[tuple[str, Cell]]:
+        """The long trainings with their names."""
+        looks = (*(look for look in LOOKS if look < self.long_steps), self.long_steps)
+        own = {"steps": self.long_steps, "warmup": 0.0, "cosine": False, "looks": looks, "watch": True}
+        return [
+            (
+                name,
+                self.cell(
+                    "coop",
+                    "length",
+                    task,
+                    recipe=self.recipe(**own, optimiser=one.prompts, gate_optimiser=one.gate),
+                    setting=self.setting(gate_rate=one.gate_rate * self.gate_rate),
+                ),
+            )
+            for name, one in LONG.items()
+            for task in self.long_tasks
+        ]
+
     def cells(self) -> list[Cell]:
-        """Every learner, gate and task."""
-        return self.gated()
+        """Every learner, gate and task, and the long trainings."""
+        return [*self.gated(), *(cell for _, cell in self.long())]
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
         gates = assembled(found, [("", cell) for cell in self.cells()]).trajectory
