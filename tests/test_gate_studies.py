@@ -248,7 +248,7 @@ def test_learners_and_gates_without_a_partner_are_refused():
         with pytest.raises(ParameterError, match="must have a partner"):
             GateDegradation(**{**TINY, **change})
     both = GateDegradation(**{**TINY, "learner": "coop,pool", "gate": "length,soft"})
-    assert [(cell.config["learner"], cell.config["gate"]) for cell in both.cells()] == [
+    assert [(cell.config["learner"], cell.config["gate"]) for cell in both.gated()] == [
         ("coop", "length"),
         ("pool", "soft"),
     ]
