@@ -78,3 +78,7 @@ IN_PROPORTION = Threshold(0.8, since="1cd3c6e")
 # --------------------------------------------------------------------------------------------- predictors
 #: Area under the ROC curve from which on a measurement counts as telling.
 TELLS = Threshold(0.8, since="1cd3c6e")
+
+# ------------------------------------------------------------------------------------------------- fair trial
+#: Nats by which the training loss may still fall from the last tenth but one of the steps to the last, to be flat.
+FLAT = Threshold(0.05, since="NEW")
