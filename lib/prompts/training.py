@@ -352,8 +352,8 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
 
     For a gated learner the trajectory has one row per recorded step and replica: the gap with its factors on that
     step's batch, the gate statistics on the test pictures (never trained on). A closer look adds, on training
-    pictures, gate statistics, the gap and the signal-to-noise ratio of the gate's gradient, and by how much the loss
-    (in nats) rises when the gate is held at its mean or shuffled; on the test pictures, from the first step on, the
+    pictures, gate statistics, the gap and the signal-to-noise ratio of the gate's gradient, the loss (in nats) and by
+    how much it rises when the gate is held at its mean or shuffled; on the test pictures, from the first step on, the
     accuracy of the :data:`VARIANTS`.
     """
     gate, runs = learner.gate, data.replicas
@@ -535,7 +535,7 @@ def _look(learner: Learner, data: Data, params: Tree, step: int, scores: pd.Data
 
         losses = {name: torch.func.vmap(loss, chunk_size=8)(params, probe, value) for name, value in variants.items()}
     rows = [
-        {"replica": i, "seed": run.seed, "step": step}
+        {"replica": i, "seed": run.seed, "step": step, "loss": float(losses["gated"][i])}
         | {name: float(measured[name][i]) for name in ("gap", "gap_rms", "snr")}
         | gate_statistics(gate.openness(values[i]), probe["labels"][i], gate.selects)
         | {f"loss_{name}": float(losses[name][i] - losses["gated"][i]) for name in ("mean", "shuffled")}
