@@ -3,37 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
 from lib import results
-from lib.prompts import learners
+from lib.prompts import learners, recipes
 from lib.results import Cell
 from lib.verdicts import Claim, Findings
 from paper.criteria.prompts import LEARNS, SIZE_DECIDES, VISION_PAYS
+from paper.studies import tuning
 from paper.studies.base import Compared, pivoted
 from paper.studies.gating import LearnerNames, PromptStudy, TaskNames, assembled, design, loaded, task_of
+from paper.studies.parameters import POSITIVE, Numbers, Some
+
+UNTRAINED = "zero_shot"
+
+
+RECIPES = ("short", "published", "tuned")
+"""Short: the study's own. Published: those that carry the learner's name in :mod:`lib.prompts.recipes`. Tuned: chosen on
+validation pictures (:mod:`paper.studies.tuning`)."""
 
 
 class Learners(PromptStudy):
-    """Every learner without a gate, by the same recipe, beside the hand-written sentence.
+    """Every learner without a gate, beside the hand-written sentence, by each of the :data:`RECIPES`.
 
-    Tables: ``accuracy`` (learner, task, seed, accuracy in per cent, steps), ``designs`` (learner, about, parameters)
+    Learners in ``tuned_learner`` are trained by every recipe of the grid (``rates`` x ``lengths``) and judged under the
+    one that is best for them on validation pictures.
+
+    Tables: ``accuracy`` (recipe, learner, task, seed, accuracy in per cent, steps; the hand-written sentence has the
+    recipe :data:`UNTRAINED`), ``recipes`` (recipe, learner, task, source, steps, at 1e-5, batch, rate, optimiser,
+    views), ``chosen`` (which recipe was chosen, and whether the loss is flat), ``designs`` (learner, about, parameters)
     and ``tensors`` (learner, group, tensor, shape, parameters: all that each learner trains for the first task).
     """
 
-    task: TaskNames = ("fine", "mis_specified")
-    learner: LearnerNames = ("zero_shot", "coop", "vpt_shallow", "pool")
+    task: TaskNames = ("fine",)
+    learner: LearnerNames = ("zero_shot", "coop", "vpt", "pool")
+    recipes: Annotated[tuple[str, ...], Some(RECIPES, everything="all", ordered=True)] = ("short", "published")
+    tuned_learner: LearnerNames = ("coop",)
+    rates: Annotated[tuple[float, ...], Numbers(POSITIVE.low, POSITIVE.high)] = tuning.RATES
+    lengths: Annotated[tuple[int, ...], Numbers(1, 1_000_000, whole=True, ordered=True)] = tuning.LENGTHS
 
     GATED: ClassVar[bool] = False
-    COMPARED: ClassVar[Mapping[str, Compared]] = {"accuracy": Compared(("learner", "task"), {"accuracy": 1.0})}
+    PARTS: ClassVar[tuple[str, ...]] = (*PromptStudy.PARTS, "recipes", "tuned_learner")
+    COMPARED: ClassVar[Mapping[str, Compared]] = {
+        "accuracy": Compared(("recipe", "learner", "task"), {"accuracy": 1.0})
+    }
+
+    def trainings(self) -> list[tuple[str, Cell]]:
+        """Every training with the name of its recipe; those of the grid as :func:`tuning.grid` names them."""
+        found = [(UNTRAINED, self.cell("zero_shot", "none", task)) for task in self.task if "zero_shot" in self.learner]
+        trained = [name for name in self.learner if name != "zero_shot"]
+        if "short" in self.recipes:
+            found += [("short", self.cell(name, "none", task)) for name in trained for task in self.task]
+        if "published" in self.recipes:
+            found += [
+                (name, self.cell(known.learner, "none", task, recipe=self.published_for(name, task)))
+                for name, known in recipes.RECIPES.items()
+                if known.learner in trained
+                for task in self.task
+            ]
+        if "tuned" in self.recipes:
+            found += [
+                (name, self.cell(learner, "none", task, recipe=recipe))
+                for name, recipe in tuning.grid(self.rates, self.lengths).items()
+                for learner in self.tuned_learner
+                for task in self.task
+            ]
+        return found
 
     def cells(self) -> list[Cell]:
-        """The trainings, and what is trained."""
-        return [*(self.cell(name, "none", task) for name in self.learner for task in self.task), self._designs()]
+        """The trainings, each once, and what is trained."""
+        return [*dict.fromkeys(cell for _, cell in self.trainings()), self._designs()]
 
     def _designs(self) -> Cell:
         first = self.task[0]
