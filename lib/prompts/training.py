@@ -45,9 +45,9 @@ class Recipe:
 
     SGD with momentum 0.9 and weight decay 5e-4, a fifth of the steps at a rate of 1e-5, then a cosine from ``rate`` to
     0 (or, with ``cosine`` off, ``rate`` throughout), which moves on every ``epoch`` steps. With ``augment`` that many
-    views of every training picture, cropped and flipped at random, are trained on in its place (:func:`prepare`). A gate may have a
-    ``gate_optimiser`` of its own, at the same rate. After ``looks`` numbers of updates the gate gets a closer look
-    (:func:`train`); with ``watch`` its values are measured ten times in every decade of steps.
+    views of every training picture, cropped and flipped at random, are trained on in its place (:func:`prepare`). A
+    gate may have a ``gate_optimiser`` of its own, at the same rate. After ``looks`` numbers of updates the gate gets a
+    closer look (:func:`train`); with ``watch`` its values are measured ten times in every decade of steps.
     """
 
     steps: int = 100
@@ -157,9 +157,9 @@ class Data:
     """Frozen features for R replicas that share S few-shot sets (of N pictures at most) and Q test sets (of N').
 
     ``features`` [S, N, F], ``patches`` [S, N, 1 + P, d] or None, ``labels`` [S, N], ``cue`` [S, N] or None, ``sizes``
-    (how many of the N are there, every view counted); ``place`` [R] says which set is whose. The same with ``test_`` for the test
-    pictures, whose missing labels are -1. ``constants`` are those of the replicas, stacked [R, ...]. ``validation`` is
-    the same with the validation pictures of every set in place of the test pictures.
+    (how many of the N are there, every view counted); ``place`` [R] says which set is whose. The same with ``test_``
+    for the test pictures, whose missing labels are -1. ``constants`` are those of the replicas, stacked [R, ...].
+    ``validation`` is the same with the validation pictures of every set in place of the test pictures.
     """
 
     replicas: tuple[Replica, ...]

@@ -23,8 +23,8 @@ UNTRAINED = "zero_shot"
 
 
 RECIPES = ("short", "published", "tuned")
-"""Short: the study's own. Published: those that carry the learner's name in :mod:`lib.prompts.recipes`. Tuned: chosen on
-validation pictures (:mod:`paper.studies.tuning`)."""
+"""Short: the study's own. Published: those of the learner in :mod:`lib.prompts.recipes`. Tuned: chosen on validation
+pictures (:mod:`paper.studies.tuning`)."""
 
 
 class Learners(PromptStudy):
