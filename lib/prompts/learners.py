@@ -104,13 +104,19 @@ SEQUENCE = 64
 """Class names are put behind one context up to about this many tokens; beyond, attention would cost more than it saves.
 """
 KEPT = 160
-"""Bytes that a step of training keeps for each block, token and channel of a tower (40 float32 numbers), as measured on ViT-B/16.
-"""
+"""Bytes that a step of training keeps for each block, token and channel of a tower (40 float32 numbers), as measured
+on ViT-B/16."""
 
 
 def grouped(count: int, length: int) -> int:
     """How many of ``count`` class names of so many tokens stand behind one context."""
     return max(1, min(count, SEQUENCE // length))
+
+
+def laid_out(count: int, length: int, tokens: int) -> int:
+    """Tokens in all sequences that ``count`` class names of ``length`` tokens make behind contexts of ``tokens``."""
+    group = grouped(count, length)
+    return math.ceil(count / group) * (1 + tokens + group * length)
 
 
 def kept(design: Design, pictures: int, own: bool, text: Sequence[int], vision: Sequence[int]) -> int:
