@@ -203,6 +203,10 @@ class Study(BaseModel):
         """The training batches of this study, in the order in which they should be computed."""
         raise TypeError(f"{type(self).__name__} measures nothing.")
 
+    def costs(self) -> Any:
+        """What cells will take (:class:`paper.studies.cost.Costs`); None where they are like those of the evidence."""
+        return None
+
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
         """Tables and findings from the tables of all :meth:`cells`; nothing is computed that takes long."""
         raise TypeError(f"{type(self).__name__} judges nothing.")
