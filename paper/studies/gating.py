@@ -21,7 +21,7 @@ import torch
 
 from lib import checks, pictures, replicas, results
 from lib.prompts import backbone as backbones
-from lib.prompts import data, gates, learners, tasks, training
+from lib.prompts import data, gates, learners, recipes, tasks, training
 from lib.results import Cell
 from paper.studies.base import Study, changed, fits
 from paper.studies.parameters import POSITIVE, STEPS, Number, OneOf, Place, Some, Text, Whole
@@ -62,6 +62,7 @@ class PromptStudy(Study):
         seeds                 number of seeds, 0 to seeds - 1
         shots, steps, batch   pictures per class, optimiser steps, pictures per step
         rate, optimiser       peak learning rate; "sgd" or "adam"
+        published             "none", or a recipe of lib.prompts.recipes in place of steps, batch, rate and optimiser
         tokens, prompt_std    learned tokens per layer and their initial standard deviation
         strength              strength of the conflict tasks
         test_size             test pictures per task
@@ -79,6 +80,7 @@ class PromptStudy(Study):
     batch: Count = 4
     rate: Positive = 0.0035
     optimiser: Annotated[str, OneOf(("sgd", "adam"))] = "sgd"
+    published: Annotated[str, OneOf(("none", *recipes.RECIPES))] = "none"
     tokens: Annotated[int, Whole(1, 1000)] = 4
     prompt_std: Positive = 0.02
     strength: Annotated[float, Number(0, 1)] = 1.0
@@ -105,6 +107,7 @@ class PromptStudy(Study):
         for task in real:
             task.enough(self.shots)
         self.recipe(), self.setting()
+        self.fits_published()
         backbones.check(self.backbone, self.pretrained)
         self.room([name for tried in found.values() for part in tried if part is not None for name in part.names])
         self.step_fits("batch")
@@ -150,6 +153,21 @@ class PromptStudy(Study):
             kept = KEPT * (towers["text"] * bool(design.text) + towers["vision"] * design.sees)
             fits(self.device, kept * self.seeds * replicas * pictures, **{size: pictures, "seeds": self.seeds})
 
+    def fits_published(self) -> None:
+        """Refuse learners that the published recipe is not of."""
+        if self.published == "none":
+            return
+        known = recipes.RECIPES[self.published].learner
+        if other := [name for name in self.learner if name not in (known, "zero_shot")]:
+            raise checks.ParameterError(
+                f"published must be a recipe of every learner ({self.published!r} is of {known}), but {other[0]} was"
+                " given with it."
+            )
+
+    def published_for(self, name: str, task: str, shots: int | None = None) -> training.Recipe:
+        """The published recipe of that name in steps of a task."""
+        return recipes.build(name, len(self.find(task)[0].names), self.shots if shots is None else shots)
+
     def recipe(self, **changes: Any) -> training.Recipe:
         """The training recipe; ``changes`` replace single entries."""
         own = {name: getattr(self, name) for name in ("steps", "batch", "rate", "optimiser")}
@@ -171,6 +189,8 @@ class PromptStudy(Study):
         strength: float | None = None,
     ) -> Cell:
         """One training for all seeds, with the study's recipe, setting, shots and strength unless others are given."""
+        if recipe is None and self.published != "none" and learner != "zero_shot":
+            recipe = self.published_for(self.published, task, shots)
         # Without a gate only the prompts can be set: the same training serves studies of different gates.
         own = self.setting() if gate != "none" else training.Setting(prompt_std=self.prompt_std)
         trained = {
@@ -348,7 +368,7 @@ def train(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> list
     ]
     recipe = training.Recipe(**{**first["recipe"], "looks": tuple(first["recipe"]["looks"])})
     named = ", ".join(dict.fromkeys(config["task"] for config in configs))
-    prepared = training.prepare(learner, runs, first["test_size"])
+    prepared = training.prepare(learner, runs, first["test_size"], recipe.augment)
     trained = training.train(learner, prepared, recipe, f"{first['learner']} {first['gate']} {named}")
     scores = training.evaluate(trained)
     told = {"diverged_at": trained.diverged_at.tolist(), "validation": trained.validated()}
