@@ -1,4 +1,4 @@
-"""Which measurement tells whether a gate will adapt? Gap, spread and the others, early and late, against its worth."""
+"""Which measurement tells whether a gate will gain anything? Gap, spread and the others against what came of it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 
 from lib import checks, results
-from lib.prompts import tasks
+from lib.prompts import gates, tasks
 from lib.results import Cell
+from lib.runtime import stream
 from lib.verdicts import Claim, Findings
 from paper.agreement import Quantity
 from paper.criteria import prompts as criteria
-from paper.prediction import area, balanced, held_out, joint
+from paper.prediction import duels, held_out, joint, nested
+from paper.studies import worth
 from paper.studies.base import Compared
 from paper.studies.gating import GateNames, GateStudy, LearnerNames, Positive, Seeds, TaskNames, assembled, train
 from paper.studies.parameters import POSITIVE, STEPS, Numbers, OneOf, Whole
@@ -30,26 +33,40 @@ SCORES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
     "loss_mean": ("training loss with the gate at its mean", lambda t: t["loss_mean"]),
     "loss_shuffled": ("training loss with the gate shuffled", lambda t: t["loss_shuffled"]),
 }
+#: What costs nothing to know, and what a measurement must beat: a number that all trainings of a recipe share, and the
+#: training loss before the first step (much of it: something to gain).
+TRIVIAL: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
+    "rate": ("learning rate of the recipe", lambda t: t["label"].astype(float)),
+    "loss_start": ("training loss before the first step", lambda t: t["loss_start"]),
+}
+TOGETHER, SELECTED = "together", "selected"
+"""Rows beside those of single measurements: a logistic regression on all of :data:`SCORES`, and the one of them that
+does best on other groups."""
 WHEN = ("before", "early", "late")
 """Before the first step, after an eighth of the steps, after the last."""
 
-#: The gate that sees another picture than its own.
-BLIND = "shuffled"
-
 #: What tells a training from another, seeds apart.
 TRAINING = ("learner", "gate", "task", "strength", "label")
+#: What a gated learner is compared with: itself held at its mean and shuffled, its blind twin, the one without a gate.
+OTHERS = ("mean", "shuffled", "blind", "fixed")
+#: What is held out, with its column.
+HELD = {"task": "task", "learner": "learner", "recipe": "label"}
 
 
 class Predictors(GateStudy):
-    """Measurements on training pictures before, during and after training, against what the gate was worth in the end.
+    """Measurements on training pictures before, during and after training, against what the gate gained in the end.
 
-    A gate is a positive if on the test pictures it beats its mean and its shuffle by two points. Every
-    learner and gate is trained on every task with both :data:`RECIPES`; graded tasks at full strength, and with Adam at
-    half strength too.
-    Tables: ``cells`` (a row per training, seed and :data:`WHEN`: measurements, worth, ``adaptive``), ``worth`` (a row
-    per training and seed: points over the gate's mean and over its shuffle, ``adaptive``), ``areas`` (measurement,
-    when, area under the ROC curve, and balanced accuracy on held-out learners and tasks of the threshold that is best
-    on the others, each with its interval when whole trainings are drawn again).
+    A gate *gains* if on the test pictures its learner beats, by two points each, its blind twin and the learner without
+    a gate, all three trained by the same recipe; it *depends* on its picture if it beats its mean and its shuffle by as
+    much. The optimiser is the same everywhere; recipes are ``rates``, multiples of ``rate``. Graded tasks are trained
+    at all ``strengths``.
+
+    Positives are compared with negatives of the same recipe alone. Tables: ``cells`` (a row per training, seed and
+    :data:`WHEN`: measurements, what came of it, ``gains``, ``depends``), ``worth`` (a row per training and seed: points
+    over mean, shuffle, blind twin and no gate, ``gains``, ``depends``), ``areas`` (measurement, when; area under the
+    ROC curve for gain, ``dependence`` that for dependence; ``held_task``, ``held_learner``, ``held_recipe`` balanced
+    accuracy on what was held out; ``..._over_gap`` the difference to the magnitude gap; each with its interval when
+    whole trainings are drawn again), ``chosen`` (when, held: what nested selection chose for each group).
     """
 
     task: TaskNames = ("conflict",)
@@ -71,9 +88,10 @@ class Predictors(GateStudy):
 
     def check(self) -> None:
         super().check()
-        if self.gate != ("length",):
+        if not set(self.gate) <= set(gates.BLIND):
+            known = ", ".join(gates.BLIND)
             raise checks.ParameterError(
-                f"gate must be length (no other has a blind twin), but {', '.join(self.gate)!r} was given."
+                f"gate must be one with a blind twin ({known}), but {', '.join(self.gate)!r} was given."
             )
         if not set(self.task) & set(tasks.GRADED):
             raise checks.ParameterError(
@@ -88,8 +106,8 @@ class Predictors(GateStudy):
         for factor in self.rates:
             rate = self.rate * factor
             plain = self.recipe(warmup=0.0, cosine=False, rate=rate)
-            recipes = {"length": replace(plain, looks=looks), BLIND: plain, "none": plain}
-            for learner in self.learner:
+            for learner, own in self.pairs():
+                recipes = {own: replace(plain, looks=looks), gates.BLIND[own]: plain, "none": plain}
                 for task in self.task:
                     for strength in self.strengths if task in tasks.GRADED else (1.0,):
                         for gate, recipe in recipes.items():
@@ -99,14 +117,17 @@ class Predictors(GateStudy):
         return found
 
     def cells(self) -> list[Cell]:
-        """Every learner and task with every recipe, three times: gated, blind and without a gate."""
-        return [cell for _, cell in self.labelled()]
+        """Every learner and task with every recipe: gated, blind and without a gate."""
+        return list(dict.fromkeys(cell for _, cell in self.labelled()))
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
-        cells = outcomes(assembled(found, self.labelled()).looks)
-        worth = cells[cells["when"] == "late"][[*TRAINING, "seed", "over_mean", "over_shuffled", "adaptive"]]
-        tables = {"cells": cells, "areas": areas(cells), "worth": worth.reset_index(drop=True)}
-        return tables, Findings.of(claims(cells))
+        measured = assembled(found, list(dict.fromkeys(self.labelled())))
+        cells = outcomes(measured.looks, measured.accuracy)
+        ends = cells[cells["when"] == "late"]
+        gained = ends[[*TRAINING, "seed", *(f"over_{name}" for name in OTHERS), "gains", "depends"]]
+        table, chosen = areas(cells)
+        tables = {"cells": cells, "areas": table, "worth": gained.reset_index(drop=True), "chosen": chosen}
+        return tables, Findings.of(claims(table))
 
 
 def looked_at(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> list[results.Tables]:
@@ -115,46 +136,118 @@ def looked_at(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> 
 
 
 def truth(worth: pd.DataFrame, rerun: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Points over the gate's mean, and the share of seeds with an adaptive gate, for each training; beside them the
-    points that this run has measured, where there is one.
+    """Points over the blind twin, no gate, the gate's mean and its shuffle, and the shares of seeds whose gate gains
+    and depends, for each training; beside them this run's points over the blind twin, where there is one.
     """
     keys = ["task", "strength", "learner", "gate", "label"]
-    table = worth.groupby(keys, sort=False)[["over_mean", "adaptive"]].mean()
+    columns = ["over_blind", "over_fixed", "over_mean", "over_shuffled", "gains", "depends"]
+    table = worth.groupby(keys, sort=False)[columns].mean()
     if rerun is not None:
-        table["over_mean, this run"] = rerun.groupby(keys)["over_mean"].mean()
+        table["over_blind, this run"] = rerun.groupby(keys)["over_blind"].mean()
     return table.reset_index()
 
 
 def transfer(areas: pd.DataFrame) -> pd.DataFrame:
     """Balanced accuracy on what was held out, with intervals, in words."""
     table = areas[["measurement", "when"]].copy()
-    for held in ("learner", "task"):
-        if f"held_{held}" not in areas:
-            continue
-        columns = areas[[f"held_{held}", f"held_{held}_low", f"held_{held}_high"]].to_numpy()
-        table[f"held-out {held}"] = [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in columns]
+    for held in HELD:
+        if f"held_{held}" in areas:
+            table[f"held-out {held}"] = _in_words(areas, f"held_{held}")
     return table
 
 
-def areas(cells: pd.DataFrame) -> pd.DataFrame:
-    """ROC areas of every measurement and of all together, overall and on what was held out."""
-    rows = []
+def against_gap(areas: pd.DataFrame) -> pd.DataFrame:
+    """How much better than the magnitude gap: differences of ROC areas and of balanced accuracies, in words."""
+    kept = areas[areas["measurement"] != "gap"]
+    table = kept[["measurement", "when"]].copy()
+    table["ROC area"] = _in_words(kept, "area_over_gap")
+    for held in HELD:
+        if f"held_{held}_over_gap" in areas:
+            table[f"held-out {held}"] = _in_words(kept, f"held_{held}_over_gap")
+    return table
+
+
+def _in_words(table: pd.DataFrame, name: str) -> list[str]:
+    columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+    return [f"{value:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(value) else "" for value, low, high in columns]
+
+
+def areas(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """ROC areas of every measurement, of the selected one and of all together, for gain and for dependence, and
+    balanced accuracies on what was held out; and what nested selection chose for each held-out group.
+
+    Positives meet negatives of their own recipe only. The rows :data:`TOGETHER` and :data:`SELECTED` are always
+    predictions for what was not fitted; their ROC areas are those for tasks.
+    """
+    rows, choices = [], []
     for when in WHEN:
         part = cells[cells["when"] == when].reset_index(drop=True)
-        label = part["adaptive"].to_numpy()
-        values = {name: score(part).to_numpy(dtype=float) for name, (_, score) in SCORES.items()}
-        together = np.stack(list(values.values()), axis=1)
-        for name in (*values, "all together"):
+        label, within = part["gains"].to_numpy(dtype=bool), part["label"].to_numpy()
+        groups = {held: part[column].to_numpy() for held, column in HELD.items() if part[column].nunique() > 1}
+        units = part.groupby(list(TRAINING), sort=False).ngroup().to_numpy()
+        draws = drawn(int(units.max(initial=-1)) + 1)
+        every = {name: score(part).to_numpy(dtype=float) for name, (_, score) in (SCORES | TRIVIAL).items()}
+        own = {name: every[name] for name in SCORES}
+        # What each row of the table says of every training: scores, and yes or no for each that is held out.
+        scores = dict(every)
+        said = {
+            name: {held: held_out(score, label, group, within) for held, group in groups.items()}
+            for name, score in every.items()
+        }
+        together = np.nan_to_num(np.stack(list(own.values()), axis=1))
+        said[TOGETHER], said[SELECTED] = {}, {}
+        for held, group in groups.items():
+            chance = joint(together, label, group, within)
+            picked = nested(own, label, group, part["task"].to_numpy(), within)
+            said[TOGETHER][held], said[SELECTED][held] = chance > 0.5, picked.said
+            choices += [
+                {"when": when, "held": held, "group": name, "measurement": best} for name, best in picked.choice.items()
+            ]
+            if held == "task":
+                scores |= {TOGETHER: chance, SELECTED: picked.rank}
+        for name in (*every, TOGETHER, SELECTED):
             row: dict[str, object] = {"measurement": name, "when": when}
-            for held in ("learner", "task"):
-                group = part[held].to_numpy()
-                score = joint(together, label, group) if name == "all together" else values[name]
-                if part[held].nunique() > 1:
-                    said = score > 0.5 if name == "all together" else held_out(score, label, group)
-                    row |= _with_interval(part, f"held_{held}", _balanced_of(said, label))
-            row |= _with_interval(part, "area", _area_of(score, label))
+            score = scores.get(name, np.full(len(part), np.nan))
+            depends = part["depends"].to_numpy(dtype=bool)
+            found = {"area": duels(score, label, within, units), "dependence": duels(score, depends, within, units)}
+            gap = {"area": duels(scores["gap"], label, within, units)}
+            for held in groups:
+                found[f"held_{held}"] = duels(said[name][held], label, within, units)
+                gap[f"held_{held}"] = duels(said["gap"][held], label, within, units)
+            for column, duel in found.items():
+                row |= _with_interval(column, duel, draws)
+                if column in gap:
+                    row |= _with_interval(f"{column}_over_gap", duel, draws, gap[column])
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), pd.DataFrame(choices, columns=["when", "held", "group", "measurement"])
+
+
+Duels = tuple[np.ndarray, np.ndarray]
+
+
+def drawn(count: int, draws: int = 2000) -> np.ndarray:
+    """How often each of so many trainings is drawn [draws, count] when as many are drawn again."""
+    chosen = torch.randint(count, (draws, count), generator=stream(0, "trainings drawn again"))
+    return torch.zeros(draws, count).scatter_add(1, chosen, torch.ones(draws, count)).numpy().astype(float)
+
+
+def _with_interval(name: str, found: Duels, draws: np.ndarray, less: Duels | None = None) -> dict[str, float]:
+    """The share of duels won, or by how much it is larger than that of ``less``, with its 95 % interval when whole
+    trainings are drawn again, the same ones for both.
+    """
+
+    def share(duel: Duels, weights: np.ndarray) -> np.ndarray:
+        won, met = (np.einsum("dt,tu,du->d", weights, one, weights, optimize=True) for one in duel)
+        return won / np.where(met > 0, met, np.nan)
+
+    def value(weights: np.ndarray) -> np.ndarray:
+        return share(found, weights) - (0 if less is None else share(less, weights))
+
+    low, high = np.nan, np.nan
+    again = value(draws)
+    if (known := again[np.isfinite(again)]).size:
+        low, high = np.quantile(known, [0.025, 0.975])
+    return {name: float(value(np.ones((1, draws.shape[1])))[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def telling(when: str, what: str) -> str:
@@ -162,67 +255,64 @@ def telling(when: str, what: str) -> str:
     return f"predictors.{when}.{what}"
 
 
-def claims(cells: pd.DataFrame) -> list[Claim]:
-    """Which measurements tell, before, early and late: areas under the ROC curve of seeds with both outcomes."""
+def over_gap(when: str, what: str) -> str:
+    """The id of the claim that it tells better than the magnitude gap."""
+    return telling(when, f"{what}.over_gap")
+
+
+def claims(areas: pd.DataFrame) -> list[Claim]:
+    """Which measurements tell, before, early and late, and which tell better than the magnitude gap."""
+    table = areas.set_index(["when", "measurement"])
+    names = {name: f"the {about}" for name, (about, _) in (SCORES | TRIVIAL).items()}
+    names |= {SELECTED: "the measurement that does best on other tasks", TOGETHER: "all measurements together"}
+
+    def measured(when: str, what: str, column: str) -> tuple[float, tuple[float, float]]:
+        row = table.loc[(when, what)]
+        value, low, high = (float(row.get(f"{column}{end}", np.nan)) for end in ("", "_low", "_high"))
+        return value, (low, high)
 
     def tells(when: str, what: str, text: str) -> Claim:
-        score: Callable[[pd.DataFrame], pd.Series] = SCORES[what][1]
-        part = cells[cells["when"] == when]
-        both = [own for _, own in part.groupby("seed") if own["adaptive"].nunique() > 1]
-        found = [area(score(own), own["adaptive"]) for own in both]
         family, name = f"predictors.{when}", "area under the ROC curve"
-        return Claim(telling(when, what), text, found, ">", criteria.TELLS, family, name=name)
+        found = measured(when, what, "area")
+        return Claim(telling(when, what), text, (), ">", criteria.TELLS, family, name=name, measured=found)
 
+    def better(when: str, what: str, words: str) -> Claim:
+        text = f"{words}, {names[what]} tells which gates will gain better than the magnitude gap"
+        family, name = f"predictors.{when}.over_gap", "difference of areas under the ROC curve"
+        found = measured(when, what, "area_over_gap")
+        return Claim(over_gap(when, what), text, (), ">", 0, family, name=name, measured=found)
+
+    moments = (("before", "before the first step"), ("early", "after an eighth of the steps"))
     found = [
-        tells(when, what, f"{words}, the {about} tells which gates will adapt")
-        for when, words in (("before", "before the first step"), ("early", "after an eighth of the steps"))
+        tells(when, what, f"{words}, the {about} tells which gates will gain")
+        for when, words in moments
         for what, (about, _) in SCORES.items()
     ]
-    return found + [
-        tells("late", what, f"after training, the {SCORES[what][0]} tells which gates adapt")
+    found += [
+        tells("late", what, f"after training, the {SCORES[what][0]} tells which gates gain")
         for what in ("gap", "information", "loss_mean")
     ]
+    rivals = [name for name in (*SCORES, "loss_start", TOGETHER, SELECTED) if name != "gap"]
+    return found + [better(when, what, words) for when, words in moments for what in rivals]
 
 
-def outcomes(looks: pd.DataFrame) -> pd.DataFrame:
-    """Closer looks with ``when``, the worth at the end, and whether that makes the gate adaptive."""
+def outcomes(looks: pd.DataFrame, accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Closer looks with ``when``, the training loss before the first step, and what came of each training: points over
+    :data:`OTHERS`, and whether that makes the gate one that gains and one that depends.
+    """
     keys = [*TRAINING, "seed"]
     steps = sorted(looks["step"].unique())
     cells = looks.assign(when=looks["step"].map(dict(zip(steps, WHEN, strict=True))))
-    end = looks[looks["step"] == steps[-1]].set_index(keys)
-    worth = pd.DataFrame(
-        {f"over_{name}": end["accuracy_gated"] - end[f"accuracy_{name}"] for name in ("mean", "shuffled")}
-    )
-    worth["adaptive"] = (worth > criteria.ADAPTIVE).all(axis=1)
-    cells = cells.join(worth, on=keys)
+    start = cells[cells["when"] == "before"].set_index(keys)["loss"].rename("loss_start")
+    rows = worth.beside(accuracy)
+    plain = rows[rows["gate"] == "none"]
+    # What has no gate is compared with each of them.
+    beside = [plain.assign(gate=gate) for gate in looks["gate"].unique()]
+    ends = worth.advantages(pd.concat([rows[rows["gate"] != "none"], *beside]), keys).set_index(keys)
+    ends = ends[[f"over_{name}" for name in OTHERS]]
+    beaten = ends > criteria.ADAPTIVE
+    ends = ends.assign(gains=beaten[list(worth.GAIN)].all(axis=1), depends=beaten[list(worth.DEPENDENCE)].all(axis=1))
+    cells = cells.join(start, on=keys).join(ends, on=keys)
     # What has diverged was worth nothing known; where all have, the rows stay and decide nothing.
-    known = cells[["over_mean", "over_shuffled"]].notna().all(axis=1)
+    known = cells[[f"over_{name}" for name in OTHERS]].notna().all(axis=1)
     return cells[known].reset_index(drop=True) if known.any() else cells
-
-
-def _area_of(score: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], float]:
-    """The ROC area of chosen rows that have a score."""
-    known = np.isfinite(score)
-    return lambda rows: area(score[rows][known[rows]], label[rows][known[rows]])
-
-
-def _balanced_of(said: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], float]:
-    """The balanced accuracy of predictions on chosen rows; nan if these have one outcome only."""
-    return lambda rows: balanced(said[rows], label[rows]) if len(set(label[rows])) > 1 else np.nan
-
-
-def _with_interval(part: pd.DataFrame, name: str, statistic: Callable[[np.ndarray], float]) -> dict[str, float]:
-    low, high = resampled(part, statistic)
-    return {name: statistic(np.arange(len(part))), f"{name}_low": low, f"{name}_high": high}
-
-
-def resampled(part: pd.DataFrame, statistic: Callable[[np.ndarray], float], draws: int = 300) -> tuple[float, float]:
-    """95 % interval of a statistic of rows when whole trainings (:data:`TRAINING`) are drawn again."""
-    places = list(part.groupby(list(TRAINING)).indices.values())
-    generator = np.random.default_rng(0)
-    found = [
-        statistic(np.concatenate([places[i] for i in generator.integers(len(places), size=len(places))]))
-        for _ in range(draws)
-    ]
-    found = [value for value in found if np.isfinite(value)]
-    return tuple(np.quantile(found, [0.025, 0.975])) if found else (np.nan, np.nan)
