@@ -7,12 +7,12 @@ so that how many positives a stratum has cannot help.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-Labels = pd.Series | np.ndarray
+Labels: TypeAlias = pd.Series | np.ndarray
 
 
 def area(score: Labels, label: Labels, within: Labels | None = None) -> float:
@@ -32,16 +32,16 @@ def duels(
     score, label = np.asarray(score, dtype=float), np.asarray(label, dtype=bool)
     strata, units = (_codes(one, len(label)) for one in (within, unit))
     count = int(units.max(initial=0)) + 1
-    won, met = np.zeros((count, count)), np.zeros((count, count))
+    won, met = np.zeros(count * count), np.zeros(count * count)
     known = np.isfinite(score)
     for stratum in np.unique(strata):
         own = known & (strata == stratum)
         good, bad = np.flatnonzero(own & label), np.flatnonzero(own & ~label)
         above = (np.sign(score[good][:, None] - score[bad][None, :]) + 1) / 2
-        place = np.broadcast_arrays(units[good][:, None], units[bad][None, :])
-        np.add.at(won, tuple(place), above)
-        np.add.at(met, tuple(place), 1)
-    return won, met
+        place = (count * units[good][:, None] + units[bad][None, :]).ravel()
+        won += np.bincount(place, above.ravel(), minlength=len(won))
+        met += np.bincount(place, minlength=len(met))
+    return won.reshape(count, count), met.reshape(count, count)
 
 
 def _codes(names: Labels | None, count: int) -> np.ndarray:
@@ -93,12 +93,12 @@ def joint(scores: np.ndarray, label: np.ndarray, group: np.ndarray, within: np.n
     from sklearn.linear_model import LogisticRegression
 
     chance = np.full(len(label), np.nan)
-    sides = 2 * _codes(within, len(label)) + label
+    sides: np.ndarray = 2 * _codes(within, len(label)) + label
     for name in np.unique(group):
         inside = group == name
         known, mine = scores[~inside], sides[~inside]
         counts = np.bincount(mine, minlength=2 * (int(sides.max()) // 2 + 1)).reshape(-1, 2)
-        both = counts.all(axis=1)
+        both = counts.min(axis=1) > 0
         if not both.any():
             continue
         weights = np.where(both[mine // 2], counts[both].sum() / (2 * both.sum() * counts.ravel()[mine]), 0)

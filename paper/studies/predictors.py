@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -37,11 +37,16 @@ SCORES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
 #: training loss before the first step (much of it: something to gain).
 TRIVIAL: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
     "rate": ("learning rate of the recipe", lambda t: t["label"].astype(float)),
-    "loss_start": ("training loss before the first step", lambda t: t["loss_start"]),
+    "loss_start": ("initial training loss", lambda t: t["loss_start"]),
 }
 TOGETHER, SELECTED = "together", "selected"
 """Rows beside those of single measurements: a logistic regression on all of :data:`SCORES`, and the one of them that
 does best on other groups."""
+#: What every row of the table of areas is called.
+LABELS = {name: about for name, (about, _) in (SCORES | TRIVIAL).items()} | {
+    TOGETHER: "all together, held-out tasks",
+    SELECTED: "selected, held-out tasks",
+}
 WHEN = ("before", "early", "late")
 """Before the first step, after an eighth of the steps, after the last."""
 
@@ -65,8 +70,9 @@ class Predictors(GateStudy):
     :data:`WHEN`: measurements, what came of it, ``gains``, ``depends``), ``worth`` (a row per training and seed: points
     over mean, shuffle, blind twin and no gate, ``gains``, ``depends``), ``areas`` (measurement, when; area under the
     ROC curve for gain, ``dependence`` that for dependence; ``held_task``, ``held_learner``, ``held_recipe`` balanced
-    accuracy on what was held out; ``..._over_gap`` the difference to the magnitude gap; each with its interval when
-    whole trainings are drawn again), ``chosen`` (when, held: what nested selection chose for each group).
+    accuracy on what was held out; ``..._over_gap`` and ``..._over_loss`` the difference to the magnitude gap and to the
+    loss before the first step; each with its interval when whole trainings are drawn again), ``chosen`` (when, held,
+    group, and the measurement that nested selection chose without looking at that group).
     """
 
     task: TaskNames = ("conflict",)
@@ -127,7 +133,7 @@ class Predictors(GateStudy):
         gained = ends[[*TRAINING, "seed", *(f"over_{name}" for name in OTHERS), "gains", "depends"]]
         table, chosen = areas(cells)
         tables = {"cells": cells, "areas": table, "worth": gained.reset_index(drop=True), "chosen": chosen}
-        return tables, Findings.of(claims(table))
+        return tables, Findings.of(claims(table), holm=True)
 
 
 def looked_at(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> list[results.Tables]:
@@ -149,7 +155,7 @@ def truth(worth: pd.DataFrame, rerun: pd.DataFrame | None = None) -> pd.DataFram
 
 def transfer(areas: pd.DataFrame) -> pd.DataFrame:
     """Balanced accuracy on what was held out, with intervals, in words."""
-    table = areas[["measurement", "when"]].copy()
+    table = _rows(areas)
     for held in HELD:
         if f"held_{held}" in areas:
             table[f"held-out {held}"] = _in_words(areas, f"held_{held}")
@@ -159,7 +165,7 @@ def transfer(areas: pd.DataFrame) -> pd.DataFrame:
 def against_gap(areas: pd.DataFrame) -> pd.DataFrame:
     """How much better than the magnitude gap: differences of ROC areas and of balanced accuracies, in words."""
     kept = areas[areas["measurement"] != "gap"]
-    table = kept[["measurement", "when"]].copy()
+    table = _rows(kept)
     table["ROC area"] = _in_words(kept, "area_over_gap")
     for held in HELD:
         if f"held_{held}_over_gap" in areas:
@@ -167,9 +173,26 @@ def against_gap(areas: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def selection(chosen: pd.DataFrame) -> pd.DataFrame:
+    """What nested selection chose without the group that was held out: a row per group, a column per time."""
+    names = chosen.assign(measurement=chosen["measurement"].map(LABELS))
+    return (
+        names.pivot(index=["held", "group"], columns="when", values="measurement").reindex(columns=WHEN).reset_index()
+    )
+
+
+def _rows(areas: pd.DataFrame) -> pd.DataFrame:
+    names = {TOGETHER: "all together", SELECTED: "selected"}
+    return areas[["measurement", "when"]].assign(measurement=areas["measurement"].replace(LABELS | names))
+
+
 def _in_words(table: pd.DataFrame, name: str) -> list[str]:
-    columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+    columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy(dtype=float)
     return [f"{value:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(value) else "" for value, low, high in columns]
+
+
+#: Won and met duels of trainings, as :func:`paper.prediction.duels` counts them.
+Duels: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
 def areas(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -179,54 +202,62 @@ def areas(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Positives meet negatives of their own recipe only. The rows :data:`TOGETHER` and :data:`SELECTED` are always
     predictions for what was not fitted; their ROC areas are those for tasks.
     """
-    rows, choices = [], []
+    rows, chosen = [], []
     for when in WHEN:
         part = cells[cells["when"] == when].reset_index(drop=True)
-        label, within = part["gains"].to_numpy(dtype=bool), part["label"].to_numpy()
-        groups = {held: part[column].to_numpy() for held, column in HELD.items() if part[column].nunique() > 1}
-        units = part.groupby(list(TRAINING), sort=False).ngroup().to_numpy()
-        draws = drawn(int(units.max(initial=-1)) + 1)
-        every = {name: score(part).to_numpy(dtype=float) for name, (_, score) in (SCORES | TRIVIAL).items()}
-        own = {name: every[name] for name in SCORES}
-        # What each row of the table says of every training: scores, and yes or no for each that is held out.
-        scores = dict(every)
-        said = {
-            name: {held: held_out(score, label, group, within) for held, group in groups.items()}
-            for name, score in every.items()
+        scores, said, choices = _predicted(part)
+        chosen += [{"when": when, **choice} for choice in choices]
+        within, units = part["label"].to_numpy(), part.groupby(list(TRAINING), sort=False).ngroup().to_numpy()
+        gains, depends = (part[name].to_numpy(dtype=bool) for name in ("gains", "depends"))
+        found = {
+            name: {"area": duels(score, gains, within, units), "dependence": duels(score, depends, within, units)}
+            # The area of a yes or no is its balanced accuracy.
+            | {f"held_{held}": duels(yes, gains, within, units) for held, yes in said[name].items()}
+            for name, score in scores.items()
         }
-        together = np.nan_to_num(np.stack(list(own.values()), axis=1))
-        said[TOGETHER], said[SELECTED] = {}, {}
-        for held, group in groups.items():
-            chance = joint(together, label, group, within)
-            picked = nested(own, label, group, part["task"].to_numpy(), within)
-            said[TOGETHER][held], said[SELECTED][held] = chance > 0.5, picked.said
-            choices += [
-                {"when": when, "held": held, "group": name, "measurement": best} for name, best in picked.choice.items()
-            ]
-            if held == "task":
-                scores |= {TOGETHER: chance, SELECTED: picked.rank}
-        for name in (*every, TOGETHER, SELECTED):
+        draws = _drawn(int(units.max(initial=-1)) + 1)
+        for name, own in found.items():
             row: dict[str, object] = {"measurement": name, "when": when}
-            score = scores.get(name, np.full(len(part), np.nan))
-            depends = part["depends"].to_numpy(dtype=bool)
-            found = {"area": duels(score, label, within, units), "dependence": duels(score, depends, within, units)}
-            gap = {"area": duels(scores["gap"], label, within, units)}
-            for held in groups:
-                found[f"held_{held}"] = duels(said[name][held], label, within, units)
-                gap[f"held_{held}"] = duels(said["gap"][held], label, within, units)
-            for column, duel in found.items():
+            for column, duel in own.items():
                 row |= _with_interval(column, duel, draws)
-                if column in gap:
-                    row |= _with_interval(f"{column}_over_gap", duel, draws, gap[column])
+                row |= _with_interval(f"{column}_over_gap", duel, draws, found["gap"][column])
+            row |= _with_interval("area_over_loss", own["area"], draws, found["loss_start"]["area"])
             rows.append(row)
-    return pd.DataFrame(rows), pd.DataFrame(choices, columns=["when", "held", "group", "measurement"])
+    return pd.DataFrame(rows), pd.DataFrame(chosen, columns=["when", "held", "group", "measurement"])
 
 
-Duels = tuple[np.ndarray, np.ndarray]
+def _predicted(
+    part: pd.DataFrame,
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], list[dict[str, str]]]:
+    """What every row of the table of areas says of the trainings at one time: a score, and yes or no wherever something
+    can be held out; and what nested selection chose there (held, group, measurement).
+    """
+    gains, within = part["gains"].to_numpy(dtype=bool), part["label"].to_numpy()
+    groups = {held: part[column].to_numpy() for held, column in HELD.items() if part[column].nunique() > 1}
+    scores = {name: score(part).to_numpy(dtype=float) for name, (_, score) in (SCORES | TRIVIAL).items()}
+    said = {
+        name: {held: held_out(score, gains, group, within) for held, group in groups.items()}
+        for name, score in scores.items()
+    }
+    own = {name: scores[name] for name in SCORES}
+    stacked = np.nan_to_num(np.stack(list(own.values()), axis=1))
+    said |= {TOGETHER: {}, SELECTED: {}}
+    scores |= {TOGETHER: np.full(len(part), np.nan), SELECTED: np.full(len(part), np.nan)}
+    choices = []
+    for held, group in groups.items():
+        chance = joint(stacked, gains, group, within)
+        picked = nested(own, gains, group, part["task"].to_numpy(), within)
+        said[TOGETHER][held], said[SELECTED][held] = chance > 0.5, picked.said
+        choices += [{"held": held, "group": name, "measurement": best} for name, best in picked.choice.items()]
+        if held == "task":
+            scores |= {TOGETHER: chance, SELECTED: picked.rank}
+    return scores, said, choices
 
 
-def drawn(count: int, draws: int = 2000) -> np.ndarray:
-    """How often each of so many trainings is drawn [draws, count] when as many are drawn again."""
+def _drawn(count: int, draws: int = 2000) -> np.ndarray:
+    """How often each of so many trainings is there when as many are drawn again [draws, count]."""
+    if not count:
+        return np.zeros((draws, 0))
     chosen = torch.randint(count, (draws, count), generator=stream(0, "trainings drawn again"))
     return torch.zeros(draws, count).scatter_add(1, chosen, torch.ones(draws, count)).numpy().astype(float)
 
@@ -237,7 +268,7 @@ def _with_interval(name: str, found: Duels, draws: np.ndarray, less: Duels | Non
     """
 
     def share(duel: Duels, weights: np.ndarray) -> np.ndarray:
-        won, met = (np.einsum("dt,tu,du->d", weights, one, weights, optimize=True) for one in duel)
+        won, met = (((weights @ one) * weights).sum(1) for one in duel)
         return won / np.where(met > 0, met, np.nan)
 
     def value(weights: np.ndarray) -> np.ndarray:
@@ -260,40 +291,66 @@ def over_gap(when: str, what: str) -> str:
     return telling(when, f"{what}.over_gap")
 
 
-def claims(areas: pd.DataFrame) -> list[Claim]:
-    """Which measurements tell, before, early and late, and which tell better than the magnitude gap."""
-    table = areas.set_index(["when", "measurement"])
-    names = {name: f"the {about}" for name, (about, _) in (SCORES | TRIVIAL).items()}
-    names |= {SELECTED: "the measurement that does best on other tasks", TOGETHER: "all measurements together"}
+def over_loss(when: str) -> str:
+    """The id of the claim that the selected measurement tells better than the loss before the first step."""
+    return telling(when, f"{SELECTED}.over_loss")
 
-    def measured(when: str, what: str, column: str) -> tuple[float, tuple[float, float]]:
+
+def transfers(held: str) -> str:
+    """The id of the claim that the selected measurement, early, is better than the gap on what was held out."""
+    return telling("early", f"{SELECTED}.held_{held}")
+
+
+def claims(areas: pd.DataFrame) -> list[Claim]:
+    """Which measurements tell, before, early and late; which tell better than the magnitude gap; and whether the one
+    that nested selection picks tells better than the gap and than the loss before the first step.
+    """
+    table = areas.set_index(["when", "measurement"])
+    words = {"before": "before the first step", "early": "after an eighth of the steps", "late": "after training"}
+    names = {name: f"the {about}" for name, (about, _) in (SCORES | TRIVIAL).items()}
+    names |= {TOGETHER: "a regression on all measurements", SELECTED: "the measurement that does best on other tasks"}
+
+    def claim(id: str, text: str, when: str, what: str, column: str, family: str, threshold: float, name: str) -> Claim:
         row = table.loc[(when, what)]
         value, low, high = (float(row.get(f"{column}{end}", np.nan)) for end in ("", "_low", "_high"))
-        return value, (low, high)
+        text = f"{words[when]}, {text}"
+        family = f"predictors.{when}{family}"
+        return Claim(id, text, (), ">", threshold, family, name=name, measured=(value, (low, high)))
 
-    def tells(when: str, what: str, text: str) -> Claim:
-        family, name = f"predictors.{when}", "area under the ROC curve"
-        found = measured(when, what, "area")
-        return Claim(telling(when, what), text, (), ">", criteria.TELLS, family, name=name, measured=found)
+    def tells(when: str, what: str) -> Claim:
+        text = f"{names[what]} tells which gates {'gain' if when == 'late' else 'will gain'}"
+        return claim(telling(when, what), text, when, what, "area", "", criteria.TELLS, "area under the ROC curve")
 
-    def better(when: str, what: str, words: str) -> Claim:
-        text = f"{words}, {names[what]} tells which gates will gain better than the magnitude gap"
-        family, name = f"predictors.{when}.over_gap", "difference of areas under the ROC curve"
-        found = measured(when, what, "area_over_gap")
-        return Claim(over_gap(when, what), text, (), ">", 0, family, name=name, measured=found)
+    def better(id: str, when: str, what: str, column: str, family: str, rival: str) -> Claim:
+        text = f"{names[what]} tells which gates will gain better than {rival}"
+        return claim(id, text, when, what, column, family, 0, "difference of areas under the ROC curve")
 
-    moments = (("before", "before the first step"), ("early", "after an eighth of the steps"))
-    found = [
-        tells(when, what, f"{words}, the {about} tells which gates will gain")
-        for when, words in moments
-        for what, (about, _) in SCORES.items()
+    early = ("before", "early")
+    found = [tells(when, what) for when in early for what in SCORES]
+    found += [tells("late", what) for what in ("gap", "information", "loss_mean")]
+    rivals = [name for name in (*SCORES, "loss_start", TOGETHER, SELECTED) if name != "gap"]
+    found += [
+        better(over_gap(when, what), when, what, "area_over_gap", ".over_gap", "the magnitude gap")
+        for when in early
+        for what in rivals
     ]
     found += [
-        tells("late", what, f"after training, the {SCORES[what][0]} tells which gates gain")
-        for what in ("gap", "information", "loss_mean")
+        better(over_loss(when), when, SELECTED, "area_over_loss", ".over_loss", names["loss_start"]) for when in early
     ]
-    rivals = [name for name in (*SCORES, "loss_start", TOGETHER, SELECTED) if name != "gap"]
-    return found + [better(when, what, words) for when, words in moments for what in rivals]
+    return found + [
+        claim(
+            transfers(held),
+            f"on a {held} that was held out, the measurement and threshold that do best on the others tell which gates"
+            " will gain better than the magnitude gap",
+            "early",
+            SELECTED,
+            f"held_{held}_over_gap",
+            ".held",
+            0,
+            "difference of balanced accuracies",
+        )
+        for held in HELD
+    ]
 
 
 def outcomes(looks: pd.DataFrame, accuracy: pd.DataFrame) -> pd.DataFrame:
