@@ -454,12 +454,15 @@ def roc_areas(
     axes[0].invert_yaxis()
     legend_above(drawn, axes[0])
     table = areas.set_index(["measurement", "when"])["area"]
-    best = areas[areas["when"] == "early"].set_index("measurement")["area"].fillna(0).idxmax()
+    early, told = table.xs("early", level="when").dropna(), "No recipe has both outcomes, so there is nothing to compare."
+    if len(early):
+        told = (
+            f"An eighth of the way, the best sign of gain is: {labels.get(early.idxmax(), early.idxmax())} "
+            f"({early.max():.2f}); the gap alone is worth {table['gap', 'before']:.2f} before, "
+            f"{table['gap', 'early']:.2f} early, {table['gap', 'late']:.2f} late (small counts as good)."
+        )
     caption(
         drawn,
-        f"An eighth of the way, the best sign of gain is: {labels.get(best, best)} ({table[best, 'early']:.2f}); the "
-        f"gap alone is worth {table['gap', 'before']:.2f} before, {table['gap', 'early']:.2f} early, "
-        f"{table['gap', 'late']:.2f} late (small counts as good). Pairs of one recipe only. Dotted: a coin; dashed: "
-        f"{tells:g}. Lines: 95 % over trainings drawn again.",
+        f"{told} Pairs of one recipe only. Dotted: a coin; dashed: {tells:g}. Lines: 95 % over trainings drawn again.",
     )
     return drawn

@@ -8,13 +8,11 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 import pandas as pd
-import torch
 
 from lib import checks, results
 from lib.prompts import gates, tasks
 from lib.results import Cell
-from lib.runtime import stream
-from lib.verdicts import Claim, Findings
+from lib.verdicts import Claim, Findings, bootstrap
 from paper.agreement import Quantity
 from paper.criteria import prompts as criteria
 from paper.prediction import duels, held_out, joint, nested
@@ -215,13 +213,12 @@ def areas(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             | {f"held_{held}": duels(yes, gains, within, units) for held, yes in said[name].items()}
             for name, score in scores.items()
         }
-        draws = _drawn(int(units.max(initial=-1)) + 1)
         for name, own in found.items():
             row: dict[str, object] = {"measurement": name, "when": when}
             for column, duel in own.items():
-                row |= _with_interval(column, duel, draws)
-                row |= _with_interval(f"{column}_over_gap", duel, draws, found["gap"][column])
-            row |= _with_interval("area_over_loss", own["area"], draws, found["loss_start"]["area"])
+                row |= _with_interval(column, duel)
+                row |= _with_interval(f"{column}_over_gap", duel, found["gap"][column])
+            row |= _with_interval("area_over_loss", own["area"], found["loss_start"]["area"])
             rows.append(row)
     return pd.DataFrame(rows), pd.DataFrame(chosen, columns=["when", "held", "group", "measurement"])
 
@@ -254,31 +251,24 @@ def _predicted(
     return scores, said, choices
 
 
-def _drawn(count: int, draws: int = 2000) -> np.ndarray:
-    """How often each of so many trainings is there when as many are drawn again [draws, count]."""
-    if not count:
-        return np.zeros((draws, 0))
-    chosen = torch.randint(count, (draws, count), generator=stream(0, "trainings drawn again"))
-    return torch.zeros(draws, count).scatter_add(1, chosen, torch.ones(draws, count)).numpy().astype(float)
-
-
-def _with_interval(name: str, found: Duels, draws: np.ndarray, less: Duels | None = None) -> dict[str, float]:
+def _with_interval(name: str, found: Duels, less: Duels | None = None) -> dict[str, float]:
     """The share of duels won, or by how much it is larger than that of ``less``, with its 95 % interval when whole
-    trainings are drawn again, the same ones for both.
+    trainings are drawn again, the same ones for both; there is none where a draw may have no duel.
     """
+    count = len(found[0])
 
-    def share(duel: Duels, weights: np.ndarray) -> np.ndarray:
-        won, met = (((weights @ one) * weights).sum(1) for one in duel)
+    def share(duel: Duels, times: np.ndarray) -> np.ndarray:
+        won, met = (((times @ one) * times).sum(1) for one in duel)
         return won / np.where(met > 0, met, np.nan)
 
-    def value(weights: np.ndarray) -> np.ndarray:
-        return share(found, weights) - (0 if less is None else share(less, weights))
+    def value(picks: np.ndarray, axis: int = 1) -> np.ndarray:
+        places = picks.astype(int) + count * np.arange(len(picks))[:, None]
+        times = np.bincount(places.ravel(), minlength=count * len(picks)).reshape(-1, count).astype(float)
+        return share(found, times) - (0 if less is None else share(less, times))
 
-    low, high = np.nan, np.nan
-    again = value(draws)
-    if (known := again[np.isfinite(again)]).size:
-        low, high = np.quantile(known, [0.025, 0.975])
-    return {name: float(value(np.ones((1, draws.shape[1])))[0]), f"{name}_low": float(low), f"{name}_high": float(high)}
+    every = np.arange(count)
+    low, high = bootstrap(every, value)
+    return {name: float(value(every[None])[0]), f"{name}_low": low, f"{name}_high": high}
 
 
 def telling(when: str, what: str) -> str:
