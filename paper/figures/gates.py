@@ -454,7 +454,7 @@ def roc_areas(
     axes[0].invert_yaxis()
     legend_above(drawn, axes[0])
     table = areas.set_index(["measurement", "when"])["area"]
-    early, told = table.xs("early", level="when").dropna(), "No recipe has both outcomes, so there is nothing to compare."
+    early, told = table.xs("early", level="when").dropna(), "No recipe has both outcomes: there is nothing to compare."
     if len(early):
         told = (
             f"An eighth of the way, the best sign of gain is: {labels.get(early.idxmax(), early.idxmax())} "
