@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ from lib.verdicts import Claim, Findings, Outcome
 from paper.criteria.prompts import ADAPTIVE, TELLS
 from paper.evidence import File
 from paper.figures import gates as figures
-from paper.prediction import area, joint
+from paper.prediction import area, balanced, duels, joint
 from paper.studies import base, escape, gap_origin, guide, predictors
 from paper.studies.base import Page, Result
 from paper.studies.gate_degradation import GateDegradation
@@ -232,50 +233,148 @@ def test_all_scores_together_find_what_each_holds_a_part_of():
     assert np.isnan(joint(scores, label & (group == "a"), group)[:100]).all()
 
 
-def test_a_gate_is_adaptive_if_it_beats_both_its_mean_and_its_shuffle():
+def test_gain_and_dependence_are_two_truths_of_one_training():
+    """Of five seeds one does both, each of the others misses one of the four."""
+    points = {"mean": [9, 1, 9, 9, 9], "shuffled": [9, 9, 1, 9, 9], "blind": [9, 9, 9, 1, 9], "fixed": [9, 9, 9, 9, 1]}
+    same = dict(learner="coop", task="conflict", strength=1.0, label="0.01")
     rows = [
-        dict(
-            learner="coop",
-            gate="length",
-            task="conflict",
-            strength=1.0,
-            label="Adam",
-            seed=seed,
-            step=step,
-            accuracy_gated=60.0,
-            accuracy_mean=mean,
-            accuracy_shuffled=shuffled,
-        )
-        for seed, (mean, shuffled) in enumerate([(50, 50), (59, 50), (50, 59)])
-        for step in (0, 1, 8)
+        dict(same, gate=gate, seed=seed, variant=variant, accuracy=60.0 - less)
+        for gate, variant, worse in [
+            ("length", "gated", [0] * 5),
+            ("length", "mean", points["mean"]),
+            ("length", "shuffled", points["shuffled"]),
+            ("shuffled", "gated", points["blind"]),
+            # What a blind twin loses without its gate is nobody's business.
+            ("shuffled", "mean", [0] * 5),
+            ("none", "fixed", points["fixed"]),
+        ]
+        for seed, less in enumerate(worse)
     ]
-    cells = predictors.outcomes(pd.DataFrame(rows))
-    assert cells.groupby("seed")["adaptive"].first().tolist() == [True, False, False]
-    assert cells["when"].value_counts().to_dict() == dict.fromkeys(predictors.WHEN, 3)
-    assert min(60 - 59, 60 - 50) < ADAPTIVE
+    looks = [dict(same, gate="length", seed=i, step=step, loss=i + step) for i in range(5) for step in (0, 1, 8)]
+    cells = predictors.outcomes(pd.DataFrame(looks), pd.DataFrame(rows))
+    ends = cells.groupby("seed").first()
+    assert ends["gains"].tolist() == [True, True, True, False, False] and 1 < ADAPTIVE < 9
+    assert ends["depends"].tolist() == [True, False, False, True, True]
+    assert ends["loss_start"].tolist() == [0, 1, 2, 3, 4] and set(cells["when"]) == set(predictors.WHEN)
 
 
-def test_intervals_of_an_area_come_from_cells_not_from_seeds():
-    rows = [
-        dict(learner="coop", gate="length", task=f"t{cell}", strength=1.0, label="Adam", adaptive=cell % 2 == 0)
-        for cell in range(6)
-        for _ in range(50)
-    ]
-    table = pd.DataFrame(rows)
-    score = np.repeat([3.0, 1.0, 2.0, 2.5, 4.0, 0.5], 50)
-    label = table["adaptive"].to_numpy()
-    low, high = predictors.resampled(table, lambda rows: area(score[rows], label[rows]))
-    assert low < 0.75 and high == 1, "six cells leave a wide interval, however many seeds each has"
+def test_areas_keep_to_their_recipe_and_agree_with_a_plain_loop():
+    generator = np.random.default_rng(0)
+    score, label = generator.integers(0, 4, 60).astype(float), generator.random(60) < 0.4
+    recipe, unit = np.repeat(["a", "b", "c"], 20), np.tile(np.repeat(["x", "y"], 10), 3)
+    score[5] = np.nan
+    met = [(i, j) for i in range(60) for j in range(60) if label[i] and not label[j] and recipe[i] == recipe[j]]
+    met = [(i, j) for i, j in met if 5 not in (i, j)]
+    won = [1.0 if score[i] > score[j] else 0.5 * (score[i] == score[j]) for i, j in met]
+    assert area(score, label, recipe) == pytest.approx(np.mean(won))
+    parts = duels(score, label, recipe, unit)
+    assert parts[0][0, 1] == sum(w for w, (i, j) in zip(won, met, strict=True) if (unit[i], unit[j]) == ("x", "y"))
+    assert parts[1].sum() == len(met)
+    # A number of the recipe is worth a coin, though it sorts all rows together.
+    assert area(np.repeat([1.0, 2.0, 3.0], 20), label, recipe) == 0.5
+    assert np.isnan(area(score, np.repeat([True, False], 30), np.repeat(["a", "b"], 30)))
+    # The area of a yes or no is its balanced accuracy.
+    assert area(score > 1, label) == pytest.approx(balanced(score > 1, label))
 
 
-def test_predictors_train_every_recipe_and_need_a_task_with_something_to_gain(found, store):
-    cells = found["predictors"].table
-    assert set(cells["label"]) == {"Adam", "SGD"} and set(cells["when"]) == set(predictors.WHEN)
-    assert set(cells[cells["label"] == "Adam"].groupby("task")["strength"].nunique()) == {1, 2}
-    areas = found["predictors"].tables["areas"]
-    assert set(areas["measurement"]) == {*predictors.SCORES, "all together"}
+def _trainings(gains, measured) -> pd.DataFrame:
+    """Two learners, four tasks, three recipes, eight seeds, at every time: ``gains`` and measurements by their name,
+    functions of rows and a generator; what is not named is noise.
+    """
+    generator = np.random.default_rng(0)
+    keys = itertools.product(
+        ["coop", "maple"], ["t0", "t1", "t2", "t3"], ["0.001", "0.003", "0.01"], range(8), predictors.WHEN
+    )
+    table = pd.DataFrame(list(keys), columns=["learner", "task", "label", "seed", "when"])
+    table = table.assign(gate="length", strength=1.0)
+    first = table["when"] == "before"
+    table.loc[first, "gains"] = gains(table[first], generator)
+    table["gains"] = table["gains"].ffill().astype(bool)
+    columns = [*predictors.SCORES, "loss_start"]
+    table = table.assign(depends=table["gains"], **{name: generator.normal(size=len(table)) for name in columns})
+    return table.assign(**{name: value(table, generator) for name, value in measured.items()})
+
+
+def test_what_detects_the_recipe_tells_nothing():
+    """Early measurements that only say which recipe trains, where recipes decide which gates gain: pooled over recipes
+    one of them has a large area, which is how the page was fooled.
+    """
+    often = {"0.001": 0.05, "0.003": 0.5, "0.01": 0.95}
+    table = _trainings(
+        lambda rows, generator: generator.random(len(rows)) < rows["label"].map(often),
+        {name: lambda rows, _: rows["label"].astype(float) for name in ("gap", "information", "loss_mean")},
+    )
+    part = table[table["when"] == "early"]
+    assert area(part["information"], part["gains"]) > TELLS
+    areas, _ = predictors.areas(table)
+    own = areas.set_index(["measurement", "when"])
+    for name in ("gap", "information", "loss_mean", "rate"):
+        assert own.loc[name, "area"].tolist() == [0.5] * 3
+        assert own.loc[name, [f"held_{held}" for held in predictors.HELD]].eq(0.5).all(axis=None)
+    assert own["area"].between(0.35, 0.65).all() and own["held_recipe"].between(0.35, 0.65).all()
+    outcomes = {finding.id: finding.outcome for finding in Findings.of(predictors.claims(areas), holm=True)}
+    assert Outcome.HOLDS not in outcomes.values()
+    assert outcomes[predictors.telling("early", "information")] is Outcome.DOES_NOT_HOLD
+
+
+def test_labels_that_the_recipe_decides_alone_leave_everything_open():
+    table = _trainings(lambda rows, _: rows["label"] == "0.01", {})
+    areas, _ = predictors.areas(table)
+    assert areas["area"].isna().all(), "no pair within a recipe"
+    assert {finding.outcome for finding in Findings.of(predictors.claims(areas))} == {Outcome.INCONCLUSIVE}
+
+
+def test_nested_selection_finds_the_one_that_tells_in_every_group():
+    """The spread tells everywhere; the information tells better, but not on one task, and there the other way round."""
+
+    def misled(rows, generator):
+        sign = np.where(rows["task"] == "t0", -3, 3)
+        return sign * rows["gains"] + 0.3 * generator.normal(size=len(rows))
+
+    table = _trainings(
+        lambda rows, generator: generator.random(len(rows)) < 0.4,
+        {"spread": lambda rows, generator: 3 * rows["gains"] + generator.normal(size=len(rows)), "information": misled},
+    )
+    areas, chosen = predictors.areas(table)
+    picks = chosen[chosen["when"] == "early"].set_index(["held", "group"])["measurement"]
+    # Without its one bad task the information is the better choice, and does worse there than a coin.
+    assert picks.drop(("task", "t0")).eq("spread").all() and picks["task", "t0"] == "information"
+    early = areas[areas["when"] == "early"].set_index("measurement")
+    assert early.loc["spread", "area"] > 0.95 > early.loc["information", "area"]
+    assert early.loc["selected", "held_learner"] > 0.85 and early.loc["selected", "held_recipe"] > 0.85
+    assert early.loc["selected", "held_task"] < early.loc["spread", "held_task"] - 0.1
+    found = Findings.of(predictors.claims(areas), holm=True)
+    assert found.get(predictors.over_gap("early", "spread")).outcome is Outcome.HOLDS
+    assert found.get(predictors.transfers("learner")).outcome is Outcome.HOLDS
+    assert found.get(predictors.over_gap("early", "snr")).outcome is not Outcome.HOLDS
+
+
+def test_intervals_come_from_trainings_and_differences_are_paired():
+    """Two signs that say nearly the same: each is uncertain over few tasks, their difference is not."""
+    table = _trainings(
+        lambda rows, _: rows["task"].isin(["t0", "t1"]) ^ (rows["seed"] == 0),
+        {
+            "gap": lambda rows, _: -rows["task"].map({"t0": 3.0, "t1": 1.0, "t2": 2.0, "t3": 0.0}),
+            "spread": lambda rows, _: rows["task"].map({"t0": 3.0, "t1": 1.0, "t2": 1.9, "t3": 0.0}),
+        },
+    )
+    own = predictors.areas(table)[0].set_index(["measurement", "when"]).loc[("spread", "early")]
+    assert own["area_high"] - own["area_low"] > 0.15 and own["area_over_gap"] == 0
+    assert own["area_over_gap_high"] - own["area_over_gap_low"] == 0
+
+
+def test_predictors_train_each_gate_beside_its_twin_and_need_a_task_with_something_to_gain(studies, found, store):
+    study, tables = studies["predictors"], found["predictors"].tables
+    cells = tables["cells"]
+    assert set(cells["label"]) == {"0.0035", "0.0105"} and set(cells["when"]) == set(predictors.WHEN)
+    optimisers = {(cell.config["gate"], cell.config["recipe"]["optimiser"]) for cell in study.cells()}
+    assert optimisers == {("length", "adam"), ("shuffled", "adam"), ("none", "adam")}
+    assert set(tables["areas"]["measurement"]) == set(predictors.LABELS)
+    assert set(tables["chosen"]["held"]) == set(predictors.HELD)
     with pytest.raises(ParameterError, match="^task must include one of conflict"):
         predictors.Predictors(**TINY, task="texture", results=store)
+    with pytest.raises(ParameterError, match="^gate must be one with a blind twin"):
+        predictors.Predictors(**TINY, gate="tanh", results=store)
 
 
 # --------------------------------------------------------------------------------------------------- the guide
@@ -382,7 +481,7 @@ def test_figures_draw_what_the_tables_hold(found):
         "bars": figures.intervention_bars(loose.table, ADAPTIVE),
         "law": figures.escape_law(loose.tables["escapes"], loose.tables["law"]),
         "map": figures.escape_map(loose.table, loose.tables["boundary"], ADAPTIVE),
-        "areas": figures.roc_areas(found["predictors"].tables["areas"], {}, TELLS),
+        "areas": figures.roc_areas(found["predictors"].tables["areas"], predictors.LABELS, TELLS),
     }
     law = pd.DataFrame([dict(slope=0.8, intercept=1.0, scatter=0.2)])
     told = figures.forecast(law, gap=2.0, rate=10.0, steps=63).get_supxlabel().replace("\n", " ")

@@ -432,29 +432,37 @@ MOMENTS = {
 def roc_areas(
     areas: pd.DataFrame, labels: dict[str, str], tells: float, *, rerun: pd.DataFrame | None = None
 ) -> Figure:
-    """Area under the ROC curve of every measurement before, early and late, with intervals."""
+    """Area under the ROC curve of every measurement before, early and late, with intervals: for gain and, in a second
+    panel, for dependence.
+    """
     again = this_run(rerun, areas)
     names, moments = order("measurement", areas, again), looks(order("when", areas, again, known=MOMENTS), MOMENTS)
-    drawn, axis = figure(7.6, 1.6 + 0.42 * len(names))
-    for shift, (when, look) in zip(np.linspace(-0.22, 0.22, len(moments)), moments.items(), strict=True):
-        part = areas[areas["when"] == when].set_index("measurement").reindex(names)
-        places = np.arange(len(names)) + shift
-        axis.hlines(places, part["area_low"], part["area_high"], color=look.colour, lw=2, alpha=0.6)
-        axis.plot(part["area"], places, look.mark, color=look.colour, ms=5, label=look.label)
-        there = again[again["when"] == when].set_index("measurement").reindex(names)
-        diamonds(axis, there["area"], places)
-    axis.axvline(0.5, color=COLOURS["black"], lw=0.8, ls=":")
-    axis.axvline(tells, color=COLOURS["vermillion"], lw=1, ls="--")
-    axis.set_yticks(range(len(names)), [labels.get(name, name) for name in names], fontsize=8)
-    axis.invert_yaxis()
-    axis.set(xlabel="area under the ROC curve", xlim=(0, 1.02))
-    legend_above(drawn, axis)
-    best = areas[areas["when"] == "early"].set_index("measurement")["area"].fillna(0).idxmax()
-    gap = areas.set_index(["measurement", "when"])["area"]
+    drawn, axes = figure(8.6, 1.8 + 0.4 * len(names), columns=2, sharey=True)
+    for axis, (column, about) in zip(axes, {"area": "gain", "dependence": "dependence"}.items(), strict=True):
+        for shift, (when, look) in zip(np.linspace(-0.22, 0.22, len(moments)), moments.items(), strict=True):
+            part, there = (
+                table[table["when"] == when].set_index("measurement").reindex(names) for table in (areas, again)
+            )
+            places = np.arange(len(names)) + shift
+            axis.hlines(places, part[f"{column}_low"], part[f"{column}_high"], color=look.colour, lw=2, alpha=0.6)
+            axis.plot(part[column], places, look.mark, color=look.colour, ms=5, label=look.label)
+            diamonds(axis, there[column], places)
+        axis.axvline(0.5, color=COLOURS["black"], lw=0.8, ls=":")
+        axis.axvline(tells, color=COLOURS["vermillion"], lw=1, ls="--")
+        axis.set(title=f"truth: {about}", xlabel="area under the ROC curve", xlim=(0, 1.02))
+    axes[0].set_yticks(range(len(names)), [labels.get(name, name) for name in names], fontsize=8)
+    axes[0].invert_yaxis()
+    legend_above(drawn, axes[0])
+    table = areas.set_index(["measurement", "when"])["area"]
+    early, told = table.xs("early", level="when").dropna(), "No recipe has both outcomes: there is nothing to compare."
+    if len(early):
+        told = (
+            f"An eighth of the way, the best sign of gain is: {labels.get(early.idxmax(), early.idxmax())} "
+            f"({early.max():.2f}); the gap alone is worth {table['gap', 'before']:.2f} before, "
+            f"{table['gap', 'early']:.2f} early, {table['gap', 'late']:.2f} late (small counts as good)."
+        )
     caption(
         drawn,
-        f"An eighth of the way, the best is: {labels.get(best, best)} ({gap[best, 'early']:.2f}); the gap alone is "
-        f"worth {gap['gap', 'before']:.2f} before, {gap['gap', 'early']:.2f} early, {gap['gap', 'late']:.2f} late "
-        f"(small counts as good). Dotted: a coin; dashed: {tells:g}. Lines: 95 % over cells drawn again.",
+        f"{told} Pairs of one recipe only. Dotted: a coin; dashed: {tells:g}. Lines: 95 % over trainings drawn again.",
     )
     return drawn

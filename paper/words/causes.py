@@ -125,17 +125,32 @@ def telling(findings: Findings) -> str:
     for when, words in (("before", "Before the first step"), ("early", "After an eighth of the steps")):
         names = {predictors.telling(when, what): about for what, (about, _) in predictors.SCORES.items()}
         leads = {
-            Outcome.HOLDS: f"{words} these tell",
+            Outcome.HOLDS: f"{words} these tell which gates will gain",
             Outcome.DOES_NOT_HOLD: f"{words} these do not",
-            Outcome.INCONCLUSIVE: f"{words} these seeds leave open",
+            Outcome.INCONCLUSIVE: f"{words} these trainings leave open",
         }
-        parts.append(sorted_out(findings, names, leads))
+        better = {predictors.over_gap(when, what): about for what, about in predictors.LABELS.items()}
+        ahead = {Outcome.HOLDS: "Better than the gap, then", Outcome.DOES_NOT_HOLD: "No better than the gap, then"}
+        parts += [sorted_out(findings, names, leads), sorted_out(findings, better, ahead)]
     late = decided(
         findings,
         {
+            predictors.over_loss("early"): (
+                "What nested selection picks early beats a look at the initial loss, which costs nothing.",
+                "What nested selection picks early is no better than a look at the initial loss, which costs nothing.",
+            ),
+            **{
+                predictors.transfers(held): (
+                    f"On a {held} that it has not seen, the rule that nested selection picks early is better than one"
+                    " on the gap.",
+                    f"On a {held} that it has not seen, the rule that nested selection picks early is no better than"
+                    " one on the gap.",
+                )
+                for held in predictors.HELD
+            },
             predictors.telling("late", "information"): (
-                "In the end it shows in the gate itself: those that are worth something depend on their input.",
-                "Even in the end the gate's dependence on its input does not tell which are worth something.",
+                "In the end it shows in the gate itself: those that gain depend on their input.",
+                "Even in the end the gate's dependence on its input does not tell which gain.",
             ),
             predictors.telling("late", "gap"): (
                 "By then the gap tells as well, when it no longer needs to predict anything.",
