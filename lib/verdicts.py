@@ -8,6 +8,7 @@ measured number.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -20,17 +21,24 @@ from lib import checks
 if TYPE_CHECKING:
     import pandas
 
-Relation = Literal[">", "<", ">=", "<="]
+Relation = Literal[">", "<", ">=", "<=", "within"]
 _RELATIONS: dict[str, Callable[[float, float], bool]] = {
     ">": lambda value, threshold: value > threshold,
     "<": lambda value, threshold: value < threshold,
     ">=": lambda value, threshold: value >= threshold,
     "<=": lambda value, threshold: value <= threshold,
+    "within": lambda value, threshold: abs(value) < threshold,
 }
 # Resampled numbers held in memory at once; more are handled in portions.
 _PORTION = 4_000_000
 
 
+#: What the interval leaves out at either end, together: a p below it decides.
+_ALPHA = 0.05
+#: A p that decides, by however little.
+_DECIDED = math.nextafter(_ALPHA, 0)
+#: The chance of meeting a rare seed from which on not having met one says something.
+POWER = 0.8
 #: Why a single sample leaves everything open.
 ONE_SEED = "one seed has no interval"
 
@@ -53,15 +61,16 @@ MARKS = {
 
 class Threshold(float):
     """A criterion's number with the commit in which it was first written (``since``), and the one that changed it after
-    numbers had been seen (``changed``, empty if none did).
+    numbers had been seen (``changed``, empty if none did) from the value that it had at ``first``.
     """
 
     since: str
     changed: str
+    first: float | None
 
-    def __new__(cls, value: float, since: str, changed: str = "") -> Threshold:
+    def __new__(cls, value: float, since: str, changed: str = "", first: float | None = None) -> Threshold:
         made = super().__new__(cls, value)
-        made.since, made.changed = since, changed
+        made.since, made.changed, made.first = since, changed, first
         return made
 
 
@@ -70,8 +79,11 @@ class Finding:
     """A claim, the criterion that decides it, the value with its 95 % interval, and the outcome.
 
     ``id`` names the claim for those who refer to it, ``family`` the claims that are judged together; ``since`` is the
-    commit in which its criterion was first written, ``changed`` the one that changed it after numbers had been seen.
-    ``note`` says why nothing could be decided, where that is not a matter of more seeds.
+    commit in which its criterion was first written, ``changed`` the one that changed it after numbers had been seen,
+    from the value ``first``. ``note`` says why nothing could be decided, where the interval alone does not say it.
+
+    ``p`` is two-sided, of the value against the threshold: below .05 exactly where the interval decides. ``adjusted``
+    is the same after correction for the claims of its family, or ``p`` itself where there was none.
     """
 
     claim: str
@@ -85,6 +97,9 @@ class Finding:
     since: str = ""
     changed: str = ""
     note: str = ""
+    first: float | None = None
+    p: float = math.nan
+    adjusted: float = math.nan
 
     def __str__(self) -> str:
         return " | ".join(filter(None, [self.outcome, self.claim, self.criterion, self.note]))
@@ -137,6 +152,39 @@ def bootstrap(
     return (float(low), float(high))
 
 
+def exact_interval(hits: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share from ``hits`` among ``count`` (Clopper and Pearson)."""
+    from scipy.special import betaincinv
+
+    low = betaincinv(hits, count - hits + 1, _ALPHA / 2) if hits else 0.0
+    high = betaincinv(hits + 1, count - hits, 1 - _ALPHA / 2) if hits < count else 1.0
+    return (float(low), float(high))
+
+
+def exact_p(hits: int, count: int, share: float) -> float:
+    """Two-sided p of ``hits`` among ``count`` where each has the chance ``share``: twice the smaller tail."""
+    from scipy.special import bdtr
+
+    if not 0 <= share <= 1:
+        return 0.0
+    at_least = 1.0 if not hits else bdtr(count - hits, count, 1 - share)
+    return float(min(1.0, 2 * min(bdtr(hits, count, share), at_least)))
+
+
+def interval_p(value: float, interval: tuple[float, float], threshold: float, df: float = math.inf) -> float:
+    """Two-sided p of a value against a threshold, as its 95 % interval has it on the threshold's side with Student's t
+    of ``df`` degrees of freedom: .05 where the interval ends at the threshold, 1 at the value, 0 without any width.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    away = abs(threshold - value)
+    half = max(0.0, interval[1] - value if threshold > value else value - interval[0])
+    if not away or half == math.inf:
+        # An infinite distance over an infinite width says no more than that the interval ends before it.
+        return 1.0 if away < math.inf else _ALPHA
+    return float(2 * stdtr(df, stdtrit(df, _ALPHA / 2) * away / half)) if half else 0.0
+
+
 def judge_value(
     claim: str,
     value: float,
@@ -146,20 +194,33 @@ def judge_value(
     *,
     unit: str = "",
     name: str = "value",
+    p: Callable[[float], float] | None = None,
 ) -> Finding:
     """A finding from a value and its interval: it holds when the whole interval fulfils the relation, does
     not hold when the whole interval violates it, and is inconclusive otherwise (also when anything is nan).
+
+    "within" is equivalence, |value| < threshold; an interval that violates it must lie on one side. ``p`` is the p of
+    the value against a threshold, if not :func:`interval_p`.
     """
     fulfils = _RELATIONS[checks.choice("relation", relation, _RELATIONS)]
-    low, high = (float(end) for end in interval)
-    note = ""
-    if any(math.isnan(number) for number in (float(value), low, high, float(threshold))):
+    value, low, high, threshold = (float(number) for number in (value, *interval, threshold))
+    note, chance = "", math.nan
+    if any(math.isnan(number) for number in (value, low, high, threshold)):
         outcome, note = Outcome.INCONCLUSIVE, "nothing was measured" if math.isnan(value) else "there is no interval"
     else:
         ends = (fulfils(low, threshold), fulfils(high, threshold))
         outcome = Outcome.HOLDS if all(ends) else Outcome.INCONCLUSIVE if any(ends) else Outcome.DOES_NOT_HOLD
-    criterion = " ".join(filter(None, [name, relation, f"{threshold:g}", unit]))
-    return Finding(claim, criterion, float(value), (low, high), outcome, unit, note=note)
+        edges = [threshold]
+        if relation == "within":
+            edges.append(-threshold)
+            outcome = Outcome.INCONCLUSIVE if low <= -threshold and high >= threshold else outcome
+        p = p or (lambda edge: interval_p(value, (low, high), edge))
+        # Where an end falls on the threshold, rounding is not to decide between the two.
+        bound = max if outcome is Outcome.INCONCLUSIVE else min
+        chance = bound(max(map(p, edges)), _ALPHA if outcome is Outcome.INCONCLUSIVE else _DECIDED)
+    shown = f"{relation} {'±' if relation == 'within' else ''}{threshold:g}"
+    criterion = " ".join(filter(None, [name, shown, unit]))
+    return Finding(claim, criterion, value, (low, high), outcome, unit, note=note, p=chance, adjusted=chance)
 
 
 def judge(
@@ -178,10 +239,43 @@ def judge(
     """
     values = np.asarray(samples, dtype=float).ravel()
     value = float(_each(statistic, values[None])[0]) if values.size else math.nan
-    found = judge_value(claim, value, bootstrap(values, statistic), relation, threshold, unit=unit, name=name)
+    interval = bootstrap(values, statistic)
+
+    def p(edge: float) -> float:
+        return interval_p(value, interval, edge, values.size - 1)
+
+    found = judge_value(claim, value, interval, relation, threshold, unit=unit, name=name, p=p)
     if lost := int((~np.isfinite(values)).sum()):
         return replace(found, note=f"{lost} of {values.size} values are not finite")
     return replace(found, note=ONE_SEED) if values.size == 1 and found.note else found
+
+
+def judge_share(
+    claim: str,
+    samples: Sequence[float] | np.ndarray,
+    relation: Relation,
+    threshold: float,
+    *,
+    unit: str = "",
+    name: str = "share",
+) -> Finding:
+    """A finding on the share of ``samples`` [n] that are true: the exact interval of the binomial decides.
+
+    A sample that is not finite leaves it inconclusive.
+    """
+    values = np.asarray(samples, dtype=float).ravel()
+    if not np.isin(values[np.isfinite(values)], (0, 1)).all():
+        raise checks.ParameterError(f"samples of an exact claim must be truth values, but {values.tolist()} was given.")
+    lost = int((~np.isfinite(values)).sum())
+    hits, count = (math.nan, 0) if lost else (values.sum(), values.size)
+
+    def p(edge: float) -> float:
+        return exact_p(int(hits), count, edge)
+
+    interval = exact_interval(int(hits), count) if count else (math.nan, math.nan)
+    value = hits / count if count else math.nan
+    found = judge_value(claim, value, interval, relation, threshold, unit=unit, name=name, p=p)
+    return replace(found, note=f"{lost} of {values.size} values are not finite") if lost else found
 
 
 @dataclass(frozen=True)
@@ -192,6 +286,10 @@ class Claim:
     ``measured`` is a value with its interval, where those are not the bootstrap's over samples. ``family`` names the
     claims with which it is judged together. ``void`` says why there is nothing to decide, such as nothing being lost
     that could come back: then it is inconclusive, whatever the samples are.
+
+    ``exact``: the samples are truth values, one per seed, and what is judged is the share that is true. ``rare`` is the
+    share of seeds in which alone there may be something large and which must still be seen: samples too few to meet one
+    such seed with a chance of :data:`POWER` cannot say that there is nothing (">" does not hold, "<" and "within" do).
     """
 
     id: str
@@ -205,32 +303,59 @@ class Claim:
     statistic: Callable[..., np.ndarray] | None = None
     measured: tuple[float, tuple[float, float]] | None = None
     void: str = ""
+    exact: bool = False
+    rare: float = 0.0
 
     def judged(self) -> Finding:
         """What the samples say of it."""
         criterion: dict[str, Any] = {"unit": self.unit, "name": self.name}
-        if self.measured is None:
+        if self.measured is not None:
+            found = judge_value(self.text, *self.measured, self.relation, self.threshold, **criterion)
+        elif self.exact:
+            criterion["name"] = "share" if self.name == "mean" else self.name
+            found = judge_share(self.text, self.samples, self.relation, self.threshold, **criterion)
+        else:
             statistic = self.statistic or np.mean
             found = judge(self.text, self.samples, self.relation, self.threshold, statistic=statistic, **criterion)
-        else:
-            found = judge_value(self.text, *self.measured, self.relation, self.threshold, **criterion)
         if self.void:
-            found = replace(found, outcome=Outcome.INCONCLUSIVE, note=self.void)
+            found = replace(found, outcome=Outcome.INCONCLUSIVE, note=self.void, p=math.nan, adjusted=math.nan)
+        seeds = np.size(self.samples)
+        nothing = Outcome.DOES_NOT_HOLD if self.relation in (">", ">=") else Outcome.HOLDS
+        if found.outcome is nothing and self.rare and 1 - (1 - self.rare) ** seeds < POWER:
+            note = f"{seeds} seeds would miss what one in {1 / self.rare:.3g} has"
+            found = replace(found, outcome=Outcome.INCONCLUSIVE, note=note)
         origin = {name: getattr(self.threshold, name, "") for name in ("since", "changed")}
-        return replace(found, id=self.id, family=self.family, **origin)  # type: ignore[arg-type]
+        first = getattr(self.threshold, "first", None)
+        return replace(found, id=self.id, family=self.family, first=first, **origin)  # type: ignore[arg-type]
 
 
 class Findings(list[Finding]):
     """Findings in order. Printed, they are one line each without measured numbers: ``holds | claim | criterion``."""
 
     @classmethod
-    def of(cls, claims: Iterable[Claim]) -> Findings:
-        """The claims, judged; two with one id are refused."""
+    def of(cls, claims: Iterable[Claim], *, holm: bool = False) -> Findings:
+        """The claims, judged, and where ``holm`` corrected within each family; two with one id are refused."""
         found = cls(claim.judged() for claim in claims)
         ids = [finding.id for finding in found]
         if twice := [name for name in dict.fromkeys(ids) if ids.count(name) > 1]:
             raise checks.ParameterError(f"claims must have different ids, but {twice[0]!r} was given twice.")
-        return found
+        return found.corrected() if holm else found
+
+    def corrected(self) -> Findings:
+        """After Holm's correction for the claims of each family that have a p: what it takes back is inconclusive."""
+        tested = sorted((at for at, one in enumerate(self) if not math.isnan(one.p)), key=lambda at: self[at].p)
+        sizes = Counter(self[at].family for at in tested)
+        left, worst, made = sizes.copy(), dict.fromkeys(sizes, 0.0), Findings(self)
+        for at in tested:
+            one = self[at]
+            # The smallest p counts as often as there are claims, the next once less, and none less than one before.
+            worst[one.family] = min(1.0, max(worst[one.family], left[one.family] * one.p))
+            left[one.family] -= 1
+            made[at] = replace(one, adjusted=worst[one.family])
+            if one.outcome is not Outcome.INCONCLUSIVE and worst[one.family] >= _ALPHA:
+                note = f"not after correction for the {sizes[one.family]} claims of its family"
+                made[at] = replace(made[at], outcome=Outcome.INCONCLUSIVE, note=note)
+        return made
 
     def __str__(self) -> str:
         return "\n".join(str(finding) for finding in self)
@@ -242,13 +367,13 @@ class Findings(list[Finding]):
         return next((finding for finding in self if finding.id == claim), None)
 
     def table(self) -> pandas.DataFrame:
-        """One row per finding: id, family, claim, criterion, value, low, high, unit, outcome, since, changed, note."""
+        """One row per finding: id, family, claim, criterion, value, low, high, unit, outcome, and the rest of it."""
         import pandas
 
         names = ["id", "family", "claim", "criterion", "value", "low", "high", "unit", "outcome"]
         rows = [(f.id, f.family, f.claim, f.criterion, f.value, *f.interval, f.unit, str(f.outcome)) for f in self]
-        more = {name: [getattr(f, name) for f in self] for name in ("since", "changed", "note")}
-        return pandas.DataFrame(rows, columns=names).assign(**more)
+        more = ("since", "changed", "note", "first", "p", "adjusted")
+        return pandas.DataFrame(rows, columns=names).assign(**{name: [getattr(f, name) for f in self] for name in more})
 
 
 @dataclass(frozen=True)

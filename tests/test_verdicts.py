@@ -98,7 +98,7 @@ def test_too_few_samples_are_inconclusive(samples):
 
 
 def test_an_unknown_relation_is_refused():
-    with pytest.raises(ParameterError, match="relation must be one of >, <, >=, <=, but '==' was given."):
+    with pytest.raises(ParameterError, match="relation must be one of >, <, >=, <=, within, but '==' was given."):
         verdicts.judge("c", [1, 2], "==", 0)
 
 
@@ -187,3 +187,155 @@ def test_a_threshold_is_a_number_with_a_history():
     margin = Threshold(2.0, "abc1234")
     assert margin == 2 and 100 * margin == 200 and f"{margin:g}" == "2"
     assert (margin.since, margin.changed) == ("abc1234", "")
+
+
+# ------------------------------------------------------------------------------------------- equivalence and power
+@pytest.mark.parametrize(
+    ("interval", "outcome"),
+    [
+        ((-0.9, 0.9), Outcome.HOLDS),
+        ((-0.9, 1.1), Outcome.INCONCLUSIVE),
+        ((-1.2, 1.2), Outcome.INCONCLUSIVE),
+        ((1.1, 2.0), Outcome.DOES_NOT_HOLD),
+        ((-2.0, -1.1), Outcome.DOES_NOT_HOLD),
+        ((0.0, 1.0), Outcome.INCONCLUSIVE),
+    ],
+)
+def test_equivalence_needs_the_whole_interval_between_the_margins(interval, outcome):
+    found = verdicts.judge_value("c", sum(interval) / 2, interval, "within", 1, unit="points")
+    assert found.outcome is outcome and found.criterion == "value within ±1 points"
+    assert (found.p < 0.05) == (outcome is not Outcome.INCONCLUSIVE)
+
+
+LUCKY = [0, 0.8, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("relation", "said"), [(">", "does not hold"), ("<", "holds"), ("within", "holds")])
+def test_five_seeds_do_not_exclude_what_one_in_five_has(relation, said):
+    found = {
+        rare: Claim("c", "the gate gains", LUCKY, relation, 2, "page", rare=rare).judged() for rare in (0, 0.2, 0.5)
+    }
+    assert [str(one.outcome) for one in found.values()] == [said, "inconclusive", said]
+    assert found[0.2].note == "5 seeds would miss what one in 5 has"
+    eight = Claim("c", "the gate gains", [*LUCKY, 0, 0, 0], relation, 2, "page", rare=0.2).judged()
+    assert str(eight.outcome) == said, "eight seeds meet one in five with a chance of 83 %"
+
+
+def test_an_effect_that_was_seen_needs_no_power():
+    assert Claim("c", "the gate gains", [9, 9.5, 9.2], ">", 2, "page", rare=0.2).judged().outcome is Outcome.HOLDS
+
+
+def test_what_a_fifth_of_the_seeds_has_is_denied_only_where_no_seed_had_it():
+    """A fifth of the seeds escapes and is worth 45 points: nine on average, with two as the criterion."""
+    generator, said = np.random.default_rng(5), {"mean of 5": [], "mean of 8": [], "share of 8": []}
+    for _ in range(400):
+        escaped = generator.random(8) < 0.2
+        worth = np.where(escaped, 45.0, 0.0) + generator.normal(0, 0.3, 8)
+        claims = [
+            Claim("mean of 5", "gains", worth[:5], ">", 2, "f", rare=0.2),
+            Claim("mean of 8", "gains", worth, ">", 2, "f", rare=0.2),
+            Claim("share of 8", "some escape", escaped, ">", 0.05, "f", exact=True),
+        ]
+        for one in Findings.of(claims):
+            said[one.id].append(one.outcome is Outcome.DOES_NOT_HOLD)
+    assert np.mean(said["mean of 5"]) == np.mean(said["share of 8"]) == 0
+    assert np.mean(said["mean of 8"]) < 0.8**8 + 0.05
+
+
+# ------------------------------------------------------------------------------------------------ all or nothing
+@pytest.mark.parametrize("count", [1, 5, 8])
+def test_the_exact_interval_covers_every_share(count):
+    """By enumeration: of all outcomes together those count whose interval has the share."""
+    for share in np.linspace(0.01, 0.99, 50):
+        covered = [low <= share <= high for low, high in (verdicts.exact_interval(k, count) for k in range(count + 1))]
+        assert stats.binom.pmf(np.arange(count + 1), count, share)[covered].sum() >= 0.95
+
+
+@given(st.integers(1, 12), st.data(), st.floats(0, 1))
+def test_exact_numbers_are_those_of_a_second_implementation(count, data, share):
+    hits = data.draw(st.integers(0, count))
+    expected = stats.binomtest(hits, count).proportion_ci(0.95, method="exact")
+    np.testing.assert_allclose(verdicts.exact_interval(hits, count), expected, atol=1e-9)
+    tails = [stats.binomtest(hits, count, share, alternative=side).pvalue for side in ("less", "greater")]
+    assert verdicts.exact_p(hits, count, share) == pytest.approx(min(1, 2 * min(tails)), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("samples", "outcome"),
+    [
+        ([True] * 8, "holds"),
+        ([True] * 5, "inconclusive"),
+        ([False] * 7 + [True], "inconclusive"),
+        ([0] * 8, "does not hold"),
+    ],
+)
+def test_a_claim_about_most_seeds(samples, outcome):
+    found = Claim("c", "most seeds escape", samples, ">", 0.5, "page", exact=True).judged()
+    assert (str(found.outcome), found.criterion) == (outcome, "share > 0.5") and found.value == np.mean(samples)
+
+
+def test_what_is_not_a_truth_value_has_no_share():
+    with pytest.raises(ParameterError, match="truth values, but .*0.5"):
+        verdicts.judge_share("c", [0.5, 1], ">", 0.5)
+    found = verdicts.judge_share("c", [1, math.nan], ">", 0.5)
+    assert (found.outcome, found.note) == (Outcome.INCONCLUSIVE, "1 of 2 values are not finite")
+    assert verdicts.judge_share("c", [], ">", 0.5).note == "nothing was measured"
+
+
+# ------------------------------------------------------------------------------------------------------ p and Holm
+@given(
+    st.lists(st.floats(-100, 100), min_size=2, max_size=9),
+    st.floats(-100, 100),
+    st.sampled_from([">", "<", ">=", "<=", "within"]),
+)
+def test_p_is_below_a_twentieth_exactly_where_the_interval_decides(samples, threshold, relation):
+    found = verdicts.judge("c", samples, relation, threshold)
+    assert (found.p < 0.05) == (found.outcome is not Outcome.INCONCLUSIVE) and 0 <= found.p <= 1
+
+
+def test_p_is_the_one_of_a_t_test_where_the_interval_is():
+    values = np.random.default_rng(6).normal(1, 2, size=9)
+    interval = stats.t.interval(0.95, 8, values.mean(), stats.sem(values))
+    for threshold in (-1.0, 0.5, 3.0):
+        expected = stats.ttest_1samp(values, threshold).pvalue
+        assert verdicts.interval_p(values.mean(), interval, threshold, 8) == pytest.approx(expected)
+    assert verdicts.interval_p(1.0, (1 - 1.959964, 1 + 4.0), 0.0) == pytest.approx(2 * stats.norm.sf(1))
+
+
+def by_hand(ps: list[float]) -> list[float]:
+    """Holm: the smallest adjusted p of a claim is the largest of what it and the smaller ones before it need."""
+    order = sorted(ps)
+    return [max(min(1.0, (len(ps) - rank) * p) for rank, p in enumerate(order) if p <= mine) for mine in ps]
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from("ab")), max_size=12))
+def test_holm_within_families_is_that_of_a_second_implementation(drawn):
+    found = Findings(
+        Finding(f"c{at}", "", 1, (0, 2), Outcome.HOLDS, family=family, p=p) for at, (p, family) in enumerate(drawn)
+    )
+    corrected = found.corrected()
+    for family in "ab":
+        ps = [one.p for one in found if one.family == family]
+        mine = [one for one in corrected if one.family == family]
+        np.testing.assert_allclose([one.adjusted for one in mine], by_hand(ps))
+        for one in mine:
+            assert (one.outcome is Outcome.HOLDS) == (one.adjusted < 0.05)
+            assert one.note == (
+                "" if one.adjusted < 0.05 else f"not after correction for the {len(ps)} claims of its family"
+            )
+
+
+def test_a_family_is_corrected_where_that_is_asked_for_and_only_by_what_was_tested():
+    weak = np.random.default_rng(7).normal(1.0, 1.0, size=8).tolist()
+    claims = [claim(f"page.{at}", weak, 0.1) for at in range(9)] + [claim("page.void", weak, void="nothing was lost")]
+    plain, holm = Findings.of(claims), Findings.of(claims, holm=True)
+    assert {one.outcome for one in plain[:9]} == {Outcome.HOLDS} and plain[0].adjusted == plain[0].p < 0.05
+    assert {one.outcome for one in holm[:9]} == {Outcome.INCONCLUSIVE}
+    assert str(holm[0]).endswith("points | not after correction for the 9 claims of its family")
+    assert (holm[9].note, holm[0].p) == ("nothing was lost", plain[0].p)
+
+
+def test_a_changed_threshold_says_what_it_was():
+    (found,) = Findings.of([claim("page.a", [6, 7, 8], Threshold(5, "abc1234", "def5678", first=2))])
+    assert (found.since, found.changed, found.first) == ("abc1234", "def5678", 2)
+    assert Findings([found]).table()["first"].tolist() == [2]

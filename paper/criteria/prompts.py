@@ -44,12 +44,14 @@ FOLLOWS_CLASSES = Threshold(0.5, since="bde1ba3")
 HALF_THE_POOL = Threshold(4, since="1cd3c6e")
 #: I(X; G) / log E below which a selection hardly depends on the picture.
 BLIND_CHOICE = Threshold(0.05, since="1cd3c6e")
+#: Points by which the worth of a gate must have fallen from its best look to the last to have collapsed late.
+FALLS = Threshold(2, since="7cd7f33")
 
 # ---------------------------------------------------------------------------------------------- gate value
 #: Points by which a gate must beat its own mean and its own shuffle to be called adaptive.
 ADAPTIVE = Threshold(2, since="bde1ba3")
-#: Points by which a gated learner must beat the ungated one for the gate to be worth its parameters; two at first.
-WORTHWHILE = Threshold(5, since="bde1ba3", changed="babed03")
+#: Points by which a gated learner must beat the ungated one for the gate to be worth its parameters.
+WORTHWHILE = Threshold(5, since="bde1ba3", changed="babed03", first=2)
 #: The same against a gate of as many parameters that sees another picture.
 WORTHWHILE_OVER_BLIND = Threshold(5, since="1cd3c6e")
 #: Points below which a gate's advantage counts as nothing.
@@ -78,3 +80,19 @@ IN_PROPORTION = Threshold(0.8, since="1cd3c6e")
 # --------------------------------------------------------------------------------------------- predictors
 #: Area under the ROC curve from which on a measurement counts as telling.
 TELLS = Threshold(0.8, since="1cd3c6e")
+
+# --------------------------------------------------------------------------------- dependence and gain, anywhere
+#: Share of the seeds that alone may have something from a gate, and have to be seen: eight seeds see one in five.
+RARE = Threshold(0.2, since="0f42962")
+#: Points within which a gain counts as none: the margin of equivalence.
+NO_GAIN = Threshold(1, since="0f42962")
+#: Points over the blind gate and over no gate from which a gate gains.
+GAINS = Threshold(1, since="0f42962")
+#: Points against the learner without a gate below which a gate harms.
+HARMS = Threshold(-1, since="0f42962")
+#: Share of the seeds that makes it most of them.
+MOST_SEEDS = Threshold(0.5, since="0f42962")
+
+# ------------------------------------------------------------------------------------------------- fair trial
+#: Nats by which the training loss may still fall from the last tenth but one of the steps to the last, to be flat.
+FLAT = Threshold(0.05, since="5a4e368")
