@@ -77,7 +77,7 @@ LATER = Threshold(0.1, since="1cd3c6e")
 #: The same for the steps to be in proportion to the gap.
 IN_PROPORTION = Threshold(0.8, since="1cd3c6e")
 #: Decades of steps per decade within which two slopes count as one.
-SAME_SLOPE = Threshold(0.25, since="SINCE")
+SAME_SLOPE = Threshold(0.25, since="d823a6b")
 
 # --------------------------------------------------------------------------------------------- predictors
 #: Area under the ROC curve from which on a measurement counts as telling.

@@ -305,8 +305,8 @@ def intervention_worth(looks: pd.DataFrame, margin: float, *, rerun: pd.DataFram
             there = points.groupby("intervention")[column].mean()
             diamonds(axis, there, [names.index(name) + shift for name in there.index])
         axis.axvline(0, color=COLOURS["black"], lw=0.8)
-        axis.set(title=title, xlabel="points", ylim=(-0.7, len(names) - 0.3))
-        axis.legend(loc="lower right", fontsize=7, frameon=True)
+        axis.set(xlabel=f"{title} (points)", ylim=(-0.7, len(names) - 0.3))
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=8, frameon=False)
     axes[1].axvspan(-margin, margin, color=COLOURS["grey"], alpha=0.2, lw=0)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     gains = end.groupby("intervention")["over_fixed"].mean()
@@ -368,7 +368,11 @@ def escape_law(escapes: pd.DataFrame, law: pd.DataFrame, *, rerun: pd.DataFrame 
     axis.set(xlabel="decades taken off the gap", ylabel="step at which the gate leaves")
     legend_above(drawn, axis, columns=5)
     told = "Too few gates have left for a law to be fitted."
-    slopes = [f"{look.label} {fitted[name]:.2f}" for name, look in LEVERS.items() if np.isfinite(fitted[name])]
+    slopes = [
+        f"{look.label} {fitted[name]:.2f}".replace("-", "−")
+        for name, look in LEVERS.items()
+        if np.isfinite(fitted[name])
+    ]
     if slopes:
         told = f"A decade saves so many decades of steps: {', '.join(slopes)} ({fitted['scatter']:.2f} of scatter)."
     caption(

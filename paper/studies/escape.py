@@ -309,11 +309,11 @@ class Escape(PromptStudy):
         ``lost``, how much less it depends on its gate than at its best look before.
         """
         rows = []
-        for name, one in self.chosen().items():
+        for name in self.chosen():
             mine = looks[looks["intervention"] == name]
             end = mine[mine["step"] == self.steps]
             means = {column: end[column].mean(skipna=False) for column in (*DEPENDENCE, *GAIN)}
-            row = {"intervention": name, "what it is": one.words, "adaptive": end["adaptive"].mean(skipna=False)}
+            row = {"intervention": name, "adaptive": end["adaptive"].mean(skipna=False)}
             rows.append(row | means | {"lost": np.mean(lost(mine)), "verdict": verdict(end).name})
         return pd.DataFrame(rows)
 
