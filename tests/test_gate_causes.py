@@ -239,8 +239,23 @@ def test_a_reference_shares_recipe_and_prompts_and_nothing_of_the_gate(studies):
         fixed["gate rate x 100"] == fixed["temperature 0.1"] == fixed["Adam for the gate"] == fixed["nothing changed"]
     )
     assert blind["Adam for the gate"].config["recipe"]["gate_optimiser"] == "adam"
-    assert fixed["Adam for the prompts"] == fixed["Adam"] != fixed["from words, Adam"]
+    assert fixed["Adam for the prompts"] == fixed["Adam"] != fixed["Adam from words"]
     assert fixed["prompts x 10"].config["setting"]["prompt_std"] == pytest.approx(10 * study.prompt_std)
+
+
+def test_a_shorter_training_is_the_beginning_of_a_longer_one(store):
+    """So that a short rerun is compared with long evidence, whatever is done to the gate."""
+    given = dict(TINY, interventions="gate later,feature x 10", references="none", results=store)
+    short, long = (escape.Escape(**given, steps=looks[-1], looks=looks) for looks in ((1, 3), (1, 3, 6)))
+    assert short._covered(long) and not long._covered(short)
+    ours, theirs = (study.run().table.query("step == 3").set_index(["intervention", "seed"]) for study in (short, long))
+    names = ["gap", "information", "accuracy_gated"]
+    pd.testing.assert_frame_equal(ours[names], theirs[names], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", escape.INTERVENTIONS)
+def test_every_intervention_can_be_asked_for_by_its_name(name):
+    assert escape.Escape(interventions=name).interventions == (name,)
 
 
 def test_a_lever_is_what_moves_alone():

@@ -42,7 +42,7 @@ PLAIN = "nothing changed"
 """Name of the gate to which nothing is done."""
 TOLD = "told the cue"
 """Name of the gate that says what there is to gain."""
-TOLD_FROM_WORDS = "told, from words"
+TOLD_FROM_WORDS = "told and from words"
 """Name of the same gate on prompts that start from words."""
 REFERENCES = ("fixed", "blind", "routed")
 """What a gated learner is compared with: the same without a gate, with a gate that sees another picture, and prompts
@@ -54,8 +54,8 @@ STARTS = ("words", "noise")
 """How the routed prompts start."""
 
 
-TOLD_IDS = {TOLD: "told", TOLD_FROM_WORDS: "told_from_words"}
-"""Their names in the ids of claims."""
+TOLD_IDS = {TOLD: ("told", TOLD), TOLD_FROM_WORDS: ("told_from_words", "told the cue and starts from words")}
+"""Their names in the ids of claims, and what they are in a sentence."""
 DRAWS = 1000
 """How often seeds are drawn again for the law."""
 LEVERS = {
@@ -115,7 +115,7 @@ INTERVENTIONS: dict[str, Intervention] = {
     "Adam for the prompts": Intervention(
         "Adam on the prompts, SGD on the gate", "optimiser", recipe=_ADAM | {"gate_optimiser": "sgd"}
     ),
-    "from words, Adam": Intervention(
+    "Adam from words": Intervention(
         'Adam, and prompts that start as "a photo of a"', "optimiser", recipe=_ADAM, start="words"
     ),
     "balanced gradients": Intervention(
@@ -317,6 +317,11 @@ class Escape(PromptStudy):
             rows.append(row | means | {"lost": np.mean(lost(mine)), "verdict": verdict(end).name})
         return pd.DataFrame(rows)
 
+    def described(self) -> pd.DataFrame:
+        """What each intervention is, in words."""
+        rows = [(name, one.words) for name, one in self.chosen().items()]
+        return pd.DataFrame(rows, columns=["intervention", "what it is"])
+
     def escapes(self, tables: Tables) -> pd.DataFrame:
         """When each gate left, how far behind its gradient was at the start, and how many decades its lever took off.
 
@@ -483,7 +488,7 @@ def _gains(own: Mapping[str, pd.DataFrame]) -> list[Claim]:
         ("Adam", "trained by Adam", "adam"),
         ("Adam for the gate", "with Adam for the gate alone", "adam_for_the_gate"),
         ("Adam for the prompts", "with Adam for the prompts alone", "adam_for_the_prompts"),
-        ("from words, Adam", "trained by Adam from words", "from_words_adam"),
+        ("Adam from words", "trained by Adam from words", "adam_from_words"),
     ):
         for column, other in (("over_fixed", "the learner without a gate"), ("over_blind", "a blind gate")):
             if name in own and own[name][column].notna().any():
@@ -519,9 +524,9 @@ def _bounds(own: Mapping[str, pd.DataFrame], routed: pd.DataFrame) -> list[Claim
         found.append(Claim("escape.start", text, apart, ">", criteria.SOMETHING_TO_GAIN, **points))
         text = "no gate, told the cue or not, is more than a point more accurate than prompts of each rule's own"
         bound("routed", text, wide["words"], list(accuracy))
-    for name, what in TOLD_IDS.items():
+    for name, (what, words) in TOLD_IDS.items():
         if name in accuracy:
-            text = f"no gate that finds out by itself is more than a point more accurate than one that is {name}"
+            text = f"no gate that finds out by itself is more than a point more accurate than one that is {words}"
             bound(what, text, accuracy[name], [other for other in accuracy if other not in TOLD_IDS])
     return found
 
