@@ -142,7 +142,7 @@ def parts(page: str) -> list[tuple[str, Any]]:
 
 
 #: Parts that are refused in a sentence: there would be nothing to compare.
-REFUSED = {("composed", "pairs"), ("predictors", "task"), ("gate_value", "control_gates")}
+REFUSED = {("composed", "pairs"), ("predictors", "task"), ("gate_value", "control_gates"), ("escape", "looks")}
 PAGES = ["learners", "gradient_imbalance", "gate_degradation", "gate_value", "gap_origin", "escape", "predictors"]
 PAGES += ["perturbation_adc", "separation", "beyond_training", "composed"]
 PARTS = [(page, name, one) for page in PAGES for name, one in parts(page)]
