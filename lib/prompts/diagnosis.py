@@ -6,6 +6,7 @@ product is the measured gap; :func:`gate_statistics` measures how much a gate de
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -92,9 +93,10 @@ def chain(
 
     ``noise`` [B, U] is what training added to the pre-activations of a gate that explores. Returns scalars: ``gap``
     (total L2 norms), ``gap_rms`` (per parameter), each factor, all log10, and ``gap`` is computed from the autograd
-    gradients alone, not from the factors. Where a gate lets no gradient through to the prompts the gap is minus
-    infinity, and a factor between two zeros is nan. ``snr`` is the signal-to-noise ratio
-    of one picture's gate gradient, ``|E g|^2 / tr Cov g`` without the bias of few pictures (it can be negative).
+    gradients alone, not from the factors; it is infinite where one side gets no gradient at all: minus infinity where a
+    gate lets none through to the prompts, infinity where the choices of a pool have no slope. ``snr`` is the
+    signal-to-noise ratio of one picture's gate gradient, ``|E g|^2 / tr Cov g`` without the bias of few pictures (it
+    can be negative).
     """
     gate, prompts, batch = learner.gate, learner.prompts(params), features.shape[0]
     gradients, nudged = _gradients(learner, params, features, patches, labels, constants, noise)
@@ -127,7 +129,9 @@ def chain(
         whole,
     ]
     logs = [torch.log10(norm) for norm in norms]
-    out = {name: logs[i] - logs[i + 1] for i, name in enumerate(FACTORS)}
+    # Where nothing arrives nothing more is lost: zero over zero is no factor.
+    ratios = [torch.where(a == b, 0.0, a - b) for a, b in itertools.pairwise(logs)]
+    out = dict(zip(FACTORS, ratios, strict=True))
     gate_size = sum(value.numel() for name, value in params.items() if name.startswith("gate."))
     out["gap"] = logs[0] - logs[-1]
     prompt_size = sum(value.numel() for value in prompts.values())

@@ -371,7 +371,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
     if not start:
         return Trained(learner, data, {}, torch.empty(0, len(runs)), torch.full((len(runs),), -1))
     orders = [stream(run.seed, "batches") for run in runs]
-    noises = _noises(runs)
+    noises = [stream(run.seed, "gate noise") for run in runs]
     counts = [data.sizes[place] for place in data.place.tolist()]
     settings = [run.setting for run in runs]
     diversity = torch.tensor([setting.diversity for setting in settings], device=device)
@@ -381,7 +381,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
         index = torch.stack(drawn).to(device)
         batch = data.inputs(index)
         if gate is not None and gate.noisy:
-            batch["noise"] = _gumbel(noises, recipe.batch, gate.units).to(device)
+            batch["noise"] = _noise(gate, noises, recipe.batch).to(device)
         if gate is not None and gate.supervised:
             batch["cue"] = data.cue[data.place[:, None], index]  # type: ignore[index]
         if gate is not None and diversity.any():
@@ -496,26 +496,26 @@ def chains(learner: Learner, data: Data, params: Tree, index: Tensor) -> Tree:
     """
     inputs, gate = data.inputs(index), learner.gate
     if gate is not None and gate.noisy:
-        inputs["noise"] = _gumbel(_noises(data.replicas), index.shape[1], gate.units).to(index.device)
+        noises = [stream(run.seed, "gate noise") for run in data.replicas]
+        inputs["noise"] = _noise(gate, noises, index.shape[1]).to(index.device)
     return per_replica(chain, learner, params, inputs)
 
 
-def _noises(runs: Sequence[Replica]) -> list[torch.Generator]:
-    """Where each replica's noise for a gate comes from."""
-    return [stream(run.seed, "gate noise") for run in runs]
-
-
-def _gumbel(noises: Sequence[torch.Generator], batch: int, units: int) -> Tensor:
-    """Gumbel noise [R, B, U] for the pre-activations of a gate that explores."""
-    drawn = [torch.empty(batch, units).exponential_(generator=noise) for noise in noises]
+def _noise(gate: Gate, streams: Sequence[torch.Generator], count: int) -> Tensor:
+    """Gumbel noise [R, count, U] for pre-activations."""
+    drawn = [torch.empty(count, gate.units).exponential_(generator=stream) for stream in streams]
     return -torch.stack(drawn).log()
 
 
 @torch.no_grad()
-def _gates(learner: Learner, params: Tree, data: Data) -> Tensor:
-    """Gate values [R, N', U] on the test pictures."""
-    features = data.test_features[data.test_place]
-    return torch.func.vmap(learner.gate_values)(params, features, data.constants)
+def _gates(learner: Learner, params: Tree, data: Data, features: Tensor | None = None) -> Tensor:
+    """Gate values [R, N', U] on pictures with ``features`` [R, N', F], the test pictures unless others are given."""
+    gate = cast(Gate, learner.gate)
+    features = data.test_features[data.test_place] if features is None else features
+    z = torch.func.vmap(learner.preactivation)(params, features, data.constants)
+    if gate.random:
+        z = z + _noise(gate, [stream(run.seed, "choice") for run in data.replicas], z.shape[1]).to(z)
+    return gate.activate(z)
 
 
 def _look(learner: Learner, data: Data, params: Tree, step: int, scores: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -531,7 +531,7 @@ def _look(learner: Learner, data: Data, params: Tree, step: int, scores: pd.Data
     probe = data.inputs(index)
     measured = chains(learner, data, params, index[:, :PICTURES])
     with torch.no_grad():
-        values = torch.func.vmap(learner.gate_values)(params, probe["features"], data.constants)
+        values = _gates(learner, params, data, probe["features"])
         there = torch.ones_like(probe["labels"], dtype=torch.bool)
         variants = held(cast(Gate, gate), values, there, [run.seed for run in data.replicas])
 

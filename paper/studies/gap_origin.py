@@ -196,11 +196,12 @@ def intervene(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tab
 
 def _setting(prompt_std: float, name: str, value: float) -> training.Setting:
     """An intervention on the initial learner; "aligned" turns prompts afterwards and needs none."""
-    if name == "aligned":
-        return training.Setting(prompt_std=prompt_std, start="noise")
-    # prompt_std is a multiple of the study's own, so that the middle is where everything starts.
-    changes: dict[str, Any] = {name: value * prompt_std / HOME if name == "prompt_std" else value}
-    return training.Setting(**({"prompt_std": prompt_std, "start": "noise"} | changes))
+    # Contexts start from noise, whose length can be chosen.
+    own: dict[str, Any] = {"prompt_std": prompt_std, "start": "noise"}
+    if name != "aligned":
+        # prompt_std is a multiple of the study's own, so that the middle is where everything starts.
+        own[name] = value * prompt_std / HOME if name == "prompt_std" else value
+    return training.Setting(**own)
 
 
 def _angles(learner: Learner, params: Tree, inputs: Mapping[str, Any], rows: pd.DataFrame) -> pd.DataFrame:

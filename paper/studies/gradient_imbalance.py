@@ -28,7 +28,7 @@ from paper.studies.parameters import Some
 REPORTED = 2.60
 """Magnitude gap in decades that the first source paper is quoted with for its gated MaPLe."""
 
-SURVEYED = ("length", "depth", "both", "tanh", "soft", "top_k", "gumbel")
+SURVEYED = ("length", "depth", "both", "tanh", "soft", "top_k", "gumbel", "l2p")
 """Gates whose gap is measured with every learner before training."""
 SURVEYED_LEARNERS = tuple(name for name in learners.LEARNERS if name != "zero_shot")
 STARTED = tuple(name for name in SURVEYED_LEARNERS if learners.LEARNERS[name].text and name != "pool")
