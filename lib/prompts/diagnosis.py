@@ -93,10 +93,9 @@ def chain(
 
     ``noise`` [B, U] is what training added to the pre-activations of a gate that explores. Returns scalars: ``gap``
     (total L2 norms), ``gap_rms`` (per parameter), each factor, all log10, and ``gap`` is computed from the autograd
-    gradients alone, not from the factors; it is infinite where one side gets no gradient at all: minus infinity where a
-    gate lets none through to the prompts, infinity where the choices of a pool have no slope. ``snr`` is the
-    signal-to-noise ratio of one picture's gate gradient, ``|E g|^2 / tr Cov g`` without the bias of few pictures (it
-    can be negative).
+    gradients alone, not from the factors; it is infinite where one side gets no gradient at all, such as the keys of a
+    pool whose choices have no slope, or prompts that a gate shuts out. ``snr`` is the signal-to-noise ratio
+    of one picture's gate gradient, ``|E g|^2 / tr Cov g`` without the bias of few pictures (it can be negative).
     """
     gate, prompts, batch = learner.gate, learner.prompts(params), features.shape[0]
     gradients, nudged = _gradients(learner, params, features, patches, labels, constants, noise)
