@@ -477,9 +477,11 @@ def _perpendicular(angles: pd.DataFrame) -> list[Claim]:
         "in prompts ten times as long the cosine of prompt and gradient is that of a random direction perpendicular to"
         " the token"
     )
-    found.append(
-        _claim("chance.geometry", text, below(longest, "left"), "within", criteria.MATTERS, unit="decades", name="miss")
+    name = "decades above it"
+    claim = _claim(
+        "chance.geometry", text, -below(longest, "left"), "within", criteria.MATTERS, unit="decades", name=name
     )
+    found.append(claim)
     return found
 
 
