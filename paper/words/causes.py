@@ -37,8 +37,9 @@ def ignored(findings: Findings, angles: pd.DataFrame) -> str:
                 "Not even in prompts ten times as long is the cosine below that of random directions.",
             ),
             "gap_origin.chance.deeper": (
-                "In deeper layers, where the prompt is the whole token, it is {value:.2f} decades below at that"
-                " length: a gate that scales deep prompts works in the direction that the network is built to ignore.",
+                "In deeper layers, where the prompt is the whole token, the cosine is {value:.2f} decades below that of"
+                " random directions at the length from which prompts start: a gate that scales deep prompts works in"
+                " the direction that the network is built to ignore.",
                 "In deeper layers, where the prompt is the whole token, it is not below that of random directions at"
                 " the length from which prompts start.",
             ),

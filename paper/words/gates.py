@@ -94,9 +94,8 @@ def gap_in_training(tables: Tables, findings: Findings) -> str:
         if np.isfinite(means.to_numpy()).all():
             (first, length), (last, longer) = means.iloc[0], means.iloc[-1]
             said = f"{spelt(str(learner))}: {first:.2f} decades at the first step, {last:.2f} at the last"
-            grown = f", {length - longer:.2f} of them by prompts that grew longer" if length > longer else ""
-            change = f"; {first - last:.2f} were lost{grown}" if first > last else ""
-            parts.append(f"{said}{change}.")
+            grown = f"; by growing longer alone the prompts would have taken {length - longer:.2f} off"
+            parts.append(f"{said}{grown if first > last and length > longer else ''}.")
     return " ".join(filter(None, parts))
 
 
