@@ -23,8 +23,9 @@ from paper.studies import base, escape, gap_origin, guide, predictors
 from paper.studies.base import Page, Result
 from paper.studies.gate_degradation import GateDegradation
 from paper.studies.gate_value import GateValue
-from paper.studies.gradient_imbalance import GradientImbalance
+from paper.studies.gradient_imbalance import GradientImbalance, from_words
 from paper.tools import profiles
+from paper.words import causes as words
 from paper.words.guide import RULES, Listing
 
 TINY = dict(seeds=2, shots=1, test_size=12, device="cpu")
@@ -133,9 +134,89 @@ def test_predictions_are_exact_where_nothing_is_changed_and_for_small_changes_of
 
 def test_gradients_are_perpendicular_to_tokens_not_to_prompts(found):
     angles = found["gap_origin"].tables["angles"]
-    assert set(angles["value"]) == set(gap_origin.INTERVENTIONS["prompt_std"])
+    assert set(angles["value"]) == set(gap_origin.INTERVENTIONS["prompt_std"]) and set(angles["layer"]) == {"first"}
     assert (angles["to_token"] < 0.03).all()
     assert (angles[angles["value"] == 0.002]["to_prompt"] > 2 * angles[angles["value"] == 0.002]["to_token"]).all()
+    # 128 numbers a token; a short prompt lies across its position, a long one along its token.
+    assert angles["chance"].iloc[0] == pytest.approx(
+        np.abs(np.random.default_rng(0).normal(size=10**6)).mean() / 128**0.5, rel=0.01
+    )
+    means = angles.groupby("value")[["sine", "share"]].mean()
+    assert means["sine"].is_monotonic_decreasing and means["sine"].iloc[0] > 0.98 and means["sine"].iloc[-1] < 0.5
+    assert means["share"].is_monotonic_increasing and means["share"].iloc[-1] == pytest.approx(1, abs=0.1)
+
+
+def test_where_the_prompt_is_the_token_a_scaling_gate_meets_nothing(studies):
+    study = studies["gap_origin"].changed(gate="depth")
+    angles = study.run().tables["angles"]
+    deep = angles[(angles["layer"] == "deeper") & (angles["weights"] == "trained") & (angles["value"] == 0.2)]
+    assert (deep["sine"] < 1e-3).all() and (deep["to_prompt"] == deep["to_token"]).all()
+    assert (deep["to_prompt"] < 0.01).all()
+
+
+def _angled(to_prompt: float, deeper: float) -> pd.DataFrame:
+    """Cosines of eight seeds where random directions have 0.07; prompts ten times as long have a tenth of it."""
+    rows = [
+        dict(weights="trained", layer=layer, value=value, seed=seed, to_prompt=cosine * (1 + 0.01 * seed))
+        for layer, cosines in (("first", (to_prompt, 0.1 * to_prompt)), ("deeper", (deeper, 0.1 * deeper)))
+        for value, cosine in zip((0.02, 0.2), cosines, strict=True)
+        for seed in range(8)
+    ]
+    return pd.DataFrame(rows).assign(to_token=0.002, sine=0.9, share=0.4, chance=0.07)
+
+
+@pytest.mark.parametrize(
+    ("to_prompt", "deeper", "said", "unsaid"),
+    [
+        (0.068, 0.006, "explains none of the gap", "differs from that"),
+        (0.02, 0.006, "differs from that of random directions", "explains none"),
+        (0.068, 0.07, "it is not below that of random directions", "built to ignore"),
+    ],
+)
+def test_what_the_angle_explains_is_what_the_cosine_says(to_prompt, deeper, said, unsaid):
+    angles = _angled(to_prompt, deeper)
+    told = words.ignored(Findings.of(gap_origin._perpendicular(angles)), angles)
+    assert said in told and unsaid not in told and "0.002" in told and "no choice of" not in told
+
+
+def _ways(drop: dict[str, float]) -> pd.DataFrame:
+    """Gaps of eight seeds at two lengths of prompts, and what ten times the length takes off."""
+    rows = [
+        dict(
+            gate=gate, value=value, seed=seed, gap=2 + 0.01 * seed - (value == 0.2) * (drop.get(gate, 1) + 0.001 * seed)
+        )
+        for gate in gap_origin.ACTING
+        for value in (0.02, 0.2)
+        for seed in range(8)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("scaled", [0.5, 1.0])
+def test_a_gate_that_turns_is_better_only_where_scaling_falls_behind(scaled):
+    found = Findings.of(gap_origin._across(_ways({"length": scaled, "depth": scaled})))
+    behind = Outcome.DOES_NOT_HOLD if scaled < 1 else Outcome.HOLDS
+    assert found.get("gap_origin.across.length").outcome is behind
+    assert found.get("gap_origin.across.turn_length").outcome is Outcome.HOLDS
+    assert found.get("gap_origin.across.turned.default").outcome is Outcome.HOLDS
+    longest = found.get("gap_origin.across.turned.longest").outcome
+    assert longest is (Outcome.HOLDS if scaled < 1 else Outcome.DOES_NOT_HOLD)
+    assert ("worth 0.50 decades to turn" in words.turning(found)) == (scaled < 1)
+
+
+@pytest.mark.parametrize("taken", [0.98, 0.2])
+def test_tenfold_prompts_are_said_to_move_the_gap_when_they_do(found, taken):
+    """Predictions that miss cell by cell both ways are right in the mean."""
+    shifts = found["gap_origin"].table
+    rows = pd.concat([shifts.assign(seed=seed) for seed in range(8)])
+    miss = np.where(rows.reset_index().index % 2, 0.3, -0.3)
+    longer = (rows["intervention"] == "prompt_std") & (rows["value"] == 0.2)
+    rows["gap"] = np.where(longer, rows["before"] - taken, rows["predicted"] + miss)
+    findings = Findings.of(gap_origin._shifted(rows))
+    told = words.answered(findings) + words.levers(findings)
+    assert f"take {taken:.2f} decades off the gap" in told if taken > 0.5 else f"no more than {taken:.2f}" in told
+    assert ("The length of the prompts is no lever" in told) == (taken < 0.5)
+    assert findings.get("gap_origin.gap.prompt_std").outcome is Outcome.DOES_NOT_HOLD
 
 
 # ---------------------------------------------------------------------------------------- what revives a gate
@@ -630,7 +711,9 @@ def test_figures_draw_what_the_tables_hold(found):
     drawn = {
         "survey": figures.gap_survey(found["gradient_imbalance"].tables["survey"]),
         "shifts": figures.origin_shifts(origin.table),
-        "angles": figures.angles(origin.tables["angles"], 128),
+        "angles": figures.angles(origin.tables["angles"]),
+        "ways": figures.ways_to_act(origin.tables["across"]),
+        "words": figures.from_words(from_words(found["gradient_imbalance"].tables["starts"])),
         "usage": figures.selection_usage(gates[gates["learner"] == "pool"], 8),
         "shots": figures.value_by_shots(value.tables["few"]),
         "bars": figures.intervention_looks(loose.table, ADAPTIVE),
@@ -639,6 +722,8 @@ def test_figures_draw_what_the_tables_hold(found):
         "map": figures.escape_map(loose.table, loose.tables["boundary"], ADAPTIVE),
         "areas": figures.roc_areas(found["predictors"].tables["areas"], predictors.LABELS, TELLS),
     }
+    written = {text.get_text() for text in drawn["survey"].axes[0].texts}
+    assert {"−∞", "∞"} <= written and "-inf" not in drawn["survey"].get_supxlabel()
     assert len(drawn["shifts"].axes) == len(gap_origin.INTERVENTIONS)
     names = [label.get_text() for label in drawn["bars"].axes[0].get_yticklabels()]
     assert set(names) == {name for name in loose.table["intervention"] if not name.startswith("map ")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,44 @@ def test_factors_add_up_and_null_uses_random_weights(tmp_path):
     np.testing.assert_allclose(gaps[list(FACTORS)].sum(axis=1), gaps["gap"], atol=1e-4)
     start = gaps[gaps["step"] == 0]["gap"].to_numpy()
     assert not np.allclose(start, result.tables["null"]["gap"], atol=1e-3)
-    assert len(result.findings) == 8
-    assert len(result.tables["survey"].groupby(["learner", "gate"])) == 7 * 3 + 3
+    survey = result.tables["survey"]
+    assert len(survey.groupby(["learner", "gate"])) == 7 * 4 + 4
+    # What starts at zero scales its prompts by nothing; a choice without a slope teaches its keys nothing.
+    assert np.isneginf(survey[survey["gate"] == "tanh"]["gap"]).all()
+    assert np.isposinf(survey[survey["gate"] == "l2p"]["gap"]).all()
+    rest = survey[~survey["gate"].isin(["tanh", "l2p"])]
+    assert np.isfinite(rest["gap"]).all()
+    total = result.findings.get("gradient_imbalance.survey.total")
+    assert total.value == pytest.approx(
+        rest.groupby(["seed", "learner", "gate"])["gap"].mean().groupby("seed").min().mean()
+    )
+    every = result.findings.get("gradient_imbalance.survey.every")
+    assert every.value < 1 and every.outcome is Outcome.DOES_NOT_HOLD
+
+
+def test_contexts_from_words_take_off_the_gap_what_their_length_says(tmp_path):
+    study = GradientImbalance(
+        **{**TINY, "task": "texture,coarse", "seeds": 4}, surveyed="coop,pool", results=str(tmp_path)
+    )
+    cells = [cell for start in ("words", "noise") for cell in study._started(start)]
+    assert {cell.config["learner"] for cell in cells} == {"coop"}
+    tables = [tables["gap"] for tables in study.store().fetch(cells, "cpu").values()]
+    found = gradient_imbalance.from_words(pd.concat(tables))
+    mini = study.load()
+    ids, end = mini.tokens(["a photo of a"])
+    words = mini.embed(ids)[0, 1 : int(end[0])].square().sum(1).mean().sqrt()
+    # Noise of standard deviation 0.02 in 128 numbers.
+    assert found["predicted"].mean() == pytest.approx(math.log10(float(words) / (0.02 * math.sqrt(128))), abs=0.03)
+    assert found["taken"].mean() == pytest.approx(found["predicted"].mean(), abs=0.35)
+
+
+@pytest.mark.parametrize("learner", ["maple", "bimaple"])
+def test_the_reported_number_is_compared_with_that_of_its_learner(learner):
+    gaps = pd.DataFrame([dict(learner=learner, step=0, seed=seed, gap=2.6 + 0.01 * seed) for seed in range(8)])
+    claims = gradient_imbalance._reported(gaps) + gradient_imbalance._reported(gaps.assign(gap=gaps["gap"] - 1))[:1]
+    assert [claim.judged().outcome for claim in claims] == (
+        [] if learner == "maple" else [Outcome.HOLDS, Outcome.HOLDS, Outcome.DOES_NOT_HOLD]
+    )
 
 
 def test_gate_value_runs_control_and_short_recipe(tmp_path):
