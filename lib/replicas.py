@@ -100,6 +100,7 @@ class Optimiser:
     warmup_steps: int = 0
     warmup_rate: float = 1e-5
     cosine: bool = True
+    epoch: int = 1
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
@@ -112,14 +113,16 @@ class Optimiser:
         checks.integer("warmup_steps", self.warmup_steps, low=0, high=self.steps)
         checks.number("warmup_rate", self.warmup_rate, low=0)
         checks.flag("cosine", self.cosine)
+        checks.integer("epoch", self.epoch, low=1)
         if len(checks.numbers("betas", self.betas, low=0, high=1)) != 2:
             raise checks.ParameterError(f"betas must be two numbers from 0 to 1, but {self.betas!r} was given.")
         checks.number("eps", self.eps, above=0)
 
     def rate_at(self, step: int) -> float:
         """Learning rate of update ``step`` (from 0): ``warmup_rate`` during the warm-up, then half a cosine
-        from ``rate`` towards 0, or ``rate`` throughout when ``cosine`` is off.
+        from ``rate`` towards 0, or ``rate`` throughout when ``cosine`` is off. It changes every ``epoch`` steps.
         """
+        step -= step % self.epoch
         if step < self.warmup_steps:
             return self.warmup_rate
         if not self.cosine:

@@ -283,6 +283,30 @@ class Gumbel(TopK):
     noisy = True
 
 
+class BlindDepth(Depth):
+    """A depth gate that sees the feature of another picture."""
+
+    shuffled = True
+
+
+class BlindSoft(Soft):
+    """A soft selector that sees the feature of another picture."""
+
+    shuffled = True
+
+
+class BlindTopK(TopK):
+    """A hard selector that sees the feature of another picture."""
+
+    shuffled = True
+
+
+class BlindGumbel(Gumbel):
+    """An exploring selector that sees the feature of another picture."""
+
+    shuffled = True
+
+
 #: Gates by name. A gate of your own joins them here.
 GATES: Registry[type[Gate]] = Registry(
     "gate",
@@ -297,8 +321,20 @@ GATES: Registry[type[Gate]] = Registry(
         "soft": Soft,
         "top_k": TopK,
         "gumbel": Gumbel,
+        "blind_depth": BlindDepth,
+        "blind_soft": BlindSoft,
+        "blind_top_k": BlindTopK,
+        "blind_gumbel": BlindGumbel,
     },
 )
+BLIND = {
+    "length": "shuffled",
+    "depth": "blind_depth",
+    "soft": "blind_soft",
+    "top_k": "blind_top_k",
+    "gumbel": "blind_gumbel",
+}
+"""The blind twin of a gate: equal parameters, but it sees another picture, in training and in the test."""
 
 
 def build(kind: str, layers: int, tokens: int, features: int, **settings: object) -> Gate:

@@ -41,10 +41,11 @@ VIEWS: tuple[View, ...] = ("plain", "centred", "whitened")
 class Recipe:
     """How prompts are trained; the defaults are the short recipe: MaPLe's, cut to ``steps`` updates.
 
-    SGD with momentum 0.9 and weight decay 5e-4, a fifth of the steps at a rate of 1e-5, then a cosine from
-    ``rate`` to 0 (or, with ``cosine`` off, ``rate`` throughout). A gate may have a ``gate_optimiser`` of its own, at
-    the same rate. After ``looks`` numbers of updates the gate gets a closer look (:func:`train`); with ``watch``
-    its values are measured ten times in every decade of steps.
+    SGD with momentum 0.9 and weight decay 5e-4, a fifth of the steps at a rate of 1e-5, then a cosine from ``rate`` to
+    0 (or, with ``cosine`` off, ``rate`` throughout), which moves on every ``epoch`` steps. With ``augment`` that many
+    views of every training picture, cropped and flipped at random, are trained on in its place. A gate may have a
+    ``gate_optimiser`` of its own, at the same rate. After ``looks`` numbers of updates the gate gets a closer look
+    (:func:`train`); with ``watch`` its values are measured ten times in every decade of steps.
     """
 
     steps: int = 100
@@ -54,6 +55,8 @@ class Recipe:
     gate_optimiser: str = ""
     warmup: float = 0.2
     cosine: bool = True
+    epoch: int = 1
+    augment: int = 0
     looks: tuple[int, ...] = ()
     watch: bool = False
 
@@ -61,6 +64,7 @@ class Recipe:
         checks.integer("batch", self.batch, 1)
         checks.number("warmup", self.warmup, 0, 1)
         self.build()
+        checks.integer("augment", self.augment, 0)
         if self.gate_optimiser:
             checks.choice("gate_optimiser", self.gate_optimiser, ("sgd", "adam"))
         if self.looks != ():
@@ -77,6 +81,7 @@ class Recipe:
             weight_decay=5e-4,
             warmup_steps=int(self.warmup * self.steps),
             cosine=self.cosine,
+            epoch=self.epoch,
         )
 
     def others(self, learner: Learner) -> dict[str, Optimiser]:

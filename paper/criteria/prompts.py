@@ -90,3 +90,7 @@ GAINS = Threshold(1, since="0f42962")
 HARMS = Threshold(-1, since="0f42962")
 #: Share of the seeds that makes it most of them.
 MOST_SEEDS = Threshold(0.5, since="0f42962")
+
+# ------------------------------------------------------------------------------------------------- fair trial
+#: Nats by which the training loss may still fall from the last tenth but one of the steps to the last, to be flat.
+FLAT = Threshold(0.05, since="NEW")
