@@ -93,4 +93,4 @@ MOST_SEEDS = Threshold(0.5, since="0f42962")
 
 # ------------------------------------------------------------------------------------------------- fair trial
 #: Nats by which the training loss may still fall from the last tenth but one of the steps to the last, to be flat.
-FLAT = Threshold(0.05, since="NEW")
+FLAT = Threshold(0.05, since="5a4e368")

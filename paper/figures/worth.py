@@ -1,0 +1,156 @@
+"""Figures of what gates are worth: dependence against gain. They draw tables and train nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from lib.prompts import tasks
+from paper.criteria import prompts as criteria
+from paper.figures.prompts import spelt
+from paper.figures.style import COLOURS, Look, caption, diamonds, fewer, figure, interval, looks, order, this_run
+from paper.studies.worth import KEYS
+
+RECIPES = {
+    "short": Look(COLOURS["grey"], "o", "short recipe"),
+    "control": Look(COLOURS["orange"], "o", "control's recipe"),
+    "tuned": Look(COLOURS["blue"], "o", "tuned"),
+}
+#: Beyond this many points the axes are logarithmic, so that what is small can be told from nothing.
+LINEAR = 5
+_PANELS = {"over_fixed": "gain over the learner without a gate", "over_blind": "gain over the blind twin"}
+
+
+def _means(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Mean and interval over seeds of some columns for every gated learner: columns x, x_low, x_high and so on."""
+    rows = []
+    for key, part in table.groupby(KEYS, sort=False):
+        row = dict(zip(KEYS, key, strict=True))
+        for column in columns:
+            row |= dict(zip((column, f"{column}_low", f"{column}_high"), interval(part[column]), strict=True))
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[*KEYS, *(f"{c}{end}" for c in columns for end in ("", "_low", "_high"))])
+
+
+def plane(
+    points: pd.DataFrame, nulls: pd.DataFrame, verdicts: pd.DataFrame, *, rerun: pd.DataFrame | None = None
+) -> Figure:
+    """Dependence against gain: a dot for each learner, gate, task and recipe, with intervals over seeds on both axes.
+
+    ``points`` and ``nulls`` as the study gives them; the planted control tasks are stars, blind gates crosses.
+    ``rerun`` are this run's points.
+    """
+    again = this_run(rerun, points)
+    drawn, axes = figure(8.6, 4.7, columns=2, sharex=True, sharey=True)
+    styles = looks(order("recipe", points, again, known=RECIPES), RECIPES)
+    depends, gains, harms = criteria.ADAPTIVE, criteria.GAINS, criteria.HARMS
+    for axis, (column, label) in zip(axes, _PANELS.items(), strict=True):
+        axis.set_xscale("symlog", linthresh=LINEAR)
+        axis.set_yscale("symlog", linthresh=LINEAR)
+        top = 120
+        axis.fill_between([depends, top], gains, top, color=COLOURS["green"], alpha=0.10, lw=0)
+        axis.fill_between([-top, top], -top, harms, color=COLOURS["vermillion"], alpha=0.07, lw=0)
+        axis.axhline(0, color=COLOURS["black"], lw=0.7)
+        axis.axvline(0, color=COLOURS["black"], lw=0.7)
+        own = _means(points, ["over_mean", column])
+        for _, row in own.iterrows():
+            look, planted = styles[row["recipe"]], row["task"] in tasks.GRADED
+            x, y = row["over_mean"], row[column]
+            axis.plot([row["over_mean_low"], row["over_mean_high"]], [y, y], color=look.colour, lw=0.7, alpha=0.45)
+            axis.plot([x, x], [row[f"{column}_low"], row[f"{column}_high"]], color=look.colour, lw=0.7, alpha=0.45)
+            axis.plot(x, y, "*" if planted else "o", color=look.colour, ms=11 if planted else 4.5, mec="white", mew=0.5)
+        if column in nulls and len(nulls):
+            blind = _means(nulls, ["over_mean", column])
+            axis.plot(blind["over_mean"], blind[column], "x", color=COLOURS["black"], ms=4, mew=0.9, alpha=0.7)
+        there = _means(again, ["over_mean", column]) if len(again) else again
+        if len(there):
+            diamonds(axis, there["over_mean"], there[column])
+        axis.set(xlabel="dependence: points lost when the gate is held still", ylabel=f"{label} (points)")
+        axis.set_xlim(-12, 75)
+        axis.set_ylim(-40, 75)
+        ticks = [-30, -10, -5, -2, 0, 2, 5, 10, 30]
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_ticks(ticks, [f"{tick}".replace("-", "−") for tick in ticks])
+            side.set_minor_locator(_none())
+        axis.set_xlim(-12, 75)
+        for text, x, y in (("useful", 60, 60), ("harmful", 60, -32), ("idle", -10, 60), ("co-adapted", 60, 0.12)):
+            right = text != "idle"
+            axis.annotate(text, (x, y), fontsize=8, color="#444444", style="italic", ha="right" if right else "left",
+                          va="bottom" if text == "co-adapted" else "top" if y > 0 else "bottom")  # fmt: skip
+    axes[1].set_ylabel("gain over the blind twin (points)")
+    handles = [Line2D([], [], color=look.colour, marker="o", lw=0, label=look.label) for look in styles.values()]
+    handles += [
+        Line2D([], [], color="#444444", marker="*", ms=10, lw=0, label="planted: a gate is needed"),
+        Line2D([], [], color=COLOURS["black"], marker="x", lw=0, label="null: blind gate"),
+    ]
+    drawn.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
+    caption(drawn, f"{_told(verdicts)} Lines: 95 % over seeds.", fewer(again, points, "learner", "gate", "task"))
+    return drawn
+
+
+def _none() -> object:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()
+
+
+def _told(verdicts: pd.DataFrame) -> str:
+    """How many gates are what, on ordinary tasks and on planted ones."""
+    said = []
+    planted = verdicts["task"].isin(tasks.GRADED)
+    for words, part in (("ordinary tasks", verdicts[~planted]), ("planted ones", verdicts[planted])):
+        counts = part["verdict"].value_counts()
+        shown = ", ".join(f"{count} {name}" for name, count in counts.items())
+        if len(part):
+            said.append(f"of {len(part)} gates on {words} {shown}")
+    text = "; ".join(said)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def by_recipe(accuracy: pd.DataFrame, zero: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Accuracy without a gate, with a blind gate and with a gate, by recipe, a panel per task; zero-shot as a line.
+
+    What ends below the hand-written sentence is crossed out.
+    """
+    again = this_run(rerun, accuracy)
+    names = order("task", accuracy, again)
+    recipes = order("recipe", accuracy, again, known=RECIPES)
+    shown = {"fixed": ("grey", "no gate"), "blind": ("purple", "blind gate"), "gated": ("blue", "gate as trained")}
+    drawn, axes = figure(max(3.0, 1.75 * len(names)), 3.4, columns=len(names), sharey=True, squeeze=False)
+    below = 0
+    for axis, task in zip(axes[0], names, strict=True):
+        level = zero[zero["task"] == task]["accuracy"].mean()
+        axis.axhline(level, color=COLOURS["vermillion"], ls="--", lw=1.2, label="zero-shot")
+        for place, recipe in enumerate(recipes):
+            for shift, (variant, (colour, label)) in zip((-0.22, 0, 0.22), shown.items(), strict=True):
+
+                def own(
+                    table: pd.DataFrame, variant: str = variant, recipe: str = recipe, task: str = task
+                ) -> pd.Series:
+                    rows = table[(table["task"] == task) & (table["recipe"] == recipe) & (table["variant"] == variant)]
+                    return rows.groupby("seed")["accuracy"].mean()
+
+                mean, low, high = interval(own(accuracy))
+                if not np.isfinite(mean):
+                    continue
+                under = mean < level
+                below += under
+                axis.plot([place + shift] * 2, [low, high], color=COLOURS[colour], lw=1.6, alpha=0.6)
+                axis.plot(place + shift, mean, "X" if under else "o", color=COLOURS[colour], ms=6 if under else 5,
+                          label=label if not place else None)  # fmt: skip
+                diamonds(axis, place + shift, own(again).mean())
+        axis.set_xticks(range(len(recipes)), [spelt(name) for name in recipes], fontsize=8)
+        axis.set(title=spelt(task), xlim=(-0.5, len(recipes) - 0.5))
+    axes[0, 0].set(ylabel="test accuracy (%)", ylim=(0, 102))
+    handles = [Line2D([], [], color=COLOURS[colour], marker="o", lw=0, label=label) for colour, label in shown.values()]
+    handles.append(Line2D([], [], color=COLOURS["vermillion"], ls="--", lw=1.2, label="the hand-written sentence"))
+    drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
+    caption(
+        drawn,
+        f"{below} of these means end below the hand-written sentence (crosses). Means over learners and gates; lines:"
+        " 95 % over seeds.",
+        fewer(again, accuracy, "learner", "gate", "task"),
+    )
+    return drawn
