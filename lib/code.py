@@ -136,9 +136,20 @@ class _Code:
     def __init__(self, packages: tuple[str, ...], root: Path) -> None:
         self.packages, self.root = packages, root
         self._known: dict[str, tuple[tuple[int, int], _Module] | None] = {}
+        # What was looked for since the last :meth:`look_again`: a walk asks for the same thing thousands of times.
+        self._looked: dict[str, _Module | None] = {}
+
+    def look_again(self) -> None:
+        """Files may have changed."""
+        self._looked.clear()
 
     def module(self, name: str) -> _Module | None:
         """The module of that name, if it is one of ours."""
+        if name not in self._looked:
+            self._looked[name] = self._look(name)
+        return self._looked[name]
+
+    def _look(self, name: str) -> _Module | None:
         if name.partition(".")[0] not in self.packages:
             return None
         base = self.root.joinpath(*name.split("."))
@@ -427,6 +438,7 @@ def _instances(value: object) -> Iterator[object]:
 
 
 def _walk(found: Iterable[object], code: _Code) -> _Walk:
+    code.look_again()
     walk = _Walk(code)
     for one in found:
         thing, method = one if isinstance(one, tuple) else (one, "")

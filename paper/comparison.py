@@ -76,7 +76,8 @@ class Comparison:
                 if found is None:
                     row += cell("not measured")
                     continue
-                row += cell("<br>".join([marked(found), *map(html.escape, filter(None, [measured(found), found.note]))]))
+                below = map(html.escape, filter(None, [measured(found), found.note]))
+                row += cell("<br>".join([marked(found), *below]))
             rows.append(f"<tr>{row}</tr>")
         body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
         return f'<table class="findings">{body}</table>'
