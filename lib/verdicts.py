@@ -101,6 +101,7 @@ class Finding:
     p: float = math.nan
     adjusted: float = math.nan
     among: int = 0
+    threshold: float = math.nan
 
     def __str__(self) -> str:
         return " | ".join(filter(None, [self.outcome, self.claim, self.criterion, self.note]))
@@ -221,7 +222,9 @@ def judge_value(
         chance = bound(max(map(p, edges)), _ALPHA if outcome is Outcome.INCONCLUSIVE else _DECIDED)
     shown = f"{relation} {'±' if relation == 'within' else ''}{threshold:g}"
     criterion = " ".join(filter(None, [name, shown, unit]))
-    return Finding(claim, criterion, value, (low, high), outcome, unit, note=note, p=chance, adjusted=chance)
+    return Finding(
+        claim, criterion, value, (low, high), outcome, unit, note=note, p=chance, adjusted=chance, threshold=threshold
+    )
 
 
 def judge(
@@ -373,7 +376,7 @@ class Findings(list[Finding]):
 
         names = ["id", "family", "claim", "criterion", "value", "low", "high", "unit", "outcome"]
         rows = [(f.id, f.family, f.claim, f.criterion, f.value, *f.interval, f.unit, str(f.outcome)) for f in self]
-        more = ("since", "changed", "note", "first", "p", "adjusted", "among")
+        more = ("since", "changed", "note", "first", "p", "adjusted", "among", "threshold")
         return pandas.DataFrame(rows, columns=names).assign(**{name: [getattr(f, name) for f in self] for name in more})
 
 

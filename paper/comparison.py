@@ -28,7 +28,7 @@ def change(finding: Finding) -> str:
     """What a reader must know of a criterion that was not fixed beforehand; empty for all others."""
     if not finding.changed:
         return ""
-    first = "" if finding.first is None else f" from {finding.first:g}"
+    first = "" if finding.first is None else f" from {finding.first:g} to {finding.threshold:g}"
     return f"criterion changed{first} in {finding.changed}, after its numbers were seen"
 
 

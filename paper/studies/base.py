@@ -302,6 +302,10 @@ class Digest(Study):
         """The studies that the evidence is of, by page."""
         raise TypeError(f"{type(self).__name__} reads nothing.")
 
+    def judged(self, found: Mapping[Cell, Tables]) -> Result:
+        """As the other studies judge: each leaves out what diverged, and its page says so."""
+        return Result(*self.judge(found))
+
     def cells(self) -> list[Cell]:
         """None of its own."""
         return []
