@@ -46,8 +46,9 @@ class Gate:
     #: Is it told the cue in training? Does it learn from :meth:`loss` alone and nothing from the task?
     supervised: ClassVar[bool] = False
     apart: ClassVar[bool] = False
-    #: Does training draw noise for it?
+    #: Does training draw noise for it? Do all other measurements draw it too?
     noisy: ClassVar[bool] = False
+    random: ClassVar[bool] = False
     #: Does it emit nothing but whole choices, so that a mean is none of its values?
     hard: ClassVar[bool] = False
 
@@ -60,6 +61,11 @@ class Gate:
     def units(self) -> int:
         """U, the number of gate outputs per picture."""
         raise NotImplementedError
+
+    @property
+    def entry(self) -> int:
+        """How many tokens are learned in a layer, or in an entry of the pool."""
+        return self.tokens
 
     def initial(self, generator: torch.Generator) -> Tree:
         """Fresh parameters; every name begins with "gate."."""
@@ -283,6 +289,87 @@ class Gumbel(TopK):
     noisy = True
 
 
+class L2P(TopK):
+    """Learning to prompt (Wang et al. 2022): the entries whose keys lie nearest to the picture, one behind the other.
+
+    Every entry has a key, drawn from U(-1, 1) in each of F numbers; the query is the frozen image feature. The
+    ``count`` entries whose keys have the highest cosine with it are chosen, and their tokens stand in the context
+    together, in the order of the pool: so that it has M tokens, an entry has M / ``count`` of them (the original takes
+    5 of 10 entries of 5 tokens each). Keys learn from nothing but :meth:`loss`, which draws the chosen ones to
+    their queries; the task's loss, to which a choice has no slope, teaches the chosen tokens alone. There is no penalty
+    on entries that are chosen often, which the original has as an option.
+    """
+
+    apart = True
+    count = 2
+    #: Weight of the loss that draws keys to queries.
+    weight: ClassVar[float] = 0.1
+
+    def __init__(self, kind: str, layers: int, tokens: int, features: int, **settings: int) -> None:
+        super().__init__(kind, layers, tokens, features, **settings)
+        if tokens % self.count:
+            raise checks.ParameterError(
+                f"tokens must be a multiple of {self.count} for gate {kind!r}, which puts {self.count} entries of the"
+                f" pool together, but {tokens} was given."
+            )
+
+    @property
+    def entry(self) -> int:
+        return self.tokens // self.count
+
+    def initial(self, generator: torch.Generator) -> Tree:
+        return {"gate.keys": torch.empty(self.units, self.features).uniform_(-1, 1, generator=generator)}
+
+    def preactivation(self, params: Tree, features: Tensor) -> Tensor:
+        """Features [..., F] -> cosines with the keys [..., E]."""
+        return F.normalize(features, dim=-1) @ F.normalize(params["gate.keys"], dim=-1).T
+
+    def activate(self, z: Tensor) -> Tensor:
+        return self.best(z)
+
+    def loss(self, z: Tensor, batch: Tree) -> Tensor:
+        """``weight`` times the sum of 1 - cosine over the chosen keys, mean over pictures."""
+        return self.weight * ((1 - z) * (self.best(z) > 0)).sum(-1).mean()
+
+    def _places(self, values: Tensor) -> Tensor:
+        """Which entry stands where: [..., count, E] of zeros and ones."""
+        chosen = values.topk(self.count, dim=-1).indices.sort(-1).values
+        return (chosen[..., None] == torch.arange(self.units, device=values.device)).to(values)
+
+    def apply(self, values: Tensor, prompts: Tensor) -> Tensor:
+        """Weights [..., E] and the pool [E, M / count, d] -> [..., 1, M, d]."""
+        return torch.einsum("...ke,emd->...kmd", self._places(values), prompts).flatten(-3, -2).unsqueeze(-3)
+
+    def changed(self, prompts: Tensor) -> Tensor:
+        return prompts[: self.count].flatten(0, 1)[None]
+
+    def pull(self, values: Tensor, delta: Tensor) -> Tensor:
+        parts = delta.squeeze(-3).unflatten(-2, (self.count, self.entry))
+        return torch.einsum("...ke,...kmd->...emd", self._places(values), parts)
+
+    def product(self, delta: Tensor, prompts: Tensor) -> Tensor:
+        return delta.new_zeros(*delta.shape[:-3], self.units)
+
+
+class Random(L2P):
+    """The control of :class:`L2P`: as many entries at random, drawn in training for every picture of every batch, and
+    for every picture that is measured.
+
+    Its one parameter per entry gets no gradient and stays at zero.
+    """
+
+    noisy = random = True
+
+    def initial(self, generator: torch.Generator) -> Tree:
+        return {"gate.b2": torch.zeros(self.units)}
+
+    def preactivation(self, params: Tree, features: Tensor) -> Tensor:
+        return params["gate.b2"].expand(*features.shape[:-1], self.units)
+
+    def loss(self, z: Tensor, batch: Tree) -> Tensor:
+        return z.new_zeros(())
+
+
 class BlindDepth(Depth):
     """A depth gate that sees the feature of another picture."""
 
@@ -307,6 +394,12 @@ class BlindGumbel(Gumbel):
     shuffled = True
 
 
+class BlindL2P(L2P):
+    """A pool whose keys are matched with the feature of another picture."""
+
+    shuffled = True
+
+
 #: Gates by name. A gate of your own joins them here.
 GATES: Registry[type[Gate]] = Registry(
     "gate",
@@ -321,10 +414,13 @@ GATES: Registry[type[Gate]] = Registry(
         "soft": Soft,
         "top_k": TopK,
         "gumbel": Gumbel,
+        "l2p": L2P,
+        "random": Random,
         "blind_depth": BlindDepth,
         "blind_soft": BlindSoft,
         "blind_top_k": BlindTopK,
         "blind_gumbel": BlindGumbel,
+        "blind_l2p": BlindL2P,
     },
 )
 BLIND = {
@@ -333,6 +429,7 @@ BLIND = {
     "soft": "blind_soft",
     "top_k": "blind_top_k",
     "gumbel": "blind_gumbel",
+    "l2p": "blind_l2p",
 }
 """The blind twin of a gate: equal parameters, but it sees another picture, in training and in the test."""
 
@@ -366,7 +463,7 @@ def _sound(gate: Gate) -> Iterator[tuple[bool, str]]:
         not gate.selects or bool((opened.sum(-1) - 1).abs().max() < 1e-4),
         "weights that add up to 1, since it selects",
     )
-    prompts = torch.ones(gate.pool if gate.selects else gate.layers, gate.tokens, 2)
+    prompts = torch.ones(gate.pool if gate.selects else gate.layers, gate.entry, 2)
     shape = (4, *gate.changed(prompts).shape)
     yield gate.apply(values[:4], prompts).shape == shape, "a spread that can be laid over layers and tokens"
     told = {"features": features, "labels": torch.arange(4), "cue": torch.arange(4) % 2 == 0}

@@ -264,7 +264,8 @@ class Learner:
     def initial(self, generator: torch.Generator, std: float | None = None, start: str = "") -> Tree:
         """Fresh parameters of one replica; ``std`` replaces the learner's own, ``start`` is one of :data:`STARTS`.
 
-        "prompt.tokens" [L, M, d] (own contexts: [L, M, K d]; a pool: [E, M, d]) and "prompt.vision" [L, M, d_v] are
+        "prompt.tokens" [L, M, d] (own contexts: [L, M, K d]; a pool: [E, M, d], or fewer tokens where
+        its gate puts entries together) and "prompt.vision" [L, M, d_v] are
         drawn from N(0, std²), linear maps as ``torch.nn.Linear`` draws them. Where text prompts start from words, these
         take the place of the noise in the first layer (of every entry of a pool, of every class's own context).
         """
@@ -273,10 +274,11 @@ class Learner:
         params: Tree = {}
         if design.text:
             rows, columns = self.pool if design.pool else self.layers, width * (self.classes if self.own else 1)
-            tokens = torch.randn(rows, self.tokens, columns, generator=generator) * std
+            count = self.tokens if self.gate is None else self.gate.entry
+            tokens = torch.randn(rows, count, columns, generator=generator) * std
             if checks.choice("start", start, STARTS) == "words" or (not start and design.worded):
                 ids, end = self.backbone.tokens([WORDS])
-                words = self.backbone.embed(ids)[0, 1 : int(end[0])][: self.tokens].detach().cpu()
+                words = self.backbone.embed(ids)[0, 1 : int(end[0])][:count].detach().cpu()
                 first = rows if design.pool else 1
                 tokens[:first, : len(words)] = words.repeat(1, columns // width)
             params["prompt.tokens"] = tokens

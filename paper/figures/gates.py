@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -150,6 +152,59 @@ def selection_usage(gates: pd.DataFrame, pool: int, *, rerun: pd.DataFrame | Non
         drawn,
         f"Of {pool} entries (dotted), after training {told} are in use. Mean over tasks; bands: 95 % over seeds.",
         fewer(again, gates, "task"),
+    )
+    return drawn
+
+
+LONG_LABELS = {
+    "information": "input\ninformation",
+    "spread": "deviation\nover pictures",
+    "saturation": "saturated\nshare",
+    "over_mean": "worth over\nits mean (points)",
+}
+
+
+def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd.DataFrame] | None = None) -> Figure:
+    """Information, spread, saturation and worth of gates over the steps of long trainings: a column of panels per task,
+    a line per training.
+
+    ``rerun`` has this run's ``long`` and ``worth``, or one of them.
+    """
+    given = rerun or {}
+    again = {"long": this_run(given.get("long"), long), "worth": this_run(given.get("worth"), worth)}
+    names, trainings = order("task", long, again["long"]), looks(order("training", long, again["long"]))
+    drawn, axes = figure(7.6, 7.2, columns=len(names), rows=len(LONG_LABELS), sharex=True, sharey="row", squeeze=False)
+    for place, task in enumerate(names):
+        for axis, (column, label) in zip(axes[:, place], LONG_LABELS.items(), strict=True):
+            tables = (worth, again["worth"]) if column == "over_mean" else (long, again["long"])
+            part, points = (table[table["task"] == task] for table in tables)
+            for name, look in trainings.items():
+                own, there = (table[table["training"] == name] for table in (part, points))
+                rows = own.pivot_table(index="step", columns="seed", values=column)
+                band(axis, rows, look.colour, look.label)
+                if column == "over_mean":
+                    axis.plot(rows.index, rows.mean(axis=1), look.mark, color=look.colour, ms=4)
+                # Of what is watched all the time a few points will do.
+                seen = there.groupby("step")[column].mean().iloc[:: 1 if column == "over_mean" else 5]
+                diamonds(axis, seen.index, seen)
+            axis.set_xscale("symlog", linthresh=1)
+            if column in ("information", "spread"):
+                axis.set_yscale("log")
+            if not place:
+                axis.set_ylabel(label, fontsize=9)
+        axes[0, place].set_title(spelt(task))
+        axes[-1, place].set_xlabel("optimiser step")
+        axes[-1, place].axhline(0, color=COLOURS["black"], lw=0.8)
+    legend_above(drawn, axes[0, 0], 3)
+    ends = (
+        long.loc[long.groupby(["training", "task", "seed"])["step"].idxmax()].groupby("training")["information"].mean()
+    )
+    caption(
+        drawn,
+        f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.min():.1g} "
+        f"({ends.idxmin()}) to {ends.max():.1g} ({ends.idxmax()}). The worth is "
+        "measured at a few steps only. Bands: 95 % over seeds.",
+        fewer(again["long"], long, "task"),
     )
     return drawn
 

@@ -51,6 +51,9 @@ SPELT = {
     "pool": "pool of contexts",
     "mis_specified": "mis-specified",
     "conflict_size": "conflict of sizes",
+    "top_k": "top-k",
+    "l2p": "L2P",
+    "random": "random entries",
 }
 VARIANTS = {
     "fixed": Look(COLOURS["grey"], "o", "no gate"),

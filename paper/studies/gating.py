@@ -246,7 +246,8 @@ class GateStudy(PromptStudy):
     def check(self) -> None:
         """Refuses what cannot be trained, before anything is loaded."""
         super().check()
-        self.pairs()
+        for _, kind in self.pairs():
+            gates.GATES[kind](kind, 1, self.tokens, 1, pool=learners.POOL)
 
     def setting(self, **changes: Any) -> training.Setting:
         """What the study sets beside the recipe, the gate's rate included; ``changes`` replace single entries."""

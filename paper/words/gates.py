@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from lib.prompts.learners import LEARNERS
 from lib.results import Tables
-from lib.verdicts import Findings
+from lib.verdicts import Findings, Outcome
 from paper.figures.prompts import spelt
-from paper.words.outcomes import decided
+from paper.studies.gate_degradation import LONG, long_id
+from paper.words.outcomes import decided, sorted_out
 
 
 def limits(tables: Tables) -> str:
@@ -140,8 +141,8 @@ def imbalance_follows(findings: Findings) -> str:
 
 
 def degradation_follows(findings: Findings) -> str:
-    """What the page on gates that become constant says."""
-    return decided(
+    """What the page on gates that become constant says: of the short recipe, of long trainings, and of both."""
+    short = decided(
         findings,
         {
             "gate_degradation.constant.before": (
@@ -150,13 +151,71 @@ def degradation_follows(findings: Findings) -> str:
                 "An untrained gate varies with the picture.",
             ),
             "gate_degradation.constant.after": (
-                "After training it is nearly constant still.",
-                "After training it varies with the picture.",
+                "After the short recipe a gate is nearly constant.",
+                "After the short recipe a gate varies with the picture.",
             ),
             "gate_degradation.taken": (
-                "Training has taken most of its little information away: it did degrade.",
-                "Training did not take it away: such gates do not degrade, they begin that way. To call this *collapse*"
-                " suggests something that happened during training.",
+                "The short recipe takes most of a gate's little information away.",
+                "The short recipe does not take a gate's information away.",
+            ),
+        },
+    )
+    tasks = dict.fromkeys(one.id.split(".")[2] for one in findings if one.id.startswith("gate_degradation.long."))
+    long = [_long_follows(findings, task) for task in tasks]
+    taken = findings.get("gate_degradation.taken")
+    ends = {
+        one.outcome for one in findings if one.id.startswith("gate_degradation.long.") and one.id.endswith(".constant")
+    }
+    if Outcome.DOES_NOT_HOLD in ends:
+        told = (
+            "That a gate is constant after the short recipe is no law of gates: it says by whom the gate was trained,"
+            " for how long, and on what."
+        )
+    elif ends == {Outcome.HOLDS} and taken and taken.outcome is Outcome.DOES_NOT_HOLD:
+        told = "Trained shortly or long, such gates do not degrade: they begin as constants and stay it."
+    else:
+        told = ""
+    return "\n\n".join(filter(None, [short, *long, told]))
+
+
+def _long_follows(findings: Findings, task: str) -> str:
+    """What long trainings on a task have made of gates."""
+    held, not_so = Outcome.HOLDS, Outcome.DOES_NOT_HOLD
+    asked = {
+        "constant": {held: "gates end nearly constant", not_so: "gates end as ones that vary with the picture"},
+        "given": {held: "training adds input information", not_so: "training takes input information away"},
+        "saturated": {held: "gates saturate"},
+        "late": {held: "most gates fall by two points and more from their best"},
+    }
+    told = []
+    for what, leads in asked.items():
+        names = {f"gate_degradation.{long_id(training, task)}.{what}": training for training in LONG}
+        led = {outcome: f"In long trainings on *{spelt(task)}* {lead}" for outcome, lead in leads.items()}
+        told.append(sorted_out(findings, names, led))
+    return " ".join(filter(None, told))
+
+
+def selection_follows(findings: Findings) -> str:
+    """What the page on gates that become constant says of selectors."""
+    return decided(
+        findings,
+        {
+            "gate_degradation.pool.picture.random": (
+                "Entries drawn at random score on $I(X;G)$ too: it says that choices differ from picture to picture,"
+                " not that they suit them.",
+                "",
+            ),
+            "gate_degradation.pool.mean.l2p": (
+                "The pool with keys is worth more than its two most frequent entries.",
+                "The pool with keys is not worth more than its two most frequent entries alone.",
+            ),
+            "gate_degradation.pool.shuffled.l2p": (
+                "Choices of the pool with keys that are given to other pictures cost it points.",
+                "Choices of the pool with keys that are given to other pictures do as well.",
+            ),
+            "gate_degradation.pool.random": (
+                "The pool with keys gains over entries at random.",
+                "The pool with keys gains nothing over entries at random.",
             ),
         },
     )
