@@ -131,12 +131,20 @@ def test_a_criterion_names_commits_of_this_repository(name, threshold):
 def test_the_table_fits_beside_the_contents(chromium):
     """At 1280 pixels the page has 688 for it; Chromium draws every word within."""
     name = "gradient_imbalance_with_a_long_name"
-    findings = Findings.of([Claim("a", LONG, [-1.0, 1.5, 1200.25], ">", MOVED, name, unit="percentage points")] * 1)
-    text = Register(["gradient_imbalance"], findings, {"real": "no claim yet"})._repr_html_()
+    samples = {"a": [-1.0, 1.5, 1200.25], "b": [-1201.5, -1201.25, -1201.75]}
+    findings = Findings.of(
+        Claim(one, LONG, given, ">", MOVED, name, unit="percentage points") for one, given in samples.items()
+    )
+    assert [str(one.outcome) for one in findings] == ["inconclusive", "does not hold"]
+    text = Register(["gradient_imbalance"] * 2, findings, {"real": "no claim yet"})._repr_html_()
+    style = (ROOT / "book" / "static" / "css" / "book.css").read_text(encoding="utf-8")
+    text = f'<style>{style}</style><article class="bd-article"><div class="cell_output">{text}</div></article>'
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
-        page.set_content(f'<body style="margin:0"><div style="width:688px;overflow-x:auto">{text}</div></body>')
+        page.set_content(
+            f'<body style="margin:0"><div style="width:688px;overflow-x:auto;font-family:sans-serif">{text}</div></body>'
+        )
         room, need = page.evaluate("(e => [e.clientWidth, e.scrollWidth])(document.querySelector('div'))")
         cells = "[...document.querySelectorAll('td, th')].filter(e => e.scrollWidth > e.clientWidth).length"
         assert need <= room and page.evaluate(cells) == 0
