@@ -142,9 +142,7 @@ def test_the_table_fits_beside_the_contents(chromium):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
-        page.set_content(
-            f'<body style="margin:0"><div style="width:688px;overflow-x:auto;font-family:sans-serif">{text}</div></body>'
-        )
+        page.set_content(f'<div style="width:688px;overflow-x:auto;font-family:sans-serif">{text}</div>')
         room, need = page.evaluate("(e => [e.clientWidth, e.scrollWidth])(document.querySelector('div'))")
         cells = "[...document.querySelectorAll('td, th')].filter(e => e.scrollWidth > e.clientWidth).length"
         assert need <= room and page.evaluate(cells) == 0
