@@ -40,7 +40,7 @@ def studies(store) -> dict:
     return {
         "gradient_imbalance": GradientImbalance(**gates, learner="coop", gate="length"),
         "gap_origin": gap_origin.GapOrigin(**gates, learner="coop", gate="length", pictures=4),
-        "gate_degradation": GateDegradation(**gates, learner="coop,pool", gate="length,soft,top_k"),
+        "gate_degradation": GateDegradation(**gates, learner="coop,pool", gate="length,soft,top_k,l2p,random", long_steps=3),
         "gate_value": GateValue(**gates, learner="coop", gate="length", **few),
         "escape": escape.Escape(**TINY, **loose, results=store),
         "predictors": predictors.Predictors(
