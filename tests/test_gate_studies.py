@@ -23,7 +23,7 @@ from paper.studies import gate_degradation, gating, gradient_imbalance
 from paper.studies.base import named
 from paper.studies.gap_origin import GapOrigin
 from paper.studies.gate_degradation import GateDegradation
-from paper.studies.gate_value import GateValue, verdict, verdicts
+from paper.studies.gate_value import GateValue
 from paper.studies.gating import identity
 from paper.studies.gradient_imbalance import GradientImbalance, gap_before_training
 from paper.studies.learners import Learners
@@ -58,62 +58,12 @@ def test_factors_add_up_and_null_uses_random_weights(tmp_path):
     assert len(result.tables["survey"].groupby(["learner", "gate"])) == 7 * 3 + 3
 
 
-def test_gate_value_tells_an_adaptive_gate_from_an_idle_one():
-    """Verdicts on made-up accuracies: one gate that carries the solution, one that does nothing, one unclear."""
-    rows = []
-    cells = {"adaptive": (95, 50, 45), "not adaptive": (80, 80, 80), "inconclusive": (80, 77, 76)}
-    for task, (gated, mean, shuffled) in cells.items():
-        for seed in range(6):
-            wobble = (seed % 3 - 1) * (4 if task == "inconclusive" else 0.2)
-            for variant, value in (("gated", gated + wobble), ("mean", mean), ("shuffled", shuffled)):
-                rows.append(
-                    dict(
-                        learner="coop",
-                        gate="length",
-                        task=task,
-                        recipe="published",
-                        seed=seed,
-                        variant=variant,
-                        accuracy=value,
-                    )
-                )
-            rows.append(
-                dict(
-                    learner="coop",
-                    gate="none",
-                    task=task,
-                    recipe="published",
-                    seed=seed,
-                    variant="fixed",
-                    accuracy=60.0,
-                )
-            )
-    found = verdicts(pd.DataFrame(rows)).set_index("task")
-    assert all(found.loc[task, "verdict"] == task for task in cells)
-    assert found.loc["adaptive", "over_fixed"] == pytest.approx(35)
-
-
-@pytest.mark.parametrize(
-    ("over_mean", "over_shuffled", "name"),
-    [
-        ([9, 10, 11], [9, 10, 11], "adaptive"),
-        ([1.4, 1.5, 1.6], [9, 10, 11], "not adaptive"),
-        ([9, 10, 11], [0, 0.1, 0.2], "not adaptive"),
-        ([1, 2, 9], [9, 10, 11], "inconclusive"),
-        ([9], [9], "inconclusive"),
-    ],
-)
-def test_a_verdict_says_what_a_finding_on_the_same_seeds_would_say(over_mean, over_shuffled, name):
-    part = pd.DataFrame({"over_mean": over_mean, "over_shuffled": over_shuffled})
-    assert verdict(part).name == name
-
-
-def test_gate_value_runs_control_and_published_recipe(tmp_path):
+def test_gate_value_runs_control_and_short_recipe(tmp_path):
     study = GateValue(**TINY, results=str(tmp_path), control_steps=2, control_batch=2)
     accuracy = study.run().table
-    assert set(accuracy[accuracy["task"] == "conflict"]["recipe"]) == {"published", "control"}
+    assert set(accuracy[accuracy["task"] == "conflict"]["recipe"]) == {"short", "control"}
     assert set(accuracy[accuracy["task"] == "texture"]["variant"]) == {"fixed", "blind", "gated", "mean", "shuffled"}
-    assert accuracy.groupby("recipe")["steps"].first().to_dict() == {"published": 3, "control": 2}
+    assert accuracy.groupby("recipe")["steps"].first().to_dict() == {"short": 3, "control": 2}
 
 
 def test_every_learner_is_trained_and_counted(tmp_path):
@@ -123,8 +73,6 @@ def test_every_learner_is_trained_and_counted(tmp_path):
     counts, tensors = result.tables["designs"].set_index("learner")["parameters"], result.tables["tensors"]
     own = tensors[tensors["learner"] == "coop"]["parameters"]
     assert counts["zero_shot"] == 0 and counts["coop"] == 4 * 128 == own.sum()
-    # The hand-written sentence does not depend on the few pictures.
-    assert result.table[result.table["learner"] == "zero_shot"]["accuracy"].nunique() == 1
     assert len(result.findings) == 3
     assert len(figures.learner_points(result.table).axes) == 1
 

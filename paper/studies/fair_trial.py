@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from lib.prompts import learners, training
+import pandas as pd
+
+from lib import results
+from lib.prompts import learners, tasks, training
 from lib.prompts.gates import BLIND
 from lib.results import Cell
+from lib.verdicts import Claim, Findings
+from paper.criteria import prompts as criteria
 from paper.studies import tuning, worth
 from paper.studies.base import Compared
-from paper.studies.gating import GateNames, GateStudy, LearnerNames, TaskNames
+from paper.studies.gating import GateNames, GateStudy, LearnerNames, TaskNames, assembled, per_seed
 from paper.studies.parameters import POSITIVE, Numbers, Some
 
 CONTROL = training.Recipe(steps=300, batch=8, rate=0.01, optimiser="adam", warmup=0.0)

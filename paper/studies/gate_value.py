@@ -111,9 +111,9 @@ class GateValue(GateStudy):
 
         if (count := ordinary["task"].nunique()) and ordinary["over_mean"].notna().any():
             said.append(
-                f"On {count} ordinary task{'s' if count > 1 else ''}, trained by the short recipe, holding the gate still"
-                f" costs {mean(ordinary, 'over_mean')} percentage points, shuffling it {mean(ordinary, 'over_shuffled')};"
-                f" the gated learner is {mean(ordinary, 'over_fixed')} points ahead of the learner without a gate."
+                f"On {count} ordinary task{'s' if count > 1 else ''}, trained by the short recipe, holding the gate"
+                f" still costs {mean(ordinary, 'over_mean')} percentage points, shuffling it"
+                f" {mean(ordinary, 'over_shuffled')}; the gated learner is {mean(ordinary, 'over_fixed')} points ahead of the learner without a gate."
             )
         if short["over_mean"].notna().any():
             said.append(

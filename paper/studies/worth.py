@@ -5,11 +5,12 @@ has over its blind twin and over the learner without a gate. Two things, never o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from lib.prompts.gates import BLIND
-from lib.verdicts import Claim, Outcome, Verdict
+from lib.verdicts import Claim, Finding, Outcome, Verdict
 from paper.criteria import prompts as criteria
 from paper.studies.base import pivoted
 
@@ -84,11 +85,11 @@ def verdict(part: pd.DataFrame) -> Verdict:
     return Verdict(name, reasons, _ADVICE[name])
 
 
-def _beats(part: pd.DataFrame, column: str, threshold: float):
+def _beats(part: pd.DataFrame, column: str, threshold: float) -> Finding:
     return _claim(part, column, ">", threshold)
 
 
-def _claim(part: pd.DataFrame, column: str, relation, threshold: float):
+def _claim(part: pd.DataFrame, column: str, relation: Any, threshold: float) -> Finding:
     words = {
         "over_mean": "itself held at its mean",
         "over_shuffled": "itself shuffled",
