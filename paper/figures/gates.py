@@ -163,6 +163,9 @@ LONG_LABELS = {
     "over_mean": "worth over\nits mean (points)",
 }
 
+#: Where logarithmic axes end: what a saturated gate has left is beyond.
+LOWEST = {"information": 1e-6, "spread": 1e-4}
+
 
 def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd.DataFrame] | None = None) -> Figure:
     """Information, spread, saturation and worth of gates over the steps of long trainings: a column of panels per task,
@@ -188,8 +191,8 @@ def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd
                 seen = there.groupby("step")[column].mean().iloc[:: 1 if column == "over_mean" else 5]
                 diamonds(axis, seen.index, seen)
             axis.set_xscale("symlog", linthresh=1)
-            if column in ("information", "spread"):
-                axis.set_yscale("log")
+            if column in LOWEST:
+                axis.set(yscale="log", ylim=(LOWEST[column], 1))
             if not place:
                 axis.set_ylabel(label, fontsize=9)
         axes[0, place].set_title(spelt(task))

@@ -190,7 +190,7 @@ def _long_follows(findings: Findings, task: str) -> str:
     told = []
     for what, leads in asked.items():
         names = {f"gate_degradation.{long_id(training, task)}.{what}": training for training in LONG}
-        led = {outcome: f"In long trainings on *{spelt(task)}* {lead}" for outcome, lead in leads.items()}
+        led = {outcome: f"In long trainings on *{spelt(task)}* {lead} under" for outcome, lead in leads.items()}
         told.append(sorted_out(findings, names, led))
     return " ".join(filter(None, told))
 
