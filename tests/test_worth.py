@@ -1,6 +1,8 @@
-"""Dependence and gain are two things: verdicts on made-up accuracies, tuning on validation pictures, a tiny fair trial."""
+"""Dependence and gain are two things: verdicts on made-up accuracies, tuning on validation pictures, a tiny trial."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ import pytest
 
 from lib.verdicts import Outcome
 from paper.figures import worth as figures
-from paper.studies import tuning, worth
+from paper.studies import fair_trial, tuning, worth
 from paper.studies.fair_trial import FairTrial
 
 WOBBLE = np.array([-0.4, -0.3, -0.1, 0.0, 0.0, 0.1, 0.3, 0.4])
@@ -103,7 +105,8 @@ def test_recipes_are_chosen_by_validation_pictures_alone():
     assert equal["steps"].tolist() == [300] and equal["flat"].tolist() == [False], "of equals the shorter one"
 
 
-def test_a_tiny_fair_trial_holds_every_recipe_and_draws_itself(tmp_path):
+def test_a_tiny_fair_trial_holds_every_recipe_and_draws_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(fair_trial, "CONTROL", dataclasses.replace(fair_trial.CONTROL, steps=2, batch=2))
     study = FairTrial(
         task="texture,conflict", recipes="all", control_task="conflict", rates=[0.003, 0.01], lengths=[1, 2],
         seeds=2, shots=1, steps=2, test_size=12, device="cpu", results=str(tmp_path),

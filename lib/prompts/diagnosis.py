@@ -27,7 +27,13 @@ def _squares(tree: Tree) -> Tensor:
 
 
 def _gradients(
-    learner: Learner, params: Tree, features: Tensor, patches: Tensor | None, labels: Tensor, constants: Tree | None
+    learner: Learner,
+    params: Tree,
+    features: Tensor,
+    patches: Tensor | None,
+    labels: Tensor,
+    constants: Tree | None,
+    noise: Tensor | None,
 ) -> tuple[Tree, Nested]:
     """Gradients of the mean loss: for the parameters, and picture by picture for prompts p'(x) and pre-activations."""
     gate, batch = learner.gate, features.shape[0]
@@ -38,7 +44,7 @@ def _gradients(
     }
 
     def loss(params: Tree, nudges: Nested) -> Tensor:
-        logits = learner.logits(params, features, patches, nudge=Nudge(**nudges), constants=constants)
+        logits = learner.logits(params, features, patches, nudge=Nudge(**nudges), noise=noise, constants=constants)
         return F.cross_entropy(logits, labels)
 
     return torch.func.grad(loss, argnums=(0, 1))(params, zeros)
@@ -51,9 +57,10 @@ def upstream(
     patches: Tensor | None,
     labels: Tensor,
     constants: Tree | None = None,
+    noise: Tensor | None = None,
 ) -> Tree:
     """dL/dp'(x) for every learned prompt, picture by picture [B, L, M, d]."""
-    return _gradients(learner, params, features, patches, labels, constants)[1]["prompts"]
+    return _gradients(learner, params, features, patches, labels, constants, noise)[1]["prompts"]
 
 
 def chain(
@@ -63,6 +70,7 @@ def chain(
     patches: Tensor | None,
     labels: Tensor,
     constants: Tree | None = None,
+    noise: Tensor | None = None,
 ) -> Tree:
     """The gap between prompt and gate gradient of one replica and its factors, in decades.
 
@@ -83,17 +91,18 @@ def chain(
         network         1 / size of the MLP's Jacobian
         gate_coherence  how the gradients of single pictures add up for the gate, with the opposite sign
 
-    Returns scalars: ``gap`` (total L2 norms), ``gap_rms`` (per parameter), each factor, all log10, and
-    ``gap`` is computed from the autograd gradients alone, not from the factors; it is infinite where one side gets
-    no gradient at all, such as the keys of a pool whose choices have no slope. ``snr`` is the signal-to-noise ratio
+    ``noise`` [B, U] is what training added to the pre-activations of a gate that explores. Returns scalars: ``gap``
+    (total L2 norms), ``gap_rms`` (per parameter), each factor, all log10, and ``gap`` is computed from the autograd
+    gradients alone, not from the factors; it is infinite where one side gets no gradient at all, such as the keys of a
+    pool whose choices have no slope, or prompts that a gate shuts out. ``snr`` is the signal-to-noise ratio
     of one picture's gate gradient, ``|E g|^2 / tr Cov g`` without the bias of few pictures (it can be negative).
     """
     gate, prompts, batch = learner.gate, learner.prompts(params), features.shape[0]
-    gradients, nudged = _gradients(learner, params, features, patches, labels, constants)
+    gradients, nudged = _gradients(learner, params, features, patches, labels, constants, noise)
     deltas = nudged["prompts"]
     seen = learner.shown(features, constants)
     z = learner.judged(params, seen, constants)
-    values, slope = torch.func.vjp(gate.activate, z)  # type: ignore[misc]
+    values, slope = torch.func.vjp(gate.activate, z if noise is None else z + noise)  # type: ignore[misc]
     opened = {name: gate.pull(values, delta) for name, delta in deltas.items()}
     block_delta = sum(gate.reach(delta) for delta in deltas.values()).sqrt()  # type: ignore[attr-defined, misc]
     block_prompt = sum(gate.length(value) for value in prompts.values()).sqrt()  # type: ignore[attr-defined, misc]

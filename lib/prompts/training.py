@@ -352,8 +352,8 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
 
     For a gated learner the trajectory has one row per recorded step and replica: the gap with its factors on that
     step's batch, the gate statistics on the test pictures (never trained on). A closer look adds, on training
-    pictures, gate statistics, the gap and the signal-to-noise ratio of the gate's gradient, and by how much the loss
-    (in nats) rises when the gate is held at its mean or shuffled; on the test pictures, from the first step on, the
+    pictures, gate statistics, the gap and the signal-to-noise ratio of the gate's gradient, the loss (in nats) and by
+    how much it rises when the gate is held at its mean or shuffled; on the test pictures, from the first step on, the
     accuracy of the :data:`VARIANTS`.
     """
     gate, runs = learner.gate, data.replicas
@@ -371,7 +371,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
     if not start:
         return Trained(learner, data, {}, torch.empty(0, len(runs)), torch.full((len(runs),), -1))
     orders = [stream(run.seed, "batches") for run in runs]
-    noises = [stream(run.seed, "gate noise") for run in runs]
+    noises = _noises(runs)
     counts = [data.sizes[place] for place in data.place.tolist()]
     settings = [run.setting for run in runs]
     diversity = torch.tensor([setting.diversity for setting in settings], device=device)
@@ -483,14 +483,26 @@ def per_replica(diagnosis: Callable[..., Tree], learner: Learner, params: Tree, 
     """A function of :mod:`lib.prompts.diagnosis` for each replica on its batch, as :meth:`Data.inputs` gives it."""
 
     def one(params: Tree, batch: Tree) -> Tree:
-        return diagnosis(learner, params, batch["features"], batch.get("patches"), batch["labels"], batch["constants"])
+        names = ("features", "patches", "labels", "constants", "noise")
+        return diagnosis(learner, params, *(batch.get(name) for name in names))
 
     return torch.func.vmap(one, chunk_size=16)(params, inputs)
 
 
 def chains(learner: Learner, data: Data, params: Tree, index: Tensor) -> Tree:
-    """:func:`lib.prompts.diagnosis.chain` of every replica on its training pictures ``index`` [R, B]; values [R]."""
-    return per_replica(chain, learner, params, data.inputs(index))
+    """:func:`lib.prompts.diagnosis.chain` of every replica on its training pictures ``index`` [R, B]; values [R].
+
+    A gate that explores is measured as it is trained: with noise, that of a training's first step.
+    """
+    inputs, gate = data.inputs(index), learner.gate
+    if gate is not None and gate.noisy:
+        inputs["noise"] = _noise(gate, _noises(data.replicas), index.shape[1]).to(index.device)
+    return per_replica(chain, learner, params, inputs)
+
+
+def _noises(runs: Sequence[Replica]) -> list[torch.Generator]:
+    """Where each replica's noise for a gate comes from."""
+    return [stream(run.seed, "gate noise") for run in runs]
 
 
 def _noise(gate: Gate, streams: Sequence[torch.Generator], count: int) -> Tensor:
@@ -535,7 +547,7 @@ def _look(learner: Learner, data: Data, params: Tree, step: int, scores: pd.Data
 
         losses = {name: torch.func.vmap(loss, chunk_size=8)(params, probe, value) for name, value in variants.items()}
     rows = [
-        {"replica": i, "seed": run.seed, "step": step}
+        {"replica": i, "seed": run.seed, "step": step, "loss": float(losses["gated"][i])}
         | {name: float(measured[name][i]) for name in ("gap", "gap_rms", "snr")}
         | gate_statistics(gate.openness(values[i]), probe["labels"][i], gate.selects)
         | {f"loss_{name}": float(losses[name][i] - losses["gated"][i]) for name in ("mean", "shuffled")}

@@ -12,7 +12,7 @@ from torch import Tensor
 from lib import results
 from lib.prompts import tasks, training
 from lib.prompts.diagnosis import FACTORS, upstream
-from lib.prompts.gates import Gate
+from lib.prompts.gates import Depth, Gate, Length, Soft
 from lib.prompts.learners import Learner
 from lib.replicas import Tree
 from lib.results import Cell
@@ -61,7 +61,10 @@ class GapOrigin(GateStudy):
     learner, gate, task, intervention, value, seed with the gap, the gap before, the predicted gap, the shift of the
     factors that were meant (``direct``) and all factors, in decades. Table ``angles``: for text prompts alone and every
     length of the prompts, the absolute cosine of the upstream gradient to the prompt and to the token that the tower
-    sees, which is the gated prompt plus its position, mean over pictures and tokens.
+    sees, the sine between these two, and how long the prompt is in lengths of the token, mean over pictures and tokens;
+    in the first ``layer``, where the token is the gated prompt plus its position, and in deeper ones, where it is the
+    prompt alone. Table ``across``: the gap of gates that scale text prompts, turn them, and mix those of a pool
+    (:data:`ACROSS`), at every length of the prompts.
     """
 
     task: TaskNames = ("fine",)
@@ -74,7 +77,10 @@ class GapOrigin(GateStudy):
         "shifts": Compared(
             ("weights", "learner", "gate", "task", "intervention", "value"), {"gap": 1e-3, "predicted": 1e-3}
         ),
-        "angles": Compared(("weights", "learner", "gate", "task", "value"), {"to_prompt": 1e-4, "to_token": 1e-4}),
+        "angles": Compared(
+            ("weights", "learner", "gate", "task", "layer", "value"), {"to_prompt": 1e-4, "to_token": 1e-4}
+        ),
+        "across": Compared(("gate", "task", "value"), {"gap": 1e-3}),
     }
 
     def check(self) -> None:
@@ -91,12 +97,9 @@ class GapOrigin(GateStudy):
             for task in self.task
         ]
 
-    def origin(self, learner: str, gate: str, task: str, pretrained: str | None) -> Cell:
-        """One learner on one task: all interventions, values and seeds as one batch."""
-        config = {
-            "learner": learner,
-            "design": design(learner),
-            "gate": gate,
+    def _shared(self, task: str) -> dict[str, Any]:
+        """What the configurations of all cells on a task hold."""
+        return {
             "tokens": self.tokens,
             "task": task,
             "strength": float(self.strength) if task in tasks.GRADED else 1.0,
@@ -104,6 +107,21 @@ class GapOrigin(GateStudy):
             "pictures": self.pictures,
             "prompt_std": self.prompt_std,
             "seeds": list(range(self.seeds)),
+        }
+
+    def ways(self, task: str) -> Cell:
+        """Gates that scale, turn and mix, on one task: all lengths and seeds."""
+        used = {learner: design(learner) for learner, _, _ in ACROSS.values()}
+        config = {"designs": used, "lengths": list(INTERVENTIONS["prompt_std"]), **self._shared(task), **self.weights()}
+        return Cell("gap_across", config, across, uses=(TurnLength, TurnDepth, Soft), site=self.site())
+
+    def origin(self, learner: str, gate: str, task: str, pretrained: str | None) -> Cell:
+        """One learner on one task: all interventions, values and seeds as one batch."""
+        config = {
+            "learner": learner,
+            "design": design(learner),
+            "gate": gate,
+            **self._shared(task),
             # A list, because rows stand in its order and a mapping has none as JSON.
             "interventions": [[name, list(values)] for name, values in INTERVENTIONS.items()],
             **self.weights(pretrained),
@@ -111,8 +129,8 @@ class GapOrigin(GateStudy):
         return Cell("gap_origin", config, intervene, uses=self.uses(gate), site=self.site(pretrained))
 
     def cells(self) -> list[Cell]:
-        """One for each learner, gate, task and backbone."""
-        return [cell for _, cell in self.labelled()]
+        """One for each learner, gate, task and backbone, and one for the ways to act on each task."""
+        return [*(cell for _, cell in self.labelled()), *map(self.ways, self.task)]
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
         parts: dict[str, list[pd.DataFrame]] = {"shifts": [], "angles": []}
@@ -121,6 +139,8 @@ class GapOrigin(GateStudy):
             for name, own in found[cell].items():
                 parts[name].append(pd.concat([pd.DataFrame(named, index=own.index), own], axis=1))
         tables = {name: pd.concat(own, ignore_index=True) if own else pd.DataFrame() for name, own in parts.items()}
+        ways = [found[self.ways(task)]["across"].assign(task=task) for task in self.task]
+        tables["across"] = pd.concat(ways, ignore_index=True)
         return tables, Findings.of([*_shifted(tables["shifts"]), *_perpendicular(tables["angles"])])
 
 
@@ -177,15 +197,19 @@ def intervene(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tab
 def _setting(prompt_std: float, name: str, value: float) -> training.Setting:
     """An intervention on the initial learner; "aligned" turns prompts afterwards and needs none."""
     if name == "aligned":
-        return training.Setting(prompt_std=prompt_std)
+        return training.Setting(prompt_std=prompt_std, start="noise")
     # prompt_std is a multiple of the study's own, so that the middle is where everything starts.
     changes: dict[str, Any] = {name: value * prompt_std / HOME if name == "prompt_std" else value}
-    return training.Setting(**({"prompt_std": prompt_std} | changes))
+    return training.Setting(**({"prompt_std": prompt_std, "start": "noise"} | changes))
 
 
 def _angles(learner: Learner, params: Tree, inputs: Mapping[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
     """Absolute cosine of the upstream gradient to prompt and token, for every length of text prompts; no rows for
     learners with other prompts.
+
+    What a scaling gate moves along is the prompt; ``sine`` is that of the angle between prompt and token: the part of
+    the prompt that a gradient perpendicular to the token can meet at all. In the first layer the token is the prompt
+    plus its position; in deeper ones it is the prompt alone, and there is nothing of it left to meet.
     """
     design = learner.design
     mine = rows[rows["intervention"] == "prompt_std"]
@@ -197,15 +221,94 @@ def _angles(learner: Learner, params: Tree, inputs: Mapping[str, Any], rows: pd.
         return {name: picked(value) if isinstance(value, dict) else value[chosen] for name, value in tree.items()}
 
     some, given = picked(params), picked(inputs)
-    delta = training.per_replica(upstream, learner, some, given)["prompt.tokens"][:, :, 0]
+    delta = training.per_replica(upstream, learner, some, given)["prompt.tokens"]
     values = torch.func.vmap(learner.gate_values)(some, given["features"], given["constants"])
-    prompt = torch.func.vmap(cast(Gate, learner.gate).apply)(values, some["prompt.tokens"])[:, :, 0]
-    position = cast(Tensor, learner.backbone.model.positional_embedding)
-    token = prompt + position[1 : 1 + learner.tokens]
-    found = mine[["intervention", "value", "seed"]].reset_index(drop=True)
-    for name, vector in (("to_prompt", prompt), ("to_token", token)):
-        found[name] = torch.cosine_similarity(delta, vector, dim=-1).abs().mean((1, 2)).tolist()
-    return found
+    prompt = torch.func.vmap(cast(Gate, learner.gate).apply)(values, some["prompt.tokens"])
+    token = prompt.clone()
+    token[:, :, 0] += cast(Tensor, learner.backbone.model.positional_embedding)[1 : 1 + learner.tokens]
+
+    def cosine(one: Tensor, other: Tensor) -> Tensor:
+        return torch.cosine_similarity(one.double(), other.double(), dim=-1, eps=1e-30)
+
+    numbers = {
+        "to_prompt": cosine(delta, prompt).abs(),
+        "to_token": cosine(delta, token).abs(),
+        "sine": (1 - cosine(prompt, token).square()).clamp_min(0).sqrt(),
+        "share": (prompt.norm(dim=-1) / token.norm(dim=-1)).double(),
+    }
+    parts = []
+    for name, layers in (("first", slice(0, 1)), ("deeper", slice(1, None))):
+        if delta.shape[2] > 1 or name == "first":
+            means = {column: value[:, :, layers].mean((1, 2, 3)).tolist() for column, value in numbers.items()}
+            part = mine[["intervention", "value", "seed"]].reset_index(drop=True)
+            parts.append(part.assign(layer=name, **means))
+    return pd.concat(parts, ignore_index=True)
+
+
+class Turning(Gate):
+    """Turns a prompt instead of scaling it: p' = (1 - g) p + g R p; with a gate that says what its units stand for.
+
+    R moves every entry of a token to the next place. R p is as long as p, and for random prompts perpendicular to it:
+    the gate moves across the prompt and keeps its gradient where scaling loses it.
+    """
+
+    def apply(self, values: Tensor, prompts: Tensor) -> Tensor:
+        return prompts + self.spread(values) * self._way(prompts)
+
+    def pull(self, values: Tensor, delta: Tensor) -> Tensor:
+        return delta + self.spread(values) * (delta.roll(-1, -1) - delta)
+
+    def product(self, delta: Tensor, prompts: Tensor) -> Tensor:
+        return super().product(delta, self._way(prompts))
+
+    def length(self, prompts: Tensor) -> Tensor:
+        return super().length(self._way(prompts))
+
+    def _way(self, prompts: Tensor) -> Tensor:
+        """The direction in which it moves."""
+        return prompts.roll(1, -1) - prompts
+
+
+class TurnLength(Turning, Length):
+    """Turns every token."""
+
+
+class TurnDepth(Turning, Depth):
+    """Turns the tokens of every layer."""
+
+
+#: Ways to act on text prompts, along them, across them and among several: learner, gate, and what takes its place.
+ACROSS: dict[str, tuple[str, str, type[Gate] | None]] = {
+    "length": ("coop", "length", None),
+    "turn length": ("coop", "length", TurnLength),
+    "depth": ("coop", "depth", None),
+    "turn depth": ("coop", "depth", TurnDepth),
+    "soft": ("pool", "soft", None),
+}
+
+
+def across(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tables:
+    """The gap of gates that scale, turn or mix text prompts, at every length: a row per gate, length and seed.
+
+    Table "across": the gap before training and its factors on one task; ``gate`` is one of :data:`ACROSS`.
+    """
+    chosen, _ = task_of(config, site)
+    backbone, seeds = loaded(config, site), config["seeds"]
+    shots = -(-config["pictures"] // len(chosen.names))
+    settings = [_setting(config["prompt_std"], "prompt_std", value) for value in config["lengths"]]
+    runs = [training.Replica(chosen, seed, setting, shots) for setting in settings for seed in seeds]
+    parts = []
+    for gate, (name, built, instead) in ACROSS.items():
+        learner = Learner(name, backbone, chosen.names, template=chosen.template, gate=built, tokens=config["tokens"])
+        if instead is not None:
+            learner.gate = instead(gate, learner.layers, learner.tokens, backbone.embed_dim)
+        data = training.prepare(learner, runs, 2)
+        drawn = [torch.randperm(data.sizes[0], generator=stream(s, "batches"))[: config["pictures"]] for s in seeds]
+        index = torch.stack(drawn * len(settings)).to(backbone.device)
+        found = training.chains(learner, data, training.initial(learner, data), index)
+        rows = [{"gate": gate, "value": float(value), "seed": s} for value in config["lengths"] for s in seeds]
+        parts.append(pd.DataFrame(rows).assign(**{name: found[name].tolist() for name in ("gap", *FACTORS)}))
+    return {"across": pd.concat(parts, ignore_index=True)}
 
 
 def _turned(params: Tree, pull: Tree, share: Tensor) -> Tree:

@@ -113,7 +113,8 @@ class GateValue(GateStudy):
             said.append(
                 f"On {count} ordinary task{'s' if count > 1 else ''}, trained by the short recipe, holding the gate"
                 f" still costs {mean(ordinary, 'over_mean')} percentage points, shuffling it"
-                f" {mean(ordinary, 'over_shuffled')}; the gated learner is {mean(ordinary, 'over_fixed')} points ahead of the learner without a gate."
+                f" {mean(ordinary, 'over_shuffled')}; the gated learner is {mean(ordinary, 'over_fixed')} points ahead"
+                " of the learner without a gate."
             )
         if short["over_mean"].notna().any():
             said.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import pandas as pd
 import torch
@@ -13,8 +13,10 @@ from lib.prompts import learners, tasks, training
 from lib.prompts.backbone import Backbone
 from lib.prompts.data import RealTask
 from lib.prompts.diagnosis import FACTORS
+from lib.prompts.gates import Gate
 from lib.prompts.learners import Learner
 from lib.prompts.tasks import Task
+from lib.replicas import Tree
 from lib.results import Cell
 from lib.runtime import stream
 from lib.verdicts import Claim, Findings
@@ -26,9 +28,11 @@ from paper.studies.parameters import Some
 REPORTED = 2.60
 """Magnitude gap in decades that the first source paper is quoted with for its gated MaPLe."""
 
-SURVEYED = ("length", "depth", "both", "soft", "top_k", "gumbel")
+SURVEYED = ("length", "depth", "both", "tanh", "soft", "top_k", "gumbel")
 """Gates whose gap is measured with every learner before training."""
 SURVEYED_LEARNERS = tuple(name for name in learners.LEARNERS if name != "zero_shot")
+STARTED = tuple(name for name in SURVEYED_LEARNERS if learners.LEARNERS[name].text and name != "pool")
+"""Learners whose contexts can start from words, and of which the gap is measured from noise as well."""
 
 
 class GradientImbalance(GateStudy):
@@ -36,7 +40,9 @@ class GradientImbalance(GateStudy):
 
     Tables: ``gaps`` (a row per learner, gate, task, seed, recorded step: gap and factors in decades), ``null`` (the
     same at the first step on a backbone with random weights) and ``survey`` (at the first step on the trained one, for
-    the learners ``surveyed`` with each of the gates :data:`SURVEYED`).
+    the learners ``surveyed`` with each of the gates :data:`SURVEYED`). ``starts`` is the same with a length gate for
+    contexts that start from "words" and from "noise", with the ``length`` of what the gate scales (root mean square
+    over units).
     """
 
     gate: GateNames = ("length", "depth")
@@ -47,6 +53,7 @@ class GradientImbalance(GateStudy):
         "gaps": Compared(("learner", "gate", "task", "step"), {"gap": 0.01}),
         "null": Compared(("learner", "gate", "task"), {"gap": 0.01}),
         "survey": Compared(("learner", "gate", "task"), {"gap": 0.01}),
+        "starts": Compared(("learner", "gate", "task", "start"), {"gap": 0.01}),
     }
 
     def _surveyed(self) -> list[tuple[str, str]]:
@@ -55,10 +62,16 @@ class GradientImbalance(GateStudy):
         return [(learner, gate) for learner, gate in everything if learner in self.surveyed]
 
     def cells(self) -> list[Cell]:
-        """The trainings, the null, and the survey."""
-        return [*self.gated(), *self._before("random", self.pairs()), *self._before(self.pretrained, self._surveyed())]
+        """The trainings, the null, the survey, and both ways to start."""
+        before = [*self._before("random", self.pairs()), *self._before(self.pretrained, self._surveyed())]
+        return [*self.gated(), *before, *(cell for start in ("words", "noise") for cell in self._started(start))]
 
-    def _before(self, pretrained: str, pairs: Sequence[tuple[str, str]]) -> list[Cell]:
+    def _started(self, start: str) -> list[Cell]:
+        """The survey of what can start from words, with a length gate and this start."""
+        pairs = [(learner, "length") for learner in STARTED if learner in self.surveyed]
+        return self._before(self.pretrained, pairs, start)
+
+    def _before(self, pretrained: str, pairs: Sequence[tuple[str, str]], start: str = "") -> list[Cell]:
         """The gap before training with these weights: a cell per learner, with its gates and all tasks."""
         found = []
         for learner in dict.fromkeys(learner for learner, _ in pairs):
@@ -79,6 +92,7 @@ class GradientImbalance(GateStudy):
                 "batch": self.batch,
                 "tokens": self.tokens,
                 "prompt_std": self.prompt_std,
+                "start": start,
                 **self.weights(pretrained),
             }
             found.append(Cell("gap", config, gaps_before, uses=self.uses(*kinds), site=self.site(pretrained)))
@@ -214,7 +228,8 @@ def gaps_before(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.T
             batch=config["batch"],
             tokens=config["tokens"],
             prompt_std=config["prompt_std"],
-        ).assign(learner=config["learner"], gate=gate, task=task["task"])
+            start=config["start"],
+        ).assign(learner=config["learner"], gate=gate, task=task["task"], start=config["start"])
         for gate in config["gates"]
         for task in config["tasks"]
     ]
@@ -246,5 +261,13 @@ def gap_before_training(
     data = training.prepare(model, runs, 2)
     # A random batch per seed, as training would draw it.
     rows = [torch.randperm(data.sizes[0], generator=stream(seed, "batches"))[:batch] for seed in each]
-    measured = training.chains(model, data, training.initial(model, data), torch.stack(rows).to(backbone.device))
+    params = training.initial(model, data)
+    measured = training.chains(model, data, params, torch.stack(rows).to(backbone.device))
+    measured["length"] = torch.func.vmap(lambda tree: _length(model, tree))(params)
     return pd.DataFrame({name: value.tolist() for name, value in measured.items()}).assign(seed=list(each))
+
+
+def _length(learner: Learner, params: Tree) -> torch.Tensor:
+    """Length of the prompts that a unit of the gate scales, root mean square over units."""
+    squares = [cast(Gate, learner.gate).length(value) for value in learner.prompts(params).values()]
+    return torch.stack(squares).sum(0).mean().sqrt()

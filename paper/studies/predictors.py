@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,8 @@ from paper.agreement import Quantity
 from paper.criteria import prompts as criteria
 from paper.prediction import area, balanced, held_out, joint
 from paper.studies.base import Compared
-from paper.studies.gating import GateNames, GateStudy, LearnerNames, Seeds, TaskNames, assembled
-from paper.studies.parameters import STEPS, Whole
+from paper.studies.gating import GateNames, GateStudy, LearnerNames, Positive, Seeds, TaskNames, assembled, train
+from paper.studies.parameters import POSITIVE, STEPS, Numbers, OneOf, Whole
 
 #: What makes each measurement good, as a number that should be large (a small gap is good). Fixed before any run.
 SCORES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
@@ -31,8 +32,9 @@ SCORES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
 }
 WHEN = ("before", "early", "late")
 """Before the first step, after an eighth of the steps, after the last."""
-#: Recipes of the cells: one whose gates move and one whose gates stay.
-RECIPES: dict[str, dict[str, object]] = {"Adam": {"optimiser": "adam"}, "SGD": {"optimiser": "sgd"}}
+
+#: The gate that sees another picture than its own.
+BLIND = "shuffled"
 
 #: What tells a training from another, seeds apart.
 TRAINING = ("learner", "gate", "task", "strength", "label")
@@ -54,16 +56,25 @@ class Predictors(GateStudy):
     learner: LearnerNames = ("coop",)
     gate: GateNames = ("length",)
     seeds: Seeds = 2
-    steps: Annotated[int, Whole(8, STEPS.high)] = 240
+    steps: Annotated[int, Whole(8, STEPS.high)] = 160
+    rate: Positive = 0.0035
+    optimiser: Annotated[str, OneOf(("sgd", "adam"))] = "adam"
+    rates: Annotated[tuple[float, ...], Numbers(POSITIVE.low, POSITIVE.high, ordered=True)] = (1.0, 3.0)
+    strengths: Annotated[tuple[float, ...], Numbers(0, 1, ordered=True)] = (1.0,)
 
+    PARTS: ClassVar[tuple[str, ...]] = (*GateStudy.PARTS, "rates", "strengths")
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "cells": Compared((*TRAINING, "when"), {"gap": 1e-3, "information": Quantity(scale="log")}),
         # One test picture of 120.
-        "worth": Compared(TRAINING, {"over_mean": 100 / 120}),
+        "worth": Compared(TRAINING, {f"over_{name}": 100 / 120 for name in ("mean", "blind", "fixed")}),
     }
 
     def check(self) -> None:
         super().check()
+        if self.gate != ("length",):
+            raise checks.ParameterError(
+                f"gate must be length (no other has a blind twin), but {', '.join(self.gate)!r} was given."
+            )
         if not set(self.task) & set(tasks.GRADED):
             raise checks.ParameterError(
                 f"task must include one of {', '.join(tasks.GRADED)} (nothing else gives a gate something to gain),"
@@ -71,20 +82,24 @@ class Predictors(GateStudy):
             )
 
     def labelled(self) -> list[tuple[str, Cell]]:
-        """All trainings, with the name of their recipe."""
+        """All trainings with the name of their recipe: the gated learner, its blind twin and the learner without."""
         looks = (0, self.steps // 8, self.steps)
         found = []
-        for name, changes in RECIPES.items():
-            recipe = self.recipe(warmup=0.0, cosine=False, looks=looks, **changes)
-            for learner, gate in self.pairs():
+        for factor in self.rates:
+            rate = self.rate * factor
+            plain = self.recipe(warmup=0.0, cosine=False, rate=rate)
+            recipes = {"length": replace(plain, looks=looks), BLIND: plain, "none": plain}
+            for learner in self.learner:
                 for task in self.task:
-                    for strength in (0.5, 1.0) if task in tasks.GRADED and name == "Adam" else (1.0,):
-                        cell = self.cell(learner, gate, task, recipe=recipe, strength=strength)
-                        found.append((name, cell))
+                    for strength in self.strengths if task in tasks.GRADED else (1.0,):
+                        for gate, recipe in recipes.items():
+                            cell = self.cell(learner, gate, task, recipe=recipe, strength=strength)
+                            # The way there is long and not looked at.
+                            found.append((f"{rate:.3g}", replace(cell, kind="looked_at", compute=looked_at)))
         return found
 
     def cells(self) -> list[Cell]:
-        """Every learner, gate and task with every recipe."""
+        """Every learner and task with every recipe, three times: gated, blind and without a gate."""
         return [cell for _, cell in self.labelled()]
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
@@ -92,6 +107,11 @@ class Predictors(GateStudy):
         worth = cells[cells["when"] == "late"][[*TRAINING, "seed", "over_mean", "over_shuffled", "adaptive"]]
         tables = {"cells": cells, "areas": areas(cells), "worth": worth.reset_index(drop=True)}
         return tables, Findings.of(claims(cells))
+
+
+def looked_at(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> list[results.Tables]:
+    """Train the cells of one batch as :func:`train` does, and keep "accuracy" and "looks" alone."""
+    return [{name: tables[name] for name in ("accuracy", "looks") if name in tables} for tables in train(configs, site)]
 
 
 def truth(worth: pd.DataFrame, rerun: pd.DataFrame | None = None) -> pd.DataFrame:
