@@ -199,14 +199,13 @@ def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd
         axes[-1, place].set_xlabel("optimiser step")
         axes[-1, place].axhline(0, color=COLOURS["black"], lw=0.8)
     legend_above(drawn, axes[0, 0], 3)
-    ends = (
-        long.loc[long.groupby(["training", "task", "seed"])["step"].idxmax()].groupby("training")["information"].mean()
-    )
+    last = long.loc[long.groupby(["training", "task", "seed"])["step"].idxmax()]
+    ends = last.groupby("training")["information"].mean().sort_values(na_position="first")
     caption(
         drawn,
-        f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.min():.1g} "
-        f"({ends.idxmin()}) to {ends.max():.1g} ({ends.idxmax()}). The worth is "
-        "measured at a few steps only. Bands: 95 % over seeds.",
+        f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.iloc[0]:.1g} "
+        f"({ends.index[0]}) to {ends.iloc[-1]:.1g} ({ends.index[-1]}). The worth is measured at a few steps only. Bands: "
+        "95 % over seeds.",
         fewer(again["long"], long, "task"),
     )
     return drawn

@@ -172,7 +172,7 @@ def degradation_follows(findings: Findings) -> str:
             " for how long, and on what."
         )
     elif ends == {Outcome.HOLDS} and taken and taken.outcome is Outcome.DOES_NOT_HOLD:
-        told = "Trained shortly or long, such gates do not degrade: they begin as constants and stay it."
+        told = "Trained shortly or long, such gates do not degrade: they begin as constants and stay constants."
     else:
         told = ""
     return "\n\n".join(filter(None, [short, *long, told]))
