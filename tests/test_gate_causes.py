@@ -17,7 +17,7 @@ from paper.figures import gates as figures
 from paper.prediction import area, joint
 from paper.studies import base, escape, gap_origin, guide, predictors
 from paper.studies.base import Page, Result
-from paper.studies.gate_degradation import GateDegradation
+from paper.studies.gate_degradation import LONG, GateDegradation
 from paper.studies.gate_value import GateValue
 from paper.studies.gradient_imbalance import GradientImbalance
 from paper.tools import profiles
@@ -40,7 +40,9 @@ def studies(store) -> dict:
     return {
         "gradient_imbalance": GradientImbalance(**gates, learner="coop", gate="length"),
         "gap_origin": gap_origin.GapOrigin(**gates, learner="coop", gate="length", pictures=4),
-        "gate_degradation": GateDegradation(**gates, learner="coop,pool", gate="length,soft,top_k,l2p,random", long_steps=3),
+        "gate_degradation": GateDegradation(
+            **gates, learner="coop,pool", gate="length,soft,top_k,l2p,random", long_steps=3
+        ),
         "gate_value": GateValue(**gates, learner="coop", gate="length", **few),
         "escape": escape.Escape(**TINY, **loose, results=store),
         "predictors": predictors.Predictors(
@@ -372,8 +374,10 @@ def test_what_the_guide_refuses():
 # ------------------------------------------------------------------------------------------------- the figures
 def test_figures_draw_what_the_tables_hold(found):
     origin, value, loose = found["gap_origin"], found["gate_value"], found["escape"]
-    gates = found["gate_degradation"].table
+    gates, long = found["gate_degradation"].table, found["gate_degradation"].tables
+    again = {"long": long["long"], "worth": long["looks"]}
     drawn = {
+        "long": figures.long_runs(long["long"], long["looks"], rerun=again),
         "survey": figures.gap_survey(found["gradient_imbalance"].tables["survey"]),
         "shifts": figures.origin_shifts(origin.table),
         "angles": figures.angles(origin.tables["angles"], 128),
@@ -388,6 +392,8 @@ def test_figures_draw_what_the_tables_hold(found):
     told = figures.forecast(law, gap=2.0, rate=10.0, steps=63).get_supxlabel().replace("\n", " ")
     # Behind by one decade: half leave at 10 ** 1.8 = 63 steps.
     assert "50 % of such gates have left after 63 steps" in told
+    legend = [text.get_text() for text in drawn["long"].legends[0].get_texts()]
+    assert set(legend) == set(LONG) and len(drawn["long"].axes) == 4
     assert len(drawn["shifts"].axes) == len(gap_origin.INTERVENTIONS)
     names = [label.get_text() for label in drawn["bars"].axes[0].get_yticklabels()]
     assert set(names) == {name for name in loose.table["intervention"] if not name.startswith("map ")}

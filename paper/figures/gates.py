@@ -204,8 +204,8 @@ def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd
     caption(
         drawn,
         f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.iloc[0]:.1g} "
-        f"({ends.index[0]}) to {ends.iloc[-1]:.1g} ({ends.index[-1]}). The worth is measured at a few steps only. Bands: "
-        "95 % over seeds.",
+        f"({ends.index[0]}) to {ends.iloc[-1]:.1g} ({ends.index[-1]}). The worth is measured at a few steps only. "
+        "Bands: 95 % over seeds.",
         fewer(again["long"], long, "task"),
     )
     return drawn
