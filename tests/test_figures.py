@@ -17,12 +17,12 @@ from lib.hardware import devices, perturbations
 from lib.hardware.perturbations import PERTURBATIONS, ReadNoise
 from lib.prompts.diagnosis import FACTORS
 from lib.verdicts import MARKS, Outcome
-from paper.figures import composed, crossbar, gates, hardware, peers, prompts, style
+from paper.figures import composed, crossbar, gates, hardware, peers, prompts, real, style
 from paper.studies.peers import LAWS, SECONDS
 from paper.studies.separation import JOINT, SCORES
 
 PHYSICS = PERTURBATIONS["read_noise"]
-MODULES = (prompts, gates, hardware, composed, crossbar, peers)
+MODULES = (prompts, gates, hardware, composed, crossbar, peers, real)
 Point = tuple[int, float, float]
 
 
@@ -85,6 +85,12 @@ def levers(_: int, new: str = "rate") -> pd.DataFrame:
     table = cells(lever=list(dict.fromkeys(["rate", "gain", new])))
     ends = {"low": 0.1, "high": 0.9, "less_low": -0.4, "less_high": 0.4}
     return measured(table, "slope", "less_rate").assign(**ends)
+
+
+def gained(seeds: int, new: str = "16 shots") -> pd.DataFrame:
+    conditions = list(dict.fromkeys(["1 shot", "16 shots", "base to new", new]))
+    table = cells(learner=["coop", "maple"], gate=["length"], task=["eurosat", "dtd"], recipe=conditions)
+    return measured(table.merge(pd.DataFrame({"seed": range(seeds)}), how="cross"), "over_blind", low=-1, high=4)
 
 
 def areas(_: int, new: str = "gap") -> pd.DataFrame:
@@ -359,6 +365,13 @@ CASES = {
         ("unheard of",),
         None,
         lambda t, _: [(1, first_of(t, intervention="nothing changed", step=100).over_blind.mean(), None)],
+    ),
+    "real.forest": Case(
+        real.forest,
+        lambda n, *new: (gained(n, *new), ["eurosat", "dtd"]),
+        ("64 shots",),
+        None,
+        lambda t, _: [(1, first_of(t, task="dtd", learner="maple", recipe="1 shot").over_blind.mean(), None)],
     ),
     "gates.lever_slopes": Case(
         gates.lever_slopes,
