@@ -25,7 +25,7 @@ CONDITIONS = {
 
 def forest(points: pd.DataFrame, tasks: Sequence[str], *, rerun: pd.DataFrame | None = None) -> Figure:
     """Gated minus blind in points, a panel per data set, a row per learner and gate, a mark per condition; intervals
-    over seeds, and the margin within which a gain is none as a band. ``tasks`` have a panel even where nothing is known.
+    over seeds, and the margin within which a gain is none as a band. ``tasks`` have a panel, known or not.
     """
     again = this_run(rerun, points)
     columns = ["learner", "gate"]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import pandas as pd
 
 from lib import checks, results
+from lib.prompts import backbone as backbones
 from lib.prompts import data, tasks
 from lib.prompts import recipes as published
 from lib.prompts.gates import BLIND
@@ -89,6 +90,7 @@ class RealClip(GateStudy):
             known = ", ".join(RECIPES["few_shot"])
             raise checks.ParameterError(f"learner must be among {known}, but {unknown[0]!r} was given.")
         self.pairs(), self.recipe(), self.setting()
+        backbones.check(self.backbone, self.pretrained)
         if self.root != NOWHERE:
             super().check()
             for protocol, shots in self.conditions():
@@ -284,7 +286,8 @@ def _gains(accuracy: pd.DataFrame, points: pd.DataFrame, beyond: pd.DataFrame, z
         other = further.get(key)
         row["harmonic_over_blind"] = float("nan") if other is None else other["over_blind"].mean()
         rows.append(row | {"verdict": worth.verdict(part).name})
-    return pd.DataFrame(rows, columns=GAINS)
+    words = [*worth.KEYS, "verdict"]
+    return pd.DataFrame(rows, columns=GAINS).astype({name: "float" for name in GAINS if name not in words})
 
 
 def _per_seed(points: pd.DataFrame, column: str) -> list[float]:
