@@ -165,6 +165,20 @@ def test_a_dry_run_says_memory_and_time_and_computes_nothing(root, here, capsys)
     assert not (here / "evidence").exists()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "for an unknown time"),
+        (89, "about 89 s"),
+        (90, "about 2 min"),
+        (5400, "about 2 h"),
+        (864000, "about 10 days"),
+    ],
+)
+def test_times_are_said_as_a_reader_says_them(seconds, said):
+    assert tool.time_left(seconds) == said
+
+
 def test_what_does_not_fit_is_refused_with_what_to_lower(root, here, monkeypatch, capsys):
     monkeypatch.setattr(runtime, "memory", lambda device: 2.0**29)
     assert tool.main(command(root)) == 2

@@ -119,7 +119,8 @@ def time_left(seconds: float | None) -> str:
     """A time as a reader says it."""
     if seconds is None:
         return "for an unknown time"
-    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
+    units = (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48), ("days", 86400, float("inf")))
+    return next(f"about {seconds / unit:.0f} {name}" for name, unit, most in units if seconds < most * unit)
 
 
 def agrees(stored: Tables, again: Tables, seed: int) -> bool:
