@@ -54,7 +54,7 @@ def gaps(seeds: int, new: str = "length") -> pd.DataFrame:
 
 def values(seeds: int, new: str = "gated") -> pd.DataFrame:
     variants = list(dict.fromkeys(["fixed", "blind", "gated", "mean", "shuffled", new]))
-    kinds = [("shapes", "published"), ("conflict", "published"), ("conflict", "control")]
+    kinds = [("shapes", "short"), ("conflict", "short"), ("conflict", "control")]
     parts = [
         cells(task=[task], recipe=[recipe], variant=variants, learner=["coop"], gate=["length"], seed=range(seeds))
         for task, recipe in kinds
@@ -279,7 +279,9 @@ CASES = {
         prompts.learner_points,
         lambda n, new="coop": (
             measured(
-                cells(learner=dict.fromkeys(["zero_shot", "coop", new]), task=["shapes", "colours"], seed=range(n)),
+                cells(
+                    learner=dict.fromkeys(["zero_shot", "coop", new]), task=["shapes", "colours"], seed=range(n)
+                ).assign(by="short", recipe="short"),
                 "accuracy",
                 low=40,
                 high=90,
@@ -287,7 +289,7 @@ CASES = {
         ),
         ("unheard_of",),
         None,
-        lambda t: [(1, first_of(t, learner="coop", task="colours").accuracy.mean(), 1)],
+        lambda t: [(1, first_of(t, learner="coop", task="colours").accuracy.mean(), 0)],
     ),
     "prompts.zero_shot_bars": Case(
         prompts.zero_shot_bars,

@@ -29,13 +29,17 @@ from paper.studies.escape import spread
 
 
 def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """The gap before training, a row per learner and a column per gate, mean over tasks and seeds."""
+    """The gap before training, a row per learner and a column per gate, mean over tasks and seeds; an infinite one, of
+    either sign, is written without a colour.
+    """
     again = this_run(rerun, survey)
     names, gates = (order(column, survey, again) for column in ("learner", "gate"))
     means = survey.pivot_table(index="learner", columns="gate", values="gap").reindex(names, columns=gates)
-    drawn, axis = figure(7.0, max(2.6, 1.3 + 0.34 * len(means)))
-    shown = axis.imshow(means.to_numpy(), cmap="cividis", aspect="auto", vmin=0)
+    finite = means.where(np.isfinite(means))
+    drawn, axis = figure(7.4, max(2.6, 1.3 + 0.34 * len(means)))
+    shown = axis.imshow(finite.to_numpy(), cmap="cividis", aspect="auto", vmin=0)
     there = again.groupby(["learner", "gate"])["gap"].mean()
+    there = there[np.isfinite(there)]
     diamonds(
         axis,
         [gates.index(gate) + 0.36 for _, gate in there.index],
@@ -43,22 +47,63 @@ def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fi
         shown.to_rgba(there.to_numpy()),
     )
     for (row, column), value in np.ndenumerate(means.to_numpy()):
-        if np.isfinite(value):
-            colour = "white" if value < 0.6 * np.nanmax(means.to_numpy()) else "black"
-            axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=9, color=colour)
+        if not np.isnan(value):
+            dark = np.isfinite(value) and value < 0.6 * np.nanmax(finite.to_numpy())
+            said = f"{value:.1f}" if np.isfinite(value) else "∞" if value > 0 else "−∞"
+            axis.text(column, row, said, ha="center", va="center", fontsize=9, color="white" if dark else "black")
     axis.set_xticks(range(len(means.columns)), [spelt(name) for name in means.columns])
     axis.set_yticks(range(len(means)), [spelt(name) for name in means.index])
     axis.set(xlabel="gate", ylabel="learner")
     axis.grid(False)
     drawn.colorbar(shown, label="gap before training (decades)")
-    low, high = means.stack().idxmin(), means.stack().idxmax()
-    caption(
-        drawn,
-        f"From {means.stack().min():.1f} decades ({spelt(low[0])}, {spelt(low[1])}) to {means.stack().max():.1f} "
-        f"({spelt(high[0])}, {spelt(high[1])}): the gap belongs to gating as such, not to one learner. Mean over tasks "
-        "and seeds; selectors choose from the pool, other gates scale.",
-        fewer(again, survey, "task") + ON_MAP,
+    told = []
+    if len(cells := finite.stack().dropna()):
+        low, high = cells.idxmin(), cells.idxmax()
+        told.append(
+            f"From {cells.min():.1f} decades ({spelt(low[0])}, {spelt(low[1])}) to {cells.max():.1f} "
+            f"({spelt(high[0])}, {spelt(high[1])})."
+        )
+    if np.isneginf(means).to_numpy().any():
+        told.append("−∞: the prompts get no gradient at all, the gate all of it.")
+    if np.isposinf(means).to_numpy().any():
+        told.append("∞: the task's loss has no gradient for the gate.")
+    told.append("Mean over tasks and seeds; selectors choose from the pool, other gates scale.")
+    caption(drawn, " ".join(told), fewer(again, survey, "task") + ON_MAP)
+    return drawn
+
+
+def from_words(starts: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """What contexts take off the gap by starting from words, a row per learner: measured with its interval, and
+    predicted from the length of the prompts.
+    """
+    again = this_run(rerun, starts)
+    names = order("learner", starts, again)
+    drawn, axis = figure(6.4, 1.5 + 0.3 * len(names))
+    for place, name in enumerate(names):
+        own = starts[starts["learner"] == name]
+        mean, *ends = interval(own["taken"])
+        axis.plot(ends, [place, place], color=COLOURS["blue"], lw=2, alpha=0.5)
+        axis.plot(mean, place, "o", color=COLOURS["blue"], ms=5, label=None if place else "measured")
+        axis.plot(
+            own["predicted"].mean(),
+            place,
+            "|",
+            color=COLOURS["vermillion"],
+            ms=14,
+            mew=2,
+            label=None if place else "predicted by the length of the prompts",
+        )
+    there = again.groupby("learner")["taken"].mean()
+    diamonds(axis, there, [names.index(name) for name in there.index])
+    axis.axvline(0, color=COLOURS["black"], lw=0.8)
+    axis.set_yticks(range(len(names)), [spelt(name) for name in names])
+    axis.set(xlabel="taken off the gap by starting from words (decades)", ylim=(len(names) - 0.4, -0.6))
+    legend_above(drawn, axis)
+    means = starts.groupby("learner", sort=False)[["taken", "predicted"]].mean()
+    told = ", ".join(
+        f"{spelt(row.Index)} {row.taken:.2f} (predicted {row.predicted:.2f})" for row in means.itertuples()
     )
+    caption(drawn, f"Taken off, in decades: {told}. Length gate; bars: 95 % over seeds.")
     return drawn
 
 
@@ -98,36 +143,85 @@ def origin_shifts(shifts: pd.DataFrame, *, rerun: pd.DataFrame | None = None) ->
     caption(
         drawn,
         "Dashed: what the chain of factors predicts if only the factors that are meant answer. Mean errors from left "
-        f"to right: {', '.join(f'{value:.2f}' for value in missed.values())} decades. What concerns the gate alone is "
-        "predicted; a change of the prompts also changes the gradient that they receive. Bands: 95 % over seeds.",
+        f"to right, cell by cell: {', '.join(f'{value:.2f}' for value in missed.values())} decades. Bands: 95 % over "
+        "seeds.",
         fewer(again, own, *(name for name in ("learner", "gate", "task") if name in own)),
     )
     return drawn
 
 
-def angles(table: pd.DataFrame, width: int, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """Absolute cosine of the upstream gradient to the prompt and to the token, over the prompts' initial deviation."""
+def angles(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Absolute cosine of the upstream gradient to prompt and token, over the prompts' initial deviation: in the first
+    layer, where a token is prompt and position, and in deeper ones, where it is the prompt.
+    """
     own, again = (part[part["weights"] == "trained"] for part in (table, this_run(rerun, table)))
-    drawn, axis = figure(6.4, 3.3)
-    for column, colour, label in (
-        ("to_prompt", "blue", "gradient and prompt"),
-        ("to_token", "vermillion", "gradient and token (prompt and position)"),
-    ):
-        rows = own.pivot_table(index="value", columns="seed", values=column)
-        band(axis, rows, COLOURS[colour], label)
-        axis.plot(rows.index, rows.mean(axis=1), "o", color=COLOURS[colour], ms=4)
-        there = again.groupby("value")[column].mean()
-        diamonds(axis, there.index, there)
-    chance = float(np.sqrt(2 / (np.pi * width)))
-    axis.axhline(chance, color=COLOURS["black"], lw=0.9, ls=":", label="random directions")
-    axis.set(xscale="log", xlabel="initial deviation of the prompts", ylabel="mean |cosine|", ylim=(0, None))
-    legend_above(drawn, axis)
+    layers = order("layer", own, again)
+    titles = {"first": "first layer: token = prompt + position", "deeper": "deeper layers: token = prompt"}
+    drawn, axes = figure(4.0 + 3.4 * (len(layers) > 1), 3.5, columns=len(layers), sharey=True, squeeze=False)
+    for axis, layer in zip(axes[0], layers, strict=True):
+        part, points = (rows[rows["layer"] == layer] for rows in (own, again))
+        for column, colour, label in (
+            ("to_prompt", "blue", "gradient and prompt"),
+            ("to_token", "vermillion", "gradient and token"),
+        ):
+            if layer == "deeper" and column == "to_token":
+                continue  # the same direction as the prompt's
+            rows = part.pivot_table(index="value", columns="seed", values=column)
+            band(axis, rows, COLOURS[colour], label)
+            axis.plot(rows.index, rows.mean(axis=1), "o", color=COLOURS[colour], ms=4)
+            there = points.groupby("value")[column].mean()
+            diamonds(axis, there.index, there)
+        if layer == "first":
+            left = (part["chance"] * part["sine"]).groupby(part["value"]).mean()
+            axis.plot(left.index, left, "--", color=COLOURS["blue"], lw=1.2, label="random, across the token")
+        axis.axhline(part["chance"].mean(), color=COLOURS["black"], lw=0.9, ls=":", label="random directions")
+        axis.set(xscale="log", yscale="log", xlabel="initial deviation of the prompts", title=titles[layer])
+        axis.title.set_fontsize(9)
+    axes[0, 0].set_ylabel("mean |cosine|")
+    legend_above(drawn, axes[0, 0])
+    first = own[own["layer"] == "first"]
     caption(
         drawn,
-        f"To the token as the tower sees it the gradient has a cosine of {own['to_token'].mean():.3f} where chance "
-        f"would give {chance:.3f}: perpendicular. Short prompts lie at a random angle; the longer they are, the more "
-        "of the token they are. Bands: 95 % over seeds.",
+        f"To the token as the tower sees it the gradient has a cosine of {first['to_token'].mean():.3f} where random "
+        f"directions have {first['chance'].mean():.3f}. What a gate meets is the cosine to the prompt (blue). Bands: "
+        "95 % over seeds.",
         fewer(again, own, *(name for name in ("learner", "gate", "task") if name in own)),
+    )
+    return drawn
+
+
+WAYS = {
+    "length": Look(COLOURS["blue"], "o", "scales tokens"),
+    "turn length": Look(COLOURS["vermillion"], "o", "turns tokens"),
+    "depth": Look(COLOURS["sky"], "s", "scales layers"),
+    "turn depth": Look(COLOURS["orange"], "s", "turns layers"),
+    "soft": Look(COLOURS["green"], "^", "mixes a pool"),
+}
+
+
+def ways_to_act(across: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """The gap over the length of the prompts, for gates that scale them, turn them and mix several."""
+    again = this_run(rerun, across)
+    known = looks(order("gate", across, again, known=WAYS), WAYS)
+    drawn, axis = figure(6.8, 3.6)
+    closed = {}
+    for name, look in known.items():
+        rows = across[across["gate"] == name].pivot_table(index="value", columns="seed", values="gap")
+        band(axis, rows, look.colour, look.label)
+        means = rows.mean(axis=1)
+        axis.plot(means.index, means, look.mark, color=look.colour, ms=4)
+        there = again[again["gate"] == name].groupby("value")["gap"].mean()
+        diamonds(axis, there.index, there)
+        closed[look.label] = means.iloc[0] - means.iloc[-1]
+    axis.set(xscale="log", xlabel="initial deviation of the prompts", ylabel="gap before training (decades)")
+    legend_above(drawn, axis, columns=5)
+    values = sorted(set(across["value"]))
+    told = ", ".join(f"{name} {value:.2f}" for name, value in closed.items())
+    caption(
+        drawn,
+        f"From the shortest prompts to the longest, where a gate in proportion to their length gains "
+        f"{np.log10(values[-1] / values[0]):.2f} decades: {told}. Mean over tasks; bands: 95 % over seeds.",
+        fewer(again, across, "task"),
     )
     return drawn
 
@@ -164,6 +258,9 @@ LONG_LABELS = {
     "over_mean": "worth over\nits mean (points)",
 }
 
+#: Where logarithmic axes end: what a saturated gate has left is beyond.
+LOWEST = {"information": 1e-6, "spread": 1e-4}
+
 
 def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd.DataFrame] | None = None) -> Figure:
     """Information, spread, saturation and worth of gates over the steps of long trainings: a column of panels per task,
@@ -189,22 +286,21 @@ def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd
                 seen = there.groupby("step")[column].mean().iloc[:: 1 if column == "over_mean" else 5]
                 diamonds(axis, seen.index, seen)
             axis.set_xscale("symlog", linthresh=1)
-            if column in ("information", "spread"):
-                axis.set_yscale("log")
+            if column in LOWEST:
+                axis.set(yscale="log", ylim=(LOWEST[column], 1))
             if not place:
                 axis.set_ylabel(label, fontsize=9)
         axes[0, place].set_title(spelt(task))
         axes[-1, place].set_xlabel("optimiser step")
         axes[-1, place].axhline(0, color=COLOURS["black"], lw=0.8)
     legend_above(drawn, axes[0, 0], 3)
-    ends = (
-        long.loc[long.groupby(["training", "task", "seed"])["step"].idxmax()].groupby("training")["information"].mean()
-    )
+    last = long.loc[long.groupby(["training", "task", "seed"])["step"].idxmax()]
+    ends = last.groupby("training")["information"].mean().sort_values(na_position="first")
     caption(
         drawn,
-        f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.min():.1g} "
-        f"({ends.idxmin()}) to {ends.max():.1g} ({ends.idxmax()}). The worth is "
-        "measured at a few steps only. Bands: 95 % over seeds.",
+        f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.iloc[0]:.1g} "
+        f"({ends.index[0]}) to {ends.iloc[-1]:.1g} ({ends.index[-1]}). The worth is measured at a few steps only. "
+        "Bands: 95 % over seeds.",
         fewer(again["long"], long, "task"),
     )
     return drawn
@@ -527,29 +623,37 @@ MOMENTS = {
 def roc_areas(
     areas: pd.DataFrame, labels: dict[str, str], tells: float, *, rerun: pd.DataFrame | None = None
 ) -> Figure:
-    """Area under the ROC curve of every measurement before, early and late, with intervals."""
+    """Area under the ROC curve of every measurement before, early and late, with intervals: for gain and, in a second
+    panel, for dependence.
+    """
     again = this_run(rerun, areas)
     names, moments = order("measurement", areas, again), looks(order("when", areas, again, known=MOMENTS), MOMENTS)
-    drawn, axis = figure(7.6, 1.6 + 0.42 * len(names))
-    for shift, (when, look) in zip(np.linspace(-0.22, 0.22, len(moments)), moments.items(), strict=True):
-        part = areas[areas["when"] == when].set_index("measurement").reindex(names)
-        places = np.arange(len(names)) + shift
-        axis.hlines(places, part["area_low"], part["area_high"], color=look.colour, lw=2, alpha=0.6)
-        axis.plot(part["area"], places, look.mark, color=look.colour, ms=5, label=look.label)
-        there = again[again["when"] == when].set_index("measurement").reindex(names)
-        diamonds(axis, there["area"], places)
-    axis.axvline(0.5, color=COLOURS["black"], lw=0.8, ls=":")
-    axis.axvline(tells, color=COLOURS["vermillion"], lw=1, ls="--")
-    axis.set_yticks(range(len(names)), [labels.get(name, name) for name in names], fontsize=8)
-    axis.invert_yaxis()
-    axis.set(xlabel="area under the ROC curve", xlim=(0, 1.02))
-    legend_above(drawn, axis)
-    best = areas[areas["when"] == "early"].set_index("measurement")["area"].fillna(0).idxmax()
-    gap = areas.set_index(["measurement", "when"])["area"]
+    drawn, axes = figure(8.6, 1.8 + 0.4 * len(names), columns=2, sharey=True)
+    for axis, (column, about) in zip(axes, {"area": "gain", "dependence": "dependence"}.items(), strict=True):
+        for shift, (when, look) in zip(np.linspace(-0.22, 0.22, len(moments)), moments.items(), strict=True):
+            part, there = (
+                table[table["when"] == when].set_index("measurement").reindex(names) for table in (areas, again)
+            )
+            places = np.arange(len(names)) + shift
+            axis.hlines(places, part[f"{column}_low"], part[f"{column}_high"], color=look.colour, lw=2, alpha=0.6)
+            axis.plot(part[column], places, look.mark, color=look.colour, ms=5, label=look.label)
+            diamonds(axis, there[column], places)
+        axis.axvline(0.5, color=COLOURS["black"], lw=0.8, ls=":")
+        axis.axvline(tells, color=COLOURS["vermillion"], lw=1, ls="--")
+        axis.set(title=f"truth: {about}", xlabel="area under the ROC curve", xlim=(0, 1.02))
+    axes[0].set_yticks(range(len(names)), [labels.get(name, name) for name in names], fontsize=8)
+    axes[0].invert_yaxis()
+    legend_above(drawn, axes[0])
+    table = areas.set_index(["measurement", "when"])["area"]
+    early, told = table.xs("early", level="when").dropna(), "No recipe has both outcomes: there is nothing to compare."
+    if len(early):
+        told = (
+            f"An eighth of the way, the best sign of gain is: {labels.get(early.idxmax(), early.idxmax())} "
+            f"({early.max():.2f}); the gap alone is worth {table['gap', 'before']:.2f} before, "
+            f"{table['gap', 'early']:.2f} early, {table['gap', 'late']:.2f} late (small counts as good)."
+        )
     caption(
         drawn,
-        f"An eighth of the way, the best is: {labels.get(best, best)} ({gap[best, 'early']:.2f}); the gap alone is "
-        f"worth {gap['gap', 'before']:.2f} before, {gap['gap', 'early']:.2f} early, {gap['gap', 'late']:.2f} late "
-        f"(small counts as good). Dotted: a coin; dashed: {tells:g}. Lines: 95 % over cells drawn again.",
+        f"{told} Pairs of one recipe only. Dotted: a coin; dashed: {tells:g}. Lines: 95 % over trainings drawn again.",
     )
     return drawn

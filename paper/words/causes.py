@@ -2,58 +2,153 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from lib.verdicts import Findings, Outcome
 from paper.criteria import prompts as criteria
+from paper.criteria.prompts import CLOSE, MATTERS
+from paper.figures.prompts import spelt
 from paper.studies import escape, predictors
+from paper.studies.gap_origin import ACTING, HOME, WORDS
 from paper.words.numbers import Shown
 from paper.words.outcomes import decided, sorted_out
 
 
 # ------------------------------------------------------------------------------------ where the gap comes from
-def answered(findings: Findings) -> str:
-    """Whether gap and prediction part."""
-    return decided(
-        findings,
-        {
-            "gap_origin.gap.temperature": (
-                "Heating and cooling the gate moves the gap as written.",
-                "Heating and cooling the gate does not move the gap as written ({value:.2f} decades off).",
-            ),
-            "gap_origin.gap.gain": (
-                "Scaling what it sees moves the gap as written.",
-                "Scaling what it sees does not move the gap as written ({value:.2f} decades off).",
-            ),
-            "gap_origin.gap.bias": (
-                "Opening and shutting the gate moves the gap as written.",
-                "Opening or shutting the gate does not move the gap as written ({value:.2f} decades off): other factors"
-                " answer.",
-            ),
-            "gap_origin.gap.prompt_std": (
-                "Longer prompts do what was predicted.",
-                "Longer prompts do not do what was predicted ({value:.2f} decades off).",
-            ),
-            "gap_origin.gap.aligned": (
-                "Turned prompts do what was predicted.",
-                "The last panel shows it best: turn the prompts towards their gradient, and the gradient turns away.",
-            ),
-        },
-    )
-
-
-def ignored(findings: Findings) -> str:
-    """What the angle between gradient and token means for a gate."""
-    return decided(
+def ignored(findings: Findings, angles: pd.DataFrame) -> str:
+    """What the angle between gradient and token means for a gate that scales."""
+    told = decided(
         findings,
         {
             "gap_origin.perpendicular": (
-                "A gate that scales prompts works in the one direction that the network is built to ignore, and no"
-                " choice of initial prompts mends that.",
-                "The gradient is not perpendicular to the token here: the argument is not the whole story.",
-            )
+                "The gradient is perpendicular to the token that the tower sees (mean |cosine| {value:.3f}): a gate"
+                " that scaled whole tokens would have next to no gradient.",
+                "The gradient is not perpendicular to the token here (mean |cosine| {value:.3f}): the argument is not"
+                " the whole story.",
+            ),
+            "gap_origin.chance.default": (
+                "At the length from which prompts start this explains none of the gap: the cosine of prompt and"
+                " gradient is that of random directions. A gate meets a random angle times a short length there.",
+                "At the length from which prompts start the cosine of prompt and gradient differs from that of random"
+                " directions ({value:.2f} decades below).",
+            ),
+            "gap_origin.chance.longest": (
+                "In prompts ten times as long the cosine is {value:.2f} decades below that of random directions.",
+                "Not even in prompts ten times as long is the cosine below that of random directions.",
+            ),
+            "gap_origin.chance.deeper": (
+                "In deeper layers, where the prompt is the whole token, the cosine is {value:.2f} decades below that of"
+                " random directions at the length from which prompts start: a gate that scales deep prompts works in"
+                " the direction that the network is built to ignore.",
+                "In deeper layers, where the prompt is the whole token, it is not below that of random directions at"
+                " the length from which prompts start.",
+            ),
+            "gap_origin.chance.geometry": (
+                "The angle between prompt and token accounts for it: what is left is a random direction across the"
+                " token.",
+                "The angle between prompt and token does not account for all of it: the cosine is {value:.2f} decades"
+                " above that of a random direction across the token.",
+            ),
         },
     )
+    return " ".join(filter(None, [told, _onset(angles)]))
+
+
+def _onset(angles: pd.DataFrame) -> str:
+    """Where the cosine to prompts of the first layer falls below that of random directions."""
+    if not len(angles):
+        return ""
+    first = angles[(angles["weights"] == "trained") & (angles["layer"] == "first")]
+    means = first.groupby("value")[["to_prompt", "chance", "share"]].mean()
+    home = min(means.index, key=lambda value: abs(value - HOME))
+    parts = [f"A prompt of the first layer is {means.loc[home, 'share']:.2f} times as long as its token at the start"]
+    below = np.log10(means["chance"] / means["to_prompt"])
+    after = [value for value in means.index if value > home and below[value] > MATTERS]
+    if after and below[home] <= MATTERS:
+        # Between two lengths that were measured, on a line.
+        before = max(value for value in means.index if value < after[0])
+        part = (MATTERS - below[before]) / (below[after[0]] - below[before])
+        at = before * (after[0] / before) ** part
+        share = np.interp(np.log10(at), np.log10([before, after[0]]), means.loc[[before, after[0]], "share"])
+        parts.append(
+            f"the angle begins to matter, by {MATTERS:g} decades, at a deviation of about {at:.2g}, where the prompt is"
+            f" {share:.2f} times as long"
+        )
+    return "; ".join(parts) + "."
+
+
+def turning(findings: Findings) -> str:
+    """What a gate gains that moves across a prompt instead of along it."""
+
+    def listed(gate: str) -> str:
+        found = findings.get(_across(gate))
+        return ACTING[gate] if found is None else f"{ACTING[gate]} ({Shown(1 + found.value):.2f})"
+
+    names = {_across(gate): listed(gate) for gate in ACTING}
+    leads = {
+        Outcome.HOLDS: "Prompts ten times as long take the whole predicted decade off the gap of",
+        Outcome.DOES_NOT_HOLD: "Prompts ten times as long take another share than the predicted decade off the gap of",
+        Outcome.INCONCLUSIVE: "Whether longer prompts take the whole decade off, these seeds leave open for",
+    }
+    told = decided(
+        findings,
+        {
+            "gap_origin.across.turned.default": (
+                "At the length from which prompts start turning them in place of scaling changes nothing: to act across"
+                " a token is no cure while prompts are short.",
+                "At the length from which prompts start the gap is {value:.2f} decades smaller where a gate turns them"
+                " than where it scales them.",
+            ),
+            "gap_origin.across.turned.longest": (
+                "In prompts ten times as long it is worth {value:.2f} decades to turn in place of scaling.",
+                "Not even in prompts ten times as long does turning have a smaller gap than scaling.",
+            ),
+        },
+    )
+    return " ".join(filter(None, [sorted_out(findings, names, leads), told]))
+
+
+def _across(gate: str) -> str:
+    return f"gap_origin.across.{gate.replace(' ', '_')}"
+
+
+def answered(findings: Findings) -> str:
+    """Whether gap and prediction part, cell by cell and in the mean."""
+    parts = []
+    for what, subject in (("factors", "the factors that are meant move"), ("gap", "the whole gap moves")):
+        names = {f"gap_origin.{what}.{name}": words for name, words in WORDS.items()}
+        leads = {
+            Outcome.HOLDS: f"Cell by cell {subject} as predicted, to within {CLOSE:g} decades, by",
+            Outcome.DOES_NOT_HOLD: f"Cell by cell {subject} otherwise by",
+            Outcome.INCONCLUSIVE: f"Whether {subject} as predicted, these seeds leave open for",
+        }
+        parts.append(sorted_out(findings, names, leads))
+    longer = {
+        one.id: f"{spelt(one.id.rpartition('.')[2])} ({Shown(1 + one.value):.2f})"
+        for one in findings
+        if one.id.startswith("gap_origin.longer.")
+    }
+    leads = {
+        Outcome.HOLDS: "Longer prompts take the whole decade off that is predicted with",
+        Outcome.DOES_NOT_HOLD: "Longer prompts take another share off than the decade that is predicted with",
+        Outcome.INCONCLUSIVE: "Whether longer prompts take the whole decade off, these seeds leave open with",
+    }
+    mean = {
+        "gap_origin.longer": (
+            "In the mean over cells prompts ten times as long take {value:.2f} decades off the gap.",
+            "In the mean over cells prompts ten times as long take no more than {value:.2f} decades off the gap.",
+        )
+    }
+    turned = {
+        "gap_origin.turned": (
+            "Prompts that are turned towards their gradient take {value:.2f} decades off the gap.",
+            "Prompts that are turned towards their gradient take no more than {value:.2f} decades off the gap: the"
+            " gradient turns away.",
+        )
+    }
+    parts += [decided(findings, mean), sorted_out(findings, longer, leads), decided(findings, turned)]
+    return " ".join(filter(None, parts))
 
 
 def levers(findings: Findings) -> str:
@@ -66,13 +161,15 @@ def levers(findings: Findings) -> str:
                 "The gate's temperature is no reliable lever.",
             ),
             "gap_origin.gap.gain": (
-                "The scale of its input is a reliable lever.",
-                "The scale of its input is no reliable lever.",
+                "The scale of what the gate sees is a reliable lever.",
+                "The scale of what the gate sees is no reliable lever.",
             ),
-            "gap_origin.turned": (
-                "On the prompts' side their direction is one.",
-                "On the prompts' side their direction is none.",
+            "gap_origin.longer": (
+                "On the prompts' side their length is a lever: ten times as long, they take {value:.2f} decades off the"
+                " gap.",
+                "The length of the prompts is no lever.",
             ),
+            "gap_origin.turned": ("The direction of the prompts is one, too.", "The direction of the prompts is none."),
         },
     )
 
@@ -234,17 +331,32 @@ def telling(findings: Findings) -> str:
     for when, words in (("before", "Before the first step"), ("early", "After an eighth of the steps")):
         names = {predictors.telling(when, what): about for what, (about, _) in predictors.SCORES.items()}
         leads = {
-            Outcome.HOLDS: f"{words} these tell",
+            Outcome.HOLDS: f"{words} these tell which gates will gain",
             Outcome.DOES_NOT_HOLD: f"{words} these do not",
-            Outcome.INCONCLUSIVE: f"{words} these seeds leave open",
+            Outcome.INCONCLUSIVE: f"{words} these trainings leave open",
         }
-        parts.append(sorted_out(findings, names, leads))
+        better = {predictors.over_gap(when, what): about for what, about in predictors.LABELS.items()}
+        ahead = {Outcome.HOLDS: "Better than the gap, then", Outcome.DOES_NOT_HOLD: "No better than the gap, then"}
+        parts += [sorted_out(findings, names, leads), sorted_out(findings, better, ahead)]
     late = decided(
         findings,
         {
+            predictors.over_loss("early"): (
+                "What nested selection picks early beats a look at the initial loss, which costs nothing.",
+                "What nested selection picks early is no better than a look at the initial loss, which costs nothing.",
+            ),
+            **{
+                predictors.transfers(held): (
+                    f"On a {held} that it has not seen, the rule that nested selection picks early is better than one"
+                    " on the gap.",
+                    f"On a {held} that it has not seen, the rule that nested selection picks early is no better than"
+                    " one on the gap.",
+                )
+                for held in predictors.HELD
+            },
             predictors.telling("late", "information"): (
-                "In the end it shows in the gate itself: those that are worth something depend on their input.",
-                "Even in the end the gate's dependence on its input does not tell which are worth something.",
+                "In the end it shows in the gate itself: those that gain depend on their input.",
+                "Even in the end the gate's dependence on its input does not tell which gain.",
             ),
             predictors.telling("late", "gap"): (
                 "By then the gap tells as well, when it no longer needs to predict anything.",
