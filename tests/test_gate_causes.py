@@ -680,8 +680,8 @@ def test_what_is_listed_is_sorted_by_its_outcome(studies):
         }
     )
     works, fails = guide.rules(judged, studies)["sentence"]
-    assert works.endswith(": Adam (1).") and "within 4 steps" in works
-    assert fails.endswith(": gate later (−1).")
+    assert works.endswith(": Adam (1.05).") and "within 4 steps" in works
+    assert fails.endswith(": gate later (−1.05).")
 
 
 def test_the_guide_reads_the_evidence_and_says_what_is_missing(book, tmp_path):
