@@ -96,8 +96,8 @@ def turning(findings: Findings) -> str:
             "gap_origin.across.turned.default": (
                 "At the length from which prompts start turning them in place of scaling changes nothing: to act across"
                 " a token is no cure while prompts are short.",
-                "At the length from which prompts start the gap is {value:.2f} decades smaller where a gate turns them"
-                " than where it scales them.",
+                "At the length from which prompts start a gate that scales them has another gap than one that turns them"
+                " ({value:+.2f} decades).",
             ),
             "gap_origin.across.turned.longest": (
                 "In prompts ten times as long it is worth {value:.2f} decades to turn in place of scaling.",
