@@ -105,7 +105,7 @@ class Finding:
         return " | ".join(filter(None, [self.outcome, self.claim, self.criterion, self.note]))
 
 
-def _tail(count: int, level: float) -> float:
+def tail(count: int, level: float) -> float:
     """Lower tail of the percentile interval for ``count`` samples.
 
     The percentile interval of a few samples is too narrow: the bootstrap spread is a factor sqrt((n-1)/n)
@@ -147,8 +147,8 @@ def bootstrap(
     for start in range(0, resamples, rows):
         picks = values[generator.integers(values.size, size=(min(rows, resamples - start), values.size))]
         drawn.append(_each(statistic, picks))
-    tail = _tail(values.size, level)
-    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
+    end = tail(values.size, level)
+    low, high = np.quantile(np.concatenate(drawn), [end, 1 - end])
     return (float(low), float(high))
 
 

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 
 from lib.checks import ParameterError
-from lib.prompts import data, gates, learners, tasks
+from lib.prompts import data, gates, learners, recipes, tasks
 from lib.prompts.diagnosis import FACTORS
 from lib.results import Cell
 from lib.runtime import stream
-from lib.verdicts import Outcome
+from lib.verdicts import Findings, Outcome
 from paper.figures import prompts as figures
 from paper.studies import gating, gradient_imbalance
+from paper.studies import learners as learners_study
 from paper.studies.base import named
 from paper.studies.gap_origin import GapOrigin
 from paper.studies.gate_degradation import GateDegradation
@@ -100,15 +101,67 @@ def test_gate_value_runs_control_and_short_recipe(tmp_path):
     assert accuracy.groupby("recipe")["steps"].first().to_dict() == {"short": 3, "control": 2}
 
 
-def test_every_learner_is_trained_and_counted(tmp_path):
+def tiny_learners(tmp_path, **given) -> Learners:
     tiny = {name: value for name, value in TINY.items() if name not in ("gate", "learner")}
-    result = Learners(**tiny, learner=tuple(learners.LEARNERS), results=str(tmp_path)).run()
+    return Learners(**{**tiny, "results": str(tmp_path), **given})
+
+
+def test_every_learner_is_trained_and_counted(tmp_path):
+    result = tiny_learners(tmp_path, learner=tuple(learners.LEARNERS), recipes="short").run()
     assert set(result.table["learner"]) == set(learners.LEARNERS) and len(result.table) == 2 * len(learners.LEARNERS)
     counts, tensors = result.tables["designs"].set_index("learner")["parameters"], result.tables["tensors"]
     own = tensors[tensors["learner"] == "coop"]["parameters"]
     assert counts["zero_shot"] == 0 and counts["coop"] == 4 * 128 == own.sum()
-    assert len(result.findings) == 3
+    assert {one.id for one in result.findings} == {f"learners.{name}.short" for name in ("every", "size", "vision")}
     assert len(figures.learner_points(result.table).axes) == 1
+
+
+def test_learners_are_trained_as_published_and_tuned_on_validation_pictures(tmp_path):
+    given = {"shots": 1, "rates": (0.01,), "lengths": (2, 3), "recipes": "all", "tuned_learner": "vpt"}
+    tables = tiny_learners(tmp_path, learner="zero_shot,vpt,ivlp", **given).run().tables
+    steps = tables["accuracy"].groupby(["recipe", "learner"])["steps"].first().to_dict()
+    published = {("vpt", "vpt"): 5, ("ivlp", "ivlp"): 5}  # six pictures in whole batches of four, five times
+    assert steps.items() >= ({("short", "vpt"): 3, ("short", "ivlp"): 3} | published).items()
+    assert steps["tuned", "vpt"] in (2, 3) and set(tables["chosen"]["learner"]) == {"vpt"}
+    assert set(tables["accuracy"]["by"]) == {"zero_shot", "short", "published", "tuned"}
+
+
+def learned(**ahead: float) -> pd.DataFrame:
+    """What the page's claims are made of: points over the hand-written sentence, by learner, alike for eight seeds."""
+    rows = [
+        {"by": by, "recipe": by, "learner": name, "task": task, "seed": seed, "ahead": value + 0.1 * seed}
+        for by, task in (("short", "fine"), ("tuned", "fine"), ("tuned", "shift"))
+        for name, value in ahead.items()
+        for seed in range(8)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("worst", "outcome"), [(3.0, Outcome.HOLDS), (-3.0, Outcome.DOES_NOT_HOLD)])
+def test_every_learner_must_beat_the_sentence_by_each_recipe_for_itself(worst, outcome):
+    table = learned(coop=5.0, vpt=8.0, maple=9.0)
+    table.loc[(table["by"] == "tuned") & (table["task"] == "shift") & (table["learner"] == "coop"), "ahead"] += (
+        worst - 5
+    )
+    designs = pd.DataFrame({"learner": ["coop", "vpt", "maple"], "parameters": [1, 2, 3]})
+    found = Findings.of(learners_study._claims(table, designs), holm=True)
+    assert found.get("learners.every.short").outcome is Outcome.HOLDS
+    assert found.get("learners.every.tuned").outcome is outcome and found.get("learners.every.published") is None
+
+
+@pytest.mark.parametrize(("change", "sentence"), [({"learner": "maple"}, "of coop.*maple"), ({"published": "x"}, "x")])
+def test_a_published_recipe_is_refused_for_another_learner(change, sentence):
+    with pytest.raises(ParameterError, match=f"^published must .*{sentence}"):
+        GateDegradation(**{**TINY, "published": "coop", **change})
+
+
+def test_a_published_recipe_takes_the_place_of_the_studys_own():
+    study = GateValue(**{**TINY, "task": "texture,conflict", "published": "coop", "shots": 16})
+    for task, classes in (("texture", 6), ("conflict", 6)):
+        trained = study.cell("coop", "length", task).config["recipe"]
+        assert trained["steps"] == 200 * (16 * classes // 32) and trained["augment"] == recipes.VIEWS
+    assert study.cell("coop", "length", "texture", shots=2).config["recipe"]["steps"] == 100
+    assert study.cell("zero_shot", "none", "texture").config["recipe"]["steps"] == study.steps
 
 
 def test_a_training_is_decided_by_its_configuration(tmp_path):

@@ -74,12 +74,14 @@ MATTERS = Threshold(0.1, since="5794fe4")
 PERPENDICULAR = Threshold(0.02, since="1cd3c6e")
 
 # ------------------------------------------------------------------------------------------------- escape
-#: Points that a gate which is told the cue must be worth over its mean for there to be something to gain.
+#: Points that a gate which is told the cue must be worth for there to be something to gain, and prompts by their start.
 SOMETHING_TO_GAIN = Threshold(10, since="1cd3c6e")
 #: Decades of steps that a decade of gap must cost at least, for gates that are behind to leave later.
 LATER = Threshold(0.1, since="1cd3c6e")
 #: The same for the steps to be in proportion to the gap.
 IN_PROPORTION = Threshold(0.8, since="1cd3c6e")
+#: Decades of steps per decade within which two slopes count as one.
+SAME_SLOPE = Threshold(0.25, since="d823a6b")
 
 # --------------------------------------------------------------------------------------------- predictors
 #: Area under the ROC curve from which on a measurement counts as telling.

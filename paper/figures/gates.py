@@ -25,6 +25,7 @@ from paper.figures.style import (
     order,
     this_run,
 )
+from paper.studies.escape import spread
 
 
 def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
@@ -349,125 +350,219 @@ def value_by_shots(few: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> F
     return drawn
 
 
-def intervention_bars(looks: pd.DataFrame, adaptive: float, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """Worth of the gate at the last step under each intervention, sorted; small marks: at the first look."""
-    own, again = (table[~table["intervention"].str.startswith("map ")] for table in (looks, this_run(rerun, looks)))
-    first, last = own["step"].min(), own["step"].max()
-    end, points = (table[table["step"] == last] for table in (own, again))
-    means = end.groupby("intervention")["over_mean"].mean().sort_values()
-    names = order("intervention", end, points, known=means.index)
-    drawn, axis = figure(7.4, 1.4 + 0.24 * len(names))
-    for place, name in enumerate(names):
-        values = end[end["intervention"] == name].groupby("seed")["over_mean"].mean()
-        mean, low, high = interval(values)
-        axis.barh(place, mean, color=COLOURS["blue" if low > adaptive else "grey"], height=0.62)
-        axis.plot([low, high], [place, place], color=COLOURS["black"], lw=1)
-        early = own[(own["intervention"] == name) & (own["step"] == first)]["over_mean"].mean()
-        axis.plot(early, place, "|", color=COLOURS["orange"], ms=10, mew=2)
-    there = points.groupby("intervention")["over_mean"].mean()
-    diamonds(axis, there, [names.index(name) for name in there.index])
-    axis.axvline(adaptive, color=COLOURS["vermillion"], ls="--", lw=1)
-    axis.set_yticks(range(len(names)), names, fontsize=8)
-    axis.set(xlabel=f"worth of the gate after {last:g} steps: points over its own mean", ylim=(-0.7, len(names) - 0.3))
+def _own(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of interventions, without those of the map."""
+    return table[~table["intervention"].str.startswith("map ")]
+
+
+def intervention_looks(looks: pd.DataFrame, adaptive: float, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Worth of the gate over its mean at every look under each intervention: a dot per seed, a line for the mean."""
+    own, again = _own(looks), _own(this_run(rerun, looks))
+    steps = sorted(own["step"].unique())
+    means = own[own["step"] == steps[-1]].groupby("intervention")["over_mean"].mean().sort_values()
+    names = order("intervention", own, again, known=means.index)
+    drawn, axes = figure(7.6, 1.5 + 0.25 * len(names), columns=len(steps), sharey=True, sharex=True, squeeze=False)
+    for axis, step in zip(axes[0], steps, strict=True):
+        for place, name in enumerate(names):
+            part = own[(own["intervention"] == name) & (own["step"] == step)]
+            values = part.groupby("seed")["over_mean"].mean()
+            blue = bool(len(part)) and part["adaptive"].mean() > 0.5
+            axis.plot(values, [place] * len(values), "o", color=COLOURS["blue" if blue else "grey"], ms=3.5, alpha=0.55)
+            axis.plot(values.mean(), place, "|", color=COLOURS["black"], ms=10, mew=1.6)
+        there = again[again["step"] == step].groupby("intervention")["over_mean"].mean()
+        diamonds(axis, there, [names.index(name) for name in there.index])
+        axis.axvline(adaptive, color=COLOURS["vermillion"], ls="--", lw=1)
+        axis.set(title=f"{step:g} steps", xlabel="points over its mean", ylim=(-0.7, len(names) - 0.3))
+    axes[0, 0].set_yticks(range(len(names)), names, fontsize=8)
+    most = own[own["step"] == steps[-1]].groupby("intervention")["adaptive"].mean() > 0.5
     caption(
         drawn,
-        f"{int((means > adaptive).sum())} of {len(means)} ways to train the same gate on the same task make it worth "
-        f"more than {adaptive:g} points (dashed); grey: the interval over seeds does not clear that. Orange: after "
-        f"{first:g} steps.",
+        f"A gate depends on its picture in most seeds (blue) after {steps[-1]:g} steps under {int(most.sum())} of "
+        f"{len(most)} ways to train it. It is all or nothing: a dot is a seed, a bar the mean, dashed {adaptive:g} "
+        "points.",
     )
     return drawn
 
 
+WORTH = {
+    "over_mean": Look(COLOURS["orange"], "o", "over its own mean"),
+    "over_shuffled": Look(COLOURS["sky"], "o", "over itself shuffled"),
+    "over_fixed": Look(COLOURS["grey"], "o", "over no gate"),
+    "over_blind": Look(COLOURS["purple"], "o", "over a blind gate"),
+}
+
+
+def intervention_worth(looks: pd.DataFrame, margin: float, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Dependence on the left and gain on the right after the last step, with intervals over seeds."""
+    own, again = _own(looks), _own(this_run(rerun, looks))
+    end, points = own[own["step"] == own["step"].max()], again[again["step"] == again["step"].max()]
+    means = end.groupby("intervention")["over_mean"].mean().sort_values()
+    names = order("intervention", end, points, known=means.index)
+    drawn, axes = figure(7.6, 1.6 + 0.27 * len(names), columns=2, sharey=True)
+    panels = (("dependence", ("over_mean", "over_shuffled")), ("gain", ("over_fixed", "over_blind")))
+    for axis, (title, columns) in zip(axes, panels, strict=True):
+        for shift, column in zip((0.16, -0.16), columns, strict=True):
+            look = WORTH[column]
+            rows = [interval(end.loc[end["intervention"] == name, column]) for name in names]
+            middle, low, high = np.array(rows).T
+            places = np.arange(len(names)) + shift
+            axis.hlines(places, low, high, color=look.colour, lw=1.6, alpha=0.7)
+            axis.plot(middle, places, look.mark, color=look.colour, ms=4, label=look.label)
+            there = points.groupby("intervention")[column].mean()
+            diamonds(axis, there, [names.index(name) + shift for name in there.index])
+        axis.axvline(0, color=COLOURS["black"], lw=0.8)
+        axis.set(xlabel=f"{title} (points)", ylim=(-0.7, len(names) - 0.3))
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=8, frameon=False)
+    axes[1].axvspan(-margin, margin, color=COLOURS["grey"], alpha=0.2, lw=0)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    gains = end.groupby("intervention")["over_fixed"].mean()
+    best = (
+        f"the largest gain over no gate is {gains.max():.0f} points ({gains.idxmax()})" if gains.notna().any() else ""
+    )
+    caption(
+        drawn,
+        f"What is lost without the gate is not what is gained by it: {best or 'no gain was measured'}. Grey: within "
+        f"{margin:g} of nothing. Lines: 95 % over seeds.",
+    )
+    return drawn
+
+
+LEVERS = {
+    "rate": Look(COLOURS["blue"], "o", "gate's rate"),
+    "prompts": Look(COLOURS["orange"], "s", "longer prompts"),
+    "temperature": Look(COLOURS["green"], "^", "colder gate"),
+    "gain": Look(COLOURS["purple"], "v", "larger feature"),
+}
+_HOME = Look(COLOURS["black"], "P", "nothing changed")
+
+
 def _escaped(escapes: pd.DataFrame) -> pd.DataFrame:
-    """For each intervention on the full conflict: how far behind, when it left, and how many of how many seeds did."""
-    own = escapes[(escapes["strength"] == 1) & ~escapes["intervention"].str.startswith("map ")]
-    return own.groupby("intervention", sort=False).agg(
-        behind=("behind", "mean"), escape=("escape", "mean"), left=("escape", "count"), seeds=("seed", "count")
+    """For each training of the law: its lever, decades taken off, the median step of escape and how many left.
+
+    The median counts seeds that have not left as later than all: it is none where half of them have not.
+    """
+    own = escapes[(escapes["lever"] != "") & (escapes["strength"] == 1)].assign(late=escapes["escape"].fillna(np.inf))
+    return own.groupby(["lever", "intervention"], sort=False, as_index=False).agg(
+        taken=("taken", "mean"), middle=("late", "median"), left=("escape", "count"), seeds=("seed", "count")
     )
 
 
 def escape_law(escapes: pd.DataFrame, law: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """Step at which each gate left, against how far its gradient was behind; the fit, and what it was not fitted to.
+    """Step at which each gate left, against the decades that one lever took off its gap, and the fit of each lever.
 
     ``rerun`` are this run's ``escapes``; the law is that of the evidence.
     """
+    own = escapes[(escapes["lever"] != "") & (escapes["strength"] == 1)]
     means, again = _escaped(escapes), _escaped(this_run(rerun, escapes))
-    drawn, axis = figure(7.2, 4.0)
-    diamonds(axis, again["behind"], again["escape"])
-    rates = [name.startswith(("gate rate", "as published")) for name in means.index]
-    for chosen, colour, label in ((rates, "blue", "gate's rate"), (~np.array(rates), "orange", "other interventions")):
-        part = means[np.array(chosen) & (means["left"] > 0)]
-        whole = part[part["left"] == part["seeds"]]
-        axis.plot(part["behind"], part["escape"], "o", color=COLOURS[colour], ms=6, mfc="none")
-        axis.plot(whole["behind"], whole["escape"], "o", color=COLOURS[colour], ms=6, label=label)
-    drawn_points = means[means["left"] > 0].sort_values("behind")
-    for place, (name, row) in enumerate(drawn_points.iterrows()):
-        # Neighbours are labelled on alternating sides, or they would cover each other.
-        axis.annotate(
-            name.removeprefix("gate rate "),
-            (row["behind"], row["escape"]),
-            fontsize=7,
-            va="center",
-            xytext=(6, 0) if place % 2 else (-6, 0),
-            ha="left" if place % 2 else "right",
-            textcoords="offset points",
-        )
     fitted = law.iloc[0]
-    if np.isfinite(fitted["slope"]) and len(drawn_points):
-        x = np.linspace(drawn_points["behind"].min() - 0.3, drawn_points["behind"].max() + 0.3, 30)
-        axis.plot(x, 10 ** (fitted["slope"] * x + fitted["intercept"]), "--", color=COLOURS["blue"], lw=1.4)
+    drawn, axis = figure(7.2, 4.2)
+    names = order("lever", means, known=["home", *LEVERS])
+    for lever in names:
+        look = {"home": _HOME, **LEVERS}.get(lever) or Look(COLOURS["grey"], "o", lever)
+        mine, part = own[own["lever"] == lever], means[means["lever"] == lever]
+        axis.plot(mine["taken"], mine["escape"], look.mark, color=look.colour, ms=3, alpha=0.35)
+        whole = np.isfinite(part["middle"])
+        axis.plot(part["taken"][whole], part["middle"][whole], look.mark, color=look.colour, ms=8, label=look.label)
+        late = part[~whole]
+        axis.plot(late["taken"], [fitted["steps"] * 1.25] * len(late), look.mark, color=look.colour, ms=8, mfc="none")
+        if lever in fitted and np.isfinite(fitted[lever]):
+            x = np.linspace(0, part["taken"].max(), 30)
+            axis.plot(x, 10 ** (fitted["intercept"] - fitted[lever] * x), "--", color=look.colour, lw=1.4)
+    diamonds(axis, again["taken"], again["middle"])
+    axis.axhline(fitted["steps"], color=COLOURS["grey"], lw=1, ls=":")
     axis.set_yscale("log")
-    axis.set(
-        xlabel="decades that the gate's gradient is behind (gap less log10 of its rate)",
-        ylabel="step at which the gate leaves",
-    )
-    legend_above(drawn, axis)
-    never = [name for name in means.index if means.loc[name, "left"] == 0]
+    axis.set(xlabel="decades taken off the gap", ylabel="step at which the gate leaves")
+    legend_above(drawn, axis, columns=5)
     told = "Too few gates have left for a law to be fitted."
-    if np.isfinite(fitted["slope"]):
-        told = (
-            f"Over the multiples of the gate's rate, a decade of gap costs {fitted['slope']:.2f} decades of steps "
-            f"[{fitted['low']:.2f}, {fitted['high']:.2f}], with {fitted['scatter']:.2f} decades of scatter."
-        )
+    slopes = [
+        f"{look.label} {fitted[name]:.2f}".replace("-", "−")
+        for name, look in LEVERS.items()
+        if np.isfinite(fitted[name])
+    ]
+    if slopes:
+        told = f"A decade saves so many decades of steps: {', '.join(slopes)} ({fitted['scatter']:.2f} of scatter)."
     caption(
         drawn,
-        f"{told} Points: mean over the seeds that left (hollow: not all did). Never left: "
-        f"{', '.join(never) or 'none'}.",
+        f"{told} Large: median over seeds, hollow where half have not left in time (dotted). Small: seeds that left.",
     )
     return drawn
 
 
-def forecast(law: pd.DataFrame, gap: float, rate: float, steps: int = 100) -> Figure:
-    """The chance that a gate has left, over optimiser steps, by the fitted law; ``steps`` are marked."""
-    fitted = law.iloc[0]
-    if not np.isfinite(fitted["slope"]):
-        drawn, axis = figure(6.4, 3.2)
-        axis.set(xlabel="optimiser steps", ylabel="gates that have left (%)")
-        caption(drawn, "Too few gates have left for a law to be fitted.")
+def lever_slopes(levers: pd.DataFrame, margin: float, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Decades of steps that a decade of each lever saves, and how much that differs from a decade of the rate."""
+    again = this_run(rerun, levers)
+    names = order("lever", levers, again, known=LEVERS)
+    drawn, axes = figure(7.2, 1.5 + 0.4 * len(names), columns=2, sharey=True)
+    panels = (
+        ("slope", "low", "high", "decades of steps per decade"),
+        ("less_rate", "less_low", "less_high", "less rate"),
+    )
+    for axis, (value, low, high, words) in zip(axes, panels, strict=True):
+        for place, name in enumerate(names):
+            row = levers[levers["lever"] == name]
+            colour = LEVERS[name].colour if name in LEVERS else COLOURS["grey"]
+            axis.hlines([place] * len(row), row[low], row[high], color=colour, lw=2, alpha=0.7)
+            axis.plot(row[value], [place] * len(row), "o", color=colour, ms=6)
+        diamonds(axis, again[value], [names.index(name) for name in again["lever"]])
+        axis.set(xlabel=words, ylim=(-0.6, len(names) - 0.4))
+        axis.axvline(0, color=COLOURS["black"], lw=0.8)
+    axes[1].axvspan(-margin, margin, color=COLOURS["grey"], alpha=0.2, lw=0)
+    labels = [LEVERS[name].label if name in LEVERS else str(name) for name in names]
+    axes[0].set_yticks(range(len(names)), labels)
+    caption(
+        drawn,
+        f"Left: what a decade saves. Right: less what a decade of the rate saves; inside the grey ({margin:g}) a "
+        "decade is a decade. Lines: 95 % over seeds drawn again.",
+    )
+    return drawn
+
+
+def forecast(law: pd.DataFrame, levers: pd.DataFrame, lever: str, decades: float, steps: int = 100) -> Figure:
+    """The chance that a gate has left, over optimiser steps, when a lever takes ``decades`` off its gap; ``steps`` are
+    marked. With its 95 % interval; dashed where no gate was trained for so long or had so much taken off.
+    """
+    drawn, axis = figure(6.4, 3.4)
+    fitted, name = law.iloc[0], LEVERS[lever].label
+    axis.set(xscale="log", xlabel="optimiser steps", ylabel="gates that have left (%)", ylim=(-2, 102), xlim=(3, 1e5))
+    if not np.isfinite(fitted[lever]):
+        caption(drawn, f"Too few gates have left for a law to be fitted to: {name}.")
         return drawn
-    behind = gap - np.log10(rate)
-    grid = np.logspace(0.5, 5, 200)
+    row = levers.set_index("lever").loc[lever]
+    seeds, trained = int(row["seeds"]), fitted["steps"]
+    late = law["intercept"].to_numpy()[:, None] - law[lever].to_numpy()[:, None] * decades
 
-    def chance(at: float | np.ndarray) -> np.ndarray:
-        return ndtr((np.log10(at) - fitted["slope"] * behind - fitted["intercept"]) / fitted["scatter"])
+    def chances(at: np.ndarray) -> np.ndarray:
+        """Of every fit [D, steps], in per cent."""
+        return 100 * ndtr((np.log10(at) - late) / law["scatter"].to_numpy()[:, None])
 
-    drawn, axis = figure(6.4, 3.2)
-    axis.plot(grid, 100 * chance(grid), color=COLOURS["blue"], lw=1.8)
+    grid = np.logspace(0.5, 5, 181)
+    every = chances(grid)
+    low, high = spread(every[1:], seeds)
+    within = decades <= row["decades"] + 0.05
+    seen = (grid <= trained) & within
+    for where, colour, style in ((seen, "blue", "-"), (~seen | (grid >= grid[seen].max(initial=0)), "grey", "--")):
+        axis.plot(grid[where], every[0][where], style, color=COLOURS[colour], lw=1.8)
+        axis.fill_between(grid, low, high, where=where, color=COLOURS[colour], alpha=0.2, lw=0)
     axis.axvline(steps, color=COLOURS["vermillion"], ls="--", lw=1.2)
-    axis.set(
-        xscale="log",
-        xlabel="optimiser steps",
-        ylabel="gates that have left (%)",
-        ylim=(-2, 102),
-        title=f"gap {gap:g} decades, gate rate x {rate:g}",
-    )
-    half = 10 ** (fitted["slope"] * behind + fitted["intercept"])
+    axis.axvline(trained, color=COLOURS["grey"], lw=1, ls=":")
+    axis.set_title(f"{name}: {decades:g} decades taken off")
+    at = chances(np.array([float(steps)]))
+    ends = spread(at[1:, 0], seeds)
+    half, (first, last) = 10 ** late[0, 0], 10 ** spread(late[1:, 0], seeds)
+    beyond = "" if within else f" No gate had so much taken off by this lever (at most {row['decades']:.1f})."
+    if half > trained:
+        beyond += f" Past {trained:g} steps no gate was watched (grey): that is an extrapolation."
     caption(
         drawn,
-        f"By the fitted law {100 * float(chance(steps)):.0f} % of such gates have left after {steps} steps (dashed), "
-        f"and half of them after {half:,.0f}. Where no gate was watched for so long, that is an extrapolation.",
+        f"{at[0, 0]:.0f} % [{ends[0]:.0f}, {ends[1]:.0f}] of such gates have left after {steps} steps (red), half of "
+        f"them after {_steps(half)} [{_steps(first)}, {_steps(last)}].{beyond}",
     )
     return drawn
+
+
+def _steps(count: float) -> str:
+    """A number of steps, as far as it can be meant."""
+    return "over a million" if count > 1e6 else f"{float(f'{count:.2g}'):,.0f}"
 
 
 def escape_map(
@@ -538,29 +633,37 @@ MOMENTS = {
 def roc_areas(
     areas: pd.DataFrame, labels: dict[str, str], tells: float, *, rerun: pd.DataFrame | None = None
 ) -> Figure:
-    """Area under the ROC curve of every measurement before, early and late, with intervals."""
+    """Area under the ROC curve of every measurement before, early and late, with intervals: for gain and, in a second
+    panel, for dependence.
+    """
     again = this_run(rerun, areas)
     names, moments = order("measurement", areas, again), looks(order("when", areas, again, known=MOMENTS), MOMENTS)
-    drawn, axis = figure(7.6, 1.6 + 0.42 * len(names))
-    for shift, (when, look) in zip(np.linspace(-0.22, 0.22, len(moments)), moments.items(), strict=True):
-        part = areas[areas["when"] == when].set_index("measurement").reindex(names)
-        places = np.arange(len(names)) + shift
-        axis.hlines(places, part["area_low"], part["area_high"], color=look.colour, lw=2, alpha=0.6)
-        axis.plot(part["area"], places, look.mark, color=look.colour, ms=5, label=look.label)
-        there = again[again["when"] == when].set_index("measurement").reindex(names)
-        diamonds(axis, there["area"], places)
-    axis.axvline(0.5, color=COLOURS["black"], lw=0.8, ls=":")
-    axis.axvline(tells, color=COLOURS["vermillion"], lw=1, ls="--")
-    axis.set_yticks(range(len(names)), [labels.get(name, name) for name in names], fontsize=8)
-    axis.invert_yaxis()
-    axis.set(xlabel="area under the ROC curve", xlim=(0, 1.02))
-    legend_above(drawn, axis)
-    best = areas[areas["when"] == "early"].set_index("measurement")["area"].fillna(0).idxmax()
-    gap = areas.set_index(["measurement", "when"])["area"]
+    drawn, axes = figure(8.6, 1.8 + 0.4 * len(names), columns=2, sharey=True)
+    for axis, (column, about) in zip(axes, {"area": "gain", "dependence": "dependence"}.items(), strict=True):
+        for shift, (when, look) in zip(np.linspace(-0.22, 0.22, len(moments)), moments.items(), strict=True):
+            part, there = (
+                table[table["when"] == when].set_index("measurement").reindex(names) for table in (areas, again)
+            )
+            places = np.arange(len(names)) + shift
+            axis.hlines(places, part[f"{column}_low"], part[f"{column}_high"], color=look.colour, lw=2, alpha=0.6)
+            axis.plot(part[column], places, look.mark, color=look.colour, ms=5, label=look.label)
+            diamonds(axis, there[column], places)
+        axis.axvline(0.5, color=COLOURS["black"], lw=0.8, ls=":")
+        axis.axvline(tells, color=COLOURS["vermillion"], lw=1, ls="--")
+        axis.set(title=f"truth: {about}", xlabel="area under the ROC curve", xlim=(0, 1.02))
+    axes[0].set_yticks(range(len(names)), [labels.get(name, name) for name in names], fontsize=8)
+    axes[0].invert_yaxis()
+    legend_above(drawn, axes[0])
+    table = areas.set_index(["measurement", "when"])["area"]
+    early, told = table.xs("early", level="when").dropna(), "No recipe has both outcomes: there is nothing to compare."
+    if len(early):
+        told = (
+            f"An eighth of the way, the best sign of gain is: {labels.get(early.idxmax(), early.idxmax())} "
+            f"({early.max():.2f}); the gap alone is worth {table['gap', 'before']:.2f} before, "
+            f"{table['gap', 'early']:.2f} early, {table['gap', 'late']:.2f} late (small counts as good)."
+        )
     caption(
         drawn,
-        f"An eighth of the way, the best is: {labels.get(best, best)} ({gap[best, 'early']:.2f}); the gap alone is "
-        f"worth {gap['gap', 'before']:.2f} before, {gap['gap', 'early']:.2f} early, {gap['gap', 'late']:.2f} late "
-        f"(small counts as good). Dotted: a coin; dashed: {tells:g}. Lines: 95 % over cells drawn again.",
+        f"{told} Pairs of one recipe only. Dotted: a coin; dashed: {tells:g}. Lines: 95 % over trainings drawn again.",
     )
     return drawn

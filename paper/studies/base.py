@@ -70,15 +70,10 @@ def changed(folder: Path) -> bool:
 
 def fits(device: str, need: float, **given: int) -> None:
     """Refuse sizes that take ``need`` bytes together where the device has less memory."""
-    import torch
-
     from lib import runtime
 
-    place, have = runtime.resolve_device(device), math.inf
-    if place.type == "cuda":
-        have = torch.cuda.get_device_properties(place).total_memory
-    elif hasattr(os, "sysconf"):
-        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    place = runtime.resolve_device(device)
+    have = runtime.memory(place)
     if need > have:
         shown = " and ".join(f"{name} {value}" for name, value in given.items())
         raise checks.ParameterError(

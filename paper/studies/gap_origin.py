@@ -87,7 +87,7 @@ class GapOrigin(GateStudy):
 
     def check(self) -> None:
         super().check()
-        self.step_fits("pictures", sum(map(len, INTERVENTIONS.values())))
+        self.step_fits("pictures")
 
     def labelled(self) -> list[tuple[str, Cell]]:
         """Every learner, gate and task, and the first learner and gate with random weights: the null needs no more."""

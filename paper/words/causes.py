@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lib.verdicts import Findings, Outcome
-from paper.criteria.prompts import CLOSE, MATTERS
+from paper.criteria import prompts as criteria
 from paper.figures.prompts import spelt
 from paper.studies import escape, predictors
 from paper.studies.gap_origin import ACTING, HOME, WORDS
@@ -63,16 +63,16 @@ def _onset(angles: pd.DataFrame) -> str:
     home = min(means.index, key=lambda value: abs(value - HOME))
     parts = [f"A prompt of the first layer is {means.loc[home, 'share']:.2f} times as long as its token at the start"]
     below = np.log10(means["chance"] / means["to_prompt"])
-    after = [value for value in means.index if value > home and below[value] > MATTERS]
-    if after and below[home] <= MATTERS:
+    after = [value for value in means.index if value > home and below[value] > criteria.MATTERS]
+    if after and below[home] <= criteria.MATTERS:
         # Between two lengths that were measured, on a line.
         before = max(value for value in means.index if value < after[0])
-        part = (MATTERS - below[before]) / (below[after[0]] - below[before])
+        part = (criteria.MATTERS - below[before]) / (below[after[0]] - below[before])
         at = before * (after[0] / before) ** part
         share = np.interp(np.log10(at), np.log10([before, after[0]]), means.loc[[before, after[0]], "share"])
         parts.append(
-            f"the angle begins to matter, by {MATTERS:g} decades, at a deviation of about {at:.2g}, where the prompt is"
-            f" {share:.2f} times as long"
+            f"the angle begins to matter, by {criteria.MATTERS:g} decades, at a deviation of about {at:.2g}, where the"
+            f" prompt is {share:.2f} times as long"
         )
     return "; ".join(parts) + "."
 
@@ -96,8 +96,8 @@ def turning(findings: Findings) -> str:
             "gap_origin.across.turned.default": (
                 "At the length from which prompts start turning them in place of scaling changes nothing: to act across"
                 " a token is no cure while prompts are short.",
-                "At the length from which prompts start a gate that scales them has another gap than one that turns them"
-                " ({value:+.2f} decades).",
+                "At the length from which prompts start a gate that scales them has another gap than one that turns"
+                " them ({value:+.2f} decades).",
             ),
             "gap_origin.across.turned.longest": (
                 "In prompts ten times as long it is worth {value:.2f} decades to turn in place of scaling.",
@@ -118,7 +118,7 @@ def answered(findings: Findings) -> str:
     for what, subject in (("factors", "the factors that are meant move"), ("gap", "the whole gap moves")):
         names = {f"gap_origin.{what}.{name}": words for name, words in WORDS.items()}
         leads = {
-            Outcome.HOLDS: f"Cell by cell {subject} as predicted, to within {CLOSE:g} decades, by",
+            Outcome.HOLDS: f"Cell by cell {subject} as predicted, to within {criteria.CLOSE:g} decades, by",
             Outcome.DOES_NOT_HOLD: f"Cell by cell {subject} otherwise by",
             Outcome.INCONCLUSIVE: f"Whether {subject} as predicted, these seeds leave open for",
         }
@@ -178,16 +178,20 @@ def revived(findings: Findings, study: escape.Escape) -> str:
     """Which interventions work, and what is worth a second look."""
     names = {escape.adaptive(name): name for name in study.chosen()}
     leads = {
-        Outcome.HOLDS: f"Adaptive within {study.steps} steps",
-        Outcome.DOES_NOT_HOLD: "Not adaptive",
+        Outcome.HOLDS: f"Adaptive in most seeds after {study.steps} steps",
+        Outcome.DOES_NOT_HOLD: "Not adaptive in most seeds",
         Outcome.INCONCLUSIVE: "Left open by these seeds",
     }
     remarks = decided(
         findings,
         {
-            escape.adaptive(escape.named(1000)): (
-                "Even at a thousand times the rate a gate is adaptive.",
-                "Larger steps help up to a point only: at a thousand times the rate the gate is not adaptive.",
+            escape.adaptive("Adam for the gate"): (
+                "Adam on the gate alone is enough.",
+                "Adam on the gate alone is not enough: the prompts have to move as well.",
+            ),
+            escape.adaptive("Adam for the prompts"): (
+                "Adam on the prompts alone is enough, although the gate's steps stay as small as they were.",
+                "Adam on the prompts alone is not enough.",
             ),
             escape.adaptive("diversity loss"): (
                 "A reward for *different* gate values helps.",
@@ -197,6 +201,102 @@ def revived(findings: Findings, study: escape.Escape) -> str:
         },
     )
     return f"{sorted_out(findings, names, leads)}\n\n{remarks}"
+
+
+def kept(findings: Findings, worth: pd.DataFrame) -> str:
+    """Which gates have lost what they were worth at an earlier look."""
+    fallen = worth[worth["lost"] > criteria.FALLS].sort_values("lost", ascending=False)
+    names = [
+        f"{name} ({Shown(points):.0f})" for name, points in zip(fallen["intervention"], fallen["lost"], strict=True)
+    ]
+    told = f"Less at the last look than at the best before, in points: {', '.join(names)}." if names else ""
+    lost = {
+        "escape.lost": (
+            "What a large rate wins it does not keep: a gate has to be looked at more than once.",
+            "What the largest rate wins it keeps.",
+        )
+    }
+    return " ".join(filter(None, [told, decided(findings, lost)]))
+
+
+def gained(findings: Findings) -> str:
+    """Whether gates that depend on their picture gain something by it."""
+    return decided(
+        findings,
+        {
+            "escape.gains.adam.over_fixed": (
+                "Trained by Adam, the gated learner beats the same learner without a gate by {value:.0f} points.",
+                "Trained by Adam, the gated learner does not beat the same learner without a gate.",
+            ),
+            "escape.gains.adam.over_blind": (
+                "It is the looking that helps: a blind gate of as many parameters is {value:.0f} points worse.",
+                "A blind gate of as many parameters does as well.",
+            ),
+        },
+    )
+
+
+def bounded(findings: Findings) -> str:
+    """What bounds the accuracy of a gate on this task, and what is slow besides the gate."""
+    return decided(
+        findings,
+        {
+            "escape.bound.told": (
+                "No gate that finds out by itself is more accurate than one that is told the cue.",
+                "Being told the cue is no upper bound: a gate that finds out by itself is {value:.0f} points more"
+                " accurate.",
+            ),
+            "escape.bound.told_from_words": (
+                "Told the cue, and with prompts that start from words, it is beaten by none that finds out by itself.",
+                "Even told the cue and started from words it is beaten by one that finds out by itself.",
+            ),
+            "escape.bound.routed": (
+                "Prompts of each rule's own are an upper bound: no gate is more than a point more accurate.",
+                "Prompts of each rule's own are no upper bound either: the best gate is {value:.0f} points more"
+                " accurate.",
+            ),
+            "escape.start": (
+                "And the gate is not all that is slow. The same two prompts, each trained on the pictures of its own"
+                " rule where there is nothing left to choose, are {value:.0f} points worse when they start from noise than"
+                " when they start from words.",
+                "How these prompts start hardly matters.",
+            ),
+        },
+    )
+
+
+def alike(findings: Findings) -> str:
+    """Whether a decade is a decade, whoever closes it."""
+    names = {f"escape.law.same.{lever}": words for lever, words in escape.LEVERS.items() if lever != "rate"}
+    leads = {
+        Outcome.HOLDS: "A decade is a decade for",
+        Outcome.DOES_NOT_HOLD: "A decade is not what a decade of the rate is for",
+        Outcome.INCONCLUSIVE: "Left open by these seeds, whether a decade is a decade, for",
+    }
+    moves = {f"escape.law.{lever}": words for lever, words in escape.LEVERS.items() if lever != "rate"}
+    helps = {
+        Outcome.HOLDS: "Of the levers that shrink the gap itself, these bring the escape forward",
+        Outcome.DOES_NOT_HOLD: "These shrink the gap and do not bring the escape forward",
+        Outcome.INCONCLUSIVE: "Left open, whether they bring it forward",
+    }
+    return " ".join(filter(None, [sorted_out(findings, moves, helps), sorted_out(findings, names, leads)]))
+
+
+def paced(findings: Findings) -> str:
+    """Whether steps go in proportion to the rate, or as its root."""
+    return decided(
+        findings,
+        {
+            "escape.law.root": (
+                "For the rate the root is near: prompts and gate help each other.",
+                "For the rate the root is not what is measured ({value:.2f} decades per decade away from it).",
+            ),
+            "escape.law.proportional": (
+                "For the rate steps are in proportion: the gate climbs alone.",
+                "For the rate steps are not in proportion ({value:.2f} decades of steps per decade).",
+            ),
+        },
+    )
 
 
 def excused(findings: Findings) -> str:
@@ -209,10 +309,15 @@ def excused(findings: Findings) -> str:
                 "Before a gate is called useless it needs an optimiser that does not mind small gradients.",
                 "An optimiser that does not mind small gradients is not enough to make it work.",
             ),
-            "escape.law.later": ("Under SGD it needs the more steps, the further its gradient is behind.", ""),
+            "escape.law.later": ("Under SGD the gate's own rate brings its escape forward.", ""),
+            "escape.start": (
+                "Before a gate is blamed, the prompts that it is to choose between have to be learnable from where they"
+                " start.",
+                "",
+            ),
             "escape.nothing": (
-                "Where nothing depends on the picture no training makes it adaptive, which is as it should be.",
-                "Gates become adaptive where nothing depends on the picture, too: the test is not strict enough.",
+                "Where nothing depends on the picture no training makes a gate depend on it, which is as it should be.",
+                "Gates depend on their picture where there is nothing to gain, too: the test is not strict enough.",
             ),
         },
     )
@@ -225,17 +330,32 @@ def telling(findings: Findings) -> str:
     for when, words in (("before", "Before the first step"), ("early", "After an eighth of the steps")):
         names = {predictors.telling(when, what): about for what, (about, _) in predictors.SCORES.items()}
         leads = {
-            Outcome.HOLDS: f"{words} these tell",
+            Outcome.HOLDS: f"{words} these tell which gates will gain",
             Outcome.DOES_NOT_HOLD: f"{words} these do not",
-            Outcome.INCONCLUSIVE: f"{words} these seeds leave open",
+            Outcome.INCONCLUSIVE: f"{words} these trainings leave open",
         }
-        parts.append(sorted_out(findings, names, leads))
+        better = {predictors.over_gap(when, what): about for what, about in predictors.LABELS.items()}
+        ahead = {Outcome.HOLDS: "Better than the gap, then", Outcome.DOES_NOT_HOLD: "No better than the gap, then"}
+        parts += [sorted_out(findings, names, leads), sorted_out(findings, better, ahead)]
     late = decided(
         findings,
         {
+            predictors.over_loss("early"): (
+                "What nested selection picks early beats a look at the initial loss, which costs nothing.",
+                "What nested selection picks early is no better than a look at the initial loss, which costs nothing.",
+            ),
+            **{
+                predictors.transfers(held): (
+                    f"On a {held} that it has not seen, the rule that nested selection picks early is better than one"
+                    " on the gap.",
+                    f"On a {held} that it has not seen, the rule that nested selection picks early is no better than"
+                    " one on the gap.",
+                )
+                for held in predictors.HELD
+            },
             predictors.telling("late", "information"): (
-                "In the end it shows in the gate itself: those that are worth something depend on their input.",
-                "Even in the end the gate's dependence on its input does not tell which are worth something.",
+                "In the end it shows in the gate itself: those that gain depend on their input.",
+                "Even in the end the gate's dependence on its input does not tell which gain.",
             ),
             predictors.telling("late", "gap"): (
                 "By then the gap tells as well, when it no longer needs to predict anything.",

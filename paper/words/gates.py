@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.prompts.learners import LEARNERS
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.criteria import prompts as criteria
-from paper.figures.prompts import spelt
+from paper.figures.prompts import BY, spelt
 from paper.studies.gate_degradation import LONG, long_id
 from paper.studies.gradient_imbalance import REPORTED
 from paper.words.outcomes import decided, sorted_out
@@ -36,42 +35,56 @@ def limits(tables: Tables) -> str:
 
 
 def reached(tables: Tables) -> str:
-    """How far learners get that prompt the text, and those that prompt the picture alone."""
-    means = tables["accuracy"].groupby(["task", "learner"], sort=False)["accuracy"].mean()
+    """How far learners get by each kind of recipe, and which end below the hand-written sentence."""
+    accuracy, ahead = tables["accuracy"], tables["ahead"]
+    zero = accuracy[accuracy["learner"] == "zero_shot"].groupby("task", sort=False)["accuracy"].mean()
+    means = accuracy[accuracy["learner"] != "zero_shot"].groupby(["task", "by", "learner", "recipe"], sort=False)
     parts = []
-    for task, own in means.groupby(level="task", sort=False):
-        mean = own.droplevel("task")
-        text = [name for name in mean.index if LEARNERS[name].text]
-        picture = [name for name in mean.index if LEARNERS[name].vision and not LEARNERS[name].text]
-        groups = {
-            "the hand-written sentence": ["zero_shot"],
-            "prompts in the text": text,
-            "in the picture alone": picture,
-        }
-        shown = [
-            f"{name} {mean[some].mean():.0f} %"
-            for name, some in groups.items()
-            if some and set(some) <= set(mean.dropna().index)
+    for task, own in means["accuracy"].mean().dropna().groupby(level="task", sort=False):
+        spans = [
+            f"{BY[str(by)].label} {span.min():.0f} to {span.max():.0f} %"
+            for by, span in own.groupby(level="by", sort=False)
         ]
-        if not shown:
-            continue
-        parts.append(f"On *{spelt(str(task))}*: {', '.join(shown)} (means over learners).")
+        first = f" the hand-written sentence is right in {zero[task]:.0f} % of the pictures;" if task in zero else ""
+        parts.append(f"On *{spelt(str(task))}*{first} learners reach, {', '.join(spans)}.")
+    ends = ahead.groupby(["by", "learner", "recipe", "task"], sort=False)["ahead"].mean()
+    for by, own in ends.groupby(level="by", sort=False):
+        low = dict.fromkeys((name, task) for (_, name, _, task), value in own.items() if value < 0)
+        named = ", ".join(f"{spelt(name)} on {spelt(task)}" for name, task in low)
+        parts.append(f"Below the sentence end, {BY[str(by)].label}: {named or 'none'}.")
     return " ".join(parts)
+
+
+def settled(tables: Tables) -> str:
+    """Which recipes were chosen on validation pictures, and whether the loss is flat there."""
+    best = tables["chosen"]
+    if not len(best):
+        return ""
+    steep = best[~best["flat"].astype(bool)]
+    named = ", ".join(f"{spelt(row.learner)} on {spelt(row.task)}" for row in steep.itertuples())
+    counts = best["recipe"].value_counts()
+    most = f"Most often chosen: {counts.index[0]} ({counts.iloc[0]} of {len(best)})."
+    return f"{most} " + (f"Still falling at the end is the loss of {named}." if named else "The loss is flat in all.")
 
 
 def learners_follow(findings: Findings) -> str:
     """What the comparison of learners says."""
+    by = {"short": "by the short recipe", "published": "trained as published", "tuned": "tuned on validation pictures"}
     return decided(
         findings,
         {
-            "learners.every": (
-                "Every learner beats the hand-written sentence.",
-                "Not every learner beats the hand-written sentence: few steps with few pictures can do harm as well.",
-            ),
-            "learners.size": (
-                "The more a learner trains, the further it gets.",
-                "The number of its parameters does not say how far a learner gets.",
-            ),
+            f"learners.every.{kind}": (
+                f"{words.capitalize()}, every learner beats the hand-written sentence.",
+                f"{words.capitalize()}, not every learner beats the hand-written sentence.",
+            )
+            for kind, words in by.items()
+        }
+        | {
+            f"learners.size.{kind}": (
+                f"{words.capitalize()}, a learner gets the further, the more it trains.",
+                f"{words.capitalize()}, the number of its parameters does not say how far a learner gets.",
+            )
+            for kind, words in by.items()
         },
     )
 
@@ -322,6 +335,6 @@ def value_follows(findings: Findings) -> str:
                 " chosen for it the gate carries the solution.",
                 "",
             ),
-            "gate_value.conflict.published": ("With the published recipe it does nothing.", ""),
+            "gate_value.conflict.short": ("With the short recipe it does nothing.", ""),
         },
     )
