@@ -21,7 +21,7 @@ from paper.figures import gates as figures
 from paper.prediction import area, balanced, duels, joint
 from paper.studies import base, escape, gap_origin, guide, predictors
 from paper.studies.base import Page, Result
-from paper.studies.gate_degradation import GateDegradation
+from paper.studies.gate_degradation import LONG, GateDegradation
 from paper.studies.gate_value import GateValue
 from paper.studies.gradient_imbalance import GradientImbalance, from_words
 from paper.tools import profiles
@@ -45,7 +45,9 @@ def studies(store) -> dict:
     return {
         "gradient_imbalance": GradientImbalance(**gates, learner="coop", gate="length"),
         "gap_origin": gap_origin.GapOrigin(**gates, learner="coop", gate="length", pictures=4),
-        "gate_degradation": GateDegradation(**gates, learner="coop,pool", gate="length,soft,top_k"),
+        "gate_degradation": GateDegradation(
+            **gates, learner="coop,pool", gate="length,soft,top_k,l2p,random", long_steps=3
+        ),
         "gate_value": GateValue(**gates, learner="coop", gate="length", **few),
         "escape": escape.Escape(**TINY, **loose, results=store),
         "predictors": predictors.Predictors(
@@ -707,8 +709,10 @@ def test_what_the_guide_refuses():
 # ------------------------------------------------------------------------------------------------- the figures
 def test_figures_draw_what_the_tables_hold(found):
     origin, value, loose = found["gap_origin"], found["gate_value"], found["escape"]
-    gates = found["gate_degradation"].table
+    gates, long = found["gate_degradation"].table, found["gate_degradation"].tables
+    again = {"long": long["long"], "worth": long["looks"]}
     drawn = {
+        "long": figures.long_runs(long["long"], long["looks"], rerun=again),
         "survey": figures.gap_survey(found["gradient_imbalance"].tables["survey"]),
         "shifts": figures.origin_shifts(origin.table),
         "angles": figures.angles(origin.tables["angles"]),
@@ -724,6 +728,8 @@ def test_figures_draw_what_the_tables_hold(found):
     }
     written = {text.get_text() for text in drawn["survey"].axes[0].texts}
     assert {"−∞", "∞"} <= written and "-inf" not in drawn["survey"].get_supxlabel()
+    legend = [text.get_text() for text in drawn["long"].legends[0].get_texts()]
+    assert set(legend) == set(LONG) and len(drawn["long"].axes) == 4
     assert len(drawn["shifts"].axes) == len(gap_origin.INTERVENTIONS)
     names = [label.get_text() for label in drawn["bars"].axes[0].get_yticklabels()]
     assert set(names) == {name for name in loose.table["intervention"] if not name.startswith("map ")}

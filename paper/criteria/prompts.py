@@ -47,7 +47,7 @@ HALF_THE_POOL = Threshold(4, since="1cd3c6e")
 #: I(X; G) / log E below which a selection hardly depends on the picture.
 BLIND_CHOICE = Threshold(0.05, since="1cd3c6e")
 #: Points by which the worth of a gate must have fallen from its best look to the last to have collapsed late.
-FALLS = Threshold(2, since="7cd7f33")
+FALLS = Threshold(2, since="9ce42d1")
 
 # ---------------------------------------------------------------------------------------------- gate value
 #: Points by which a gate must beat its own mean and its own shuffle to be called adaptive.

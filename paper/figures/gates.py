@@ -270,6 +270,9 @@ LONG_LABELS = {
     "over_mean": "worth over\nits mean (points)",
 }
 
+#: Where logarithmic axes end: what a saturated gate has left is beyond.
+LOWEST = {"information": 1e-6, "spread": 1e-4}
+
 
 def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd.DataFrame] | None = None) -> Figure:
     """Information, spread, saturation and worth of gates over the steps of long trainings: a column of panels per task,
@@ -295,22 +298,21 @@ def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd
                 seen = there.groupby("step")[column].mean().iloc[:: 1 if column == "over_mean" else 5]
                 diamonds(axis, seen.index, seen)
             axis.set_xscale("symlog", linthresh=1)
-            if column in ("information", "spread"):
-                axis.set_yscale("log")
+            if column in LOWEST:
+                axis.set(yscale="log", ylim=(LOWEST[column], 1))
             if not place:
                 axis.set_ylabel(label, fontsize=9)
         axes[0, place].set_title(spelt(task))
         axes[-1, place].set_xlabel("optimiser step")
         axes[-1, place].axhline(0, color=COLOURS["black"], lw=0.8)
     legend_above(drawn, axes[0, 0], 3)
-    ends = (
-        long.loc[long.groupby(["training", "task", "seed"])["step"].idxmax()].groupby("training")["information"].mean()
-    )
+    last = long.loc[long.groupby(["training", "task", "seed"])["step"].idxmax()]
+    ends = last.groupby("training")["information"].mean().sort_values(na_position="first")
     caption(
         drawn,
-        f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.min():.1g} "
-        f"({ends.idxmin()}) to {ends.max():.1g} ({ends.idxmax()}). The worth is "
-        "measured at a few steps only. Bands: 95 % over seeds.",
+        f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.iloc[0]:.1g} "
+        f"({ends.index[0]}) to {ends.iloc[-1]:.1g} ({ends.index[-1]}). The worth is measured at a few steps only. "
+        "Bands: 95 % over seeds.",
         fewer(again["long"], long, "task"),
     )
     return drawn

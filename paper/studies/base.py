@@ -286,6 +286,41 @@ class Study(BaseModel):
         return Page(self, self.run(), whole, result, states)
 
 
+class Digest(Study):
+    """A study that measures nothing: it reads the committed evidence of other :meth:`studies` and has no rerun, so it
+    says the same until evidence changes.
+    """
+
+    SIZES: ClassVar[tuple[str, ...]] = ()
+
+    def studies(self) -> Mapping[str, Study]:
+        """The studies that the evidence is of, by page."""
+        raise TypeError(f"{type(self).__name__} reads nothing.")
+
+    def judged(self, found: Mapping[Cell, Tables]) -> Result:
+        """As the other studies judge: each leaves out what diverged, and its page says so."""
+        return Result(*self.judge(found))
+
+    def cells(self) -> list[Cell]:
+        """None of its own."""
+        return []
+
+    def from_evidence(self) -> tuple[Result, dict[str, int]]:
+        """What there is of the other pages' evidence."""
+        evidence = Evidence(EVIDENCE)
+        cells = list(dict.fromkeys(cell for study in self.studies().values() for cell in study.cells()))
+        states = {"current": 0, "stale": 0, "missing": 0}
+        for cell in cells:
+            states[evidence.state(cell)] += 1
+        stored = {cell: one.tables for cell in cells if (one := evidence.get(cell)) is not None}
+        return self.judged(stored), states
+
+    def page(self) -> Page:
+        """The evidence alone."""
+        result, states = self.from_evidence()
+        return Page(self, Result({}), self, result, states)
+
+
 def _part(mine: object, theirs: object) -> bool:
     """Is one list, or mapping, of what is measured a part of the other?"""
     if isinstance(mine, tuple) and isinstance(theirs, tuple):

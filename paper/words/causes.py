@@ -257,8 +257,8 @@ def bounded(findings: Findings) -> str:
             ),
             "escape.start": (
                 "And the gate is not all that is slow. The same two prompts, each trained on the pictures of its own"
-                " rule where there is nothing left to choose, are {value:.0f} points worse when they start from noise than"
-                " when they start from words.",
+                " rule where there is nothing left to choose, are {value:.0f} points worse when they start from noise"
+                " than when they start from words.",
                 "How these prompts start hardly matters.",
             ),
         },

@@ -276,7 +276,7 @@ def degradation_follows(findings: Findings) -> str:
             " for how long, and on what."
         )
     elif ends == {Outcome.HOLDS} and taken and taken.outcome is Outcome.DOES_NOT_HOLD:
-        told = "Trained shortly or long, such gates do not degrade: they begin as constants and stay it."
+        told = "Trained shortly or long, such gates do not degrade: they begin as constants and stay constants."
     else:
         told = ""
     return "\n\n".join(filter(None, [short, *long, told]))
@@ -294,7 +294,7 @@ def _long_follows(findings: Findings, task: str) -> str:
     told = []
     for what, leads in asked.items():
         names = {f"gate_degradation.{long_id(training, task)}.{what}": training for training in LONG}
-        led = {outcome: f"In long trainings on *{spelt(task)}* {lead}" for outcome, lead in leads.items()}
+        led = {outcome: f"In long trainings on *{spelt(task)}* {lead} under" for outcome, lead in leads.items()}
         told.append(sorted_out(findings, names, led))
     return " ".join(filter(None, told))
 
