@@ -63,8 +63,8 @@ RULES: dict[str, Rule] = {
     ),
     "gap_origin.perpendicular": Rule(
         ORIGIN,
-        "The gradient is perpendicular to the token that the tower sees (mean |cosine| {value:.3f}): the more of a token"
-        " is prompt, the less there is for a gate that scales it.",
+        "The gradient is perpendicular to the token that the tower sees (mean |cosine| {value:.3f}): the more of a"
+        " token is prompt, the less there is for a gate that scales it.",
         "The gradient is not perpendicular to the token that the tower sees (mean |cosine| {value:.3f}).",
     ),
     "gap_origin.gap.temperature": Rule(
