@@ -187,7 +187,7 @@ def angles(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
             left = (part["chance"] * part["sine"]).groupby(part["value"]).mean()
             axis.plot(left.index, left, "--", color=COLOURS["blue"], lw=1.2, label="random, across the token")
         axis.axhline(part["chance"].mean(), color=COLOURS["black"], lw=0.9, ls=":", label="random directions")
-        axis.set(xscale="log", yscale="log", xlabel="initial deviation of the prompts", title=titles[layer])
+        axis.set(xscale="log", yscale="log", xlabel="initial deviation of the prompts", title=titles.get(layer, layer))
         axis.title.set_fontsize(9)
     axes[0, 0].set_ylabel("mean |cosine|")
     legend_above(drawn, axes[0, 0])
@@ -224,7 +224,8 @@ def ways_to_act(across: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> F
         axis.plot(means.index, means, look.mark, color=look.colour, ms=4)
         there = again[again["gate"] == name].groupby("value")["gap"].mean()
         diamonds(axis, there.index, there)
-        closed[look.label] = means.iloc[0] - means.iloc[-1]
+        if len(means):
+            closed[look.label] = means.iloc[0] - means.iloc[-1]
     axis.set(xscale="log", xlabel="initial deviation of the prompts", ylabel="gap before training (decades)")
     legend_above(drawn, axis, columns=5)
     values = sorted(set(across["value"]))
