@@ -239,7 +239,7 @@ BOUNDARIES = pd.DataFrame(
 CASES = {
     "prompts.gap_over_training": Case(
         prompts.gap_over_training,
-        lambda n, *new: (gaps(n, *new), 2.3),
+        lambda n, *new: (gaps(n, *new), {"coop": 2.3}),
         ("unheard_of",),
         None,
         lambda t, _: [(0, 10, first_of(t, learner="coop", gate="depth", step=10).gap.mean())],
@@ -326,12 +326,35 @@ CASES = {
     "gates.angles": Case(
         gates.angles,
         lambda n, *new: (
-            measured(cells(weights=["trained"], value=[0.01, 0.1], seed=range(n)), "to_prompt", "to_token"),
-            128,
+            measured(
+                cells(weights=["trained"], layer=dict.fromkeys(["first", *new]), value=[0.01, 0.1], seed=range(n)),
+                *("to_prompt", "to_token", "sine", "chance"),
+            ),
         ),
-        (),
+        ("unheard_of",),
         None,
-        lambda t, _: [(0, 0.1, first_of(t, value=0.1).to_token.mean())],
+        lambda t: [(0, 0.1, first_of(t, layer="first", value=0.1).to_token.mean())],
+    ),
+    "gates.ways_to_act": Case(
+        gates.ways_to_act,
+        lambda n, *new: (
+            measured(
+                cells(gate=dict.fromkeys(["length", "soft", *new]), task=["fine"], value=[0.02, 0.2], seed=range(n)),
+                "gap",
+            ),
+        ),
+        ("unheard_of",),
+        None,
+        lambda t: [(0, 0.2, first_of(t, gate="soft", value=0.2).gap.mean())],
+    ),
+    "gates.from_words": Case(
+        gates.from_words,
+        lambda n, *new: (
+            measured(cells(learner=dict.fromkeys(["coop", "maple", *new]), seed=range(n)), "taken", "predicted"),
+        ),
+        ("unheard_of",),
+        None,
+        lambda t: [(0, first_of(t, learner="maple").taken.mean(), 1)],
     ),
     "gates.selection_usage": Case(
         gates.selection_usage,
@@ -749,7 +772,7 @@ def test_a_seventh_class_has_its_own_colour_title_and_panel(monkeypatch):
 
 def test_more_names_than_colours_are_all_drawn():
     table = pd.concat([gaps(2).assign(gate=f"gate {number}") for number in range(12)])
-    labels = [line.get_label() for line in prompts.gap_over_training(table, 2.3).axes[0].lines]
+    labels = [line.get_label() for line in prompts.gap_over_training(table, {"coop": 2.3}).axes[0].lines]
     assert sum(label.startswith("gate ") for label in labels) == 12
     found = style.looks([f"gate {number}" for number in range(12)])
     assert len(found) == 12 and "D" not in {look.mark for look in found.values()}
@@ -784,8 +807,8 @@ def test_any_other_verdict_is_neutral(verdict):
 def test_a_mean_over_fewer_tasks_is_told_apart():
     evidence = gaps(2)
     part = evidence[evidence.task == "shapes"]
-    assert "Diamonds: this run, over fewer tasks." in said(prompts.gap_over_training(evidence, 2.3, rerun=part))
-    assert "Diamonds: this run." in said(prompts.gap_over_training(evidence, 2.3, rerun=evidence))
+    assert "Diamonds: this run, over fewer tasks." in said(prompts.gap_over_training(evidence, {}, rerun=part))
+    assert "Diamonds: this run." in said(prompts.gap_over_training(evidence, {}, rerun=evidence))
 
 
 def test_the_colour_of_a_diamond_on_a_map_is_this_runs_value():
@@ -793,6 +816,17 @@ def test_the_colour_of_a_diamond_on_a_map_is_this_runs_value():
     drawn = gates.gap_survey(evidence, rerun=evidence.assign(gap=evidence.gap.max()))
     picture, shape = drawn.axes[0].images[0], drawn.axes[0].collections[-1]
     assert np.allclose(shape.get_facecolors(), picture.to_rgba(evidence.gap.max()))
+
+
+def test_an_infinite_gap_is_written_and_takes_no_colour():
+    evidence = gaps(2)
+    for gate, value in (("depth", -np.inf), ("length", np.inf)):
+        drawn = gates.gap_survey(evidence.assign(gap=evidence.gap.where(evidence.gate != gate, value)))
+        written = [text.get_text() for text in drawn.axes[0].texts]
+        assert ("−∞" if value < 0 else "∞") in written and not any("inf" in one for one in written)
+        colours = drawn.axes[0].images[0].get_array()
+        assert np.isfinite(np.ma.masked_invalid(colours).compressed()).all() and "inf" not in said(drawn)
+    assert "inf" not in said(prompts.waterfall(evidence.assign(gap=-np.inf)))
 
 
 def test_interval_of_seeds():

@@ -67,7 +67,8 @@ def tables_of(cell: Cell) -> Tables:
     file, key = next((place for theirs, place in kept()[cell.kind] if covers(theirs, mine)), (None, ""))
     if file is None:
         pytest.skip("the evidence has no such cell")
-    lists = {**mine.get("start", {}), **mine}
+    start = mine.get("start")
+    lists = {**(start if isinstance(start, dict) else {}), **mine}
     chosen = {column: lists[name] for name, column in ROWS.items() if isinstance(lists.get(name), list)}
     if cell.kind == "gap":
         chosen["task"] = [one["task"] for one in mine["tasks"]]

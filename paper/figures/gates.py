@@ -72,10 +72,20 @@ def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fi
     return drawn
 
 
+def _nothing(why: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    drawn, axis = figure(6.4, 1.0)
+    axis.set_axis_off()
+    caption(drawn, why)
+    return drawn
+
+
 def from_words(starts: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """What contexts take off the gap by starting from words, a row per learner: measured with its interval, and
     predicted from the length of the prompts.
     """
+    if not len(starts):
+        return _nothing("No learner here has contexts that could start from words.")
     again = this_run(rerun, starts)
     names = order("learner", starts, again)
     drawn, axis = figure(6.4, 1.5 + 0.3 * len(names))
@@ -154,6 +164,8 @@ def angles(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Absolute cosine of the upstream gradient to prompt and token, over the prompts' initial deviation: in the first
     layer, where a token is prompt and position, and in deeper ones, where it is the prompt.
     """
+    if not len(table):
+        return _nothing("No learner here has its prompts in the text alone.")
     own, again = (part[part["weights"] == "trained"] for part in (table, this_run(rerun, table)))
     layers = order("layer", own, again)
     titles = {"first": "first layer: token = prompt + position", "deeper": "deeper layers: token = prompt"}
@@ -175,7 +187,7 @@ def angles(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
             left = (part["chance"] * part["sine"]).groupby(part["value"]).mean()
             axis.plot(left.index, left, "--", color=COLOURS["blue"], lw=1.2, label="random, across the token")
         axis.axhline(part["chance"].mean(), color=COLOURS["black"], lw=0.9, ls=":", label="random directions")
-        axis.set(xscale="log", yscale="log", xlabel="initial deviation of the prompts", title=titles[layer])
+        axis.set(xscale="log", yscale="log", xlabel="initial deviation of the prompts", title=titles.get(layer, layer))
         axis.title.set_fontsize(9)
     axes[0, 0].set_ylabel("mean |cosine|")
     legend_above(drawn, axes[0, 0])
@@ -212,7 +224,8 @@ def ways_to_act(across: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> F
         axis.plot(means.index, means, look.mark, color=look.colour, ms=4)
         there = again[again["gate"] == name].groupby("value")["gap"].mean()
         diamonds(axis, there.index, there)
-        closed[look.label] = means.iloc[0] - means.iloc[-1]
+        if len(means):
+            closed[look.label] = means.iloc[0] - means.iloc[-1]
     axis.set(xscale="log", xlabel="initial deviation of the prompts", ylabel="gap before training (decades)")
     legend_above(drawn, axis, columns=5)
     values = sorted(set(across["value"]))

@@ -143,7 +143,8 @@ class GapOrigin(GateStudy):
         tables = {name: pd.concat(own, ignore_index=True) if own else pd.DataFrame() for name, own in parts.items()}
         ways = [found[self.ways(task)]["across"].assign(task=task) for task in self.task]
         tables["across"] = pd.concat(ways, ignore_index=True)
-        tables["angles"] = tables["angles"].assign(chance=self.chance())
+        if len(tables["angles"]):
+            tables["angles"]["chance"] = self.chance()
         claims = [*_perpendicular(tables["angles"]), *_across(tables["across"]), *_shifted(tables["shifts"])]
         return tables, Findings.of(claims, holm=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, cast
 
@@ -111,10 +112,9 @@ class GradientImbalance(GateStudy):
         survey = joined(self._before(self.pretrained, self._surveyed()))
         tables = {"gaps": gaps, "null": null, "survey": survey}
         claims = [*_claims(gaps, null), *_surveyed(survey), *_reported(gaps)]
-        if both := [cell for start in ("words", "noise") for cell in self._started(start)]:
-            tables["starts"] = joined(both)
-            claims += _started(tables["starts"])
-        return tables, Findings.of(claims, holm=True)
+        both = [cell for start in ("words", "noise") for cell in self._started(start)]
+        tables["starts"] = joined(both) if both else pd.DataFrame()
+        return tables, Findings.of([*claims, *_started(tables["starts"])], holm=True)
 
 
 def _claim(what: str, text: str, samples: Sequence[float], relation: Any, threshold: float, **more: Any) -> Claim:
@@ -167,7 +167,10 @@ def _claims(gaps: pd.DataFrame, null: pd.DataFrame) -> list[Claim]:
         _claim(
             "meeting",
             "short prompts and their poor alignment with the upstream gradient make most of the gap before training",
-            [weak / gap for weak, gap in zip(per_seed(lost, "weak"), per_seed(lost, "gap"), strict=True)],
+            [
+                weak / gap if math.isfinite(gap) else math.nan
+                for weak, gap in zip(per_seed(lost, "weak"), per_seed(lost, "gap"), strict=True)
+            ],
             ">",
             criteria.MOST,
             name="share of the gap",
@@ -244,10 +247,13 @@ def _reported(gaps: pd.DataFrame) -> list[Claim]:
 
 
 def from_words(starts: pd.DataFrame) -> pd.DataFrame:
-    """What contexts that start from words in place of noise take off the gap, in decades: a row per learner and seed.
+    """What contexts that start from words in place of noise take off the gap, in decades: a row per learner and seed,
+    none where no learner has such contexts.
 
     ``predicted`` is the law that the gate's gradient is in proportion to the length of what the gate scales.
     """
+    if not len(starts):
+        return pd.DataFrame()
     own = starts.assign(predicted=np.log10(starts["length"]))
     wide = own.groupby(["learner", "seed", "start"], sort=False)[["gap", "predicted"]].mean().unstack("start")
     taken = wide["gap", "noise"] - wide["gap", "words"]
@@ -256,9 +262,9 @@ def from_words(starts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _started(starts: pd.DataFrame) -> list[Claim]:
-    """Claims on the gap of contexts that start from words, learner by learner."""
+    """Claims on the gap of contexts that start from words, learner by learner, if there are any."""
     found = []
-    for learner, part in from_words(starts).groupby("learner", sort=False):
+    for learner, part in from_words(starts).groupby("learner", sort=False) if len(starts) else ():
         who = f"with the learner {learner}"
         text = f"{who} contexts that start from words take at least a quarter of a decade off the gap"
         shared: dict[str, Any] = {"unit": "decades"}

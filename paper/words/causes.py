@@ -7,7 +7,6 @@ import pandas as pd
 
 from lib.verdicts import Findings, Outcome
 from paper.criteria import prompts as criteria
-from paper.criteria.prompts import CLOSE, MATTERS
 from paper.figures.prompts import spelt
 from paper.studies import escape, predictors
 from paper.studies.gap_origin import ACTING, HOME, WORDS
@@ -64,16 +63,16 @@ def _onset(angles: pd.DataFrame) -> str:
     home = min(means.index, key=lambda value: abs(value - HOME))
     parts = [f"A prompt of the first layer is {means.loc[home, 'share']:.2f} times as long as its token at the start"]
     below = np.log10(means["chance"] / means["to_prompt"])
-    after = [value for value in means.index if value > home and below[value] > MATTERS]
-    if after and below[home] <= MATTERS:
+    after = [value for value in means.index if value > home and below[value] > criteria.MATTERS]
+    if after and below[home] <= criteria.MATTERS:
         # Between two lengths that were measured, on a line.
         before = max(value for value in means.index if value < after[0])
-        part = (MATTERS - below[before]) / (below[after[0]] - below[before])
+        part = (criteria.MATTERS - below[before]) / (below[after[0]] - below[before])
         at = before * (after[0] / before) ** part
         share = np.interp(np.log10(at), np.log10([before, after[0]]), means.loc[[before, after[0]], "share"])
         parts.append(
-            f"the angle begins to matter, by {MATTERS:g} decades, at a deviation of about {at:.2g}, where the prompt is"
-            f" {share:.2f} times as long"
+            f"the angle begins to matter, by {criteria.MATTERS:g} decades, at a deviation of about {at:.2g}, where the"
+            f" prompt is {share:.2f} times as long"
         )
     return "; ".join(parts) + "."
 
@@ -97,8 +96,8 @@ def turning(findings: Findings) -> str:
             "gap_origin.across.turned.default": (
                 "At the length from which prompts start turning them in place of scaling changes nothing: to act across"
                 " a token is no cure while prompts are short.",
-                "At the length from which prompts start the gap is {value:.2f} decades smaller where a gate turns them"
-                " than where it scales them.",
+                "At the length from which prompts start a gate that scales them has another gap than one that turns"
+                " them ({value:+.2f} decades).",
             ),
             "gap_origin.across.turned.longest": (
                 "In prompts ten times as long it is worth {value:.2f} decades to turn in place of scaling.",
@@ -119,7 +118,7 @@ def answered(findings: Findings) -> str:
     for what, subject in (("factors", "the factors that are meant move"), ("gap", "the whole gap moves")):
         names = {f"gap_origin.{what}.{name}": words for name, words in WORDS.items()}
         leads = {
-            Outcome.HOLDS: f"Cell by cell {subject} as predicted, to within {CLOSE:g} decades, by",
+            Outcome.HOLDS: f"Cell by cell {subject} as predicted, to within {criteria.CLOSE:g} decades, by",
             Outcome.DOES_NOT_HOLD: f"Cell by cell {subject} otherwise by",
             Outcome.INCONCLUSIVE: f"Whether {subject} as predicted, these seeds leave open for",
         }

@@ -38,8 +38,8 @@ STEPS = "How many steps does a gate need?"
 RULES: dict[str, Rule] = {
     "gradient_imbalance.survey.total": Rule(
         DISEASE,
-        "Every learner and gate has such a gap before the first step, {value:.1f} decades [{low:.1f}, {high:.1f}] at"
-        " the least.",
+        "Every learner and gate of which both prompts and gate get a gradient has such a gap before the first step,"
+        " {value:.1f} decades [{low:.1f}, {high:.1f}] at the least.",
         "Not every learner and gate has it: the smallest gap before the first step is {value:.1f} decades"
         " [{low:.1f}, {high:.1f}].",
     ),
@@ -63,8 +63,8 @@ RULES: dict[str, Rule] = {
     ),
     "gap_origin.perpendicular": Rule(
         ORIGIN,
-        "The gradient is perpendicular to the token that the tower sees (mean |cosine| {value:.3f}): a gate that scales"
-        " prompts works in a direction that the tower ignores.",
+        "The gradient is perpendicular to the token that the tower sees (mean |cosine| {value:.3f}): the more of a"
+        " token is prompt, the less there is for a gate that scales it.",
         "The gradient is not perpendicular to the token that the tower sees (mean |cosine| {value:.3f}).",
     ),
     "gap_origin.gap.temperature": Rule(
