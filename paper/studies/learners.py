@@ -41,7 +41,7 @@ class Learners(PromptStudy):
     """
 
     task: TaskNames = ("fine",)
-    learner: LearnerNames = ("zero_shot", "coop", "vpt", "pool")
+    learner: LearnerNames = ("zero_shot", "vpt_shallow", "vpt", "pool")
     recipes: Annotated[tuple[str, ...], Some(RECIPES, everything="all", ordered=True)] = ("short", "published")
     tuned_learner: LearnerNames = ("coop",)
     rates: Annotated[tuple[float, ...], Numbers(POSITIVE.low, POSITIVE.high)] = tuning.RATES

@@ -38,16 +38,16 @@ def reached(tables: Tables) -> str:
     parts = []
     for task, own in means["accuracy"].mean().dropna().groupby(level="task", sort=False):
         spans = [
-            f"{BY[str(by)].label} {span.min():.0f} to {span.max():.0f} %"
+            f"{span.min():.0f} to {span.max():.0f} % ({BY[str(by)].label})"
             for by, span in own.groupby(level="by", sort=False)
         ]
         first = f" the hand-written sentence is right in {zero[task]:.0f} % of the pictures;" if task in zero else ""
-        parts.append(f"On *{spelt(str(task))}*{first} learners reach, {', '.join(spans)}.")
+        parts.append(f"On *{spelt(str(task))}*{first} learners reach {', '.join(spans)}.")
     ends = ahead.groupby(["by", "learner", "recipe", "task"], sort=False)["ahead"].mean()
     for by, own in ends.groupby(level="by", sort=False):
         low = dict.fromkeys((name, task) for (_, name, _, task), value in own.items() if value < 0)
         named = ", ".join(f"{spelt(name)} on {spelt(task)}" for name, task in low)
-        parts.append(f"Below the sentence end, {BY[str(by)].label}: {named or 'none'}.")
+        parts.append(f"Below that sentence end with the recipe *{BY[str(by)].label}*: {named or 'none'}.")
     return " ".join(parts)
 
 
