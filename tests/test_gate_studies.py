@@ -30,6 +30,7 @@ from paper.studies.gradient_imbalance import GradientImbalance, gap_before_train
 from paper.studies.learners import Learners
 from paper.studies.world import World
 from paper.tools import profiles, sources
+from paper.words import gates as told
 
 TINY = dict(task="texture", learner="coop", gate="length", seeds=2, shots=1, steps=3, test_size=12, device="cpu")
 
@@ -87,6 +88,9 @@ def test_learners_are_trained_as_published_and_tuned_on_validation_pictures(tmp_
     assert steps.items() >= ({("short", "vpt"): 3, ("short", "ivlp"): 3} | published).items()
     assert steps["tuned", "vpt"] in (2, 3) and set(tables["chosen"]["learner"]) == {"vpt"}
     assert set(tables["accuracy"]["by"]) == {"zero_shot", "short", "published", "tuned"}
+    # A crop of a texture takes something from what the backbone knows of it, but not all.
+    assert (tables["views"]["pictures"] >= tables["views"]["views"]).all() and (tables["views"]["views"] > 0).all()
+    assert "of their views on *texture*" in told.cropped(tables) and "VPT" in told.reached(tables)
 
 
 def learned(**ahead: float) -> pd.DataFrame:

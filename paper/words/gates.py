@@ -51,6 +51,23 @@ def reached(tables: Tables) -> str:
     return " ".join(parts)
 
 
+def cropped(tables: Tables) -> str:
+    """What is left of pictures that are cropped as for the published recipes."""
+    if "views" not in tables:
+        return ""
+    means = tables["views"].groupby("task", sort=False)[["pictures", "views"]].mean()
+    shown = ", ".join(
+        f"{row.pictures:.0f} % of the training pictures and {row.views:.0f} % of their views on *{spelt(row.Index)}*"
+        for row in means.itertuples()
+    )
+    lost = (
+        " Crops that suit photographs, in which the same thing fills much of the picture, cut small drawings to pieces."
+        if (means["views"] < means["pictures"]).all()
+        else ""
+    )
+    return f"What does cropping leave? The hand-written sentence is right in {shown}.{lost}"
+
+
 def settled(tables: Tables) -> str:
     """Which recipes were chosen on validation pictures, and whether the loss is flat there."""
     best = tables["chosen"]
