@@ -1,18 +1,51 @@
-"""How well a score tells beforehand: ROC area, and predictions for groups that were never seen."""
+"""How well a score tells beforehand: ROC area, and predictions for groups that were never seen.
+
+``within`` [N] names strata, such as recipes of training: a positive is compared with negatives of its own stratum only,
+so that how many positives a stratum has cannot help.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+Labels: TypeAlias = pd.Series | np.ndarray
 
-def area(score: pd.Series | np.ndarray, label: pd.Series | np.ndarray) -> float:
+
+def area(score: Labels, label: Labels, within: Labels | None = None) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties count half."""
-    good, bad = (np.asarray(score, dtype=float)[np.asarray(label, dtype=bool) == side] for side in (True, False))
-    if not len(good) or not len(bad):
-        return float("nan")
-    above = np.sign(good[:, None] - bad[None, :])
-    return float((above.mean() + 1) / 2)
+    won, met = duels(score, label, within)
+    return float(won.sum() / met.sum()) if met.any() else float("nan")
+
+
+def duels(
+    score: Labels, label: Labels, within: Labels | None = None, unit: Labels | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many duels of a positive of unit t with a negative of unit u there are, ``met`` [T, T], and how many of them
+    the positive has ``won`` [T, T], ties count half; units in sorted order, all rows are one where none are given.
+
+    Rows without a score meet nobody.
+    """
+    score, label = np.asarray(score, dtype=float), np.asarray(label, dtype=bool)
+    strata, units = (_codes(one, len(label)) for one in (within, unit))
+    count = int(units.max(initial=0)) + 1
+    won, met = np.zeros(count * count), np.zeros(count * count)
+    known = np.isfinite(score)
+    for stratum in np.unique(strata):
+        own = known & (strata == stratum)
+        good, bad = np.flatnonzero(own & label), np.flatnonzero(own & ~label)
+        above = (np.sign(score[good][:, None] - score[bad][None, :]) + 1) / 2
+        place = (count * units[good][:, None] + units[bad][None, :]).ravel()
+        won += np.bincount(place, above.ravel(), minlength=len(won))
+        met += np.bincount(place, minlength=len(met))
+    return won.reshape(count, count), met.reshape(count, count)
+
+
+def _codes(names: Labels | None, count: int) -> np.ndarray:
+    return np.zeros(count, dtype=int) if names is None else np.unique(np.asarray(names), return_inverse=True)[1]
 
 
 def balanced(predicted: np.ndarray, label: np.ndarray) -> float:
@@ -21,37 +54,96 @@ def balanced(predicted: np.ndarray, label: np.ndarray) -> float:
     return float(np.mean([side.mean() for side in sides if len(side)])) if len(label) else float("nan")
 
 
-def held_out(score: np.ndarray, label: np.ndarray, group: np.ndarray) -> np.ndarray:
+def threshold(score: np.ndarray, label: np.ndarray, within: np.ndarray | None = None) -> float:
+    """The value above which rows are best called positive: by balanced accuracy, a mean over strata that weighs each by
+    its duels.
+    """
+    strata = _codes(within, len(label))
+    ordered = np.unique(score[np.isfinite(score)])
+    # Between neighbours, and below the lowest: a threshold on a value would turn on rounding.
+    options = np.concatenate([[-np.inf], (ordered[1:] + ordered[:-1]) / 2])
+    worth, weights = [], []
+    for stratum in np.unique(strata):
+        sides = [np.sort(score[(strata == stratum) & (label == side)]) for side in (True, False)]
+        below = [np.searchsorted(side, options, "right") / max(len(side), 1) for side in sides]
+        right = [share for share, side in zip((1 - below[0], below[1]), sides, strict=True) if len(side)]
+        worth.append(np.mean(right, axis=0))
+        weights.append(len(sides[0]) * len(sides[1]))
+    found = np.average(worth, axis=0, weights=weights if any(weights) else None) if worth else np.zeros(1)
+    return float(options[int(np.argmax(found))])
+
+
+def held_out(score: np.ndarray, label: np.ndarray, group: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
     """Predictions for every group by the threshold on ``score`` that is best on all other groups."""
     predicted = np.zeros(len(score), dtype=bool)
     for name in np.unique(group):
         inside = group == name
-        ordered = np.unique(score[~inside])
-        # Between neighbours, and below the lowest: a threshold on a value would turn on rounding.
-        options = np.concatenate([[-np.inf], (ordered[1:] + ordered[:-1]) / 2])
-        worth = [balanced(score[~inside] > option, label[~inside]) for option in options]
-        predicted[inside] = score[inside] > options[int(np.argmax(worth))]
+        others = None if within is None else within[~inside]
+        predicted[inside] = score[inside] > threshold(score[~inside], label[~inside], others)
     return predicted
 
 
-def joint(scores: np.ndarray, label: np.ndarray, group: np.ndarray) -> np.ndarray:
+def joint(scores: np.ndarray, label: np.ndarray, group: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
     """The chance of a positive [N] by logistic regression on ``scores`` [N, D], fitted without the row's own group.
 
     Scores become ranks first (of the rows that are fitted), so that their units and outliers do not matter; a ridge of
-    one keeps correlated scores apart. nan where the other groups hold one outcome only.
+    one keeps correlated scores apart. Positives and negatives of every stratum weigh alike; a stratum with one outcome
+    only teaches nothing. nan where no other group has both.
     """
     from sklearn.linear_model import LogisticRegression
 
     chance = np.full(len(label), np.nan)
+    sides: np.ndarray = 2 * _codes(within, len(label)) + label
     for name in np.unique(group):
         inside = group == name
-        known, truth = scores[~inside], label[~inside]
-        if len(np.unique(truth)) < 2:
+        known, mine = scores[~inside], sides[~inside]
+        counts = np.bincount(mine, minlength=2 * (int(sides.max()) // 2 + 1)).reshape(-1, 2)
+        both = counts.min(axis=1) > 0
+        if not both.any():
             continue
-        ordered = np.sort(known, axis=0)
-        ranks = np.stack(
-            [np.searchsorted(ordered[:, i], scores[:, i]) / len(known) for i in range(scores.shape[1])], axis=1
-        )
-        model = LogisticRegression(C=1.0, class_weight="balanced").fit(ranks[~inside], truth)
+        weights = np.where(both[mine // 2], counts[both].sum() / (2 * both.sum() * counts.ravel()[mine]), 0)
+        ranks = ranked(scores, known)
+        model = LogisticRegression(C=1.0).fit(ranks[~inside], label[~inside], sample_weight=weights)
         chance[inside] = model.predict_proba(ranks[inside])[:, 1]
     return chance
+
+
+def ranked(scores: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The share of ``known`` scores [M, D] below each of ``scores`` [N, D]."""
+    ordered = np.sort(known, axis=0)
+    return np.stack([np.searchsorted(ordered[:, i], scores[:, i]) / len(known) for i in range(scores.shape[1])], axis=1)
+
+
+class Selected(NamedTuple):
+    """Predictions [N] of a measurement that is chosen anew for every group, its ranks [N] among the rows by which it
+    was chosen, and the choice of each group.
+    """
+
+    said: np.ndarray
+    rank: np.ndarray
+    choice: dict[str, str]
+
+
+def nested(
+    scores: Mapping[str, np.ndarray], label: np.ndarray, group: np.ndarray, inner: np.ndarray, within: np.ndarray
+) -> Selected:
+    """For every group: on all others, the score that does best on each of *their* ``inner`` groups in turn with the
+    threshold of the rest; then that score with the threshold that is best on all of them. The group itself is not
+    looked at. Where the others hold one inner group only, the score that does best with its best threshold.
+    """
+    said, rank = np.zeros(len(label), dtype=bool), np.full(len(label), np.nan)
+    choice = {}
+    for name in np.unique(group):
+        inside = group == name
+        rows = np.flatnonzero(~inside)
+        single = len(np.unique(inner[rows])) < 2
+        worth = {}
+        for key, score in scores.items():
+            own = (score[rows], label[rows])
+            tried = own[0] > threshold(*own, within[rows]) if single else held_out(*own, inner[rows], within[rows])
+            worth[key] = area(tried, own[1], within[rows])
+        best = max(worth, key=lambda key: np.nan_to_num(worth[key]))
+        said[inside] = scores[best][inside] > threshold(scores[best][rows], label[rows], within[rows])
+        rank[inside] = ranked(scores[best][inside, None], scores[best][rows, None])[:, 0]
+        choice[str(name)] = best
+    return Selected(said, rank, choice)

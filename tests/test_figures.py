@@ -68,15 +68,23 @@ def shifts(seeds: int, new: str = "bias") -> pd.DataFrame:
     return measured(table.assign(learner="coop", gate="length", task="shapes"), "gap", "predicted")
 
 
-def looks(seeds: int, new: str = "as published") -> pd.DataFrame:
-    names = list(dict.fromkeys(["as published", "gate rate 10", "map sgd", "map adam", new]))
+def looks(seeds: int, new: str = "nothing changed") -> pd.DataFrame:
+    names = list(dict.fromkeys(["nothing changed", "gate rate x 10", "map sgd", "map adam", new]))
     table = cells(intervention=names, strength=[0.5, 1.0], step=[10, 100], seed=range(seeds))
-    return measured(table, "over_mean", low=0, high=20)
+    worth = ("over_mean", "over_shuffled", "over_fixed", "over_blind")
+    return measured(table.assign(adaptive=1.0), *worth, low=0, high=20)
 
 
-def escapes(seeds: int, new: str = "as published") -> pd.DataFrame:
-    table = cells(intervention=list(dict.fromkeys(["as published", "gate rate 10", new])), seed=range(seeds))
-    return measured(measured(table.assign(strength=1.0), "behind", low=0, high=3), "escape", low=20, high=900, seed=1)
+def escapes(seeds: int, new: str = "rate") -> pd.DataFrame:
+    table = cells(lever=list(dict.fromkeys(["home", "rate", new])), seed=range(seeds))
+    table = table.assign(strength=1.0, intervention=table["lever"])
+    return measured(measured(table, "taken", low=0, high=3), "escape", low=20, high=900, seed=1)
+
+
+def levers(_: int, new: str = "rate") -> pd.DataFrame:
+    table = cells(lever=list(dict.fromkeys(["rate", "gain", new])))
+    ends = {"low": 0.1, "high": 0.9, "less_low": -0.4, "less_high": 0.4}
+    return measured(table, "slope", "less_rate").assign(**ends)
 
 
 def areas(_: int, new: str = "gap") -> pd.DataFrame:
@@ -215,7 +223,8 @@ def first_of(table: pd.DataFrame, **given: Any) -> pd.DataFrame:
 
 
 STARTS = lambda n, *new: (gaps(n, *new), gaps(n, *new).assign(gap=lambda table: 0.5 * table.gap))  # noqa: E731
-LAW = pd.DataFrame([{"slope": 0.8, "low": 0.6, "high": 1.0, "intercept": 1.0, "scatter": 0.2}])
+SLOPES = {"rate": 0.8, "prompts": np.nan, "temperature": np.nan, "gain": np.nan}
+LAW = pd.DataFrame([{"draw": 0, "intercept": 3.0, **SLOPES, "scatter": 0.2, "steps": 1000}])
 BOUNDARY = pd.DataFrame({"intervention": ["map sgd"] * 2, "strength": [0.5, 1.0], "steps": [80.0, 20.0]})
 BOUNDARIES = pd.DataFrame(
     [{"network": "mlp", "perturbation": "adc", "rule": "autograd", "severity": 4.0, "low": 3.5, "high": 5.0}]
@@ -337,21 +346,33 @@ CASES = {
         None,
         lambda t: [(0, 4, first_of(t, task="coarse", shots=4).over_blind.mean())],
     ),
-    "gates.intervention_bars": Case(
-        gates.intervention_bars,
+    "gates.intervention_looks": Case(
+        gates.intervention_looks,
         lambda n, *new: (looks(n, *new), 2.0),
         ("unheard of",),
         None,
-        lambda t, _: [(0, first_of(t, intervention="as published", step=100).over_mean.mean(), None)],
+        lambda t, _: [(1, first_of(t, intervention="nothing changed", step=100).over_mean.mean(), None)],
+    ),
+    "gates.intervention_worth": Case(
+        gates.intervention_worth,
+        lambda n, *new: (looks(n, *new), 1.0),
+        ("unheard of",),
+        None,
+        lambda t, _: [(1, first_of(t, intervention="nothing changed", step=100).over_blind.mean(), None)],
+    ),
+    "gates.lever_slopes": Case(
+        gates.lever_slopes,
+        lambda n, *new: (levers(n, *new), 0.25),
+        ("unheard_of",),
+        None,
+        lambda t, _: [(0, t.slope.iloc[0], 0), (1, t.less_rate.iloc[0], 0)],
     ),
     "gates.escape_law": Case(
         gates.escape_law,
         lambda n, *new: (escapes(n, *new), LAW),
-        ("unheard of",),
+        ("unheard_of",),
         None,
-        lambda t, _: [
-            (0, t[t.intervention == "gate rate 10"].behind.mean(), t[t.intervention == "gate rate 10"].escape.mean())
-        ],
+        lambda t, _: [(0, t[t.lever == "rate"].taken.mean(), t[t.lever == "rate"].escape.median())],
     ),
     "gates.escape_map": Case(
         gates.escape_map,
@@ -576,7 +597,19 @@ def again(case: Case, *new: Any) -> tuple[tuple[Any, ...], Any]:
 
 NUMBERS = {
     *("gap", *FACTORS, "information", "spread", "class_share", "saturation", "used", "accuracy", "low", "over_mean"),
-    *("to_prompt", "to_token", "over_fixed", "over_blind", "behind", "escape", "area", "unaware", "cosine", "truth"),
+    *(
+        "to_prompt",
+        "to_token",
+        "over_fixed",
+        "over_blind",
+        "over_shuffled",
+        "taken",
+        "escape",
+        "area",
+        "unaware",
+        "cosine",
+        "truth",
+    ),
     *(
         "signal",
         "live",
@@ -589,7 +622,21 @@ NUMBERS = {
         "in_logits",
         "by_noise",
     ),
-    *("weighted", "measured", "unordered", "ordered", "alone", "back", "loss", "error", "sampled", "z", "deviation"),
+    *(
+        "slope",
+        "less_rate",
+        "weighted",
+        "measured",
+        "unordered",
+        "ordered",
+        "alone",
+        "back",
+        "loss",
+        "error",
+        "sampled",
+        "z",
+        "deviation",
+    ),
 }
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib import checks, replicas
+from lib import checks, replicas, runtime
 from lib.checks import ParameterError
 from lib.prompts.data import RealTask, augmented
 from lib.prompts.diagnosis import chain, gate_statistics
@@ -33,6 +33,10 @@ KEPT = 2**30
 """Bytes that the augmented views of one few-shot set may take."""
 PICTURES = 16
 """Training pictures from which a closer look takes gradients."""
+ENCODED = 256
+"""Pictures that go through the vision tower at once before training."""
+TESTED = 2**31
+"""Bytes that test pictures may take at once on their way through the towers."""
 
 View = Literal["plain", "centred", "whitened"]
 VIEWS: tuple[View, ...] = ("plain", "centred", "whitened")
@@ -221,8 +225,7 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int, augment: 
     ]
 
     def encode(images: Tensor) -> tuple[Tensor, Tensor | None]:
-        patches = backbone.patches(images)
-        return backbone.vision_tower(patches), patches if learner.design.sees else None
+        return _encoded(learner, images)
 
     def views_of(run: Replica, images: Tensor) -> tuple[Tensor, Tensor | None]:
         generator = stream(run.seed, "task", run.task.name, "views")
@@ -274,6 +277,15 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int, augment: 
             test_place=data.place,
         )
     return data
+
+
+def _encoded(learner: Learner, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Features [N, F] of pictures, and their patches where the learner's prompts enter the vision tower."""
+    backbone = learner.backbone
+    if not learner.design.sees:
+        return backbone.image_features(images, ENCODED), None
+    patches = backbone.patches(images, ENCODED)
+    return torch.cat([backbone.vision_tower(part) for part in patches.split(ENCODED)]), patches
 
 
 def _mixed(images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -446,6 +458,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
             if chained:
                 table.append(row | {name: float(value[i]) for name, value in measured.items()})
 
+    chunk = together(learner, recipe.batch)
     done = replicas.train(
         loss,
         start,
@@ -454,6 +467,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
         others=recipe.others(learner),
         rates=_rates(learner, settings, recipe.steps, device),
         adjust=_balance(learner, settings, device),
+        chunk=chunk if chunk < len(runs) else None,
         label=label,
         record=record if gate is not None else None,
         record_at={*recorded, *watching, *recipe.looks},
@@ -508,7 +522,14 @@ def per_replica(diagnosis: Callable[..., Tree], learner: Learner, params: Tree, 
         names = ("features", "patches", "labels", "constants", "noise")
         return diagnosis(learner, params, *(batch.get(name) for name in names))
 
-    return torch.func.vmap(one, chunk_size=16)(params, inputs)
+    chunk = min(16, together(learner, inputs["labels"].shape[1]))
+    return torch.func.vmap(one, chunk_size=chunk)(params, inputs)
+
+
+def together(learner: Learner, pictures: int) -> int:
+    """How many replicas may be differentiated at once on so many pictures each, to take half of the memory at most."""
+    step = max(learner.kept(pictures, learner.gate is not None), 1)
+    return int(min(max(runtime.memory(learner.backbone.device) / 2 // step, 1), 2**30))
 
 
 def chains(learner: Learner, data: Data, params: Tree, index: Tensor) -> Tree:
@@ -593,13 +614,12 @@ def elsewhere(trained: Trained, task: RealTask, test_size: int) -> pd.DataFrame:
     backbone, count = learner.backbone, len(data.replicas)
     images, labels = _mixed(*task.tested(test_size, backbone.image_size), 0)
     with torch.no_grad():
-        patches = backbone.patches(images)
-        features = backbone.vision_tower(patches)
+        features, patches = _encoded(learner, images)
     words = learner.words(task.names, task.template)
     other = replace(
         data,
         test_features=features[None],
-        test_patches=patches[None] if learner.design.sees else None,
+        test_patches=None if patches is None else patches[None],
         test_labels=labels[None].to(backbone.device),
         test_place=torch.zeros(count, dtype=torch.long, device=backbone.device),
         constants=data.constants | replicas.stack([words] * count),
@@ -652,8 +672,12 @@ def _evaluate(learner: Learner, data: Data, params: Tree, variants: Sequence[str
     return pd.DataFrame(rows).sort_values("replica", kind="stable", ignore_index=True)
 
 
-def _logits(learner: Learner, data: Data, params: Tree, values: Tensor | None, part: slice, batch: int = 60) -> Tensor:
+def _logits(learner: Learner, data: Data, params: Tree, values: Tensor | None, part: slice) -> Tensor:
     """Logits [r, N', K] on the test pictures for some replicas, with gate ``values`` [R, N', U] or [R, U]."""
+    # Without gradients one block at a time is kept; a picture costs what it adds to what all of them share.
+    own, backbone = values is not None and values.ndim == 3, learner.backbone
+    each = (learner.kept(1, own) - learner.kept(0, own)) / min(backbone.text_layers, backbone.vision_layers)
+    batch = min(60, max(1, int(TESTED // max(each * (part.stop - part.start), 1))))
     some = {name: value[part] for name, value in params.items()}
     constants = {name: value[part] for name, value in data.constants.items()}
     place = data.test_place[part]

@@ -84,8 +84,13 @@ def _ends(table: pd.DataFrame, column: str) -> tuple[float, float]:
     return means.iloc[0], means.iloc[-1]
 
 
-def gap_over_training(gaps: pd.DataFrame, reported: float, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """Gap over optimiser steps, a panel per learner, a line per gate, mean over tasks with 95 % intervals."""
+def gap_over_training(
+    gaps: pd.DataFrame, reported: Mapping[str, float], *, rerun: pd.DataFrame | None = None
+) -> Figure:
+    """Gap over optimiser steps, a panel per learner, a line per gate, mean over tasks with 95 % intervals.
+
+    ``reported`` is what a source reports, by learner: a line in the panel of that learner alone.
+    """
     again = this_run(rerun, gaps)
     learners, gates = order("learner", gaps, again), looks(order("gate", gaps, again))
     drawn, axes = figure(7.2, 3.5, columns=len(learners), sharey=True, squeeze=False)
@@ -96,7 +101,10 @@ def gap_over_training(gaps: pd.DataFrame, reported: float, *, rerun: pd.DataFram
             band(axis, rows, look.colour, f"{look.label} gate")
             there = points[points["gate"] == gate].groupby("step")["gap"].mean()
             diamonds(axis, there.index, there)
-        axis.axhline(reported, color=COLOURS["black"], ls=":", lw=1.2, label="reported for gated MaPLe")
+        if learner in reported:
+            axis.axhline(reported[learner], color=COLOURS["black"], ls=":", lw=1.2)
+            told = {"xytext": (2, 3), "textcoords": "offset points", "fontsize": 8}
+            axis.annotate("reported of it", (0, reported[learner]), **told)
         axis.axhspan(2, 3, color=COLOURS["grey"], alpha=0.12, lw=0)
         axis.set(title=spelt(learner), xlabel="optimiser step")
     axes[0, 0].set_ylabel("magnitude gap (decades)")
@@ -120,7 +128,9 @@ def waterfall(
     This run's points are where its own chain stands after each factor.
     """
     again = this_run(rerun, gaps)
-    means = gaps[list(FACTORS)].mean()
+    # Where prompts or gate get no gradient at all there is no way from the one to the other.
+    gaps, again = (table[np.isfinite(table["gap"])] for table in (gaps, again))
+    means = gaps[list(FACTORS)].mean().fillna(0.0)
     drawn, axis = figure(7.2, 3.9)
     level = 0.0
     axis.bar(0, 0.04, bottom=-0.02, color=COLOURS["black"], width=0.7)
@@ -205,8 +215,7 @@ def gap_by_task(start: pd.DataFrame, null: pd.DataFrame, *, rerun: Mapping[str, 
     caption(
         drawn,
         f"With a trained backbone the gap is {start['gap'].mean():.2f} decades, with one that has learned nothing "
-        f"{null['gap'].mean():.2f}; what both share comes from how prompts and gate are wired, not from what there is "
-        "to learn. Points: seeds, learners and gates; bars: their mean.",
+        f"{null['gap'].mean():.2f}. Points: seeds, learners and gates; bars: their mean.",
         fewer(again, start, "learner", "gate"),
     )
     return drawn

@@ -1,21 +1,22 @@
-"""Which measurement tells whether a gate will adapt? Gap, spread and the others, early and late, against its worth."""
+"""Which measurement tells whether a gate will gain anything? Gap, spread and the others against what came of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from lib import checks, results
-from lib.prompts import tasks
+from lib.prompts import gates, tasks
 from lib.results import Cell
-from lib.verdicts import Claim, Findings
+from lib.verdicts import Claim, Findings, bootstrap
 from paper.agreement import Quantity
 from paper.criteria import prompts as criteria
-from paper.prediction import area, balanced, held_out, joint
+from paper.prediction import duels, held_out, joint, nested
+from paper.studies import worth
 from paper.studies.base import Compared
 from paper.studies.gating import GateNames, GateStudy, LearnerNames, Positive, Seeds, TaskNames, assembled, train
 from paper.studies.parameters import POSITIVE, STEPS, Numbers, OneOf, Whole
@@ -30,26 +31,46 @@ SCORES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
     "loss_mean": ("training loss with the gate at its mean", lambda t: t["loss_mean"]),
     "loss_shuffled": ("training loss with the gate shuffled", lambda t: t["loss_shuffled"]),
 }
+#: What costs nothing to know, and what a measurement must beat: a number that all trainings of a recipe share, and the
+#: training loss before the first step (much of it: something to gain).
+TRIVIAL: dict[str, tuple[str, Callable[[pd.DataFrame], pd.Series]]] = {
+    "rate": ("learning rate of the recipe", lambda t: t["label"].astype(float)),
+    "loss_start": ("initial training loss", lambda t: t["loss_start"]),
+}
+TOGETHER, SELECTED = "together", "selected"
+"""Rows beside those of single measurements: a logistic regression on all of :data:`SCORES`, and the one of them that
+does best on other groups."""
+#: What every row of the table of areas is called.
+LABELS = {name: about for name, (about, _) in (SCORES | TRIVIAL).items()} | {
+    TOGETHER: "all together, held-out tasks",
+    SELECTED: "selected, held-out tasks",
+}
 WHEN = ("before", "early", "late")
 """Before the first step, after an eighth of the steps, after the last."""
 
-#: The gate that sees another picture than its own.
-BLIND = "shuffled"
-
 #: What tells a training from another, seeds apart.
 TRAINING = ("learner", "gate", "task", "strength", "label")
+#: What a gated learner is compared with: itself held at its mean and shuffled, its blind twin, the one without a gate.
+OTHERS = ("mean", "shuffled", "blind", "fixed")
+#: What is held out, with its column.
+HELD = {"task": "task", "learner": "learner", "recipe": "label"}
 
 
 class Predictors(GateStudy):
-    """Measurements on training pictures before, during and after training, against what the gate was worth in the end.
+    """Measurements on training pictures before, during and after training, against what the gate gained in the end.
 
-    A gate is a positive if on the test pictures it beats its mean and its shuffle by two points. Every
-    learner and gate is trained on every task with both :data:`RECIPES`; graded tasks at full strength, and with Adam at
-    half strength too.
-    Tables: ``cells`` (a row per training, seed and :data:`WHEN`: measurements, worth, ``adaptive``), ``worth`` (a row
-    per training and seed: points over the gate's mean and over its shuffle, ``adaptive``), ``areas`` (measurement,
-    when, area under the ROC curve, and balanced accuracy on held-out learners and tasks of the threshold that is best
-    on the others, each with its interval when whole trainings are drawn again).
+    A gate *gains* if on the test pictures its learner beats, by two points each, its blind twin and the learner without
+    a gate, all three trained by the same recipe; it *depends* on its picture if it beats its mean and its shuffle by as
+    much. The optimiser is the same everywhere; recipes are ``rates``, multiples of ``rate``. Graded tasks are trained
+    at all ``strengths``.
+
+    Positives are compared with negatives of the same recipe alone. Tables: ``cells`` (a row per training, seed and
+    :data:`WHEN`: measurements, what came of it, ``gains``, ``depends``), ``worth`` (a row per training and seed: points
+    over mean, shuffle, blind twin and no gate, ``gains``, ``depends``), ``areas`` (measurement, when; area under the
+    ROC curve for gain, ``dependence`` that for dependence; ``held_task``, ``held_learner``, ``held_recipe`` balanced
+    accuracy on what was held out; ``..._over_gap`` and ``..._over_loss`` the difference to the magnitude gap and to the
+    loss before the first step; each with its interval when whole trainings are drawn again), ``chosen`` (when, held,
+    group, and the measurement that nested selection chose without looking at that group).
     """
 
     task: TaskNames = ("conflict",)
@@ -71,9 +92,10 @@ class Predictors(GateStudy):
 
     def check(self) -> None:
         super().check()
-        if self.gate != ("length",):
+        if not set(self.gate) <= set(gates.BLIND):
+            known = ", ".join(gates.BLIND)
             raise checks.ParameterError(
-                f"gate must be length (no other has a blind twin), but {', '.join(self.gate)!r} was given."
+                f"gate must be one with a blind twin ({known}), but {', '.join(self.gate)!r} was given."
             )
         if not set(self.task) & set(tasks.GRADED):
             raise checks.ParameterError(
@@ -88,8 +110,8 @@ class Predictors(GateStudy):
         for factor in self.rates:
             rate = self.rate * factor
             plain = self.recipe(warmup=0.0, cosine=False, rate=rate)
-            recipes = {"length": replace(plain, looks=looks), BLIND: plain, "none": plain}
-            for learner in self.learner:
+            for learner, own in self.pairs():
+                recipes = {own: replace(plain, looks=looks), gates.BLIND[own]: plain, "none": plain}
                 for task in self.task:
                     for strength in self.strengths if task in tasks.GRADED else (1.0,):
                         for gate, recipe in recipes.items():
@@ -99,14 +121,17 @@ class Predictors(GateStudy):
         return found
 
     def cells(self) -> list[Cell]:
-        """Every learner and task with every recipe, three times: gated, blind and without a gate."""
-        return [cell for _, cell in self.labelled()]
+        """Every learner and task with every recipe: gated, blind and without a gate."""
+        return list(dict.fromkeys(cell for _, cell in self.labelled()))
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
-        cells = outcomes(assembled(found, self.labelled()).looks)
-        worth = cells[cells["when"] == "late"][[*TRAINING, "seed", "over_mean", "over_shuffled", "adaptive"]]
-        tables = {"cells": cells, "areas": areas(cells), "worth": worth.reset_index(drop=True)}
-        return tables, Findings.of(claims(cells))
+        measured = assembled(found, list(dict.fromkeys(self.labelled())))
+        cells = outcomes(measured.looks, measured.accuracy)
+        ends = cells[cells["when"] == "late"]
+        gained = ends[[*TRAINING, "seed", *(f"over_{name}" for name in OTHERS), "gains", "depends"]]
+        table, chosen = areas(cells)
+        tables = {"cells": cells, "areas": table, "worth": gained.reset_index(drop=True), "chosen": chosen}
+        return tables, Findings.of(claims(table), holm=True)
 
 
 def looked_at(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> list[results.Tables]:
@@ -115,46 +140,135 @@ def looked_at(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> 
 
 
 def truth(worth: pd.DataFrame, rerun: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Points over the gate's mean, and the share of seeds with an adaptive gate, for each training; beside them the
-    points that this run has measured, where there is one.
+    """Points over the blind twin, no gate, the gate's mean and its shuffle, and the shares of seeds whose gate gains
+    and depends, for each training; beside them this run's points over the blind twin, where there is one.
     """
     keys = ["task", "strength", "learner", "gate", "label"]
-    table = worth.groupby(keys, sort=False)[["over_mean", "adaptive"]].mean()
+    columns = ["over_blind", "over_fixed", "over_mean", "over_shuffled", "gains", "depends"]
+    table = worth.groupby(keys, sort=False)[columns].mean()
     if rerun is not None:
-        table["over_mean, this run"] = rerun.groupby(keys)["over_mean"].mean()
+        table["over_blind, this run"] = rerun.groupby(keys)["over_blind"].mean()
     return table.reset_index()
 
 
 def transfer(areas: pd.DataFrame) -> pd.DataFrame:
     """Balanced accuracy on what was held out, with intervals, in words."""
-    table = areas[["measurement", "when"]].copy()
-    for held in ("learner", "task"):
-        if f"held_{held}" not in areas:
-            continue
-        columns = areas[[f"held_{held}", f"held_{held}_low", f"held_{held}_high"]].to_numpy()
-        table[f"held-out {held}"] = [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in columns]
+    table = _rows(areas)
+    for held in HELD:
+        if f"held_{held}" in areas:
+            table[f"held-out {held}"] = _in_words(areas, f"held_{held}")
     return table
 
 
-def areas(cells: pd.DataFrame) -> pd.DataFrame:
-    """ROC areas of every measurement and of all together, overall and on what was held out."""
-    rows = []
+def against_gap(areas: pd.DataFrame) -> pd.DataFrame:
+    """How much better than the magnitude gap: differences of ROC areas and of balanced accuracies, in words."""
+    kept = areas[areas["measurement"] != "gap"]
+    table = _rows(kept)
+    table["ROC area"] = _in_words(kept, "area_over_gap")
+    for held in HELD:
+        if f"held_{held}_over_gap" in areas:
+            table[f"held-out {held}"] = _in_words(kept, f"held_{held}_over_gap")
+    return table
+
+
+def selection(chosen: pd.DataFrame) -> pd.DataFrame:
+    """What nested selection chose without the group that was held out: a row per group, a column per time."""
+    names = chosen.assign(measurement=chosen["measurement"].map(LABELS))
+    return (
+        names.pivot(index=["held", "group"], columns="when", values="measurement").reindex(columns=WHEN).reset_index()
+    )
+
+
+def _rows(areas: pd.DataFrame) -> pd.DataFrame:
+    names = {TOGETHER: "all together", SELECTED: "selected"}
+    return areas[["measurement", "when"]].assign(measurement=areas["measurement"].replace(LABELS | names))
+
+
+def _in_words(table: pd.DataFrame, name: str) -> list[str]:
+    columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy(dtype=float)
+    return [f"{value:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(value) else "" for value, low, high in columns]
+
+
+#: Won and met duels of trainings, as :func:`paper.prediction.duels` counts them.
+Duels: TypeAlias = tuple[np.ndarray, np.ndarray]
+
+
+def areas(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """ROC areas of every measurement, of the selected one and of all together, for gain and for dependence, and
+    balanced accuracies on what was held out; and what nested selection chose for each held-out group.
+
+    Positives meet negatives of their own recipe only. The rows :data:`TOGETHER` and :data:`SELECTED` are always
+    predictions for what was not fitted; their ROC areas are those for tasks.
+    """
+    rows, chosen = [], []
     for when in WHEN:
         part = cells[cells["when"] == when].reset_index(drop=True)
-        label = part["adaptive"].to_numpy()
-        values = {name: score(part).to_numpy(dtype=float) for name, (_, score) in SCORES.items()}
-        together = np.stack(list(values.values()), axis=1)
-        for name in (*values, "all together"):
+        scores, said, choices = _predicted(part)
+        chosen += [{"when": when, **choice} for choice in choices]
+        within, units = part["label"].to_numpy(), part.groupby(list(TRAINING), sort=False).ngroup().to_numpy()
+        gains, depends = (part[name].to_numpy(dtype=bool) for name in ("gains", "depends"))
+        found = {
+            name: {"area": duels(score, gains, within, units), "dependence": duels(score, depends, within, units)}
+            # The area of a yes or no is its balanced accuracy.
+            | {f"held_{held}": duels(yes, gains, within, units) for held, yes in said[name].items()}
+            for name, score in scores.items()
+        }
+        for name, own in found.items():
             row: dict[str, object] = {"measurement": name, "when": when}
-            for held in ("learner", "task"):
-                group = part[held].to_numpy()
-                score = joint(together, label, group) if name == "all together" else values[name]
-                if part[held].nunique() > 1:
-                    said = score > 0.5 if name == "all together" else held_out(score, label, group)
-                    row |= _with_interval(part, f"held_{held}", _balanced_of(said, label))
-            row |= _with_interval(part, "area", _area_of(score, label))
+            for column, duel in own.items():
+                row |= _with_interval(column, duel)
+                row |= _with_interval(f"{column}_over_gap", duel, found["gap"][column])
+            row |= _with_interval("area_over_loss", own["area"], found["loss_start"]["area"])
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), pd.DataFrame(chosen, columns=["when", "held", "group", "measurement"])
+
+
+def _predicted(
+    part: pd.DataFrame,
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]], list[dict[str, str]]]:
+    """What every row of the table of areas says of the trainings at one time: a score, and yes or no wherever something
+    can be held out; and what nested selection chose there (held, group, measurement).
+    """
+    gains, within = part["gains"].to_numpy(dtype=bool), part["label"].to_numpy()
+    groups = {held: part[column].to_numpy() for held, column in HELD.items() if part[column].nunique() > 1}
+    scores = {name: score(part).to_numpy(dtype=float) for name, (_, score) in (SCORES | TRIVIAL).items()}
+    said = {
+        name: {held: held_out(score, gains, group, within) for held, group in groups.items()}
+        for name, score in scores.items()
+    }
+    own = {name: scores[name] for name in SCORES}
+    stacked = np.nan_to_num(np.stack(list(own.values()), axis=1))
+    said |= {TOGETHER: {}, SELECTED: {}}
+    scores |= {TOGETHER: np.full(len(part), np.nan), SELECTED: np.full(len(part), np.nan)}
+    choices = []
+    for held, group in groups.items():
+        chance = joint(stacked, gains, group, within)
+        picked = nested(own, gains, group, part["task"].to_numpy(), within)
+        said[TOGETHER][held], said[SELECTED][held] = chance > 0.5, picked.said
+        choices += [{"held": held, "group": name, "measurement": best} for name, best in picked.choice.items()]
+        if held == "task":
+            scores |= {TOGETHER: chance, SELECTED: picked.rank}
+    return scores, said, choices
+
+
+def _with_interval(name: str, found: Duels, less: Duels | None = None) -> dict[str, float]:
+    """The share of duels won, or by how much it is larger than that of ``less``, with its 95 % interval when whole
+    trainings are drawn again, the same ones for both; there is none where a draw may have no duel.
+    """
+    count = len(found[0])
+
+    def share(duel: Duels, times: np.ndarray) -> np.ndarray:
+        won, met = (((times @ one) * times).sum(1) for one in duel)
+        return won / np.where(met > 0, met, np.nan)
+
+    def value(picks: np.ndarray, axis: int = 1) -> np.ndarray:
+        places = picks.astype(int) + count * np.arange(len(picks))[:, None]
+        times = np.bincount(places.ravel(), minlength=count * len(picks)).reshape(-1, count).astype(float)
+        return share(found, times) - (0 if less is None else share(less, times))
+
+    every = np.arange(count)
+    low, high = bootstrap(every, value)
+    return {name: float(value(every[None])[0]), f"{name}_low": low, f"{name}_high": high}
 
 
 def telling(when: str, what: str) -> str:
@@ -162,67 +276,90 @@ def telling(when: str, what: str) -> str:
     return f"predictors.{when}.{what}"
 
 
-def claims(cells: pd.DataFrame) -> list[Claim]:
-    """Which measurements tell, before, early and late: areas under the ROC curve of seeds with both outcomes."""
+def over_gap(when: str, what: str) -> str:
+    """The id of the claim that it tells better than the magnitude gap."""
+    return telling(when, f"{what}.over_gap")
 
-    def tells(when: str, what: str, text: str) -> Claim:
-        score: Callable[[pd.DataFrame], pd.Series] = SCORES[what][1]
-        part = cells[cells["when"] == when]
-        both = [own for _, own in part.groupby("seed") if own["adaptive"].nunique() > 1]
-        found = [area(score(own), own["adaptive"]) for own in both]
-        family, name = f"predictors.{when}", "area under the ROC curve"
-        return Claim(telling(when, what), text, found, ">", criteria.TELLS, family, name=name)
 
-    found = [
-        tells(when, what, f"{words}, the {about} tells which gates will adapt")
-        for when, words in (("before", "before the first step"), ("early", "after an eighth of the steps"))
-        for what, (about, _) in SCORES.items()
+def over_loss(when: str) -> str:
+    """The id of the claim that the selected measurement tells better than the loss before the first step."""
+    return telling(when, f"{SELECTED}.over_loss")
+
+
+def transfers(held: str) -> str:
+    """The id of the claim that the selected measurement, early, is better than the gap on what was held out."""
+    return telling("early", f"{SELECTED}.held_{held}")
+
+
+def claims(areas: pd.DataFrame) -> list[Claim]:
+    """Which measurements tell, before, early and late; which tell better than the magnitude gap; and whether the one
+    that nested selection picks tells better than the gap and than the loss before the first step.
+    """
+    table = areas.set_index(["when", "measurement"])
+    words = {"before": "before the first step", "early": "after an eighth of the steps", "late": "after training"}
+    names = {name: f"the {about}" for name, (about, _) in (SCORES | TRIVIAL).items()}
+    names |= {TOGETHER: "a regression on all measurements", SELECTED: "the measurement that does best on other tasks"}
+
+    def claim(id: str, text: str, when: str, what: str, column: str, family: str, threshold: float, name: str) -> Claim:
+        row = table.loc[(when, what)]
+        value, low, high = (float(row.get(f"{column}{end}", np.nan)) for end in ("", "_low", "_high"))
+        text = f"{words[when]}, {text}"
+        family = f"predictors.{when}{family}"
+        return Claim(id, text, (), ">", threshold, family, name=name, measured=(value, (low, high)))
+
+    def tells(when: str, what: str) -> Claim:
+        text = f"{names[what]} tells which gates {'gain' if when == 'late' else 'will gain'}"
+        return claim(telling(when, what), text, when, what, "area", "", criteria.TELLS, "area under the ROC curve")
+
+    def better(id: str, when: str, what: str, column: str, family: str, rival: str) -> Claim:
+        text = f"{names[what]} tells which gates will gain better than {rival}"
+        return claim(id, text, when, what, column, family, 0, "difference of areas under the ROC curve")
+
+    early = ("before", "early")
+    found = [tells(when, what) for when in early for what in SCORES]
+    found += [tells("late", what) for what in ("gap", "information", "loss_mean")]
+    rivals = [name for name in (*SCORES, "loss_start", TOGETHER, SELECTED) if name != "gap"]
+    found += [
+        better(over_gap(when, what), when, what, "area_over_gap", ".over_gap", "the magnitude gap")
+        for when in early
+        for what in rivals
+    ]
+    found += [
+        better(over_loss(when), when, SELECTED, "area_over_loss", ".over_loss", names["loss_start"]) for when in early
     ]
     return found + [
-        tells("late", what, f"after training, the {SCORES[what][0]} tells which gates adapt")
-        for what in ("gap", "information", "loss_mean")
+        claim(
+            transfers(held),
+            f"on a {held} that was held out, the measurement and threshold that do best on the others tell which gates"
+            " will gain better than the magnitude gap",
+            "early",
+            SELECTED,
+            f"held_{held}_over_gap",
+            ".held",
+            0,
+            "difference of balanced accuracies",
+        )
+        for held in HELD
     ]
 
 
-def outcomes(looks: pd.DataFrame) -> pd.DataFrame:
-    """Closer looks with ``when``, the worth at the end, and whether that makes the gate adaptive."""
+def outcomes(looks: pd.DataFrame, accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Closer looks with ``when``, the training loss before the first step, and what came of each training: points over
+    :data:`OTHERS`, and whether that makes the gate one that gains and one that depends.
+    """
     keys = [*TRAINING, "seed"]
     steps = sorted(looks["step"].unique())
     cells = looks.assign(when=looks["step"].map(dict(zip(steps, WHEN, strict=True))))
-    end = looks[looks["step"] == steps[-1]].set_index(keys)
-    worth = pd.DataFrame(
-        {f"over_{name}": end["accuracy_gated"] - end[f"accuracy_{name}"] for name in ("mean", "shuffled")}
-    )
-    worth["adaptive"] = (worth > criteria.ADAPTIVE).all(axis=1)
-    cells = cells.join(worth, on=keys)
+    start = cells[cells["when"] == "before"].set_index(keys)["loss"].rename("loss_start")
+    rows = worth.beside(accuracy)
+    plain = rows[rows["gate"] == "none"]
+    # What has no gate is compared with each of them.
+    beside = [plain.assign(gate=gate) for gate in looks["gate"].unique()]
+    ends = worth.advantages(pd.concat([rows[rows["gate"] != "none"], *beside]), keys).set_index(keys)
+    ends = ends[[f"over_{name}" for name in OTHERS]]
+    beaten = ends > criteria.ADAPTIVE
+    ends = ends.assign(gains=beaten[list(worth.GAIN)].all(axis=1), depends=beaten[list(worth.DEPENDENCE)].all(axis=1))
+    cells = cells.join(start, on=keys).join(ends, on=keys)
     # What has diverged was worth nothing known; where all have, the rows stay and decide nothing.
-    known = cells[["over_mean", "over_shuffled"]].notna().all(axis=1)
+    known = cells[[f"over_{name}" for name in OTHERS]].notna().all(axis=1)
     return cells[known].reset_index(drop=True) if known.any() else cells
-
-
-def _area_of(score: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], float]:
-    """The ROC area of chosen rows that have a score."""
-    known = np.isfinite(score)
-    return lambda rows: area(score[rows][known[rows]], label[rows][known[rows]])
-
-
-def _balanced_of(said: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], float]:
-    """The balanced accuracy of predictions on chosen rows; nan if these have one outcome only."""
-    return lambda rows: balanced(said[rows], label[rows]) if len(set(label[rows])) > 1 else np.nan
-
-
-def _with_interval(part: pd.DataFrame, name: str, statistic: Callable[[np.ndarray], float]) -> dict[str, float]:
-    low, high = resampled(part, statistic)
-    return {name: statistic(np.arange(len(part))), f"{name}_low": low, f"{name}_high": high}
-
-
-def resampled(part: pd.DataFrame, statistic: Callable[[np.ndarray], float], draws: int = 300) -> tuple[float, float]:
-    """95 % interval of a statistic of rows when whole trainings (:data:`TRAINING`) are drawn again."""
-    places = list(part.groupby(list(TRAINING)).indices.values())
-    generator = np.random.default_rng(0)
-    found = [
-        statistic(np.concatenate([places[i] for i in generator.integers(len(places), size=len(places))]))
-        for _ in range(draws)
-    ]
-    found = [value for value in found if np.isfinite(value)]
-    return tuple(np.quantile(found, [0.025, 0.975])) if found else (np.nan, np.nan)
