@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.prompts.learners import LEARNERS
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.criteria import prompts as criteria
