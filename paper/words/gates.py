@@ -81,7 +81,7 @@ def settled(tables: Tables) -> str:
     named = ", ".join(f"{spelt(row.learner)} on {spelt(row.task)}" for row in steep.itertuples())
     counts = best["recipe"].value_counts()
     most = f"Most often chosen: {counts.index[0]} ({counts.iloc[0]} of {len(best)})."
-    return f"{most} " + (f"Still falling at the end is the loss of {named}." if named else "The loss is flat in all.")
+    return f"{most} " + (f"Not flat at the end is the loss of {named}." if named else "The loss is flat in all.")
 
 
 def learners_follow(findings: Findings) -> str:
