@@ -31,6 +31,7 @@ from paper.studies.gradient_imbalance import GradientImbalance, gap_before_train
 from paper.studies.learners import Learners
 from paper.studies.world import World
 from paper.tools import profiles, sources
+from paper.words import gates as told
 
 TINY = dict(task="texture", learner="coop", gate="length", seeds=2, shots=1, steps=3, test_size=12, device="cpu")
 BRIEF = {**TINY, "long_steps": 2}
@@ -127,6 +128,10 @@ def test_learners_are_trained_as_published_and_tuned_on_validation_pictures(tmp_
     assert steps.items() >= ({("short", "vpt"): 3, ("short", "ivlp"): 3} | published).items()
     assert steps["tuned", "vpt"] in (2, 3) and set(tables["chosen"]["learner"]) == {"vpt"}
     assert set(tables["accuracy"]["by"]) == {"zero_shot", "short", "published", "tuned"}
+    # A crop of a texture takes something from what the backbone knows of it, but not all.
+    assert (tables["views"]["pictures"] >= tables["views"]["views"]).all() and (tables["views"]["views"] > 0).all()
+    assert "of their views on *texture*" in told.cropped(tables) and "VPT" in told.reached(tables)
+    assert told.settled(tables).startswith("Most often chosen: Adam 0.01, ")
 
 
 def learned(**ahead: float) -> pd.DataFrame:
@@ -150,6 +155,22 @@ def test_every_learner_must_beat_the_sentence_by_each_recipe_for_itself(worst, o
     found = Findings.of(learners_study._claims(table, designs), holm=True)
     assert found.get("learners.every.short").outcome is Outcome.HOLDS
     assert found.get("learners.every.tuned").outcome is outcome and found.get("learners.every.published") is None
+
+
+def test_what_ends_below_the_hand_written_sentence_is_hollow_counted_and_named():
+    ends = {("zero_shot", "zero_shot"): 50.0, ("coop", "short"): 40.0, ("coop", "tuned"): 60.0, ("vpt", "short"): 55.0}
+    rows = [
+        {"learner": name, "by": by, "recipe": by, "task": "fine", "seed": seed, "accuracy": value + seed}
+        for (name, by), value in ends.items()
+        for seed in range(3)
+    ]
+    accuracy = pd.DataFrame(rows)
+    drawn = figures.learner_points(accuracy)
+    points = [line for line in drawn.axes[0].lines if line.get_marker() in ("o", "s", "^")]
+    assert [line.get_xdata()[0] for line in points if line.get_markerfacecolor() == "white"] == [41.0]
+    assert "(1 of 3)" in " ".join(drawn.get_supxlabel().split())
+    said = told.reached({"accuracy": accuracy, "ahead": learners_study._ahead(accuracy)})
+    assert "*short recipe*: CoOp on fine." in said and "*tuned*: none." in said
 
 
 @pytest.mark.parametrize(("change", "sentence"), [({"learner": "maple"}, "of coop.*maple"), ({"published": "x"}, "x")])

@@ -334,6 +334,7 @@ def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None)
     known = looks(order("by", trained, there, known=BY), BY)
     offsets = dict(zip(known, np.linspace(-0.24, 0.24, len(known)) if len(known) > 1 else [0.0], strict=True))
     drawn, axes = figure(7.4, 1.9 + 0.42 * len(names), columns=len(shown), sharey=True, squeeze=False)
+    several = trained.groupby(["learner", "by"])["recipe"].nunique()
     best, below, count = [], 0, 0
     for axis, task in zip(axes[0], shown, strict=True):
         zero = accuracy[(accuracy["learner"] == "zero_shot") & (accuracy["task"] == task)]["accuracy"].mean()
@@ -346,7 +347,7 @@ def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None)
             axis.plot(ends, [place, place], color=look.colour, lw=2, alpha=0.5)
             face = "white" if worse else look.colour
             axis.plot(mean, place, look.mark, color=look.colour, markerfacecolor=face, ms=5)
-            if len(part.obj[(part.obj["learner"] == name) & (part.obj["by"] == by)]["recipe"].unique()) > 1:
+            if several[name, by] > 1:
                 axis.annotate(spelt(recipe), (mean, place), (4, 3), textcoords="offset points", fontsize=6)
         means = there[there["task"] == task].groupby(["learner", "by", "recipe"], sort=False)["accuracy"].mean()
         diamonds(axis, means, [names.index(name) + offsets[by] for name, by, _ in means.index])

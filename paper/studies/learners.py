@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from lib import results
-from lib.prompts import learners, recipes
+from lib import results, runtime
+from lib.prompts import data, learners, recipes, tasks
 from lib.results import Cell
 from lib.verdicts import Claim, Findings
 from paper.criteria.prompts import LEARNS, SIZE_DECIDES, VISION_PAYS
 from paper.studies import tuning
-from paper.studies.base import Compared, pivoted
+from paper.studies.base import Compared, joined, pivoted
 from paper.studies.gating import LearnerNames, PromptStudy, TaskNames, assembled, design, loaded, per_seed, task_of
 from paper.studies.parameters import POSITIVE, Numbers, Some
 
@@ -36,12 +36,12 @@ class Learners(PromptStudy):
     Tables: ``accuracy`` (by, recipe, learner, task, seed, accuracy in per cent, steps; ``by`` is the recipe's
     :func:`kind`, and the hand-written sentence has :data:`UNTRAINED`), ``ahead`` (the same in points over it),
     ``recipes`` (what each is, in steps of the tasks), ``chosen`` (which recipe was chosen, and whether the loss is
-    flat), ``designs`` (learner, about, parameters) and ``tensors`` (learner, group, tensor, shape, parameters: all that
-    each learner trains for the first task).
+    flat), ``views`` (:func:`views`), ``designs`` (learner, about, parameters) and ``tensors`` (learner, group, tensor,
+    shape, parameters: all that each learner trains for the first task).
     """
 
     task: TaskNames = ("fine",)
-    learner: LearnerNames = ("zero_shot", "coop", "vpt", "pool")
+    learner: LearnerNames = ("zero_shot", "vpt_shallow", "vpt", "pool")
     recipes: Annotated[tuple[str, ...], Some(RECIPES, everything="all", ordered=True)] = ("short", "published")
     tuned_learner: LearnerNames = ("coop",)
     rates: Annotated[tuple[float, ...], Numbers(POSITIVE.low, POSITIVE.high)] = tuning.RATES
@@ -76,8 +76,20 @@ class Learners(PromptStudy):
         return found
 
     def cells(self) -> list[Cell]:
-        """The trainings, each once, and what is trained."""
-        return [*dict.fromkeys(cell for _, cell in self.trainings()), self._designs()]
+        """The trainings, each once, what is trained, and what is left of pictures that are cropped."""
+        cropped = [self._views(task) for task in self.task if "published" in self.recipes]
+        return [*dict.fromkeys(cell for _, cell in self.trainings()), *cropped, self._designs()]
+
+    def _views(self, task: str) -> Cell:
+        config = {
+            "task": task,
+            "strength": self.strength if task in tasks.GRADED else 1.0,
+            "data": self.data_of(task),
+            "shots": self.shots,
+            "seeds": list(range(self.seeds)),
+            **self.weights(),
+        }
+        return Cell("views", config, views, site=self.site())
 
     def _designs(self) -> Cell:
         first = self.task[0]
@@ -92,7 +104,7 @@ class Learners(PromptStudy):
         return Cell("designs", config, designs, site=self.site())
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
-        trained, (*_, counted) = self.trainings(), self.cells()
+        trained = self.trainings()
         every = assembled(found, trained).accuracy.rename(columns={"label": "recipe"})
         named = tuning.grid(self.rates, self.lengths)
         tried = every[every["recipe"].isin(list(named))]
@@ -101,7 +113,7 @@ class Learners(PromptStudy):
         if len(tried):
             accuracy = pd.concat([accuracy, tuning.tuned(tried).assign(recipe="tuned")])
         accuracy = accuracy.assign(by=accuracy["recipe"].map(kind)).reset_index(drop=True)
-        tensors = found[counted]["tensors"]
+        tensors = found[self._designs()]["tensors"]
         size = tensors.groupby("learner")["parameters"].sum()
         rows = [(name, learners.LEARNERS[name].about, int(size.get(name, 0))) for name in self.learner]
         about = pd.DataFrame(rows, columns=["learner", "about", "parameters"])
@@ -111,6 +123,7 @@ class Learners(PromptStudy):
             "ahead": ahead,
             "recipes": _recipes([(name, cell) for name, cell in trained if name not in named]),
             "chosen": best,
+            **joined({cell: one for cell, one in found.items() if cell.kind == "views"}),
             "designs": about,
             "tensors": tensors,
         }
@@ -162,6 +175,25 @@ def designs(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Table
     ]
     table = pd.concat(parts, ignore_index=True)
     return {"tensors": table[["learner", "group", "tensor", "shape", "parameters"]].astype({"parameters": int})}
+
+
+def views(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tables:
+    """In how many per cent the hand-written sentence is right: of training pictures, and of a random view of each.
+
+    Table "views": columns task, seed, pictures, views.
+    """
+    backbone, (task, _) = loaded(config, site), task_of(config, site)
+    rows = []
+    for seed in config["seeds"]:
+        split = task.few_shot(config["shots"], seed, 1, backbone.image_size)
+        cropped = data.augmented(split.images, task.flips, runtime.stream(seed, "task", task.name, "views"))
+        shown = {"pictures": split.images, "views": cropped}
+        right = {
+            name: 100 * (backbone.zero_shot(images, task.prompts).cpu() == split.labels).float().mean().item()
+            for name, images in shown.items()
+        }
+        rows.append({"task": config["task"], "seed": seed, **right})
+    return {"views": pd.DataFrame(rows)}
 
 
 def _claims(ahead: pd.DataFrame, designs: pd.DataFrame) -> list[Claim]:

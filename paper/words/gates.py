@@ -42,17 +42,34 @@ def reached(tables: Tables) -> str:
     parts = []
     for task, own in means["accuracy"].mean().dropna().groupby(level="task", sort=False):
         spans = [
-            f"{BY[str(by)].label} {span.min():.0f} to {span.max():.0f} %"
+            f"{span.min():.0f} to {span.max():.0f} % ({BY[str(by)].label})"
             for by, span in own.groupby(level="by", sort=False)
         ]
         first = f" the hand-written sentence is right in {zero[task]:.0f} % of the pictures;" if task in zero else ""
-        parts.append(f"On *{spelt(str(task))}*{first} learners reach, {', '.join(spans)}.")
+        parts.append(f"On *{spelt(str(task))}*{first} learners reach {', '.join(spans)}.")
     ends = ahead.groupby(["by", "learner", "recipe", "task"], sort=False)["ahead"].mean()
     for by, own in ends.groupby(level="by", sort=False):
         low = dict.fromkeys((name, task) for (_, name, _, task), value in own.items() if value < 0)
         named = ", ".join(f"{spelt(name)} on {spelt(task)}" for name, task in low)
-        parts.append(f"Below the sentence end, {BY[str(by)].label}: {named or 'none'}.")
+        parts.append(f"Below that sentence end with the recipe *{BY[str(by)].label}*: {named or 'none'}.")
     return " ".join(parts)
+
+
+def cropped(tables: Tables) -> str:
+    """What is left of pictures that are cropped as for the published recipes."""
+    if "views" not in tables:
+        return ""
+    means = tables["views"].groupby("task", sort=False)[["pictures", "views"]].mean()
+    shown = ", ".join(
+        f"{row.pictures:.0f} % of the training pictures and {row.views:.0f} % of their views on *{spelt(row.Index)}*"
+        for row in means.itertuples()
+    )
+    lost = (
+        " Crops that suit photographs, in which the same thing fills much of the picture, cut small drawings to pieces."
+        if (means["views"] < means["pictures"]).all()
+        else ""
+    )
+    return f"What does cropping leave? The hand-written sentence is right in {shown}.{lost}"
 
 
 def settled(tables: Tables) -> str:
@@ -64,7 +81,7 @@ def settled(tables: Tables) -> str:
     named = ", ".join(f"{spelt(row.learner)} on {spelt(row.task)}" for row in steep.itertuples())
     counts = best["recipe"].value_counts()
     most = f"Most often chosen: {counts.index[0]} ({counts.iloc[0]} of {len(best)})."
-    return f"{most} " + (f"Still falling at the end is the loss of {named}." if named else "The loss is flat in all.")
+    return f"{most} " + (f"Not flat at the end is the loss of {named}." if named else "The loss is flat in all.")
 
 
 def learners_follow(findings: Findings) -> str:
