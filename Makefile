@@ -60,7 +60,7 @@ lint: $(STAMP) ## the code: style, formatting, types
 
 notebooks: $(STAMP) ## execute notebooks/ (or PAGES="a b") in place with their defaults, and README's picture
 	@python -m paper.tools.pages refresh $(PAGES)
-	@python -m paper.tools.pages export gate_value bars.png book/static/answer.png
+	@python -m paper.tools.pages export fair_trial plane.png book/static/answer.png
 
 check: $(STAMP) ## say what is wrong with the committed notebooks, the profiles and the evidence
 	@python -m paper.tools.pages check; pages=$$?; python -m paper.tools.evidence check && exit $$pages

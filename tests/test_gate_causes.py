@@ -97,7 +97,7 @@ def test_the_smallest_rerun_is_judged_without_a_crash(small):
         assert {finding.outcome for finding in result.findings} == {Outcome.INCONCLUSIVE}
     ids = {finding.id for finding in done["escape"].findings}
     gains = {f"escape.gains.adam.over_{other}" for other in ("fixed", "blind")}
-    assert ids == {"escape.published", "escape.adaptive.adam", *gains}
+    assert ids == {"escape.short", "escape.adaptive.adam", *gains}
 
 
 def test_evidence_and_rerun_are_judged_and_compared_alike(studies, found, small):

@@ -269,8 +269,13 @@ def _cost(accuracy: pd.DataFrame, variant: str) -> str:
     return f"{round(means['gated'] - means[variant], 1) + 0.0:.1f}"
 
 
-def value_bars(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """Bars per task: no gate, blind gate, gate as trained, at its mean, shuffled; conflict task on the right."""
+def value_bars(
+    accuracy: pd.DataFrame, zero: pd.DataFrame | None = None, *, rerun: pd.DataFrame | None = None
+) -> Figure:
+    """Bars per task: no gate, blind gate, gate as trained, at its mean, shuffled; conflict task on the right.
+
+    ``zero`` has the accuracy of the hand-written sentence, a line; what ends below it is hatched.
+    """
     again = this_run(rerun, accuracy)
     plain, planted = (
         [table[table["task"].isin(tasks.GRADED) == graded] for table in (accuracy, again)] for graded in (False, True)
@@ -291,7 +296,11 @@ def value_bars(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> 
     variants = looks(order("variant", accuracy, again, known=VARIANTS), VARIANTS)
     width = 0.8 / max(len(variants), 1)
     drawn, axis = figure(max(7.6, 0.8 * len(groups)), 3.8)
+    levels = {} if zero is None else zero.groupby("task")["accuracy"].mean().to_dict()
+    below = 0
     for place, (task, recipe, _) in enumerate(groups):
+        level = levels.get(task, -np.inf)
+        axis.plot([place - 0.45, place + 0.45], [level, level], color=COLOURS["black"], ls=":", lw=1.4)
         part, points = (table[(table["task"] == task) & (table["recipe"] == recipe)] for table in (accuracy, again))
         there = points.groupby("variant")["accuracy"].mean()
         for number, (variant, look) in enumerate(variants.items()):
@@ -299,7 +308,11 @@ def value_bars(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> 
             diamonds(axis, at, there.get(variant, np.nan))
             mean, *ends = interval(part[part["variant"] == variant].groupby("seed")["accuracy"].mean())
             if np.isfinite(mean):
-                axis.bar(at, mean, width=0.94 * width, color=look.colour)
+                under = bool(mean < level)
+                below += under
+                axis.bar(
+                    at, mean, width=0.94 * width, color=look.colour, hatch="///" if under else None, edgecolor="white"
+                )
                 axis.errorbar(at, mean, yerr=whiskers(mean, *ends), color=COLOURS["black"], lw=1, capsize=2)
     if 0 < left < len(groups):
         axis.axvline(left - 0.5, color=COLOURS["grey"], lw=1, ls="--")
@@ -307,7 +320,7 @@ def value_bars(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> 
     axis.set(ylabel="test accuracy (%)", ylim=(0, 102))
     axis.grid(axis="x", visible=False)
     told = [
-        f"{where}, holding the gate at its mean costs {_cost(part, 'mean')} points, shuffling it "
+        f"{where}, holding the gate still costs {_cost(part, 'mean')} points, shuffling it "
         f"{_cost(part, 'shuffled')}."
         for where, part in (
             ("Left: on ordinary tasks", plain[0]),
@@ -320,6 +333,8 @@ def value_bars(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> 
     ]
     handles = [Patch(color=look.colour, label=look.label) for look in variants.values()]
     drawn.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
+    if levels:
+        told.append(f"Dotted: the hand-written sentence; {below} bars end below it (hatched).")
     caption(drawn, " ".join([*told, "Whiskers: 95 % over seeds."]), fewer(again, accuracy, "learner", "gate"))
     return drawn
 

@@ -445,7 +445,7 @@ def _worth(
             text = f"with nothing changed the gate is idle in most seeds after {last} steps"
             found.append(
                 Claim(
-                    "escape.published",
+                    "escape.short",
                     text,
                     [1 - x for x in seeds],
                     ">",

@@ -17,7 +17,7 @@ from paper.tools import profiles
 from paper.words.guide import RULES, Listing
 from paper.words.numbers import Shown
 
-PAGES = ("gradient_imbalance", "gap_origin", "gate_degradation", "gate_value", "escape", "predictors")
+PAGES = ("gradient_imbalance", "gap_origin", "gate_degradation", "gate_value", "fair_trial", "escape", "predictors")
 """Pages that the guide draws on."""
 
 

@@ -304,7 +304,7 @@ def excused(findings: Findings) -> str:
     return decided(
         findings,
         {
-            "escape.published": ("An idle gate in a short run says little about the gate and much about the run.", ""),
+            "escape.short": ("An idle gate in a short run says little about the gate and much about the run.", ""),
             escape.adaptive("Adam"): (
                 "Before a gate is called useless it needs an optimiser that does not mind small gradients.",
                 "An optimiser that does not mind small gradients is not enough to make it work.",

@@ -104,18 +104,37 @@ RULES: dict[str, Rule] = {
         "Saturation is a part of it: {value:.0%} of the values.",
         "Saturation is not the reason: {value:.1%} of the values.",
     ),
+    "fair_trial.control.depends": Rule(
+        WORTH,
+        "*Do not ask whether it breaks when held still.* Trained well, gates on ordinary tasks lose {value:.1f} points"
+        " [{low:.1f}, {high:.1f}] that way, whether or not they are any use.",
+        "Trained well, gates on ordinary tasks lose no more than {value:.1f} points [{low:.1f}, {high:.1f}] when they are"
+        " held still.",
+    ),
+    "fair_trial.tuned.over_fixed": Rule(
+        WORTH,
+        "*Ask whether the learner is better than a tuned one without a gate.* On ordinary tasks it is not:"
+        " {value:.1f} points [{low:.1f}, {high:.1f}].",
+        "*Ask whether the learner is better than a tuned one without a gate.* On ordinary tasks the difference is"
+        " {value:.1f} points [{low:.1f}, {high:.1f}].",
+    ),
+    "fair_trial.tuned.over_blind": Rule(
+        WORTH,
+        "Nor is it better than one whose gate sees another picture ({value:.1f} points).",
+        "Over one whose gate sees another picture it has {value:.1f} points.",
+    ),
+    "fair_trial.planted.tuned.over_fixed": Rule(
+        WORTH,
+        "Where the right prompt depends on the picture a tuned gate is {value:.0f} points ahead of a tuned learner"
+        " without one: *add a gate where you can say what it should look at.*",
+        "Even where the right prompt depends on the picture a tuned gate gains no more than {value:.1f} points.",
+    ),
     "gate_value.ordinary.over_mean": Rule(
         WORTH,
-        "*Hold the trained gate at its mean first.* On ordinary tasks that costs {value:.2f} points"
-        " [{low:.2f}, {high:.2f}], so a constant does the same.",
-        "*Hold the trained gate at its mean*: on ordinary tasks that costs {value:.1f} points [{low:.1f}, {high:.1f}].",
-    ),
-    "gate_value.ordinary.over_fixed": Rule(
-        WORTH,
-        "On ordinary tasks the gated learner is {value:.1f} points [{low:.1f}, {high:.1f}] ahead of the same learner"
-        " without a gate, too little to pay for its parameters.",
-        "On ordinary tasks the gated learner is {value:.1f} points [{low:.1f}, {high:.1f}] ahead of the same learner"
-        " without a gate.",
+        "After the short recipe a gate on an ordinary task is idle: held at its mean it loses {value:.2f} points"
+        " [{low:.2f}, {high:.2f}].",
+        "After the short recipe a gate on an ordinary task loses {value:.1f} points [{low:.1f}, {high:.1f}] when it is"
+        " held at its mean.",
     ),
     "gate_value.control.over_mean": Rule(
         WORTH,
@@ -151,18 +170,18 @@ RULES: dict[str, Rule] = {
         "*Do not count on what did not* within {steps} steps: {names}.",
         digits=2,
     ),
-    "escape.published": Rule(
+    "escape.short": Rule(
         STEPS,
         "With optimiser and rate of the short recipe a gate with something to gain is still idle after {steps} steps"
         " (in {value:.0%} of the seeds).",
         "With optimiser and rate of the short recipe a gate with something to gain is idle in {value:.0%} of the seeds"
         " after {steps} steps.",
     ),
-    "gate_value.conflict.published": Rule(
+    "gate_value.conflict.short": Rule(
         STEPS,
-        "The short published recipe leaves a gate useless where it could be worth a lot ({value:.1f} points): *a short"
-        " run does not show that a gate is useless.*",
-        "The short published recipe makes a gate worth {value:.1f} points where it can be worth something.",
+        "The short recipe leaves a gate idle where it could be worth a lot ({value:.1f} points): *a short run does not"
+        " show that a gate is useless.*",
+        "The short recipe makes a gate worth {value:.1f} points where it can be worth something.",
     ),
     "escape.law.later": Rule(
         STEPS,

@@ -1,0 +1,96 @@
+"""Sentences and tables of the page on a fair trial: numbers from tables, statements from findings."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lib.prompts import tasks
+from lib.results import Tables
+from lib.verdicts import Findings
+from paper.figures.prompts import spelt
+from paper.words.numbers import Shown
+from paper.words.outcomes import decided
+
+
+def answer(tables: Tables) -> str:
+    """The page in a few sentences, with its measured numbers (Markdown)."""
+    points, verdicts = tables["points"], tables["verdicts"]
+    ordinary, planted = (points[points["task"].isin(tasks.GRADED) == graded] for graded in (False, True))
+    said = []
+    trained = [recipe for recipe in ("tuned", "control", "short") if (ordinary["recipe"] == recipe).any()]
+    if trained:
+        part = ordinary[ordinary["recipe"] == trained[0]]
+        strongest = part.groupby("task")["over_mean"].mean().idxmax()
+        own = part[part["task"] == strongest]
+        said.append(
+            f"On ordinary tasks a gate trained by the {trained[0]} recipe loses {_mean(part, 'over_mean')} points when it"
+            f" is held still, and is {_mean(part, 'over_fixed')} points ahead of the learner without a gate. It depends"
+            f" most on *{spelt(str(strongest))}*: {_mean(own, 'over_mean')} points held still, {_mean(own, 'over_fixed')}"
+            " over no gate."
+        )
+    if len(planted := planted[planted["recipe"] != "short"]):
+        said.append(
+            "Where the right prompt depends on the picture by construction, trained gates lose"
+            f" {_mean(planted, 'over_mean')} points held still and are {_mean(planted, 'over_fixed')} ahead of no gate."
+        )
+    counts = verdicts[~verdicts["task"].isin(tasks.GRADED)]["verdict"].value_counts()
+    if len(counts):
+        listed = ", ".join(f"{count} *{name}*" for name, count in counts.items())
+        said.append(f"Of {counts.sum()} gates on ordinary tasks, {listed}.")
+    return " ".join(said)
+
+
+def _mean(part: pd.DataFrame, column: str) -> str:
+    return f"{Shown(part[column].mean()):.1f}"
+
+
+def trained(tables: Tables, findings: Findings) -> str:
+    """Whether the learners without a gate are trained until trained."""
+    best = tables["chosen"]
+    flat = f"At the end of the chosen recipes the loss is flat in {int(best['flat'].sum())} of {len(best)} trainings."
+    told = decided(
+        findings,
+        {
+            "fair_trial.trained.zero_shot": (
+                "Tuned, the learner without a gate beats the hand-written sentence on every task.",
+                "Even tuned, the learner without a gate does not beat the hand-written sentence on every task (at worst"
+                " by {value:.1f} points).",
+            ),
+            "fair_trial.trained.longer": (
+                "More steps would change little.",
+                "More steps would still change its validation accuracy (by {value:.1f} points).",
+            ),
+        },
+    )
+    return f"{flat} {told}".strip() if len(best) else told
+
+
+def choices(tables: Tables) -> pd.DataFrame:
+    """The chosen recipes for reading."""
+    table = tables["chosen"].copy()
+    table["gate"] = table["gate"].map(spelt)
+    table["task"] = table["task"].map(spelt)
+    names = {"validation": "validation (%)", "loss_before": "loss before", "loss_end": "loss at the end"}
+    wanted = [name for name in ("learner", "gate", "task", "recipe", *names, "flat") if name in table]
+    return table[wanted].rename(columns=names)
+
+
+def follows(findings: Findings) -> str:
+    """What the trial says."""
+    return decided(
+        findings,
+        {
+            "fair_trial.control.depends": (
+                "A gate that is trained well on an ordinary task does not stay idle: held still it costs points.",
+                "Gates on ordinary tasks stay idle even when they are trained well.",
+            ),
+            "fair_trial.tuned.over_fixed": (
+                "It gains nothing for it: tuned, learners with and without a gate are the same to a point.",
+                "Tuned, learners with and without a gate are not the same ({value:.1f} points).",
+            ),
+            "fair_trial.planted.tuned.over_fixed": (
+                "Where the right prompt depends on the picture, the same gate gains what it depends on.",
+                "Even where the right prompt depends on the picture, a tuned gate gains too little.",
+            ),
+        },
+    )
