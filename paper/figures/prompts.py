@@ -320,8 +320,7 @@ def value_bars(
     axis.set(ylabel="test accuracy (%)", ylim=(0, 102))
     axis.grid(axis="x", visible=False)
     told = [
-        f"{where}, holding the gate still costs {_cost(part, 'mean')} points, shuffling it "
-        f"{_cost(part, 'shuffled')}."
+        f"{where}, holding the gate still costs {_cost(part, 'mean')} points, shuffling it {_cost(part, 'shuffled')}."
         for where, part in (
             ("Left: on ordinary tasks", plain[0]),
             (

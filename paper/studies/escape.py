@@ -445,13 +445,7 @@ def _worth(
             text = f"with nothing changed the gate is idle in most seeds after {last} steps"
             found.append(
                 Claim(
-                    "escape.short",
-                    text,
-                    [1 - x for x in seeds],
-                    ">",
-                    criteria.MOST_SEEDS,
-                    "escape.plain",
-                    exact=True,
+                    "escape.short", text, [1 - x for x in seeds], ">", criteria.MOST_SEEDS, "escape.plain", exact=True
                 )
             )
         elif kind != "told":
