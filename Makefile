@@ -25,6 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16
 	@echo "PROFILE: a file of profiles/ (quick); JOBS=n runs n notebooks at once (default: one a core)"
+	@echo "make evidence PROFILE=real ROOT=FOLDER: with a real CLIP, on the data sets in FOLDER"
 
 # Some machines answer to the name of a Python that is not there (pyenv's shims), so each candidate must prove itself.
 $(STAMP): requirements.lock pyproject.toml
@@ -64,9 +65,10 @@ notebooks: $(STAMP) ## execute notebooks/ (or PAGES="a b") in place with their d
 check: $(STAMP) ## say what is wrong with the committed notebooks, the profiles and the evidence
 	@python -m paper.tools.pages check; pages=$$?; python -m paper.tools.evidence check && exit $$pages
 
+evidence: PROFILE := evidence
 evidence: $(STAMP) ## compute what is missing or stale of what the book shows: PAGES, DEVICE, JOBS, DRY=1, VERIFY=1
 	@OMP_NUM_THREADS=1 python -m paper.tools.evidence run $(PAGES) --device $(DEVICE) --jobs $(JOBS) \
-	  $(if $(DRY),--dry-run) $(if $(VERIFY),--verify)
+	  --profile $(PROFILE) $(if $(filter real,$(PROFILE)),-p root "$(ROOT)") $(if $(DRY),--dry-run) $(if $(VERIFY),--verify)
 
 pretrain: $(STAMP) ## train MiniCLIP again from nothing and report its zero-shot table
 	@python -m paper.tools.pretrain

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from lib import checks
 
@@ -136,9 +137,20 @@ class _Code:
     def __init__(self, packages: tuple[str, ...], root: Path) -> None:
         self.packages, self.root = packages, root
         self._known: dict[str, tuple[tuple[int, int], _Module] | None] = {}
+        # What was looked for since the last :meth:`look_again`: a walk asks for the same thing thousands of times.
+        self._looked: dict[str, _Module | None] = {}
+
+    def look_again(self) -> None:
+        """Files may have changed."""
+        self._looked.clear()
 
     def module(self, name: str) -> _Module | None:
         """The module of that name, if it is one of ours."""
+        if name not in self._looked:
+            self._looked[name] = self._look(name)
+        return self._looked[name]
+
+    def _look(self, name: str) -> _Module | None:
         if name.partition(".")[0] not in self.packages:
             return None
         base = self.root.joinpath(*name.split("."))
@@ -220,6 +232,13 @@ class _Uses(ast.NodeVisitor):
         for node in nodes:
             self.visit(node)
 
+    def add(self, other: _Uses) -> None:
+        """What another piece mentions too."""
+        self.names |= other.names
+        self.chains |= other.chains
+        self.attributes |= other.attributes
+        self.imports |= other.imports
+
     def visit_If(self, node: ast.If) -> None:
         if _type_checking(node):
             for child in node.orelse:
@@ -264,6 +283,17 @@ class _Uses(ast.NodeVisitor):
         # What getattr may be asked for.
         if isinstance(node.value, str) and _IDENTIFIER.match(node.value):
             self.attributes.add(node.value)
+
+
+#: What was read of a piece of code, for as long as its module is known: many walks come by.
+_TOLD: WeakKeyDictionary[ast.AST, tuple[str, _Uses]] = WeakKeyDictionary()
+
+
+def _told(node: ast.AST, module: str, package: bool) -> tuple[str, _Uses]:
+    """A piece of a module as text, and what it mentions."""
+    if node not in _TOLD:
+        _TOLD[node] = (_dump(node), _Uses([node], module, package))
+    return _TOLD[node]
 
 
 def _is_registry(nodes: Iterable[Node]) -> bool:
@@ -358,8 +388,11 @@ class _Walk:
         return name in _PASSIVE or (isinstance(base, ast.Name) and self.code.resolve(module, base.id) is not None)
 
     def piece(self, label: str, nodes: list[Any], module: str, package: bool) -> None:
-        self.pieces[label] = self.pieces.get(label, "") + _dump(nodes)
-        found = _Uses(nodes, module, package)
+        told = [_told(node, module, package) for node in nodes]
+        self.pieces[label] = f"{self.pieces.get(label, '')}[{','.join(text for text, _ in told)}]"
+        found = _Uses((), module, package)
+        for _, one in told:
+            found.add(one)
         for name in found.names:
             self._name(module, name, found.imports, ())
         for first, *rest in found.chains:
@@ -427,6 +460,7 @@ def _instances(value: object) -> Iterator[object]:
 
 
 def _walk(found: Iterable[object], code: _Code) -> _Walk:
+    code.look_again()
     walk = _Walk(code)
     for one in found:
         thing, method = one if isinstance(one, tuple) else (one, "")

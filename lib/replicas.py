@@ -121,13 +121,17 @@ class Optimiser:
     def rate_at(self, step: int) -> float:
         """Learning rate of update ``step`` (from 0): ``warmup_rate`` during the warm-up, then half a cosine
         from ``rate`` towards 0, or ``rate`` throughout when ``cosine`` is off. It changes every ``epoch`` steps.
+
+        With epochs of several steps it is the schedule of Dassl, CoOp's library: the cosine would take all ``steps``,
+        so that the warm-up cuts off its end.
         """
         step -= step % self.epoch
         if step < self.warmup_steps:
             return self.warmup_rate
         if not self.cosine:
             return self.rate
-        done = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
+        length = self.steps if self.epoch > 1 else self.steps - self.warmup_steps
+        done = (step - self.warmup_steps) / max(length, 1)
         return self.rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 import sys
@@ -42,6 +43,13 @@ def resolve_device(device: str = "auto") -> torch.device:
     raise checks.ParameterError(
         f"device must be one that this machine offers (auto, {', '.join(offered)}), but {given!r} was given."
     )
+
+
+def memory(device: torch.device) -> float:
+    """The bytes of memory that a device has; infinite where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
 
 
 def stream(seed: int, *names: str | int) -> torch.Generator:

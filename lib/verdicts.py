@@ -83,7 +83,7 @@ class Finding:
     from the value ``first``. ``note`` says why nothing could be decided, where the interval alone does not say it.
 
     ``p`` is two-sided, of the value against the threshold: below .05 exactly where the interval decides. ``adjusted``
-    is the same after correction for the claims of its family, or ``p`` itself where there was none.
+    is the same after correction for the ``among`` claims of its family, or ``p`` itself where there was none (0).
     """
 
     claim: str
@@ -100,12 +100,14 @@ class Finding:
     first: float | None = None
     p: float = math.nan
     adjusted: float = math.nan
+    among: int = 0
+    threshold: float = math.nan
 
     def __str__(self) -> str:
         return " | ".join(filter(None, [self.outcome, self.claim, self.criterion, self.note]))
 
 
-def _tail(count: int, level: float) -> float:
+def tail(count: int, level: float) -> float:
     """Lower tail of the percentile interval for ``count`` samples.
 
     The percentile interval of a few samples is too narrow: the bootstrap spread is a factor sqrt((n-1)/n)
@@ -147,8 +149,8 @@ def bootstrap(
     for start in range(0, resamples, rows):
         picks = values[generator.integers(values.size, size=(min(rows, resamples - start), values.size))]
         drawn.append(_each(statistic, picks))
-    tail = _tail(values.size, level)
-    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
+    end = tail(values.size, level)
+    low, high = np.quantile(np.concatenate(drawn), [end, 1 - end])
     return (float(low), float(high))
 
 
@@ -220,7 +222,9 @@ def judge_value(
         chance = bound(max(map(p, edges)), _ALPHA if outcome is Outcome.INCONCLUSIVE else _DECIDED)
     shown = f"{relation} {'±' if relation == 'within' else ''}{threshold:g}"
     criterion = " ".join(filter(None, [name, shown, unit]))
-    return Finding(claim, criterion, value, (low, high), outcome, unit, note=note, p=chance, adjusted=chance)
+    return Finding(
+        claim, criterion, value, (low, high), outcome, unit, note=note, p=chance, adjusted=chance, threshold=threshold
+    )
 
 
 def judge(
@@ -351,7 +355,7 @@ class Findings(list[Finding]):
             # The smallest p counts as often as there are claims, the next once less, and none less than one before.
             worst[one.family] = min(1.0, max(worst[one.family], left[one.family] * one.p))
             left[one.family] -= 1
-            made[at] = replace(one, adjusted=worst[one.family])
+            made[at] = replace(one, adjusted=worst[one.family], among=sizes[one.family])
             if one.outcome is not Outcome.INCONCLUSIVE and worst[one.family] >= _ALPHA:
                 note = f"not after correction for the {sizes[one.family]} claims of its family"
                 made[at] = replace(made[at], outcome=Outcome.INCONCLUSIVE, note=note)
@@ -372,7 +376,7 @@ class Findings(list[Finding]):
 
         names = ["id", "family", "claim", "criterion", "value", "low", "high", "unit", "outcome"]
         rows = [(f.id, f.family, f.claim, f.criterion, f.value, *f.interval, f.unit, str(f.outcome)) for f in self]
-        more = ("since", "changed", "note", "first", "p", "adjusted")
+        more = ("since", "changed", "note", "first", "p", "adjusted", "among", "threshold")
         return pandas.DataFrame(rows, columns=names).assign(**{name: [getattr(f, name) for f in self] for name in more})
 
 

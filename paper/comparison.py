@@ -17,10 +17,25 @@ def _digits(number: float) -> str:
     return f"{number:.3g}".replace("-", "−")
 
 
-def _measured(finding: Finding) -> str:
+def measured(finding: Finding) -> str:
+    """Its value with interval and unit."""
     low, high = finding.interval
     unit = f" {finding.unit}" if finding.unit else ""
     return f"{_digits(finding.value)} [{_digits(low)}, {_digits(high)}]{unit}"
+
+
+def change(finding: Finding) -> str:
+    """What a reader must know of a criterion that was not fixed beforehand; empty for all others."""
+    if not finding.changed:
+        return ""
+    first = "" if finding.first is None else f" from {finding.first:g} to {finding.threshold:g}"
+    return f"criterion changed{first} in {finding.changed}, after its numbers were seen"
+
+
+def marked(finding: Finding) -> str:
+    """Its outcome with symbol and colour (HTML)."""
+    symbol, colour = MARKS[finding.outcome]
+    return f'<b style="color:{colour};white-space:nowrap">{symbol} {finding.outcome}</b>'
 
 
 class Comparison:
@@ -39,10 +54,10 @@ class Comparison:
     def __repr__(self) -> str:
         lines = []
         for key, first in self._rows.items():
-            parts = [str(first)]
+            parts = [*filter(None, (str(first), change(first)))]
             for name, side in self._sides.items():
                 if found := side.get(key):
-                    parts.append(f"{name}: {_measured(found)} {found.outcome}")
+                    parts.append(f"{name}: {measured(found)} {found.outcome}")
             lines.append(" | ".join(parts))
         return "\n".join(lines)
 
@@ -54,15 +69,15 @@ class Comparison:
         head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in heads)
         rows = []
         for key, first in self._rows.items():
-            row = cell(html.escape(first.claim)) + cell(html.escape(first.criterion))
+            criterion = "<br>".join(map(html.escape, filter(None, (first.criterion, change(first)))))
+            row = cell(html.escape(first.claim)) + cell(criterion)
             for side in self._sides.values():
                 found = side.get(key)
                 if found is None:
                     row += cell("not measured")
                     continue
-                symbol, colour = MARKS[found.outcome]
-                mark = f'<b style="color:{colour};white-space:nowrap">{symbol} {found.outcome}</b>'
-                row += cell("<br>".join([mark, *map(html.escape, filter(None, [_measured(found), found.note]))]))
+                below = map(html.escape, filter(None, [measured(found), found.note]))
+                row += cell("<br>".join([marked(found), *below]))
             rows.append(f"<tr>{row}</tr>")
         body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
         return f'<table class="findings">{body}</table>'

@@ -124,6 +124,10 @@ def test_scales_infinities_and_what_is_missing():
     assert compare(here, there, Quantity(scale="log"))
     here[2] = 3.0
     assert not compare(here, there, Quantity(scale="log"))
+    there[2], here[2] = -math.inf, -math.inf
+    assert compare(here, there)
+    here[2] = math.inf
+    assert not compare(here, there)
     there[2], here[2] = math.nan, math.nan
     assert compare(here, there)
     here[2] = 3.0

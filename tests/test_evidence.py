@@ -56,6 +56,13 @@ def test_cells_come_back_with_their_tables_types_and_origin(tmp_path):
     assert [file.state(cell(seed)) for seed in (0, 2)] == ["current", "missing"]
 
 
+def test_infinite_numbers_come_back(tmp_path):
+    """The gap of a gate that lets no gradient through, and of one that gets none."""
+    gaps = pd.DataFrame({"seed": [0, 1, 2, 3], "gap": [-math.inf, math.inf, 2.5, math.nan]})
+    File(tmp_path / "study.csv").put([(cell(), {"rows": gaps}, ORIGIN)])
+    pd.testing.assert_frame_equal(File(tmp_path / "study.csv").get(cell()).tables["rows"], gaps)
+
+
 def test_numbers_keep_seven_digits(tmp_path):
     file = filled(tmp_path / "study.csv", 0)
     assert "0.3333333," in file.path.read_text() and "0.33333333" not in file.path.read_text()

@@ -17,12 +17,12 @@ from lib.hardware import devices, perturbations
 from lib.hardware.perturbations import PERTURBATIONS, ReadNoise
 from lib.prompts.diagnosis import FACTORS
 from lib.verdicts import MARKS, Outcome
-from paper.figures import composed, crossbar, gates, hardware, peers, prompts, style
+from paper.figures import composed, crossbar, gates, hardware, peers, prompts, real, style
 from paper.studies.peers import LAWS, SECONDS
 from paper.studies.separation import JOINT, SCORES
 
 PHYSICS = PERTURBATIONS["read_noise"]
-MODULES = (prompts, gates, hardware, composed, crossbar, peers)
+MODULES = (prompts, gates, hardware, composed, crossbar, peers, real)
 Point = tuple[int, float, float]
 
 
@@ -54,7 +54,7 @@ def gaps(seeds: int, new: str = "length") -> pd.DataFrame:
 
 def values(seeds: int, new: str = "gated") -> pd.DataFrame:
     variants = list(dict.fromkeys(["fixed", "blind", "gated", "mean", "shuffled", new]))
-    kinds = [("shapes", "published"), ("conflict", "published"), ("conflict", "control")]
+    kinds = [("shapes", "short"), ("conflict", "short"), ("conflict", "control")]
     parts = [
         cells(task=[task], recipe=[recipe], variant=variants, learner=["coop"], gate=["length"], seed=range(seeds))
         for task, recipe in kinds
@@ -68,15 +68,29 @@ def shifts(seeds: int, new: str = "bias") -> pd.DataFrame:
     return measured(table.assign(learner="coop", gate="length", task="shapes"), "gap", "predicted")
 
 
-def looks(seeds: int, new: str = "as published") -> pd.DataFrame:
-    names = list(dict.fromkeys(["as published", "gate rate 10", "map sgd", "map adam", new]))
+def looks(seeds: int, new: str = "nothing changed") -> pd.DataFrame:
+    names = list(dict.fromkeys(["nothing changed", "gate rate x 10", "map sgd", "map adam", new]))
     table = cells(intervention=names, strength=[0.5, 1.0], step=[10, 100], seed=range(seeds))
-    return measured(table, "over_mean", low=0, high=20)
+    worth = ("over_mean", "over_shuffled", "over_fixed", "over_blind")
+    return measured(table.assign(adaptive=1.0), *worth, low=0, high=20)
 
 
-def escapes(seeds: int, new: str = "as published") -> pd.DataFrame:
-    table = cells(intervention=list(dict.fromkeys(["as published", "gate rate 10", new])), seed=range(seeds))
-    return measured(measured(table.assign(strength=1.0), "behind", low=0, high=3), "escape", low=20, high=900, seed=1)
+def escapes(seeds: int, new: str = "rate") -> pd.DataFrame:
+    table = cells(lever=list(dict.fromkeys(["home", "rate", new])), seed=range(seeds))
+    table = table.assign(strength=1.0, intervention=table["lever"])
+    return measured(measured(table, "taken", low=0, high=3), "escape", low=20, high=900, seed=1)
+
+
+def levers(_: int, new: str = "rate") -> pd.DataFrame:
+    table = cells(lever=list(dict.fromkeys(["rate", "gain", new])))
+    ends = {"low": 0.1, "high": 0.9, "less_low": -0.4, "less_high": 0.4}
+    return measured(table, "slope", "less_rate").assign(**ends)
+
+
+def gained(seeds: int, new: str = "16 shots") -> pd.DataFrame:
+    conditions = list(dict.fromkeys(["1 shot", "16 shots", "base to new", new]))
+    table = cells(learner=["coop", "maple"], gate=["length"], task=["eurosat", "dtd"], recipe=conditions)
+    return measured(table.merge(pd.DataFrame({"seed": range(seeds)}), how="cross"), "over_blind", low=-1, high=4)
 
 
 def areas(_: int, new: str = "gap") -> pd.DataFrame:
@@ -215,7 +229,8 @@ def first_of(table: pd.DataFrame, **given: Any) -> pd.DataFrame:
 
 
 STARTS = lambda n, *new: (gaps(n, *new), gaps(n, *new).assign(gap=lambda table: 0.5 * table.gap))  # noqa: E731
-LAW = pd.DataFrame([{"slope": 0.8, "low": 0.6, "high": 1.0, "intercept": 1.0, "scatter": 0.2}])
+SLOPES = {"rate": 0.8, "prompts": np.nan, "temperature": np.nan, "gain": np.nan}
+LAW = pd.DataFrame([{"draw": 0, "intercept": 3.0, **SLOPES, "scatter": 0.2, "steps": 1000}])
 BOUNDARY = pd.DataFrame({"intervention": ["map sgd"] * 2, "strength": [0.5, 1.0], "steps": [80.0, 20.0]})
 BOUNDARIES = pd.DataFrame(
     [{"network": "mlp", "perturbation": "adc", "rule": "autograd", "severity": 4.0, "low": 3.5, "high": 5.0}]
@@ -224,7 +239,7 @@ BOUNDARIES = pd.DataFrame(
 CASES = {
     "prompts.gap_over_training": Case(
         prompts.gap_over_training,
-        lambda n, *new: (gaps(n, *new), 2.3),
+        lambda n, *new: (gaps(n, *new), {"coop": 2.3}),
         ("unheard_of",),
         None,
         lambda t, _: [(0, 10, first_of(t, learner="coop", gate="depth", step=10).gap.mean())],
@@ -270,7 +285,9 @@ CASES = {
         prompts.learner_points,
         lambda n, new="coop": (
             measured(
-                cells(learner=dict.fromkeys(["zero_shot", "coop", new]), task=["shapes", "colours"], seed=range(n)),
+                cells(
+                    learner=dict.fromkeys(["zero_shot", "coop", new]), task=["shapes", "colours"], seed=range(n)
+                ).assign(by="short", recipe="short"),
                 "accuracy",
                 low=40,
                 high=90,
@@ -278,7 +295,7 @@ CASES = {
         ),
         ("unheard_of",),
         None,
-        lambda t: [(1, first_of(t, learner="coop", task="colours").accuracy.mean(), 1)],
+        lambda t: [(1, first_of(t, learner="coop", task="colours").accuracy.mean(), 0)],
     ),
     "prompts.zero_shot_bars": Case(
         prompts.zero_shot_bars,
@@ -309,12 +326,35 @@ CASES = {
     "gates.angles": Case(
         gates.angles,
         lambda n, *new: (
-            measured(cells(weights=["trained"], value=[0.01, 0.1], seed=range(n)), "to_prompt", "to_token"),
-            128,
+            measured(
+                cells(weights=["trained"], layer=dict.fromkeys(["first", *new]), value=[0.01, 0.1], seed=range(n)),
+                *("to_prompt", "to_token", "sine", "chance"),
+            ),
         ),
-        (),
+        ("unheard_of",),
         None,
-        lambda t, _: [(0, 0.1, first_of(t, value=0.1).to_token.mean())],
+        lambda t: [(0, 0.1, first_of(t, layer="first", value=0.1).to_token.mean())],
+    ),
+    "gates.ways_to_act": Case(
+        gates.ways_to_act,
+        lambda n, *new: (
+            measured(
+                cells(gate=dict.fromkeys(["length", "soft", *new]), task=["fine"], value=[0.02, 0.2], seed=range(n)),
+                "gap",
+            ),
+        ),
+        ("unheard_of",),
+        None,
+        lambda t: [(0, 0.2, first_of(t, gate="soft", value=0.2).gap.mean())],
+    ),
+    "gates.from_words": Case(
+        gates.from_words,
+        lambda n, *new: (
+            measured(cells(learner=dict.fromkeys(["coop", "maple", *new]), seed=range(n)), "taken", "predicted"),
+        ),
+        ("unheard_of",),
+        None,
+        lambda t: [(0, first_of(t, learner="maple").taken.mean(), 1)],
     ),
     "gates.selection_usage": Case(
         gates.selection_usage,
@@ -335,21 +375,40 @@ CASES = {
         None,
         lambda t: [(0, 4, first_of(t, task="coarse", shots=4).over_blind.mean())],
     ),
-    "gates.intervention_bars": Case(
-        gates.intervention_bars,
+    "gates.intervention_looks": Case(
+        gates.intervention_looks,
         lambda n, *new: (looks(n, *new), 2.0),
         ("unheard of",),
         None,
-        lambda t, _: [(0, first_of(t, intervention="as published", step=100).over_mean.mean(), None)],
+        lambda t, _: [(1, first_of(t, intervention="nothing changed", step=100).over_mean.mean(), None)],
+    ),
+    "gates.intervention_worth": Case(
+        gates.intervention_worth,
+        lambda n, *new: (looks(n, *new), 1.0),
+        ("unheard of",),
+        None,
+        lambda t, _: [(1, first_of(t, intervention="nothing changed", step=100).over_blind.mean(), None)],
+    ),
+    "real.forest": Case(
+        real.forest,
+        lambda n, *new: (gained(n, *new), ["eurosat", "dtd"]),
+        ("64 shots",),
+        None,
+        lambda t, _: [(1, first_of(t, task="dtd", learner="maple", recipe="1 shot").over_blind.mean(), None)],
+    ),
+    "gates.lever_slopes": Case(
+        gates.lever_slopes,
+        lambda n, *new: (levers(n, *new), 0.25),
+        ("unheard_of",),
+        None,
+        lambda t, _: [(0, t.slope.iloc[0], 0), (1, t.less_rate.iloc[0], 0)],
     ),
     "gates.escape_law": Case(
         gates.escape_law,
         lambda n, *new: (escapes(n, *new), LAW),
-        ("unheard of",),
+        ("unheard_of",),
         None,
-        lambda t, _: [
-            (0, t[t.intervention == "gate rate 10"].behind.mean(), t[t.intervention == "gate rate 10"].escape.mean())
-        ],
+        lambda t, _: [(0, t[t.lever == "rate"].taken.mean(), t[t.lever == "rate"].escape.median())],
     ),
     "gates.escape_map": Case(
         gates.escape_map,
@@ -574,7 +633,19 @@ def again(case: Case, *new: Any) -> tuple[tuple[Any, ...], Any]:
 
 NUMBERS = {
     *("gap", *FACTORS, "information", "spread", "class_share", "saturation", "used", "accuracy", "low", "over_mean"),
-    *("to_prompt", "to_token", "over_fixed", "over_blind", "behind", "escape", "area", "unaware", "cosine", "truth"),
+    *(
+        "to_prompt",
+        "to_token",
+        "over_fixed",
+        "over_blind",
+        "over_shuffled",
+        "taken",
+        "escape",
+        "area",
+        "unaware",
+        "cosine",
+        "truth",
+    ),
     *(
         "signal",
         "live",
@@ -587,7 +658,21 @@ NUMBERS = {
         "in_logits",
         "by_noise",
     ),
-    *("weighted", "measured", "unordered", "ordered", "alone", "back", "loss", "error", "sampled", "z", "deviation"),
+    *(
+        "slope",
+        "less_rate",
+        "weighted",
+        "measured",
+        "unordered",
+        "ordered",
+        "alone",
+        "back",
+        "loss",
+        "error",
+        "sampled",
+        "z",
+        "deviation",
+    ),
 }
 
 
@@ -687,7 +772,7 @@ def test_a_seventh_class_has_its_own_colour_title_and_panel(monkeypatch):
 
 def test_more_names_than_colours_are_all_drawn():
     table = pd.concat([gaps(2).assign(gate=f"gate {number}") for number in range(12)])
-    labels = [line.get_label() for line in prompts.gap_over_training(table, 2.3).axes[0].lines]
+    labels = [line.get_label() for line in prompts.gap_over_training(table, {"coop": 2.3}).axes[0].lines]
     assert sum(label.startswith("gate ") for label in labels) == 12
     found = style.looks([f"gate {number}" for number in range(12)])
     assert len(found) == 12 and "D" not in {look.mark for look in found.values()}
@@ -722,8 +807,8 @@ def test_any_other_verdict_is_neutral(verdict):
 def test_a_mean_over_fewer_tasks_is_told_apart():
     evidence = gaps(2)
     part = evidence[evidence.task == "shapes"]
-    assert "Diamonds: this run, over fewer tasks." in said(prompts.gap_over_training(evidence, 2.3, rerun=part))
-    assert "Diamonds: this run." in said(prompts.gap_over_training(evidence, 2.3, rerun=evidence))
+    assert "Diamonds: this run, over fewer tasks." in said(prompts.gap_over_training(evidence, {}, rerun=part))
+    assert "Diamonds: this run." in said(prompts.gap_over_training(evidence, {}, rerun=evidence))
 
 
 def test_the_colour_of_a_diamond_on_a_map_is_this_runs_value():
@@ -731,6 +816,17 @@ def test_the_colour_of_a_diamond_on_a_map_is_this_runs_value():
     drawn = gates.gap_survey(evidence, rerun=evidence.assign(gap=evidence.gap.max()))
     picture, shape = drawn.axes[0].images[0], drawn.axes[0].collections[-1]
     assert np.allclose(shape.get_facecolors(), picture.to_rgba(evidence.gap.max()))
+
+
+def test_an_infinite_gap_is_written_and_takes_no_colour():
+    evidence = gaps(2)
+    for gate, value in (("depth", -np.inf), ("length", np.inf)):
+        drawn = gates.gap_survey(evidence.assign(gap=evidence.gap.where(evidence.gate != gate, value)))
+        written = [text.get_text() for text in drawn.axes[0].texts]
+        assert ("−∞" if value < 0 else "∞") in written and not any("inf" in one for one in written)
+        colours = drawn.axes[0].images[0].get_array()
+        assert np.isfinite(np.ma.masked_invalid(colours).compressed()).all() and "inf" not in said(drawn)
+    assert "inf" not in said(prompts.waterfall(evidence.assign(gap=-np.inf)))
 
 
 def test_interval_of_seeds():

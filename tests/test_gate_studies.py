@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ import torch
 from PIL import Image
 
 from lib.checks import ParameterError
-from lib.prompts import data, gates, learners, tasks
+from lib.prompts import data, gates, learners, recipes, tasks
 from lib.prompts.diagnosis import FACTORS
 from lib.results import Cell
 from lib.runtime import stream
+from lib.verdicts import Findings, Outcome
 from paper.figures import prompts as figures
-from paper.studies import gating, gradient_imbalance
+from paper.studies import gate_degradation, gating, gradient_imbalance
+from paper.studies import learners as learners_study
 from paper.studies.base import named
 from paper.studies.gap_origin import GapOrigin
 from paper.studies.gate_degradation import GateDegradation
@@ -28,17 +31,21 @@ from paper.studies.gradient_imbalance import GradientImbalance, gap_before_train
 from paper.studies.learners import Learners
 from paper.studies.world import World
 from paper.tools import profiles, sources
+from paper.words import gates as told
 
 TINY = dict(task="texture", learner="coop", gate="length", seeds=2, shots=1, steps=3, test_size=12, device="cpu")
+BRIEF = {**TINY, "long_steps": 2}
 
 
 def test_pages_share_their_trainings(tmp_path, monkeypatch):
     results = str(tmp_path / "store")
     result = GradientImbalance(**TINY, results=results).run()
     assert set(result.tables["gaps"]["seed"]) == {0, 1} and set(result.tables["gaps"]["step"]) == {0, 1, 2}
+    study = GateDegradation(**BRIEF, results=results)
+    study.store().fetch([cell for _, cell in study.long()], "cpu")
     for module in (gating, gradient_imbalance):
         monkeypatch.setattr(module, "loaded", lambda *_: pytest.fail("a stored training ran again"))
-    gates = GateDegradation(**TINY, results=results).run()
+    gates = study.run()
     again = GradientImbalance(**TINY, results=results).run()
     pd.testing.assert_frame_equal(result.tables["gaps"], again.tables["gaps"])
     assert list(gates.tables["gates"]["spread"]) == list(result.tables["gaps"]["spread"])
@@ -50,8 +57,44 @@ def test_factors_add_up_and_null_uses_random_weights(tmp_path):
     np.testing.assert_allclose(gaps[list(FACTORS)].sum(axis=1), gaps["gap"], atol=1e-4)
     start = gaps[gaps["step"] == 0]["gap"].to_numpy()
     assert not np.allclose(start, result.tables["null"]["gap"], atol=1e-3)
-    assert len(result.findings) == 8
-    assert len(result.tables["survey"].groupby(["learner", "gate"])) == 7 * 3 + 3
+    survey = result.tables["survey"]
+    assert len(survey.groupby(["learner", "gate"])) == 7 * 4 + 4
+    # What starts at zero scales its prompts by nothing; a choice without a slope teaches its keys nothing.
+    assert np.isneginf(survey[survey["gate"] == "tanh"]["gap"]).all()
+    assert np.isposinf(survey[survey["gate"] == "l2p"]["gap"]).all()
+    rest = survey[~survey["gate"].isin(["tanh", "l2p"])]
+    assert np.isfinite(rest["gap"]).all()
+    total = result.findings.get("gradient_imbalance.survey.total")
+    assert total.value == pytest.approx(
+        rest.groupby(["seed", "learner", "gate"])["gap"].mean().groupby("seed").min().mean()
+    )
+    every = result.findings.get("gradient_imbalance.survey.every")
+    assert every.value < 1 and every.outcome is Outcome.DOES_NOT_HOLD
+
+
+def test_contexts_from_words_take_off_the_gap_what_their_length_says(tmp_path):
+    study = GradientImbalance(
+        **{**TINY, "task": "texture,coarse", "seeds": 4}, surveyed="coop,pool", results=str(tmp_path)
+    )
+    cells = [cell for start in ("words", "noise") for cell in study._started(start)]
+    assert {cell.config["learner"] for cell in cells} == {"coop"}
+    tables = [tables["gap"] for tables in study.store().fetch(cells, "cpu").values()]
+    found = gradient_imbalance.from_words(pd.concat(tables))
+    mini = study.load()
+    ids, end = mini.tokens(["a photo of a"])
+    words = mini.embed(ids)[0, 1 : int(end[0])].square().sum(1).mean().sqrt()
+    # Noise of standard deviation 0.02 in 128 numbers.
+    assert found["predicted"].mean() == pytest.approx(math.log10(float(words) / (0.02 * math.sqrt(128))), abs=0.03)
+    assert found["taken"].mean() == pytest.approx(found["predicted"].mean(), abs=0.35)
+
+
+@pytest.mark.parametrize("learner", ["maple", "bimaple"])
+def test_the_reported_number_is_compared_with_that_of_its_learner(learner):
+    gaps = pd.DataFrame([dict(learner=learner, step=0, seed=seed, gap=2.6 + 0.01 * seed) for seed in range(8)])
+    claims = gradient_imbalance._reported(gaps) + gradient_imbalance._reported(gaps.assign(gap=gaps["gap"] - 1))[:1]
+    assert [claim.judged().outcome for claim in claims] == (
+        [] if learner == "maple" else [Outcome.HOLDS, Outcome.HOLDS, Outcome.DOES_NOT_HOLD]
+    )
 
 
 def test_gate_value_runs_control_and_short_recipe(tmp_path):
@@ -62,15 +105,87 @@ def test_gate_value_runs_control_and_short_recipe(tmp_path):
     assert accuracy.groupby("recipe")["steps"].first().to_dict() == {"short": 3, "control": 2}
 
 
-def test_every_learner_is_trained_and_counted(tmp_path):
+def tiny_learners(tmp_path, **given) -> Learners:
     tiny = {name: value for name, value in TINY.items() if name not in ("gate", "learner")}
-    result = Learners(**tiny, learner=tuple(learners.LEARNERS), results=str(tmp_path)).run()
+    return Learners(**{**tiny, "results": str(tmp_path), **given})
+
+
+def test_every_learner_is_trained_and_counted(tmp_path):
+    result = tiny_learners(tmp_path, learner=tuple(learners.LEARNERS), recipes="short").run()
     assert set(result.table["learner"]) == set(learners.LEARNERS) and len(result.table) == 2 * len(learners.LEARNERS)
     counts, tensors = result.tables["designs"].set_index("learner")["parameters"], result.tables["tensors"]
     own = tensors[tensors["learner"] == "coop"]["parameters"]
     assert counts["zero_shot"] == 0 and counts["coop"] == 4 * 128 == own.sum()
-    assert len(result.findings) == 3
+    assert {one.id for one in result.findings} == {f"learners.{name}.short" for name in ("every", "size", "vision")}
     assert len(figures.learner_points(result.table).axes) == 1
+
+
+def test_learners_are_trained_as_published_and_tuned_on_validation_pictures(tmp_path):
+    given = {"shots": 1, "rates": (0.01,), "lengths": (2, 3), "recipes": "all", "tuned_learner": "vpt"}
+    tables = tiny_learners(tmp_path, learner="zero_shot,vpt,ivlp", **given).run().tables
+    steps = tables["accuracy"].groupby(["recipe", "learner"])["steps"].first().to_dict()
+    published = {("vpt", "vpt"): 5, ("ivlp", "ivlp"): 5}  # six pictures in whole batches of four, five times
+    assert steps.items() >= ({("short", "vpt"): 3, ("short", "ivlp"): 3} | published).items()
+    assert steps["tuned", "vpt"] in (2, 3) and set(tables["chosen"]["learner"]) == {"vpt"}
+    assert set(tables["accuracy"]["by"]) == {"zero_shot", "short", "published", "tuned"}
+    # A crop of a texture takes something from what the backbone knows of it, but not all.
+    assert (tables["views"]["pictures"] >= tables["views"]["views"]).all() and (tables["views"]["views"] > 0).all()
+    assert "of their views on *texture*" in told.cropped(tables) and "VPT" in told.reached(tables)
+    assert told.settled(tables).startswith("Most often chosen: Adam 0.01, ")
+
+
+def learned(**ahead: float) -> pd.DataFrame:
+    """What the page's claims are made of: points over the hand-written sentence, by learner, alike for eight seeds."""
+    rows = [
+        {"by": by, "recipe": by, "learner": name, "task": task, "seed": seed, "ahead": value + 0.1 * seed}
+        for by, task in (("short", "fine"), ("tuned", "fine"), ("tuned", "shift"))
+        for name, value in ahead.items()
+        for seed in range(8)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("worst", "outcome"), [(3.0, Outcome.HOLDS), (-3.0, Outcome.DOES_NOT_HOLD)])
+def test_every_learner_must_beat_the_sentence_by_each_recipe_for_itself(worst, outcome):
+    table = learned(coop=5.0, vpt=8.0, maple=9.0)
+    table.loc[(table["by"] == "tuned") & (table["task"] == "shift") & (table["learner"] == "coop"), "ahead"] += (
+        worst - 5
+    )
+    designs = pd.DataFrame({"learner": ["coop", "vpt", "maple"], "parameters": [1, 2, 3]})
+    found = Findings.of(learners_study._claims(table, designs), holm=True)
+    assert found.get("learners.every.short").outcome is Outcome.HOLDS
+    assert found.get("learners.every.tuned").outcome is outcome and found.get("learners.every.published") is None
+
+
+def test_what_ends_below_the_hand_written_sentence_is_hollow_counted_and_named():
+    ends = {("zero_shot", "zero_shot"): 50.0, ("coop", "short"): 40.0, ("coop", "tuned"): 60.0, ("vpt", "short"): 55.0}
+    rows = [
+        {"learner": name, "by": by, "recipe": by, "task": "fine", "seed": seed, "accuracy": value + seed}
+        for (name, by), value in ends.items()
+        for seed in range(3)
+    ]
+    accuracy = pd.DataFrame(rows)
+    drawn = figures.learner_points(accuracy)
+    points = [line for line in drawn.axes[0].lines if line.get_marker() in ("o", "s", "^")]
+    assert [line.get_xdata()[0] for line in points if line.get_markerfacecolor() == "white"] == [41.0]
+    assert "(1 of 3)" in " ".join(drawn.get_supxlabel().split())
+    said = told.reached({"accuracy": accuracy, "ahead": learners_study._ahead(accuracy)})
+    assert "*short recipe*: CoOp on fine." in said and "*tuned*: none." in said
+
+
+@pytest.mark.parametrize(("change", "sentence"), [({"learner": "maple"}, "of coop.*maple"), ({"published": "x"}, "x")])
+def test_a_published_recipe_is_refused_for_another_learner(change, sentence):
+    with pytest.raises(ParameterError, match=f"^published must .*{sentence}"):
+        GateDegradation(**{**TINY, "published": "coop", **change})
+
+
+def test_a_published_recipe_takes_the_place_of_the_studys_own():
+    study = GateValue(**{**TINY, "task": "texture,conflict", "published": "coop", "shots": 16})
+    for task, classes in (("texture", 6), ("conflict", 6)):
+        trained = study.cell("coop", "length", task).config["recipe"]
+        assert trained["steps"] == 200 * (16 * classes // 32) and trained["augment"] == recipes.VIEWS
+    assert study.cell("coop", "length", "texture", shots=2).config["recipe"]["steps"] == 100
+    assert study.cell("zero_shot", "none", "texture").config["recipe"]["steps"] == study.steps
 
 
 def test_a_training_is_decided_by_its_configuration(tmp_path):
@@ -119,12 +234,12 @@ def test_a_gate_of_ones_own_goes_where_the_others_go_and_is_known_by_its_source(
     with pytest.raises(ParameterError, match="^gate must be"):
         GateDegradation(**{**TINY, "gate": "whole"})
     monkeypatch.setitem(gates.GATES, "whole", Whole)
-    study = GateDegradation(**{**TINY, "gate": "length,whole"}, results=str(tmp_path))
+    study = GateDegradation(**{**BRIEF, "gate": "length,whole"}, results=str(tmp_path))
     table = study.run().table
     assert set(table["gate"]) == {"length", "whole"}
     gaps = GradientImbalance(**{**TINY, "gate": "whole"}, results=str(tmp_path)).run().table
     np.testing.assert_allclose(gaps[list(FACTORS)].sum(axis=1), gaps["gap"], atol=1e-4)
-    _, before = study.cells()
+    _, before = study.gated()
 
     class Doubled(gates.Gate):
         units = 1
@@ -133,7 +248,7 @@ def test_a_gate_of_ones_own_goes_where_the_others_go_and_is_known_by_its_source(
             return 2 * values[..., None, None]
 
     monkeypatch.setitem(gates.GATES, "whole", Doubled)
-    builtin, after = study.cells()
+    builtin, after = study.gated()
     assert after == before and after.code != before.code
     assert builtin.code == GateDegradation(**TINY).cells()[0].code
 
@@ -146,7 +261,7 @@ def test_a_gate_with_a_loss_of_its_own_needs_one_class_and_one_entry(tmp_path, m
             return 20 * self.activate(z).mean()
 
     monkeypatch.setitem(gates.GATES, "shy", Shy)
-    tiny = {**TINY, "gate": "length,shy", "optimiser": "adam", "rate": 0.01, "steps": 30}
+    tiny = {**BRIEF, "gate": "length,shy", "optimiser": "adam", "rate": 0.01, "steps": 30}
     ends = GateDegradation(**tiny, results=str(tmp_path)).run().tables["ends"].groupby("gate").mean(numeric_only=True)
     assert ends.loc["shy", "mean_first"] == ends.loc["length", "mean_first"]
     assert ends.loc["shy", "mean_last"] < ends.loc["length", "mean_last"] - 0.05
@@ -252,6 +367,58 @@ def test_learners_and_gates_without_a_partner_are_refused():
         ("coop", "length"),
         ("pool", "soft"),
     ]
+
+
+def test_a_shorter_training_at_a_constant_rate_is_the_beginning_of_a_longer_one(tmp_path):
+    """So a rerun of fewer steps may be compared with the evidence, in each of the long trainings."""
+    brief, longer = (GateDegradation(**{**BRIEF, "long_steps": steps, "results": str(tmp_path)}) for steps in (3, 6))
+    short, long = (study.run().tables["long"].set_index(["training", "seed", "step"]) for study in (brief, longer))
+    assert len(short.index.unique("training")) == 5 and brief._covered(longer)
+    columns = ["loss", "spread", "mean"]
+    np.testing.assert_allclose(short[columns], long.loc[short.index, columns], rtol=1e-4)
+    end = long.xs(5, level="step")["mean"].unstack("training")
+    assert end.round(9).nunique(axis=1).eq(5).all(), "five different trainings"
+
+
+def test_a_late_fall_is_measured_from_the_best_look_of_all_seeds():
+    """Seeds that scatter about nothing have not fallen from their own best."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for seed in range(8):
+        courses = {"fallen": (20, 30, 5), "risen": (0, 10, 20), "idle": 3 * generator.normal(size=3)}
+        rows += [
+            dict(training=name, task="conflict", seed=seed, step=step, over_mean=worth)
+            for name, course in courses.items()
+            for step, worth in zip((100, 400, 1000), course, strict=True)
+        ]
+    found = gate_degradation.falls(pd.DataFrame(rows)).set_index("training")
+    assert (found.loc["fallen", "fall"] == 25).all() and (found.loc["fallen", "best"] == 400).all()
+    assert (found.loc["risen", "fall"] == 0).all()
+    assert (found.loc["idle", "fall"] > 2).mean() < 0.7
+    names = ["information_first", "information_last", "saturation_last"]
+    ends = found.reset_index().assign(**dict.fromkeys(names, 0.5))
+    findings = Findings.of(gate_degradation._long(ends, 1000), holm=True)
+    late = {name: findings.get(f"gate_degradation.long.conflict.{name}.late").outcome for name in set(found.index)}
+    assert late == {"fallen": Outcome.HOLDS, "risen": Outcome.DOES_NOT_HOLD, "idle": Outcome.INCONCLUSIVE}
+
+
+def test_selectors_are_compared_with_themselves_held_still_and_with_entries_at_random():
+    rows = []
+    for seed in range(8):
+        for kind, gated, mean, shuffled in (("l2p", 60, 50, 59), ("random", 55, 54, 55), ("top_k", 40, 40, 40)):
+            values = {"gated": gated, "mean": mean, "shuffled": shuffled}
+            rows += [dict(gate=kind, task="coarse", seed=seed, variant=v, accuracy=a) for v, a in values.items()]
+    worth = gate_degradation._selectors(pd.DataFrame(rows))
+    ends = worth[["gate", "task", "seed"]].assign(information_last=0.4, used_first=6.0, used_last=2.0)
+    findings = Findings.of(gate_degradation._selecting(ends, worth), holm=True)
+    outcomes = {one.id.removeprefix("gate_degradation.pool."): one.outcome for one in findings}
+    assert worth.groupby("gate")["over_random"].mean().to_dict() == {"l2p": 5, "random": 0, "top_k": -15}
+    assert outcomes["mean.l2p"] is outcomes["random"] is outcomes["picture.random"] is Outcome.HOLDS
+    assert outcomes["shuffled.l2p"] is outcomes["mean.random"] is outcomes["mean.top_k"] is Outcome.DOES_NOT_HOLD
+    assert outcomes["last.l2p"] is Outcome.HOLDS and outcomes["first.l2p"] is Outcome.DOES_NOT_HOLD
+    # Without the lottery nothing is said of it, nor of an advantage over it.
+    alone = gate_degradation._selectors(pd.DataFrame(rows).query("gate == 'l2p'"))
+    assert not any("random" in one.id for one in gate_degradation._selecting(ends[ends["gate"] == "l2p"], alone))
 
 
 def test_longer_prompts_close_the_gap_and_opening_the_gate_widens_it():

@@ -20,6 +20,7 @@ from lib.prompts.backbone import Backbone, load
 from lib.prompts.diagnosis import FACTORS, chain, gate_statistics
 from lib.prompts.learners import Learner
 from lib.runtime import stream
+from paper.studies import gap_origin
 
 CLASSES = ("red thing", "blue thing on the left", "two things")
 TRAINED = [name for name in learners.LEARNERS if name != "zero_shot"]
@@ -391,6 +392,55 @@ def test_the_factors_multiply_to_the_gap(mini, batch, name, kind):
     sizes = learner.counts()
     rms = math.log10(prompt / math.sqrt(sizes["prompt"]) / (gate / math.sqrt(sizes["gate"])))
     assert float(measured["gap_rms"]) == pytest.approx(rms, abs=1e-9)
+
+
+def test_a_gate_that_explores_is_measured_with_the_noise_of_its_training(mini):
+    """The first step of a training, by plain backpropagation through logits with the noise that it draws."""
+    trained = quick(mini, "pool", "gumbel", [3], steps=1)
+    learner, data = trained.learner, trained.data
+    index = torch.randint(data.sizes[0], (4,), generator=stream(3, "batches"))
+    drawn = torch.empty(4, learner.gate.units).exponential_(generator=stream(3, "gate noise"))
+    params = learner.initial(stream(3, "initial", "pool"))
+    features, labels = data.features[0, index], data.labels[0, index]
+
+    def gap(noise: torch.Tensor | None) -> float:
+        own = {n: v.clone().requires_grad_() for n, v in params.items()}
+        F.cross_entropy(learner.logits(own, features, None, noise=noise), labels).backward()
+        prompt, gate = (
+            torch.cat([v.grad.flatten() for n, v in own.items() if n.startswith(group)]).norm()
+            for group in ("prompt.", "gate.")
+        )
+        return math.log10(prompt / gate)
+
+    assert gap(-drawn.log()) != pytest.approx(gap(None), abs=0.01)
+    assert trained.trajectory["gap"].tolist() == pytest.approx([gap(-drawn.log())], abs=1e-4)
+    again = training.chains(learner, data, training.initial(learner, data), index[None])
+    assert again["gap"].tolist() == pytest.approx([gap(-drawn.log())], abs=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "unit"), [(gap_origin.TurnLength, 3), (gap_origin.TurnDepth, 2)])
+def test_a_gate_that_turns_moves_across_its_prompts_and_keeps_the_chain(mini, batch, kind, unit):
+    learner, params, inputs = double(
+        Learner("coop", mini, CLASSES, gate="depth", tokens=4),
+        Learner("coop", mini, CLASSES, gate="depth", tokens=4).initial(stream(2, "x")),
+        batch,
+    )
+    learner.gate = kind("turn", learner.layers, 4, 128)
+    params |= {n: v.double() for n, v in learner.gate.initial(stream(4, "x")).items()}
+    prompts, values = params["prompt.tokens"], torch.rand(2, learner.gate.units).double()
+    turned = learner.gate.apply(values, prompts)
+    for layer, token in ((0, 0), (2, 3)):
+        g = float(values[1, token if unit == 3 else layer])
+        own = prompts[layer, token].tolist()
+        plain = [(1 - g) * x + g * before for x, before in zip(own, [own[-1], *own[:-1]], strict=True)]
+        assert turned[1, layer, token].tolist() == pytest.approx(plain)
+    measured = chain(learner, params, inputs["features"], None, inputs["labels"])
+    own = {n: v.clone().requires_grad_() for n, v in params.items()}
+    F.cross_entropy(learner.logits(own, inputs["features"], None), inputs["labels"]).backward()
+    gate = torch.cat([v.grad.flatten() for n, v in own.items() if n.startswith("gate.")]).norm()
+    assert float(measured["gap"]) == pytest.approx(math.log10(own["prompt.tokens"].grad.norm() / gate), abs=1e-9)
+    assert float(sum(measured[f] for f in FACTORS)) == pytest.approx(float(measured["gap"]), abs=1e-9)
+    assert float(measured["identity"]) < 1e-9
 
 
 def test_gate_gradient_agrees_with_finite_differences(mini, batch):

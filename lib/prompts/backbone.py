@@ -214,7 +214,8 @@ class Backbone:
 
     Attributes: ``name``, ``model`` (an ``open_clip.CLIP`` in float32, evaluation mode, no gradients), ``tokenizer``,
     ``device``, ``text_width``, ``vision_width``, ``text_layers``, ``vision_layers``, ``embed_dim``, ``image_size``,
-    ``scale`` (the logit scale, exp of the learned parameter), ``full_stop`` (what its training sentences end with).
+    ``patch_tokens`` (of a picture, its class token included), ``scale`` (the logit scale, exp of the learned
+    parameter), ``full_stop`` (what its training sentences end with).
     """
 
     def __init__(
@@ -238,6 +239,7 @@ class Backbone:
         self.embed_dim = model.text_projection.shape[1]
         self.context_length = model.context_length
         self.image_size = model.visual.image_size[0]
+        self.patch_tokens = len(model.visual.positional_embedding)
         self.scale = float(model.logit_scale.exp())
 
     # Text ------------------------------------------------------------------------------------------

@@ -22,12 +22,13 @@ together are trained on, because nothing here validates. A split file's validati
 from __future__ import annotations
 
 import json
+import math
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -256,6 +257,36 @@ def _load(chosen: Sequence[Picture], size: int) -> Tensor:
     return images
 
 
+def _crop(side: int, generator: torch.Generator) -> list[int]:
+    """Top, left, height and width of a random part of a square picture: as ``RandomResizedCrop.get_params`` draws."""
+
+    def uniform(low: float, high: float) -> float:
+        return torch.empty(1).uniform_(low, high, generator=generator).item()
+
+    for _ in range(10):
+        area, ratio = side * side * uniform(0.08, 1.0), math.exp(uniform(math.log(3 / 4), math.log(4 / 3)))
+        width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < width <= side and 0 < height <= side:
+            room = (side - height, side - width)
+            return [*(int(torch.randint(free + 1, (1,), generator=generator)) for free in room), height, width]
+    return [0, 0, side, side]
+
+
+def augmented(images: Tensor, flips: bool, generator: torch.Generator) -> Tensor:
+    """A random view of every square picture [N, 3, S, S] in [0, 1], as CoOp and its successors train on: a crop of 8 to
+    100 per cent of the area with sides from 3:4 to 4:3, resized to S (bicubic); every second one turned left to right,
+    where ``flips`` says that it may be.
+    """
+    side = images.shape[-1]
+    views = torch.empty_like(images)
+    for view, image in zip(views, images, strict=True):
+        place = _crop(side, generator)
+        cropped = transforms.resized_crop(image, *place, [side, side], InterpolationMode.BICUBIC, antialias=True)
+        turned = torch.rand((), generator=generator) < 0.5 and flips
+        view.copy_((cropped.flip(-1) if turned else cropped).clamp(0, 1))
+    return views
+
+
 @dataclass(frozen=True, eq=False)
 class RealTask:
     """A K-way task of real pictures, opened only when they are drawn.
@@ -271,6 +302,9 @@ class RealTask:
     source: str
     train: tuple[tuple[Picture, ...], ...] = field(repr=False)
     test: tuple[tuple[Picture, ...], ...] = field(repr=False)
+
+    #: May pictures be turned left to right? Those who published on these data sets do so.
+    flips: ClassVar[bool] = True
 
     @property
     def prompts(self) -> list[str]:

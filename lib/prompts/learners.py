@@ -11,6 +11,7 @@ vision tower), E pool entries, U gate units, F width of the image feature.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -102,6 +103,30 @@ POOL = 8
 SEQUENCE = 64
 """Class names are put behind one context up to about this many tokens; beyond, attention would cost more than it saves.
 """
+KEPT = 160
+"""Bytes that a step of training keeps for each block, token and channel of a tower (40 float32 numbers), as measured
+on ViT-B/16."""
+
+
+def grouped(count: int, length: int) -> int:
+    """How many of ``count`` class names of so many tokens stand behind one context."""
+    return max(1, min(count, SEQUENCE // length))
+
+
+def laid_out(count: int, length: int, tokens: int) -> int:
+    """Tokens in all sequences that ``count`` class names of ``length`` tokens make behind contexts of ``tokens``."""
+    group = grouped(count, length)
+    return math.ceil(count / group) * (1 + tokens + group * length)
+
+
+def kept(design: Design, pictures: int, own: bool, text: Sequence[int], vision: Sequence[int]) -> int:
+    """Bytes that a step of one replica keeps to differentiate the towers that its prompts enter.
+
+    ``text`` and ``vision`` are blocks, tokens and channels of the towers: those of all class names together, and of a
+    picture. With ``own`` every picture has prompts of its own, so that the text tower runs for each.
+    """
+    texts = (pictures if own or design.conditional else 1) * bool(design.text)
+    return KEPT * (texts * math.prod(text) + pictures * design.sees * math.prod(vision))
 
 
 def pairs(learners: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, str]]:
@@ -239,7 +264,7 @@ class Learner:
             words |= {"names": names, "end": (end + self.tokens)[:, None]}
         else:
             # A sequence of about SEQUENCE tokens holds several names behind one context.
-            group = max(1, min(count, SEQUENCE // length))
+            group = grouped(count, length)
             fill = -count % group
             names = torch.cat([names, names[:fill]]).reshape(-1, group * length, names.shape[2])
             place = torch.cat([end, end[:fill]]).reshape(-1, group) + self.tokens
@@ -319,6 +344,14 @@ class Learner:
         tree = self.initial(torch.Generator().manual_seed(0))
         rows = [(name.partition(".")[0], name, " x ".join(map(str, t.shape)), t.numel()) for name, t in tree.items()]
         return pd.DataFrame(rows, columns=["group", "tensor", "shape", "parameters"])
+
+    def kept(self, pictures: int, own: bool) -> int:
+        """:func:`kept` for this learner and its own classes."""
+        backbone, names = self.backbone, self.constants.get("names", torch.empty(0, 0, 0))
+        tokens = names.shape[0] * (1 + self.tokens + names.shape[1])
+        text = (backbone.text_layers, tokens, backbone.text_width)
+        vision = (backbone.vision_layers, backbone.patch_tokens + self.tokens, backbone.vision_width)
+        return kept(self.design, pictures, own, text, vision)
 
     @staticmethod
     def prompts(params: Tree) -> Tree:

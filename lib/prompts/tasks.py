@@ -32,7 +32,8 @@ class Task:
     ``names`` are the class names as noun phrases, ``template`` puts one into a sentence for zero-shot use,
     ``assign(scenes, labels, generator)`` gives random scenes the attributes of their labels, ``about`` says
     what the task asks. ``cue`` tells which scenes follow the second rule of the conflict task; ``camera`` changes
-    the finished pictures in a way that pre-training never saw.
+    the finished pictures in a way that pre-training never saw. Where the label depends on left and right, ``flips`` is
+    off: no training picture may be turned about.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Task:
     about: str
     cue: Callable[[Scenes], Tensor] | None = None
     camera: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    flips: bool = True
 
     @property
     def prompts(self) -> list[str]:
@@ -185,7 +187,7 @@ def conflict(strength: float, cue: str = "place") -> Task:
         ),
     }[cue]
     names = tuple(f"{colour} thing" for colour in SIX_COLOURS)
-    return Task(name, names, "a photo of a {}", assign, about, cue=shown)
+    return Task(name, names, "a photo of a {}", assign, about, cue=shown, flips=cue != "place")
 
 
 _THINGS = ("one thing", *(f"{count} things" for count in world.COUNTS[1:]))
@@ -210,7 +212,7 @@ TASKS: dict[str, Task] = {
             "the texture of the object",
         ),
         Task("counting", _THINGS, "a photo of {}", _counting, "how many objects there are"),
-        Task("position", _PLACES, "a photo of a {}", _of("position"), "where the object stands"),
+        Task("position", _PLACES, "a photo of a {}", _of("position"), "where the object stands", flips=False),
         Task(
             "held_out",
             tuple(f"{c} {s}" for s, c in world.HELD_OUT),

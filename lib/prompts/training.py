@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib import checks, replicas
+from lib import checks, replicas, runtime
 from lib.checks import ParameterError
-from lib.prompts.data import RealTask
+from lib.prompts.data import RealTask, augmented
 from lib.prompts.diagnosis import chain, gate_statistics
 from lib.prompts.gates import Gate
 from lib.prompts.learners import STARTS, Learner
@@ -29,8 +29,14 @@ PROBE = 64
 """Training pictures on which a closer look at a gate holds it still and shuffles it."""
 VALIDATION = 120
 """Pictures, of a seed's own, by which recipes are chosen."""
+KEPT = 2**30
+"""Bytes that the augmented views of one few-shot set may take."""
 PICTURES = 16
 """Training pictures from which a closer look takes gradients."""
+ENCODED = 256
+"""Pictures that go through the vision tower at once before training."""
+TESTED = 2**31
+"""Bytes that test pictures may take at once on their way through the towers."""
 
 View = Literal["plain", "centred", "whitened"]
 VIEWS: tuple[View, ...] = ("plain", "centred", "whitened")
@@ -43,9 +49,9 @@ class Recipe:
 
     SGD with momentum 0.9 and weight decay 5e-4, a fifth of the steps at a rate of 1e-5, then a cosine from ``rate`` to
     0 (or, with ``cosine`` off, ``rate`` throughout), which moves on every ``epoch`` steps. With ``augment`` that many
-    views of every training picture, cropped and flipped at random, are trained on in its place. A gate may have a
-    ``gate_optimiser`` of its own, at the same rate. After ``looks`` numbers of updates the gate gets a closer look
-    (:func:`train`); with ``watch`` its values are measured ten times in every decade of steps.
+    views of every training picture, cropped and flipped at random, are trained on in its place (:func:`prepare`). A
+    gate may have a ``gate_optimiser`` of its own, at the same rate. After ``looks`` numbers of updates the gate gets a
+    closer look (:func:`train`); with ``watch`` its values are measured ten times in every decade of steps.
     """
 
     steps: int = 100
@@ -155,9 +161,9 @@ class Data:
     """Frozen features for R replicas that share S few-shot sets (of N pictures at most) and Q test sets (of N').
 
     ``features`` [S, N, F], ``patches`` [S, N, 1 + P, d] or None, ``labels`` [S, N], ``cue`` [S, N] or None, ``sizes``
-    (how many of the N are there); ``place`` [R] says which set is whose. The same with ``test_`` for the test
-    pictures, whose missing labels are -1. ``constants`` are those of the replicas, stacked [R, ...]. ``validation`` is
-    the same with the validation pictures of every set in place of the test pictures.
+    (how many of the N are there, every view counted); ``place`` [R] says which set is whose. The same with ``test_``
+    for the test pictures, whose missing labels are -1. ``constants`` are those of the replicas, stacked [R, ...].
+    ``validation`` is the same with the validation pictures of every set in place of the test pictures.
     """
 
     replicas: tuple[Replica, ...]
@@ -194,8 +200,13 @@ def _padded(tensors: Sequence[Tensor], value: float | None = None) -> Tensor:
     return torch.stack([torch.cat(pair) for pair in zip(tensors, ends, strict=True)])
 
 
-def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
-    """Encodes every task once: nothing of this changes while prompts are learned (no augmentation is used)."""
+def prepare(learner: Learner, runs: Sequence[Replica], test_size: int, augment: int = 0) -> Data:
+    """Encodes every task once: nothing of this changes while prompts are learned.
+
+    With ``augment`` that many random views of every training picture (:func:`lib.prompts.data.augmented`) stand in
+    its place, or as many as fit into :data:`KEPT`, drawn from a stream of the seed's own and encoded beforehand: a step
+    draws a picture and a view of it.
+    """
     backbone, device = learner.backbone, learner.backbone.device
     runs = tuple(runs)
     keys = [(id(run.task), run.shots, run.seed) for run in runs]
@@ -214,11 +225,24 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
     ]
 
     def encode(images: Tensor) -> tuple[Tensor, Tensor | None]:
-        patches = backbone.patches(images)
-        return backbone.vision_tower(patches), patches if learner.design.sees else None
+        return _encoded(learner, images)
+
+    def views_of(run: Replica, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        generator = stream(run.seed, "task", run.task.name, "views")
+        drawn = [encode(augmented(images, run.task.flips, generator))]
+        taken = sum(4 * part.numel() for part in drawn[0] if part is not None)
+        for _ in range(min(augment, int(KEPT // taken)) - 1):
+            drawn.append(encode(augmented(images, run.task.flips, generator)))
+        seen = torch.cat([patches for _, patches in drawn]) if learner.design.sees else None  # type: ignore[misc]
+        return torch.cat([features for features, _ in drawn]), seen
 
     with torch.no_grad():
-        trained = [encode(split.images) for split in splits]
+        trained = [
+            views_of(run, split.images) if augment else encode(split.images)
+            for run, split in zip(sets, splits, strict=True)
+        ]
+        # All views of a kind together: of labels and cues there are as many rounds.
+        rounds = [len(features) // len(split.labels) for (features, _), split in zip(trained, splits, strict=True)]
         # In random order, so that a neighbour is a picture of any class.
         mixed = [_mixed(splits[i].test_images, splits[i].test_labels, sets[i].seed) for i in order]
         tested = [encode(images) for images, _ in mixed]
@@ -228,14 +252,15 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
     fewest = min(len(splits[i].test_labels) for i in order)
     if learner.gate is not None and fewest < 2:
         raise ParameterError(f"test_size must be at least 2 for a gate, to shuffle it, but {fewest} was given.")
-    cues = [split.cue for split in splits]
+    labels = [split.labels.repeat(count) for split, count in zip(splits, rounds, strict=True)]
+    cues = [split.cue if split.cue is None else split.cue.repeat(n) for split, n in zip(splits, rounds, strict=True)]
     data = Data(
         runs,
         _padded([features for features, _ in trained]),
         _padded([patches for _, patches in trained]) if learner.design.sees else None,  # type: ignore[misc]
-        _padded([split.labels for split in splits]).to(device),
+        _padded(labels).to(device),
         _padded(cues).to(device) if all(cue is not None for cue in cues) else None,  # type: ignore[arg-type]
-        [len(split.labels) for split in splits],
+        [len(own) for own in labels],
         torch.tensor(place, device=device),
         _padded([features for features, _ in tested]),
         _padded([patches for _, patches in tested]) if learner.design.sees else None,  # type: ignore[misc]
@@ -252,6 +277,15 @@ def prepare(learner: Learner, runs: Sequence[Replica], test_size: int) -> Data:
             test_place=data.place,
         )
     return data
+
+
+def _encoded(learner: Learner, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Features [N, F] of pictures, and their patches where the learner's prompts enter the vision tower."""
+    backbone = learner.backbone
+    if not learner.design.sees:
+        return backbone.image_features(images, ENCODED), None
+    patches = backbone.patches(images, ENCODED)
+    return torch.cat([backbone.vision_tower(part) for part in patches.split(ENCODED)]), patches
 
 
 def _mixed(images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -424,6 +458,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
             if chained:
                 table.append(row | {name: float(value[i]) for name, value in measured.items()})
 
+    chunk = together(learner, recipe.batch)
     done = replicas.train(
         loss,
         start,
@@ -432,6 +467,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
         others=recipe.others(learner),
         rates=_rates(learner, settings, recipe.steps, device),
         adjust=_balance(learner, settings, device),
+        chunk=chunk if chunk < len(runs) else None,
         label=label,
         record=record if gate is not None else None,
         record_at={*recorded, *watching, *recipe.looks},
@@ -486,7 +522,14 @@ def per_replica(diagnosis: Callable[..., Tree], learner: Learner, params: Tree, 
         names = ("features", "patches", "labels", "constants", "noise")
         return diagnosis(learner, params, *(batch.get(name) for name in names))
 
-    return torch.func.vmap(one, chunk_size=16)(params, inputs)
+    chunk = min(16, together(learner, inputs["labels"].shape[1]))
+    return torch.func.vmap(one, chunk_size=chunk)(params, inputs)
+
+
+def together(learner: Learner, pictures: int) -> int:
+    """How many replicas may be differentiated at once on so many pictures each, to take half of the memory at most."""
+    step = max(learner.kept(pictures, learner.gate is not None), 1)
+    return int(min(max(runtime.memory(learner.backbone.device) / 2 // step, 1), 2**30))
 
 
 def chains(learner: Learner, data: Data, params: Tree, index: Tensor) -> Tree:
@@ -571,13 +614,12 @@ def elsewhere(trained: Trained, task: RealTask, test_size: int) -> pd.DataFrame:
     backbone, count = learner.backbone, len(data.replicas)
     images, labels = _mixed(*task.tested(test_size, backbone.image_size), 0)
     with torch.no_grad():
-        patches = backbone.patches(images)
-        features = backbone.vision_tower(patches)
+        features, patches = _encoded(learner, images)
     words = learner.words(task.names, task.template)
     other = replace(
         data,
         test_features=features[None],
-        test_patches=patches[None] if learner.design.sees else None,
+        test_patches=None if patches is None else patches[None],
         test_labels=labels[None].to(backbone.device),
         test_place=torch.zeros(count, dtype=torch.long, device=backbone.device),
         constants=data.constants | replicas.stack([words] * count),
@@ -630,8 +672,12 @@ def _evaluate(learner: Learner, data: Data, params: Tree, variants: Sequence[str
     return pd.DataFrame(rows).sort_values("replica", kind="stable", ignore_index=True)
 
 
-def _logits(learner: Learner, data: Data, params: Tree, values: Tensor | None, part: slice, batch: int = 60) -> Tensor:
+def _logits(learner: Learner, data: Data, params: Tree, values: Tensor | None, part: slice) -> Tensor:
     """Logits [r, N', K] on the test pictures for some replicas, with gate ``values`` [R, N', U] or [R, U]."""
+    # Without gradients one block at a time is kept; a picture costs what it adds to what all of them share.
+    own, backbone = values is not None and values.ndim == 3, learner.backbone
+    each = (learner.kept(1, own) - learner.kept(0, own)) / min(backbone.text_layers, backbone.vision_layers)
+    batch = min(60, max(1, int(TESTED // max(each * (part.stop - part.start), 1))))
     some = {name: value[part] for name, value in params.items()}
     constants = {name: value[part] for name, value in data.constants.items()}
     place = data.test_place[part]

@@ -98,4 +98,5 @@ FACTOR_ON_TOP = Threshold(1.0, since="c53f799")
 
 def points(share: Threshold) -> Threshold:
     """A share of the test images in points."""
-    return Threshold(100 * share, since=share.since, changed=share.changed)
+    first = None if share.first is None else 100 * share.first
+    return Threshold(100 * share, since=share.since, changed=share.changed, first=first)

@@ -30,6 +30,8 @@ MOST = Threshold(0.5, since="bde1ba3")
 TENFOLD_EVERYWHERE = Threshold(1, since="1cd3c6e")
 #: Decades within which a gap equals the reported one.
 AS_REPORTED = Threshold(0.25, since="bde1ba3")
+#: Decades that contexts must take off the gap by starting from words, and within which their length must say so.
+FROM_WORDS = Threshold(0.25, since="5794fe4")
 
 # ---------------------------------------------------------------------------------------- gate degradation
 #: Input information below which a gate is nearly constant.
@@ -45,7 +47,7 @@ HALF_THE_POOL = Threshold(4, since="1cd3c6e")
 #: I(X; G) / log E below which a selection hardly depends on the picture.
 BLIND_CHOICE = Threshold(0.05, since="1cd3c6e")
 #: Points by which the worth of a gate must have fallen from its best look to the last to have collapsed late.
-FALLS = Threshold(2, since="7cd7f33")
+FALLS = Threshold(2, since="9ce42d1")
 
 # ---------------------------------------------------------------------------------------------- gate value
 #: Points by which a gate must beat its own mean and its own shuffle to be called adaptive.
@@ -66,16 +68,20 @@ CONTROL = Threshold(10, since="bde1ba3")
 CLOSE = Threshold(0.1, since="c4c37fc")
 #: Decades that an intervention must take off the gap to count as closing it.
 CLOSES = Threshold(0.5, since="c4c37fc")
+#: Decades by which a cosine must differ from that of random directions, and one gap from another, to count.
+MATTERS = Threshold(0.1, since="5794fe4")
 #: Mean absolute cosine below which directions count as perpendicular; random ones have sqrt(2 / (pi d)).
 PERPENDICULAR = Threshold(0.02, since="1cd3c6e")
 
 # ------------------------------------------------------------------------------------------------- escape
-#: Points that a gate which is told the cue must be worth over its mean for there to be something to gain.
+#: Points that a gate which is told the cue must be worth for there to be something to gain, and prompts by their start.
 SOMETHING_TO_GAIN = Threshold(10, since="1cd3c6e")
 #: Decades of steps that a decade of gap must cost at least, for gates that are behind to leave later.
 LATER = Threshold(0.1, since="1cd3c6e")
 #: The same for the steps to be in proportion to the gap.
 IN_PROPORTION = Threshold(0.8, since="1cd3c6e")
+#: Decades of steps per decade within which two slopes count as one.
+SAME_SLOPE = Threshold(0.25, since="d823a6b")
 
 # --------------------------------------------------------------------------------------------- predictors
 #: Area under the ROC curve from which on a measurement counts as telling.

@@ -25,16 +25,21 @@ from paper.figures.style import (
     order,
     this_run,
 )
+from paper.studies.escape import spread
 
 
 def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """The gap before training, a row per learner and a column per gate, mean over tasks and seeds."""
+    """The gap before training, a row per learner and a column per gate, mean over tasks and seeds; an infinite one, of
+    either sign, is written without a colour.
+    """
     again = this_run(rerun, survey)
     names, gates = (order(column, survey, again) for column in ("learner", "gate"))
     means = survey.pivot_table(index="learner", columns="gate", values="gap").reindex(names, columns=gates)
-    drawn, axis = figure(7.0, max(2.6, 1.3 + 0.34 * len(means)))
-    shown = axis.imshow(means.to_numpy(), cmap="cividis", aspect="auto", vmin=0)
+    finite = means.where(np.isfinite(means))
+    drawn, axis = figure(7.4, max(2.6, 1.3 + 0.34 * len(means)))
+    shown = axis.imshow(finite.to_numpy(), cmap="cividis", aspect="auto", vmin=0)
     there = again.groupby(["learner", "gate"])["gap"].mean()
+    there = there[np.isfinite(there)]
     diamonds(
         axis,
         [gates.index(gate) + 0.36 for _, gate in there.index],
@@ -42,22 +47,73 @@ def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fi
         shown.to_rgba(there.to_numpy()),
     )
     for (row, column), value in np.ndenumerate(means.to_numpy()):
-        if np.isfinite(value):
-            colour = "white" if value < 0.6 * np.nanmax(means.to_numpy()) else "black"
-            axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=9, color=colour)
+        if not np.isnan(value):
+            dark = np.isfinite(value) and value < 0.6 * np.nanmax(finite.to_numpy())
+            said = f"{value:.1f}" if np.isfinite(value) else "∞" if value > 0 else "−∞"
+            axis.text(column, row, said, ha="center", va="center", fontsize=9, color="white" if dark else "black")
     axis.set_xticks(range(len(means.columns)), [spelt(name) for name in means.columns])
     axis.set_yticks(range(len(means)), [spelt(name) for name in means.index])
     axis.set(xlabel="gate", ylabel="learner")
     axis.grid(False)
     drawn.colorbar(shown, label="gap before training (decades)")
-    low, high = means.stack().idxmin(), means.stack().idxmax()
-    caption(
-        drawn,
-        f"From {means.stack().min():.1f} decades ({spelt(low[0])}, {spelt(low[1])}) to {means.stack().max():.1f} "
-        f"({spelt(high[0])}, {spelt(high[1])}): the gap belongs to gating as such, not to one learner. Mean over tasks "
-        "and seeds; selectors choose from the pool, other gates scale.",
-        fewer(again, survey, "task") + ON_MAP,
+    told = []
+    if len(cells := finite.stack().dropna()):
+        low, high = cells.idxmin(), cells.idxmax()
+        told.append(
+            f"From {cells.min():.1f} decades ({spelt(low[0])}, {spelt(low[1])}) to {cells.max():.1f} "
+            f"({spelt(high[0])}, {spelt(high[1])})."
+        )
+    if np.isneginf(means).to_numpy().any():
+        told.append("−∞: the prompts get no gradient at all, the gate all of it.")
+    if np.isposinf(means).to_numpy().any():
+        told.append("∞: the task's loss has no gradient for the gate.")
+    told.append("Mean over tasks and seeds; selectors choose from the pool, other gates scale.")
+    caption(drawn, " ".join(told), fewer(again, survey, "task") + ON_MAP)
+    return drawn
+
+
+def _nothing(why: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    drawn, axis = figure(6.4, 1.0)
+    axis.set_axis_off()
+    caption(drawn, why)
+    return drawn
+
+
+def from_words(starts: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """What contexts take off the gap by starting from words, a row per learner: measured with its interval, and
+    predicted from the length of the prompts.
+    """
+    if not len(starts):
+        return _nothing("No learner here has contexts that could start from words.")
+    again = this_run(rerun, starts)
+    names = order("learner", starts, again)
+    drawn, axis = figure(6.4, 1.5 + 0.3 * len(names))
+    for place, name in enumerate(names):
+        own = starts[starts["learner"] == name]
+        mean, *ends = interval(own["taken"])
+        axis.plot(ends, [place, place], color=COLOURS["blue"], lw=2, alpha=0.5)
+        axis.plot(mean, place, "o", color=COLOURS["blue"], ms=5, label=None if place else "measured")
+        axis.plot(
+            own["predicted"].mean(),
+            place,
+            "|",
+            color=COLOURS["vermillion"],
+            ms=14,
+            mew=2,
+            label=None if place else "predicted by the length of the prompts",
+        )
+    there = again.groupby("learner")["taken"].mean()
+    diamonds(axis, there, [names.index(name) for name in there.index])
+    axis.axvline(0, color=COLOURS["black"], lw=0.8)
+    axis.set_yticks(range(len(names)), [spelt(name) for name in names])
+    axis.set(xlabel="taken off the gap by starting from words (decades)", ylim=(len(names) - 0.4, -0.6))
+    legend_above(drawn, axis)
+    means = starts.groupby("learner", sort=False)[["taken", "predicted"]].mean()
+    told = ", ".join(
+        f"{spelt(row.Index)} {row.taken:.2f} (predicted {row.predicted:.2f})" for row in means.itertuples()
     )
+    caption(drawn, f"Taken off, in decades: {told}. Length gate; bars: 95 % over seeds.")
     return drawn
 
 
@@ -97,36 +153,88 @@ def origin_shifts(shifts: pd.DataFrame, *, rerun: pd.DataFrame | None = None) ->
     caption(
         drawn,
         "Dashed: what the chain of factors predicts if only the factors that are meant answer. Mean errors from left "
-        f"to right: {', '.join(f'{value:.2f}' for value in missed.values())} decades. What concerns the gate alone is "
-        "predicted; a change of the prompts also changes the gradient that they receive. Bands: 95 % over seeds.",
+        f"to right, cell by cell: {', '.join(f'{value:.2f}' for value in missed.values())} decades. Bands: 95 % over "
+        "seeds.",
         fewer(again, own, *(name for name in ("learner", "gate", "task") if name in own)),
     )
     return drawn
 
 
-def angles(table: pd.DataFrame, width: int, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """Absolute cosine of the upstream gradient to the prompt and to the token, over the prompts' initial deviation."""
+def angles(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Absolute cosine of the upstream gradient to prompt and token, over the prompts' initial deviation: in the first
+    layer, where a token is prompt and position, and in deeper ones, where it is the prompt.
+    """
+    if not len(table):
+        return _nothing("No learner here has its prompts in the text alone.")
     own, again = (part[part["weights"] == "trained"] for part in (table, this_run(rerun, table)))
-    drawn, axis = figure(6.4, 3.3)
-    for column, colour, label in (
-        ("to_prompt", "blue", "gradient and prompt"),
-        ("to_token", "vermillion", "gradient and token (prompt and position)"),
-    ):
-        rows = own.pivot_table(index="value", columns="seed", values=column)
-        band(axis, rows, COLOURS[colour], label)
-        axis.plot(rows.index, rows.mean(axis=1), "o", color=COLOURS[colour], ms=4)
-        there = again.groupby("value")[column].mean()
-        diamonds(axis, there.index, there)
-    chance = float(np.sqrt(2 / (np.pi * width)))
-    axis.axhline(chance, color=COLOURS["black"], lw=0.9, ls=":", label="random directions")
-    axis.set(xscale="log", xlabel="initial deviation of the prompts", ylabel="mean |cosine|", ylim=(0, None))
-    legend_above(drawn, axis)
+    layers = order("layer", own, again)
+    titles = {"first": "first layer: token = prompt + position", "deeper": "deeper layers: token = prompt"}
+    drawn, axes = figure(4.0 + 3.4 * (len(layers) > 1), 3.5, columns=len(layers), sharey=True, squeeze=False)
+    for axis, layer in zip(axes[0], layers, strict=True):
+        part, points = (rows[rows["layer"] == layer] for rows in (own, again))
+        for column, colour, label in (
+            ("to_prompt", "blue", "gradient and prompt"),
+            ("to_token", "vermillion", "gradient and token"),
+        ):
+            if layer == "deeper" and column == "to_token":
+                continue  # the same direction as the prompt's
+            rows = part.pivot_table(index="value", columns="seed", values=column)
+            band(axis, rows, COLOURS[colour], label)
+            axis.plot(rows.index, rows.mean(axis=1), "o", color=COLOURS[colour], ms=4)
+            there = points.groupby("value")[column].mean()
+            diamonds(axis, there.index, there)
+        if layer == "first":
+            left = (part["chance"] * part["sine"]).groupby(part["value"]).mean()
+            axis.plot(left.index, left, "--", color=COLOURS["blue"], lw=1.2, label="random, across the token")
+        axis.axhline(part["chance"].mean(), color=COLOURS["black"], lw=0.9, ls=":", label="random directions")
+        axis.set(xscale="log", yscale="log", xlabel="initial deviation of the prompts", title=titles.get(layer, layer))
+        axis.title.set_fontsize(9)
+    axes[0, 0].set_ylabel("mean |cosine|")
+    legend_above(drawn, axes[0, 0])
+    first = own[own["layer"] == "first"]
     caption(
         drawn,
-        f"To the token as the tower sees it the gradient has a cosine of {own['to_token'].mean():.3f} where chance "
-        f"would give {chance:.3f}: perpendicular. Short prompts lie at a random angle; the longer they are, the more "
-        "of the token they are. Bands: 95 % over seeds.",
+        f"To the token as the tower sees it the gradient has a cosine of {first['to_token'].mean():.3f} where random "
+        f"directions have {first['chance'].mean():.3f}. What a gate meets is the cosine to the prompt (blue). Bands: "
+        "95 % over seeds.",
         fewer(again, own, *(name for name in ("learner", "gate", "task") if name in own)),
+    )
+    return drawn
+
+
+WAYS = {
+    "length": Look(COLOURS["blue"], "o", "scales tokens"),
+    "turn length": Look(COLOURS["vermillion"], "o", "turns tokens"),
+    "depth": Look(COLOURS["sky"], "s", "scales layers"),
+    "turn depth": Look(COLOURS["orange"], "s", "turns layers"),
+    "soft": Look(COLOURS["green"], "^", "mixes a pool"),
+}
+
+
+def ways_to_act(across: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """The gap over the length of the prompts, for gates that scale them, turn them and mix several."""
+    again = this_run(rerun, across)
+    known = looks(order("gate", across, again, known=WAYS), WAYS)
+    drawn, axis = figure(6.8, 3.6)
+    closed = {}
+    for name, look in known.items():
+        rows = across[across["gate"] == name].pivot_table(index="value", columns="seed", values="gap")
+        band(axis, rows, look.colour, look.label)
+        means = rows.mean(axis=1)
+        axis.plot(means.index, means, look.mark, color=look.colour, ms=4)
+        there = again[again["gate"] == name].groupby("value")["gap"].mean()
+        diamonds(axis, there.index, there)
+        if len(means):
+            closed[look.label] = means.iloc[0] - means.iloc[-1]
+    axis.set(xscale="log", xlabel="initial deviation of the prompts", ylabel="gap before training (decades)")
+    legend_above(drawn, axis, columns=5)
+    values = sorted(set(across["value"]))
+    told = ", ".join(f"{name} {value:.2f}" for name, value in closed.items())
+    caption(
+        drawn,
+        f"From the shortest prompts to the longest, where a gate in proportion to their length gains "
+        f"{np.log10(values[-1] / values[0]):.2f} decades: {told}. Mean over tasks; bands: 95 % over seeds.",
+        fewer(again, across, "task"),
     )
     return drawn
 
@@ -163,6 +271,9 @@ LONG_LABELS = {
     "over_mean": "worth over\nits mean (points)",
 }
 
+#: Where logarithmic axes end: what a saturated gate has left is beyond.
+LOWEST = {"information": 1e-6, "spread": 1e-4}
+
 
 def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd.DataFrame] | None = None) -> Figure:
     """Information, spread, saturation and worth of gates over the steps of long trainings: a column of panels per task,
@@ -188,22 +299,21 @@ def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd
                 seen = there.groupby("step")[column].mean().iloc[:: 1 if column == "over_mean" else 5]
                 diamonds(axis, seen.index, seen)
             axis.set_xscale("symlog", linthresh=1)
-            if column in ("information", "spread"):
-                axis.set_yscale("log")
+            if column in LOWEST:
+                axis.set(yscale="log", ylim=(LOWEST[column], 1))
             if not place:
                 axis.set_ylabel(label, fontsize=9)
         axes[0, place].set_title(spelt(task))
         axes[-1, place].set_xlabel("optimiser step")
         axes[-1, place].axhline(0, color=COLOURS["black"], lw=0.8)
     legend_above(drawn, axes[0, 0], 3)
-    ends = (
-        long.loc[long.groupby(["training", "task", "seed"])["step"].idxmax()].groupby("training")["information"].mean()
-    )
+    last = long.loc[long.groupby(["training", "task", "seed"])["step"].idxmax()]
+    ends = last.groupby("training")["information"].mean().sort_values(na_position="first")
     caption(
         drawn,
-        f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.min():.1g} "
-        f"({ends.idxmin()}) to {ends.max():.1g} ({ends.idxmax()}). The worth is "
-        "measured at a few steps only. Bands: 95 % over seeds.",
+        f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.iloc[0]:.1g} "
+        f"({ends.index[0]}) to {ends.iloc[-1]:.1g} ({ends.index[-1]}). The worth is measured at a few steps only. "
+        "Bands: 95 % over seeds.",
         fewer(again["long"], long, "task"),
     )
     return drawn
@@ -243,125 +353,219 @@ def value_by_shots(few: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> F
     return drawn
 
 
-def intervention_bars(looks: pd.DataFrame, adaptive: float, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """Worth of the gate at the last step under each intervention, sorted; small marks: at the first look."""
-    own, again = (table[~table["intervention"].str.startswith("map ")] for table in (looks, this_run(rerun, looks)))
-    first, last = own["step"].min(), own["step"].max()
-    end, points = (table[table["step"] == last] for table in (own, again))
-    means = end.groupby("intervention")["over_mean"].mean().sort_values()
-    names = order("intervention", end, points, known=means.index)
-    drawn, axis = figure(7.4, 1.4 + 0.24 * len(names))
-    for place, name in enumerate(names):
-        values = end[end["intervention"] == name].groupby("seed")["over_mean"].mean()
-        mean, low, high = interval(values)
-        axis.barh(place, mean, color=COLOURS["blue" if low > adaptive else "grey"], height=0.62)
-        axis.plot([low, high], [place, place], color=COLOURS["black"], lw=1)
-        early = own[(own["intervention"] == name) & (own["step"] == first)]["over_mean"].mean()
-        axis.plot(early, place, "|", color=COLOURS["orange"], ms=10, mew=2)
-    there = points.groupby("intervention")["over_mean"].mean()
-    diamonds(axis, there, [names.index(name) for name in there.index])
-    axis.axvline(adaptive, color=COLOURS["vermillion"], ls="--", lw=1)
-    axis.set_yticks(range(len(names)), names, fontsize=8)
-    axis.set(xlabel=f"worth of the gate after {last:g} steps: points over its own mean", ylim=(-0.7, len(names) - 0.3))
+def _own(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of interventions, without those of the map."""
+    return table[~table["intervention"].str.startswith("map ")]
+
+
+def intervention_looks(looks: pd.DataFrame, adaptive: float, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Worth of the gate over its mean at every look under each intervention: a dot per seed, a line for the mean."""
+    own, again = _own(looks), _own(this_run(rerun, looks))
+    steps = sorted(own["step"].unique())
+    means = own[own["step"] == steps[-1]].groupby("intervention")["over_mean"].mean().sort_values()
+    names = order("intervention", own, again, known=means.index)
+    drawn, axes = figure(7.6, 1.5 + 0.25 * len(names), columns=len(steps), sharey=True, sharex=True, squeeze=False)
+    for axis, step in zip(axes[0], steps, strict=True):
+        for place, name in enumerate(names):
+            part = own[(own["intervention"] == name) & (own["step"] == step)]
+            values = part.groupby("seed")["over_mean"].mean()
+            blue = bool(len(part)) and part["adaptive"].mean() > 0.5
+            axis.plot(values, [place] * len(values), "o", color=COLOURS["blue" if blue else "grey"], ms=3.5, alpha=0.55)
+            axis.plot(values.mean(), place, "|", color=COLOURS["black"], ms=10, mew=1.6)
+        there = again[again["step"] == step].groupby("intervention")["over_mean"].mean()
+        diamonds(axis, there, [names.index(name) for name in there.index])
+        axis.axvline(adaptive, color=COLOURS["vermillion"], ls="--", lw=1)
+        axis.set(title=f"{step:g} steps", xlabel="points over its mean", ylim=(-0.7, len(names) - 0.3))
+    axes[0, 0].set_yticks(range(len(names)), names, fontsize=8)
+    most = own[own["step"] == steps[-1]].groupby("intervention")["adaptive"].mean() > 0.5
     caption(
         drawn,
-        f"{int((means > adaptive).sum())} of {len(means)} ways to train the same gate on the same task make it worth "
-        f"more than {adaptive:g} points (dashed); grey: the interval over seeds does not clear that. Orange: after "
-        f"{first:g} steps.",
+        f"A gate depends on its picture in most seeds (blue) after {steps[-1]:g} steps under {int(most.sum())} of "
+        f"{len(most)} ways to train it. It is all or nothing: a dot is a seed, a bar the mean, dashed {adaptive:g} "
+        "points.",
     )
     return drawn
 
 
+WORTH = {
+    "over_mean": Look(COLOURS["orange"], "o", "over its own mean"),
+    "over_shuffled": Look(COLOURS["sky"], "o", "over itself shuffled"),
+    "over_fixed": Look(COLOURS["grey"], "o", "over no gate"),
+    "over_blind": Look(COLOURS["purple"], "o", "over a blind gate"),
+}
+
+
+def intervention_worth(looks: pd.DataFrame, margin: float, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Dependence on the left and gain on the right after the last step, with intervals over seeds."""
+    own, again = _own(looks), _own(this_run(rerun, looks))
+    end, points = own[own["step"] == own["step"].max()], again[again["step"] == again["step"].max()]
+    means = end.groupby("intervention")["over_mean"].mean().sort_values()
+    names = order("intervention", end, points, known=means.index)
+    drawn, axes = figure(7.6, 1.6 + 0.27 * len(names), columns=2, sharey=True)
+    panels = (("dependence", ("over_mean", "over_shuffled")), ("gain", ("over_fixed", "over_blind")))
+    for axis, (title, columns) in zip(axes, panels, strict=True):
+        for shift, column in zip((0.16, -0.16), columns, strict=True):
+            look = WORTH[column]
+            rows = [interval(end.loc[end["intervention"] == name, column]) for name in names]
+            middle, low, high = np.array(rows).T
+            places = np.arange(len(names)) + shift
+            axis.hlines(places, low, high, color=look.colour, lw=1.6, alpha=0.7)
+            axis.plot(middle, places, look.mark, color=look.colour, ms=4, label=look.label)
+            there = points.groupby("intervention")[column].mean()
+            diamonds(axis, there, [names.index(name) + shift for name in there.index])
+        axis.axvline(0, color=COLOURS["black"], lw=0.8)
+        axis.set(xlabel=f"{title} (points)", ylim=(-0.7, len(names) - 0.3))
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=8, frameon=False)
+    axes[1].axvspan(-margin, margin, color=COLOURS["grey"], alpha=0.2, lw=0)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    gains = end.groupby("intervention")["over_fixed"].mean()
+    best = (
+        f"the largest gain over no gate is {gains.max():.0f} points ({gains.idxmax()})" if gains.notna().any() else ""
+    )
+    caption(
+        drawn,
+        f"What is lost without the gate is not what is gained by it: {best or 'no gain was measured'}. Grey: within "
+        f"{margin:g} of nothing. Lines: 95 % over seeds.",
+    )
+    return drawn
+
+
+LEVERS = {
+    "rate": Look(COLOURS["blue"], "o", "gate's rate"),
+    "prompts": Look(COLOURS["orange"], "s", "longer prompts"),
+    "temperature": Look(COLOURS["green"], "^", "colder gate"),
+    "gain": Look(COLOURS["purple"], "v", "larger feature"),
+}
+_HOME = Look(COLOURS["black"], "P", "nothing changed")
+
+
 def _escaped(escapes: pd.DataFrame) -> pd.DataFrame:
-    """For each intervention on the full conflict: how far behind, when it left, and how many of how many seeds did."""
-    own = escapes[(escapes["strength"] == 1) & ~escapes["intervention"].str.startswith("map ")]
-    return own.groupby("intervention", sort=False).agg(
-        behind=("behind", "mean"), escape=("escape", "mean"), left=("escape", "count"), seeds=("seed", "count")
+    """For each training of the law: its lever, decades taken off, the median step of escape and how many left.
+
+    The median counts seeds that have not left as later than all: it is none where half of them have not.
+    """
+    own = escapes[(escapes["lever"] != "") & (escapes["strength"] == 1)].assign(late=escapes["escape"].fillna(np.inf))
+    return own.groupby(["lever", "intervention"], sort=False, as_index=False).agg(
+        taken=("taken", "mean"), middle=("late", "median"), left=("escape", "count"), seeds=("seed", "count")
     )
 
 
 def escape_law(escapes: pd.DataFrame, law: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """Step at which each gate left, against how far its gradient was behind; the fit, and what it was not fitted to.
+    """Step at which each gate left, against the decades that one lever took off its gap, and the fit of each lever.
 
     ``rerun`` are this run's ``escapes``; the law is that of the evidence.
     """
+    own = escapes[(escapes["lever"] != "") & (escapes["strength"] == 1)]
     means, again = _escaped(escapes), _escaped(this_run(rerun, escapes))
-    drawn, axis = figure(7.2, 4.0)
-    diamonds(axis, again["behind"], again["escape"])
-    rates = [name.startswith(("gate rate", "as published")) for name in means.index]
-    for chosen, colour, label in ((rates, "blue", "gate's rate"), (~np.array(rates), "orange", "other interventions")):
-        part = means[np.array(chosen) & (means["left"] > 0)]
-        whole = part[part["left"] == part["seeds"]]
-        axis.plot(part["behind"], part["escape"], "o", color=COLOURS[colour], ms=6, mfc="none")
-        axis.plot(whole["behind"], whole["escape"], "o", color=COLOURS[colour], ms=6, label=label)
-    drawn_points = means[means["left"] > 0].sort_values("behind")
-    for place, (name, row) in enumerate(drawn_points.iterrows()):
-        # Neighbours are labelled on alternating sides, or they would cover each other.
-        axis.annotate(
-            name.removeprefix("gate rate "),
-            (row["behind"], row["escape"]),
-            fontsize=7,
-            va="center",
-            xytext=(6, 0) if place % 2 else (-6, 0),
-            ha="left" if place % 2 else "right",
-            textcoords="offset points",
-        )
     fitted = law.iloc[0]
-    if np.isfinite(fitted["slope"]) and len(drawn_points):
-        x = np.linspace(drawn_points["behind"].min() - 0.3, drawn_points["behind"].max() + 0.3, 30)
-        axis.plot(x, 10 ** (fitted["slope"] * x + fitted["intercept"]), "--", color=COLOURS["blue"], lw=1.4)
+    drawn, axis = figure(7.2, 4.2)
+    names = order("lever", means, known=["home", *LEVERS])
+    for lever in names:
+        look = {"home": _HOME, **LEVERS}.get(lever) or Look(COLOURS["grey"], "o", lever)
+        mine, part = own[own["lever"] == lever], means[means["lever"] == lever]
+        axis.plot(mine["taken"], mine["escape"], look.mark, color=look.colour, ms=3, alpha=0.35)
+        whole = np.isfinite(part["middle"])
+        axis.plot(part["taken"][whole], part["middle"][whole], look.mark, color=look.colour, ms=8, label=look.label)
+        late = part[~whole]
+        axis.plot(late["taken"], [fitted["steps"] * 1.25] * len(late), look.mark, color=look.colour, ms=8, mfc="none")
+        if lever in fitted and np.isfinite(fitted[lever]):
+            x = np.linspace(0, part["taken"].max(), 30)
+            axis.plot(x, 10 ** (fitted["intercept"] - fitted[lever] * x), "--", color=look.colour, lw=1.4)
+    diamonds(axis, again["taken"], again["middle"])
+    axis.axhline(fitted["steps"], color=COLOURS["grey"], lw=1, ls=":")
     axis.set_yscale("log")
-    axis.set(
-        xlabel="decades that the gate's gradient is behind (gap less log10 of its rate)",
-        ylabel="step at which the gate leaves",
-    )
-    legend_above(drawn, axis)
-    never = [name for name in means.index if means.loc[name, "left"] == 0]
+    axis.set(xlabel="decades taken off the gap", ylabel="step at which the gate leaves")
+    legend_above(drawn, axis, columns=5)
     told = "Too few gates have left for a law to be fitted."
-    if np.isfinite(fitted["slope"]):
-        told = (
-            f"Over the multiples of the gate's rate, a decade of gap costs {fitted['slope']:.2f} decades of steps "
-            f"[{fitted['low']:.2f}, {fitted['high']:.2f}], with {fitted['scatter']:.2f} decades of scatter."
-        )
+    slopes = [
+        f"{look.label} {fitted[name]:.2f}".replace("-", "−")
+        for name, look in LEVERS.items()
+        if np.isfinite(fitted[name])
+    ]
+    if slopes:
+        told = f"A decade saves so many decades of steps: {', '.join(slopes)} ({fitted['scatter']:.2f} of scatter)."
     caption(
         drawn,
-        f"{told} Points: mean over the seeds that left (hollow: not all did). Never left: "
-        f"{', '.join(never) or 'none'}.",
+        f"{told} Large: median over seeds, hollow where half have not left in time (dotted). Small: seeds that left.",
     )
     return drawn
 
 
-def forecast(law: pd.DataFrame, gap: float, rate: float, steps: int = 100) -> Figure:
-    """The chance that a gate has left, over optimiser steps, by the fitted law; ``steps`` are marked."""
-    fitted = law.iloc[0]
-    if not np.isfinite(fitted["slope"]):
-        drawn, axis = figure(6.4, 3.2)
-        axis.set(xlabel="optimiser steps", ylabel="gates that have left (%)")
-        caption(drawn, "Too few gates have left for a law to be fitted.")
+def lever_slopes(levers: pd.DataFrame, margin: float, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Decades of steps that a decade of each lever saves, and how much that differs from a decade of the rate."""
+    again = this_run(rerun, levers)
+    names = order("lever", levers, again, known=LEVERS)
+    drawn, axes = figure(7.2, 1.5 + 0.4 * len(names), columns=2, sharey=True)
+    panels = (
+        ("slope", "low", "high", "decades of steps per decade"),
+        ("less_rate", "less_low", "less_high", "less rate"),
+    )
+    for axis, (value, low, high, words) in zip(axes, panels, strict=True):
+        for place, name in enumerate(names):
+            row = levers[levers["lever"] == name]
+            colour = LEVERS[name].colour if name in LEVERS else COLOURS["grey"]
+            axis.hlines([place] * len(row), row[low], row[high], color=colour, lw=2, alpha=0.7)
+            axis.plot(row[value], [place] * len(row), "o", color=colour, ms=6)
+        diamonds(axis, again[value], [names.index(name) for name in again["lever"]])
+        axis.set(xlabel=words, ylim=(-0.6, len(names) - 0.4))
+        axis.axvline(0, color=COLOURS["black"], lw=0.8)
+    axes[1].axvspan(-margin, margin, color=COLOURS["grey"], alpha=0.2, lw=0)
+    labels = [LEVERS[name].label if name in LEVERS else str(name) for name in names]
+    axes[0].set_yticks(range(len(names)), labels)
+    caption(
+        drawn,
+        f"Left: what a decade saves. Right: less what a decade of the rate saves; inside the grey ({margin:g}) a "
+        "decade is a decade. Lines: 95 % over seeds drawn again.",
+    )
+    return drawn
+
+
+def forecast(law: pd.DataFrame, levers: pd.DataFrame, lever: str, decades: float, steps: int = 100) -> Figure:
+    """The chance that a gate has left, over optimiser steps, when a lever takes ``decades`` off its gap; ``steps`` are
+    marked. With its 95 % interval; dashed where no gate was trained for so long or had so much taken off.
+    """
+    drawn, axis = figure(6.4, 3.4)
+    fitted, name = law.iloc[0], LEVERS[lever].label
+    axis.set(xscale="log", xlabel="optimiser steps", ylabel="gates that have left (%)", ylim=(-2, 102), xlim=(3, 1e5))
+    if not np.isfinite(fitted[lever]):
+        caption(drawn, f"Too few gates have left for a law to be fitted to: {name}.")
         return drawn
-    behind = gap - np.log10(rate)
-    grid = np.logspace(0.5, 5, 200)
+    row = levers.set_index("lever").loc[lever]
+    seeds, trained = int(row["seeds"]), fitted["steps"]
+    late = law["intercept"].to_numpy()[:, None] - law[lever].to_numpy()[:, None] * decades
 
-    def chance(at: float | np.ndarray) -> np.ndarray:
-        return ndtr((np.log10(at) - fitted["slope"] * behind - fitted["intercept"]) / fitted["scatter"])
+    def chances(at: np.ndarray) -> np.ndarray:
+        """Of every fit [D, steps], in per cent."""
+        return 100 * ndtr((np.log10(at) - late) / law["scatter"].to_numpy()[:, None])
 
-    drawn, axis = figure(6.4, 3.2)
-    axis.plot(grid, 100 * chance(grid), color=COLOURS["blue"], lw=1.8)
+    grid = np.logspace(0.5, 5, 181)
+    every = chances(grid)
+    low, high = spread(every[1:], seeds)
+    within = decades <= row["decades"] + 0.05
+    seen = (grid <= trained) & within
+    for where, colour, style in ((seen, "blue", "-"), (~seen | (grid >= grid[seen].max(initial=0)), "grey", "--")):
+        axis.plot(grid[where], every[0][where], style, color=COLOURS[colour], lw=1.8)
+        axis.fill_between(grid, low, high, where=where, color=COLOURS[colour], alpha=0.2, lw=0)
     axis.axvline(steps, color=COLOURS["vermillion"], ls="--", lw=1.2)
-    axis.set(
-        xscale="log",
-        xlabel="optimiser steps",
-        ylabel="gates that have left (%)",
-        ylim=(-2, 102),
-        title=f"gap {gap:g} decades, gate rate x {rate:g}",
-    )
-    half = 10 ** (fitted["slope"] * behind + fitted["intercept"])
+    axis.axvline(trained, color=COLOURS["grey"], lw=1, ls=":")
+    axis.set_title(f"{name}: {decades:g} decades taken off")
+    at = chances(np.array([float(steps)]))
+    ends = spread(at[1:, 0], seeds)
+    half, (first, last) = 10 ** late[0, 0], 10 ** spread(late[1:, 0], seeds)
+    beyond = "" if within else f" No gate had so much taken off by this lever (at most {row['decades']:.1f})."
+    if half > trained:
+        beyond += f" Past {trained:g} steps no gate was watched (grey): that is an extrapolation."
     caption(
         drawn,
-        f"By the fitted law {100 * float(chance(steps)):.0f} % of such gates have left after {steps} steps (dashed), "
-        f"and half of them after {half:,.0f}. Where no gate was watched for so long, that is an extrapolation.",
+        f"{at[0, 0]:.0f} % [{ends[0]:.0f}, {ends[1]:.0f}] of such gates have left after {steps} steps (red), half of "
+        f"them after {_steps(half)} [{_steps(first)}, {_steps(last)}].{beyond}",
     )
     return drawn
+
+
+def _steps(count: float) -> str:
+    """A number of steps, as far as it can be meant."""
+    return "over a million" if count > 1e6 else f"{float(f'{count:.2g}'):,.0f}"
 
 
 def escape_map(

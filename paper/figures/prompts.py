@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lib.prompts import tasks, world
@@ -49,6 +50,8 @@ SPELT = {
     "maple": "MaPLe",
     "bimaple": "MaPLe, both ways",
     "pool": "pool of contexts",
+    "maple_5": "5 epochs",
+    "maple_50": "50 epochs",
     "mis_specified": "mis-specified",
     "conflict_size": "conflict of sizes",
     "top_k": "top-k",
@@ -62,7 +65,12 @@ VARIANTS = {
     "mean": Look(COLOURS["orange"], "o", "gate at its mean"),
     "shuffled": Look(COLOURS["vermillion"], "o", "gate shuffled"),
 }
-RECIPES = {"published": "published recipe", "control": "trained for it"}
+RECIPES = {"short": "short recipe", "control": "trained for it"}
+BY = {
+    "short": Look(COLOURS["blue"], "o", "short recipe"),
+    "published": Look(COLOURS["green"], "s", "as published"),
+    "tuned": Look(COLOURS["orange"], "^", "tuned"),
+}
 
 
 def spelt(name: str) -> str:
@@ -76,8 +84,13 @@ def _ends(table: pd.DataFrame, column: str) -> tuple[float, float]:
     return means.iloc[0], means.iloc[-1]
 
 
-def gap_over_training(gaps: pd.DataFrame, reported: float, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """Gap over optimiser steps, a panel per learner, a line per gate, mean over tasks with 95 % intervals."""
+def gap_over_training(
+    gaps: pd.DataFrame, reported: Mapping[str, float], *, rerun: pd.DataFrame | None = None
+) -> Figure:
+    """Gap over optimiser steps, a panel per learner, a line per gate, mean over tasks with 95 % intervals.
+
+    ``reported`` is what a source reports, by learner: a line in the panel of that learner alone.
+    """
     again = this_run(rerun, gaps)
     learners, gates = order("learner", gaps, again), looks(order("gate", gaps, again))
     drawn, axes = figure(7.2, 3.5, columns=len(learners), sharey=True, squeeze=False)
@@ -88,7 +101,10 @@ def gap_over_training(gaps: pd.DataFrame, reported: float, *, rerun: pd.DataFram
             band(axis, rows, look.colour, f"{look.label} gate")
             there = points[points["gate"] == gate].groupby("step")["gap"].mean()
             diamonds(axis, there.index, there)
-        axis.axhline(reported, color=COLOURS["black"], ls=":", lw=1.2, label="reported for gated MaPLe")
+        if learner in reported:
+            axis.axhline(reported[learner], color=COLOURS["black"], ls=":", lw=1.2)
+            told = {"xytext": (2, 3), "textcoords": "offset points", "fontsize": 8}
+            axis.annotate("reported of it", (0, reported[learner]), **told)
         axis.axhspan(2, 3, color=COLOURS["grey"], alpha=0.12, lw=0)
         axis.set(title=spelt(learner), xlabel="optimiser step")
     axes[0, 0].set_ylabel("magnitude gap (decades)")
@@ -112,7 +128,9 @@ def waterfall(
     This run's points are where its own chain stands after each factor.
     """
     again = this_run(rerun, gaps)
-    means = gaps[list(FACTORS)].mean()
+    # Where prompts or gate get no gradient at all there is no way from the one to the other.
+    gaps, again = (table[np.isfinite(table["gap"])] for table in (gaps, again))
+    means = gaps[list(FACTORS)].mean().fillna(0.0)
     drawn, axis = figure(7.2, 3.9)
     level = 0.0
     axis.bar(0, 0.04, bottom=-0.02, color=COLOURS["black"], width=0.7)
@@ -197,8 +215,7 @@ def gap_by_task(start: pd.DataFrame, null: pd.DataFrame, *, rerun: Mapping[str, 
     caption(
         drawn,
         f"With a trained backbone the gap is {start['gap'].mean():.2f} decades, with one that has learned nothing "
-        f"{null['gap'].mean():.2f}; what both share comes from how prompts and gate are wired, not from what there is "
-        "to learn. Points: seeds, learners and gates; bars: their mean.",
+        f"{null['gap'].mean():.2f}. Points: seeds, learners and gates; bars: their mean.",
         fewer(again, start, "learner", "gate"),
     )
     return drawn
@@ -261,7 +278,7 @@ def value_bars(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> 
     ordinary = order("task", *plain)
     # An ordinary task has one recipe; where it has more, the others stand beside it under their names.
     groups = [
-        (task, recipe, spelt(task) if recipe == "published" else f"{spelt(task)},\n{spelt(recipe)}")
+        (task, recipe, spelt(task) if recipe == "short" else f"{spelt(task)},\n{spelt(recipe)}")
         for task in ordinary
         for recipe in order("recipe", *(table[table["task"] == task] for table in plain), known=RECIPES)
     ]
@@ -308,30 +325,46 @@ def value_bars(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> 
 
 
 def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """Accuracy of each learner, a panel per task: mean over seeds with 95 % interval, zero-shot as a line."""
+    """Accuracy of each learner by each kind of recipe, a panel per task: mean over seeds with 95 % interval, zero-shot
+    as a line, hollow points for what ends below it.
+    """
     again = this_run(rerun, accuracy)
-    names, shown = (order(column, accuracy, again) for column in ("learner", "task"))
-    drawn, axes = figure(7.4, 1.4 + 0.3 * len(names), columns=len(shown), sharey=True, squeeze=False)
-    best = []
+    trained, there = (table[table["learner"] != "zero_shot"] for table in (accuracy, again))
+    names, shown = order("learner", trained, there), order("task", accuracy, again)
+    known = looks(order("by", trained, there, known=BY), BY)
+    offsets = dict(zip(known, np.linspace(-0.24, 0.24, len(known)) if len(known) > 1 else [0.0], strict=True))
+    drawn, axes = figure(7.4, 1.9 + 0.42 * len(names), columns=len(shown), sharey=True, squeeze=False)
+    several = trained.groupby(["learner", "by"])["recipe"].nunique()
+    best, below, count = [], 0, 0
     for axis, task in zip(axes[0], shown, strict=True):
-        part = accuracy[accuracy["task"] == task]
-        means = part.groupby("learner")["accuracy"].mean()
-        for place, name in enumerate(names):
-            mean, *ends = interval(part[part["learner"] == name]["accuracy"])
-            axis.plot(ends, [place, place], color=COLOURS["blue"], lw=2, alpha=0.5)
-            axis.plot(mean, place, "o", color=COLOURS["blue"], ms=5)
-        there = again[again["task"] == task].groupby("learner")["accuracy"].mean()
-        diamonds(axis, there, [names.index(name) for name in there.index])
-        if "zero_shot" in means:
-            axis.axvline(means["zero_shot"], color=COLOURS["vermillion"], ls="--", lw=1.2)
-        if means.notna().any():
-            best.append(f"{spelt(means.idxmax())} on {spelt(task)} ({means.max():.0f} %)")
+        zero = accuracy[(accuracy["learner"] == "zero_shot") & (accuracy["task"] == task)]["accuracy"].mean()
+        part = trained[trained["task"] == task].groupby(["learner", "by", "recipe"], sort=False)["accuracy"]
+        for (name, by, recipe), own in part:
+            look, place = known[by], names.index(name) + offsets[by]
+            mean, *ends = interval(own)
+            worse = mean < zero
+            below, count = below + worse, count + 1
+            axis.plot(ends, [place, place], color=look.colour, lw=2, alpha=0.5)
+            face = "white" if worse else look.colour
+            axis.plot(mean, place, look.mark, color=look.colour, markerfacecolor=face, ms=5)
+            if several[name, by] > 1:
+                axis.annotate(spelt(recipe), (mean, place), (4, 3), textcoords="offset points", fontsize=6)
+        means = there[there["task"] == task].groupby(["learner", "by", "recipe"], sort=False)["accuracy"].mean()
+        diamonds(axis, means, [names.index(name) + offsets[by] for name, by, _ in means.index])
+        if np.isfinite(zero):
+            axis.axvline(zero, color=COLOURS["vermillion"], ls="--", lw=1.2)
+        if (ends := part.mean()).notna().any():
+            name, by, _ = ends.idxmax()
+            best.append(f"{spelt(name)}, {known[by].label}, on {spelt(task)} ({ends.max():.0f} %)")
         axis.set(title=spelt(task), xlabel="test accuracy (%)", xlim=(0, 102))
     axes[0, 0].set_yticks(range(len(names)), [spelt(name) for name in names])
     axes[0, 0].invert_yaxis()
+    handles = [Line2D([], [], color=look.colour, marker=look.mark, ls="", label=look.label) for look in known.values()]
+    drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     caption(
         drawn,
-        f"Best: {', '.join(best)}. Points: mean over seeds with 95 % interval; dashed: the hand-written sentence.",
+        f"Best: {'; '.join(best)}. Points: mean over seeds with 95 % interval; dashed: the hand-written sentence; "
+        f"hollow: below it ({below} of {count}).",
     )
     return drawn
 

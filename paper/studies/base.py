@@ -70,15 +70,10 @@ def changed(folder: Path) -> bool:
 
 def fits(device: str, need: float, **given: int) -> None:
     """Refuse sizes that take ``need`` bytes together where the device has less memory."""
-    import torch
-
     from lib import runtime
 
-    place, have = runtime.resolve_device(device), math.inf
-    if place.type == "cuda":
-        have = torch.cuda.get_device_properties(place).total_memory
-    elif hasattr(os, "sysconf"):
-        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    place = runtime.resolve_device(device)
+    have = runtime.memory(place)
     if need > have:
         shown = " and ".join(f"{name} {value}" for name, value in given.items())
         raise checks.ParameterError(
@@ -208,6 +203,10 @@ class Study(BaseModel):
         """The training batches of this study, in the order in which they should be computed."""
         raise TypeError(f"{type(self).__name__} measures nothing.")
 
+    def costs(self) -> Any:
+        """What cells will take (:class:`paper.studies.cost.Costs`); None where they are like those of the evidence."""
+        return None
+
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
         """Tables and findings from the tables of all :meth:`cells`; nothing is computed that takes long."""
         raise TypeError(f"{type(self).__name__} judges nothing.")
@@ -289,6 +288,41 @@ class Study(BaseModel):
         whole = self.covering()
         result, states = whole.from_evidence() if whole is not None else (None, {})
         return Page(self, self.run(), whole, result, states)
+
+
+class Digest(Study):
+    """A study that measures nothing: it reads the committed evidence of other :meth:`studies` and has no rerun, so it
+    says the same until evidence changes.
+    """
+
+    SIZES: ClassVar[tuple[str, ...]] = ()
+
+    def studies(self) -> Mapping[str, Study]:
+        """The studies that the evidence is of, by page."""
+        raise TypeError(f"{type(self).__name__} reads nothing.")
+
+    def judged(self, found: Mapping[Cell, Tables]) -> Result:
+        """As the other studies judge: each leaves out what diverged, and its page says so."""
+        return Result(*self.judge(found))
+
+    def cells(self) -> list[Cell]:
+        """None of its own."""
+        return []
+
+    def from_evidence(self) -> tuple[Result, dict[str, int]]:
+        """What there is of the other pages' evidence."""
+        evidence = Evidence(EVIDENCE)
+        cells = list(dict.fromkeys(cell for study in self.studies().values() for cell in study.cells()))
+        states = {"current": 0, "stale": 0, "missing": 0}
+        for cell in cells:
+            states[evidence.state(cell)] += 1
+        stored = {cell: one.tables for cell in cells if (one := evidence.get(cell)) is not None}
+        return self.judged(stored), states
+
+    def page(self) -> Page:
+        """The evidence alone."""
+        result, states = self.from_evidence()
+        return Page(self, Result({}), self, result, states)
 
 
 def _part(mine: object, theirs: object) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, cast
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -63,8 +65,8 @@ class GapOrigin(GateStudy):
     length of the prompts, the absolute cosine of the upstream gradient to the prompt and to the token that the tower
     sees, the sine between these two, and how long the prompt is in lengths of the token, mean over pictures and tokens;
     in the first ``layer``, where the token is the gated prompt plus its position, and in deeper ones, where it is the
-    prompt alone. Table ``across``: the gap of gates that scale text prompts, turn them, and mix those of a pool
-    (:data:`ACROSS`), at every length of the prompts.
+    prompt alone; ``chance`` is the cosine of random directions. Table ``across``: the gap of gates that scale text
+    prompts, turn them, and mix those of a pool (:data:`ACROSS`), at every length of the prompts.
     """
 
     task: TaskNames = ("fine",)
@@ -85,7 +87,7 @@ class GapOrigin(GateStudy):
 
     def check(self) -> None:
         super().check()
-        self.step_fits("pictures", sum(map(len, INTERVENTIONS.values())))
+        self.step_fits("pictures")
 
     def labelled(self) -> list[tuple[str, Cell]]:
         """Every learner, gate and task, and the first learner and gate with random weights: the null needs no more."""
@@ -141,7 +143,15 @@ class GapOrigin(GateStudy):
         tables = {name: pd.concat(own, ignore_index=True) if own else pd.DataFrame() for name, own in parts.items()}
         ways = [found[self.ways(task)]["across"].assign(task=task) for task in self.task]
         tables["across"] = pd.concat(ways, ignore_index=True)
-        return tables, Findings.of([*_shifted(tables["shifts"]), *_perpendicular(tables["angles"])])
+        if len(tables["angles"]):
+            tables["angles"]["chance"] = self.chance()
+        claims = [*_perpendicular(tables["angles"]), *_across(tables["across"]), *_shifted(tables["shifts"])]
+        return tables, Findings.of(claims, holm=True)
+
+    def chance(self) -> float:
+        """Mean absolute cosine of random directions in the text tower: sqrt(2 / (pi d))."""
+        width = self.config().get("text_cfg", {}).get("width", math.nan)
+        return math.sqrt(2 / (math.pi * width))
 
 
 # ------------------------------------------------------------------------------------------------- computing
@@ -196,11 +206,12 @@ def intervene(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tab
 
 def _setting(prompt_std: float, name: str, value: float) -> training.Setting:
     """An intervention on the initial learner; "aligned" turns prompts afterwards and needs none."""
-    if name == "aligned":
-        return training.Setting(prompt_std=prompt_std, start="noise")
-    # prompt_std is a multiple of the study's own, so that the middle is where everything starts.
-    changes: dict[str, Any] = {name: value * prompt_std / HOME if name == "prompt_std" else value}
-    return training.Setting(**({"prompt_std": prompt_std, "start": "noise"} | changes))
+    # Contexts start from noise, whose length can be chosen.
+    own: dict[str, Any] = {"prompt_std": prompt_std, "start": "noise"}
+    if name != "aligned":
+        # prompt_std is a multiple of the study's own, so that the middle is where everything starts.
+        own[name] = value * prompt_std / HOME if name == "prompt_std" else value
+    return training.Setting(**own)
 
 
 def _angles(learner: Learner, params: Tree, inputs: Mapping[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
@@ -383,34 +394,142 @@ def _shifted(shifts: pd.DataFrame) -> list[Claim]:
     found = []
     for name, words in WORDS.items():
         part = trained[trained["intervention"] == name]
-        text = f"{words} moves the factors that it means by what the chain predicts"
+        text = f"{words} moves the factors that this means by what the chain predicts"
         found.append(_close(f"factors.{name}", text, part, "missed"))
         found.append(_close(f"gap.{name}", f"{words} moves the whole gap by what the chain predicts", part, "error"))
     random = moved[(moved["weights"] == "random") & moved["intervention"].isin(["temperature", "gain"])]
     text = "with random weights too, heating the gate or scaling what it sees moves the whole gap as predicted"
     found.append(_close("random", text, random, "error"))
-    for what, text, name, value in (
-        ("longer", "prompts ten times as long take at least half a decade off the gap", "prompt_std", 0.2),
+    for what, text, name in (
+        ("longer", "prompts ten times as long take at least half a decade off the gap", "prompt_std"),
         (
             "turned",
-            "turning the prompts all the way towards their gradient takes at least half a decade off the gap",
+            "prompts turned all the way towards their gradient take at least half a decade off the gap",
             "aligned",
-            1,
         ),
     ):
-        part = trained[(trained["intervention"] == name) & (trained["value"] == value)]
-        closed = (part["before"] - part["gap"]).groupby(part["seed"]).mean(skipna=False)
+        closed = _closed(trained, name).groupby("seed").mean(skipna=False)
         found.append(_claim(what, text, closed, ">", criteria.CLOSES, unit="decades"))
+    longer = _closed(trained, "prompt_std")
+    for learner in longer.index.unique("learner"):
+        text = (
+            f"with the learner {learner} prompts ten times as long take off the gap the decade that the chain predicts"
+        )
+        short = (longer.xs(learner, level="learner") - 1).groupby("seed").mean(skipna=False)
+        found.append(_claim(f"longer.{learner}", text, short, "within", criteria.MATTERS, unit="decades", name="miss"))
     return found
+
+
+def _closed(shifts: pd.DataFrame, intervention: str) -> pd.Series:
+    """Decades that an intervention at its largest value takes off the gap, by learner and seed."""
+    part = shifts[(shifts["intervention"] == intervention) & (shifts["value"] == max(INTERVENTIONS[intervention]))]
+    return (part["before"] - part["gap"]).groupby([part["learner"], part["seed"]]).mean(skipna=False)
 
 
 def _perpendicular(angles: pd.DataFrame) -> list[Claim]:
     """Nothing where no learner has text prompts alone."""
     if not len(angles):
         return []
-    own = angles[angles["weights"] == "trained"].groupby("seed")["to_token"].mean(skipna=False)
-    text = "the gradient is perpendicular to the token that the tower sees"
-    return [_claim("perpendicular", text, own, "<", criteria.PERPENDICULAR, name="mean |cosine|")]
+    own = angles[angles["weights"] == "trained"].assign(left=angles["chance"] * angles["sine"])
+    first, deeper = (own[own["layer"] == layer] for layer in ("first", "deeper"))
+
+    def below(part: pd.DataFrame, column: str = "chance") -> pd.Series:
+        """Decades by which the cosine to the prompt is smaller, per seed."""
+        means = part.groupby("seed")[["to_prompt", column]].mean()
+        return np.log10(means[column] / means["to_prompt"])
+
+    found = [
+        _claim(
+            "perpendicular",
+            "the gradient is perpendicular to the token that the tower sees, gated prompt plus position",
+            first.groupby("seed")["to_token"].mean(skipna=False),
+            "<",
+            criteria.PERPENDICULAR,
+            name="mean |cosine|",
+        )
+    ]
+    for what, text, part, relation in (
+        (
+            "chance.default",
+            "at the length from which prompts start, the cosine of prompt and gradient is that of random directions:"
+            " that the gradient is perpendicular to the token explains none of the gap",
+            first[first["value"] == HOME],
+            "within",
+        ),
+        (
+            "chance.longest",
+            "in prompts ten times as long the cosine of prompt and gradient is below that of random directions",
+            first[first["value"] == max(INTERVENTIONS["prompt_std"])],
+            ">",
+        ),
+        (
+            "chance.deeper",
+            "in deeper layers, where the token is the prompt alone, the cosine of prompt and gradient is below that of"
+            " random directions at the length from which prompts start",
+            deeper[deeper["value"] == HOME],
+            ">",
+        ),
+    ):
+        if len(part):
+            name = "decades below chance"
+            found.append(_claim(what, text, below(part), relation, criteria.MATTERS, unit="decades", name=name))
+    longest = first[first["value"] == max(INTERVENTIONS["prompt_std"])]
+    text = (
+        "in prompts ten times as long the cosine of prompt and gradient is that of a random direction perpendicular to"
+        " the token"
+    )
+    name = "decades above it"
+    claim = _claim(
+        "chance.geometry", text, -below(longest, "left"), "within", criteria.MATTERS, unit="decades", name=name
+    )
+    found.append(claim)
+    return found
+
+
+#: What the ways to act on prompts are called in a sentence.
+ACTING: dict[str, str] = {
+    "length": "a gate that scales tokens",
+    "turn length": "a gate that turns tokens",
+    "depth": "a gate that scales layers",
+    "turn depth": "a gate that turns layers",
+    "soft": "a soft selector",
+}
+
+
+def _across(across: pd.DataFrame) -> list[Claim]:
+    """What prompts ten times as long take off the gap of each gate, and what turning does in place of scaling."""
+    gaps = across.groupby(["seed", "gate", "value"])["gap"].mean(skipna=False).unstack(["gate", "value"])
+    long = max(INTERVENTIONS["prompt_std"])
+    found = [
+        _claim(
+            f"across.{gate.replace(' ', '_')}",
+            f"prompts ten times as long take the whole predicted decade off the gap of {words}",
+            gaps[gate, HOME] - gaps[gate, long] - 1,
+            "within",
+            criteria.MATTERS,
+            unit="decades",
+            name="miss",
+        )
+        for gate, words in ACTING.items()
+    ]
+    for what, value, text, relation in (
+        (
+            "turned.default",
+            HOME,
+            "at the length from which prompts start, a gate that turns them has the same gap as one that scales them",
+            "within",
+        ),
+        (
+            "turned.longest",
+            long,
+            "in prompts ten times as long a gate that turns them has a smaller gap than one that scales them",
+            ">",
+        ),
+    ):
+        saved = sum(gaps[gate, value] - gaps[f"turn {gate}", value] for gate in ("length", "depth")) / 2
+        name = "mean difference"
+        found.append(_claim(f"across.{what}", text, saved, relation, criteria.MATTERS, unit="decades", name=name))
+    return found
 
 
 def answers(shifts: pd.DataFrame) -> pd.DataFrame:

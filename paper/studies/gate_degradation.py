@@ -67,8 +67,8 @@ class GateDegradation(GateStudy):
 
     task: TaskNames = ("coarse",)
     learner: LearnerNames = ("coop", "pool")
-    gate: GateNames = ("length", "soft", "top_k", "l2p", "random")
-    long_steps: Steps = 200
+    gate: GateNames = ("length", "top_k", "l2p", "random")
+    long_steps: Steps = 100
     long_tasks: TaskNames = ("conflict",)
 
     # At a constant rate a shorter training is the beginning of a longer one.

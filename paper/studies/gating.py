@@ -21,16 +21,15 @@ import torch
 
 from lib import checks, pictures, replicas, results
 from lib.prompts import backbone as backbones
-from lib.prompts import data, gates, learners, tasks, training
+from lib.prompts import data, gates, learners, recipes, tasks, training
 from lib.results import Cell
 from paper.studies.base import Study, changed, fits
 from paper.studies.parameters import POSITIVE, STEPS, Number, OneOf, Place, Some, Text, Whole
 
 KEYS = ["learner", "gate", "task", "seed"]
 
-#: Bytes that a step of training keeps for each block, token and channel of a tower (20 float32 numbers), and that
-#: drawing a picture of the world takes for each of its own: both as measured.
-KEPT, DRAWN = 80, 8
+#: Bytes that drawing a picture of the world takes for each of its own, as measured.
+DRAWN = 8
 
 #: Types of parameters that the pages on prompts share.
 TaskNames = Annotated[tuple[str, ...], Some(lambda: (*tasks.TASKS, *data.NAMES))]
@@ -62,6 +61,7 @@ class PromptStudy(Study):
         seeds                 number of seeds, 0 to seeds - 1
         shots, steps, batch   pictures per class, optimiser steps, pictures per step
         rate, optimiser       peak learning rate; "sgd" or "adam"
+        published             "none", or a recipe of lib.prompts.recipes in place of steps, batch, rate and optimiser
         tokens, prompt_std    learned tokens per layer and their initial standard deviation
         strength              strength of the conflict tasks
         test_size             test pictures per task
@@ -79,6 +79,7 @@ class PromptStudy(Study):
     batch: Count = 4
     rate: Positive = 0.0035
     optimiser: Annotated[str, OneOf(("sgd", "adam"))] = "sgd"
+    published: Annotated[str, OneOf(("none", *recipes.RECIPES))] = "none"
     tokens: Annotated[int, Whole(1, 1000)] = 4
     prompt_std: Positive = 0.02
     strength: Annotated[float, Number(0, 1)] = 1.0
@@ -105,50 +106,72 @@ class PromptStudy(Study):
         for task in real:
             task.enough(self.shots)
         self.recipe(), self.setting()
+        self.fits_published()
         backbones.check(self.backbone, self.pretrained)
         self.room([name for tried in found.values() for part in tried if part is not None for name in part.names])
         self.step_fits("batch")
-        picture = 12 * tasks.world.SIZE**2
-        fits(self.device, DRAWN * picture * self.test_size, test_size=self.test_size)
+        if len(real) < len(self.task):
+            fits(self.device, DRAWN * 12 * tasks.world.SIZE**2 * self.test_size, test_size=self.test_size)
 
     def config(self) -> dict[str, Any]:
         """The sizes of the backbone, as open_clip writes them."""
         known = backbones.MINICLIP if self.backbone == backbones.NAME else open_clip.get_model_config(self.backbone)
         return cast(dict[str, Any], known)
 
-    def room(self, names: Sequence[str]) -> None:
-        """Refuse more tokens than the context has room for in front of the class names; nothing is loaded for it."""
-        own, text = self.backbone == backbones.NAME, self.config().get("text_cfg", {})
-        if not any(learners.LEARNERS[name].text for name in self.learner) or "hf_tokenizer_name" in text:
-            return
+    def longest(self, names: Sequence[str]) -> int:
+        """Tokens of the longest class name, the end of the text included; nothing is loaded for it."""
+        own = self.backbone == backbones.NAME
         tokenizer = backbones.WordTokenizer() if own else open_clip.get_tokenizer(self.backbone)
-        context = text.get("context_length", 77)
-        longest = int(tokenizer([name if own else f"{name}." for name in names]).argmax(1).max())
-        if self.tokens > context - 1 - longest:
+        return int(tokenizer([name if own else f"{name}." for name in names]).argmax(1).max())
+
+    def room(self, names: Sequence[str]) -> None:
+        """Refuse more tokens than the context has room for in front of the class names."""
+        if not any(learners.LEARNERS[name].text for name in self.learner):
+            return
+        context = self.config()["text_cfg"].get("context_length", 77)
+        room = context - 1 - self.longest(names)
+        if self.tokens > room:
             raise checks.ParameterError(
-                f"tokens must leave room for class names in a context of {context} (at most {context - 1 - longest}),"
+                f"tokens must leave room for class names in a context of {context} (at most {room}),"
                 f" but {self.tokens} was given."
             )
 
-    def step_fits(self, size: str, replicas: int = 1) -> None:
-        """Refuse a number of pictures in a step, the field ``size``, that needs more memory than there is, when so many
-        replicas are trained for each seed.
+    def step_bytes(self, learner: str, own: bool, names: Sequence[str], pictures: int) -> int:
+        """Bytes that a step of one replica keeps (:func:`lib.prompts.learners.kept`) with these class names."""
+        text, vision = self.config()["text_cfg"], self.config()["vision_cfg"]
+        tokens = learners.laid_out(len(names), self.longest(names), self.tokens)
+        patches = 1 + (vision.get("image_size", 224) // vision["patch_size"]) ** 2
+        return learners.kept(
+            learners.LEARNERS[learner],
+            pictures,
+            own,
+            (text["layers"], tokens, text["width"]),
+            (vision["layers"], patches + self.tokens, vision["width"]),
+        )
+
+    def step_fits(self, size: str) -> None:
+        """Refuse a number of pictures in a step, the field ``size``, that needs more memory than there is; of replicas
+        no more are trained at once than fit (:func:`lib.prompts.training.together`).
         """
-        config, pictures = self.config(), getattr(self, size)
-        text, vision = config.get("text_cfg", {}), config.get("vision_cfg", {})
-        sizes = [text.get(key) for key in ("layers", "width")] + [
-            vision.get(key) for key in ("layers", "width", "patch_size")
-        ]
-        if not all(isinstance(one, int) for one in sizes):
-            return  # no backbone with two towers of blocks: loading it says so
-        patches = (vision.get("image_size", 224) // vision["patch_size"]) ** 2
-        towers = {
-            "text": text["layers"] * text["width"] * text.get("context_length", 77) * self.GATED,
-            "vision": vision["layers"] * vision["width"] * (1 + patches + self.tokens),
-        }
-        for design in (learners.LEARNERS[name] for name in self.learner):
-            kept = KEPT * (towers["text"] * bool(design.text) + towers["vision"] * design.sees)
-            fits(self.device, kept * self.seeds * replicas * pictures, **{size: pictures, "seeds": self.seeds})
+        pictures = getattr(self, size)
+        for learner in self.learner:
+            need = max(self.step_bytes(learner, self.GATED, self.find(name)[0].names, pictures) for name in self.task)
+            fits(self.device, need, **{size: pictures})
+
+    def fits_published(self) -> None:
+        """Refuse learners that the published recipe is not of."""
+        if self.published == "none":
+            return
+        known = recipes.RECIPES[self.published].learner
+        if other := [name for name in self.learner if name not in (known, "zero_shot")]:
+            raise checks.ParameterError(
+                f"published must be a recipe of every learner ({self.published!r} is of {known}), but {other[0]} was"
+                " given with it."
+            )
+
+    def published_for(self, name: str, task: str, shots: int | None = None) -> training.Recipe:
+        """The published recipe of that name in steps of a task."""
+        return recipes.build(name, len(self.find(task)[0].names), self.shots if shots is None else shots)
 
     def recipe(self, **changes: Any) -> training.Recipe:
         """The training recipe; ``changes`` replace single entries."""
@@ -169,8 +192,13 @@ class PromptStudy(Study):
         setting: training.Setting | None = None,
         shots: int | None = None,
         strength: float | None = None,
+        protocol: str | None = None,
     ) -> Cell:
-        """One training for all seeds, with the study's recipe, setting, shots and strength unless others are given."""
+        """One training for all seeds, with the study's recipe, setting, shots, strength and protocol unless others are
+        given.
+        """
+        if recipe is None and self.published != "none" and learner != "zero_shot":
+            recipe = self.published_for(self.published, task, shots)
         # Without a gate only the prompts can be set: the same training serves studies of different gates.
         own = self.setting() if gate != "none" else training.Setting(prompt_std=self.prompt_std)
         trained = {
@@ -182,7 +210,7 @@ class PromptStudy(Study):
             "recipe": asdict(recipe or self.recipe()),
             **self.weights(),
             # Tasks of the world are trained side by side, a real one by itself: it has its own number of pictures.
-            "data": self.data_of(task),
+            "data": self.data_of(task, protocol),
         }
         config = {
             **trained,
@@ -203,12 +231,12 @@ class PromptStudy(Study):
         )
 
     # What decides a cell's numbers beside its own parameters ---------------------------------------------
-    def data_of(self, task: str) -> dict[str, Any] | None:
+    def data_of(self, task: str, protocol: str | None = None) -> dict[str, Any] | None:
         """What tells a real data set from another, and from another copy of it; None for the procedural world."""
         if task in tasks.TASKS:
             return None
-        identities = [identity(part) for part in self.find(task) if part is not None]
-        return {"name": task, "protocol": self.protocol, "identities": identities}
+        identities = [identity(part) for part in self.find(task, protocol=protocol) if part is not None]
+        return {"name": task, "protocol": protocol or self.protocol, "identities": identities}
 
     def weights(self, pretrained: str | None = None) -> dict[str, str]:
         """What tells a backbone with its weights from another."""
@@ -226,9 +254,9 @@ class PromptStudy(Study):
         """The classes of gates with these names."""
         return tuple(gates.GATES[kind] for kind in kinds if kind != "none")
 
-    def find(self, name: str, strength: float = 1.0) -> tuple[Any, data.RealTask | None]:
+    def find(self, name: str, strength: float = 1.0, protocol: str | None = None) -> tuple[Any, data.RealTask | None]:
         """The task of that name, and for a real data set under base_to_new the task of its new classes."""
-        return task_named(name, strength, self.root, self.protocol)
+        return task_named(name, strength, self.root, protocol or self.protocol)
 
     def load(self) -> backbones.Backbone:
         """The frozen backbone on the study's device."""
@@ -348,7 +376,7 @@ def train(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> list
     ]
     recipe = training.Recipe(**{**first["recipe"], "looks": tuple(first["recipe"]["looks"])})
     named = ", ".join(dict.fromkeys(config["task"] for config in configs))
-    prepared = training.prepare(learner, runs, first["test_size"])
+    prepared = training.prepare(learner, runs, first["test_size"], recipe.augment)
     trained = training.train(learner, prepared, recipe, f"{first['learner']} {first['gate']} {named}")
     scores = training.evaluate(trained)
     told = {"diverged_at": trained.diverged_at.tolist(), "validation": trained.validated()}

@@ -10,9 +10,8 @@ import pandas as pd
 from lib import results
 from lib.results import Cell
 from lib.verdicts import Finding, Findings, Outcome
-from paper.evidence import Evidence
 from paper.studies import base, escape, predictors
-from paper.studies.base import Page, Result, Study
+from paper.studies.base import Digest, Page, Study
 from paper.studies.parameters import Some
 from paper.tools import profiles
 from paper.words.guide import RULES, Listing
@@ -22,9 +21,8 @@ PAGES = ("gradient_imbalance", "gap_origin", "gate_degradation", "gate_value", "
 """Pages that the guide draws on."""
 
 
-class Guide(Study):
-    """What the committed evidence of ``pages`` says to do. It measures nothing and has no rerun, so it says the same
-    until evidence changes; what a page without complete evidence would say is left out.
+class Guide(Digest):
+    """What the committed evidence of ``pages`` says to do; what a page without complete evidence would say is left out.
 
     Tables: ``rules`` (question, sentence, and the finding or findings it follows from), ``sources`` (page, what became
     of its claims; none where evidence is missing).
@@ -32,17 +30,12 @@ class Guide(Study):
 
     pages: Annotated[tuple[str, ...], Some(PAGES, ordered=True)] = PAGES
 
-    SIZES: ClassVar[tuple[str, ...]] = ()
     PARTS: ClassVar[tuple[str, ...]] = ("pages",)
 
     def studies(self) -> dict[str, Study]:
         """The studies that the evidence is of, by page."""
         known = profiles.evidence()
         return {name: base.named(name)(**known[name].parameters) for name in self.pages if name in known}
-
-    def cells(self) -> list[Cell]:
-        """None of its own."""
-        return []
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
         """Rules from the tables of the other pages' cells; a page that lacks a cell says nothing."""
@@ -62,21 +55,6 @@ class Guide(Study):
             counts = {str(outcome): outcomes.count(outcome) for outcome in Outcome}
             rows.append({"page": name, "claims": len(outcomes)} | counts)
         return pd.DataFrame(rows)
-
-    def from_evidence(self) -> tuple[Result, dict[str, int]]:
-        """What there is of the other pages' evidence."""
-        evidence = Evidence(base.EVIDENCE)
-        cells = list(dict.fromkeys(cell for study in self.studies().values() for cell in study.cells()))
-        states = {"current": 0, "stale": 0, "missing": 0}
-        for cell in cells:
-            states[evidence.state(cell)] += 1
-        stored = {cell: one.tables for cell in cells if (one := evidence.get(cell)) is not None}
-        return self.judged(stored), states
-
-    def page(self) -> Page:
-        """The evidence alone."""
-        result, states = self.from_evidence()
-        return Page(self, Result({}), self, result, states)
 
 
 def listed(studies: Mapping[str, Study]) -> dict[str, dict[str, str]]:

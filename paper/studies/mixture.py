@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -266,12 +267,21 @@ def claims(tables: Mapping[str, pd.DataFrame], chance: float) -> list[Claim]:
     return [*found, *_of_phase_change(tables["phase_change"])]
 
 
-def _predicted(own: str, text: str, table: Chips, chance: float, column: str, limit: float, **more: Any) -> Claim:
+Picked = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def _errors(table: Chips, chance: float) -> Picked:
+    """:func:`errors` by the seeds picked, computed once for each set of them: five seeds have only 126."""
+    known = functools.cache(lambda picked: errors(table, chance, np.array(picked, dtype=int)))
+    return lambda picked: known(tuple(sorted(picked.tolist())))
+
+
+def _predicted(own: str, text: str, table: Chips, off_by: Picked, column: str, limit: float, **more: Any) -> Claim:
     """A prediction's mean error over chips is at most ``limit``, with a bootstrap over seeds."""
     scale = 100 if more.get("unit") == "points" else 1
 
     def error(picked: np.ndarray) -> float:
-        off = errors(table, chance, picked)[column]
+        off = off_by(picked)[column]
         return scale * float(np.abs(off).mean()) if len(off) else float("nan")
 
     measured = over_seeds(error, len(table.clean))
@@ -282,13 +292,13 @@ def _predicted(own: str, text: str, table: Chips, chance: float, column: str, li
 
 def _of_losses(table: Chips, chance: float) -> Iterator[Claim]:
     """What the parts cost alone, against what the chip costs."""
-    limit = points(LOSS_ERROR)
+    limit, off_by = points(LOSS_ERROR), _errors(table, chance)
     for column, own, words in (
         ("summed", "losses.add", "Losses add"),
         ("in_logits", "losses.logits", "Losses add in the log-odds of the accuracy"),
     ):
         text = f"{words}: what the parts lose alone says what a composed chip loses, to {limit:g} points"
-        yield _predicted(own, text, table, chance, column, limit, unit="points", name="mean error")
+        yield _predicted(own, text, table, off_by, column, limit, unit="points", name="mean error")
     full = next(place for place, parts in enumerate(table.parts) if len(parts) == max(map(len, table.parts)))
     own_parts = table.alone(table.parts[full])
     beyond = 100 * (table.damage[full] - np.minimum(table.damage[own_parts].sum(0), table.clean - chance))
@@ -301,14 +311,15 @@ def _of_recoveries(table: Chips, rule: str, chance: float) -> Iterator[Claim]:
     """What training wins back of the parts, against what it wins back of the chip."""
     name, wrong = NAMES[rule].capitalize(), Threshold(1 - VERDICTS_RIGHT, VERDICTS_RIGHT.since, VERDICTS_RIGHT.changed)
     text = f"{name}: the mean recovery of the parts, weighted by their losses, is that of the chip"
-    yield _predicted(f"recovery.{rule}", text, table, chance, "weighted", RECOVERY_ERROR, name="mean error")
+    off_by = _errors(table, chance)
+    yield _predicted(f"recovery.{rule}", text, table, off_by, "weighted", RECOVERY_ERROR, name="mean error")
     for column, own, words in (
         ("worst", "worst", "the worst verdict of a part"),
         ("of_weighted", "of_weighted", "the verdict of the parts' weighted mean recovery"),
     ):
         text = f"{name}: {words} is the verdict of the chip on {100 * VERDICTS_RIGHT:g} % of the chips"
         more: dict[str, Any] = {"name": "share of chips that are not"}
-        yield _predicted(f"verdict.{own}.{rule}", text, table, chance, column, wrong, **more)
+        yield _predicted(f"verdict.{own}.{rule}", text, table, off_by, column, wrong, **more)
 
 
 def _against_best(wide: pd.DataFrame, part: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 ::
 
     python -m paper.tools.evidence run [PAGE ...] [--device auto] [--jobs 1] [--dry-run] [--verify]
+    python -m paper.tools.evidence run --profile real -p root FOLDER [-p NAME VALUE ...]
     python -m paper.tools.evidence check [PAGE ...]
     python -m paper.tools.evidence merge FOLDER
     python -m paper.tools.evidence prune
@@ -19,16 +20,18 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from lib import checks, results, runtime
 from lib.results import Cell, Tables
 from paper.evidence import LIMIT, Evidence, File, State
-from paper.studies import base
+from paper.studies import base, cost
 from paper.tools import profiles
 
 #: Relative difference that rounding in batches of other sizes may make.
@@ -42,29 +45,51 @@ class Planned:
     cell: Cell
     study: str
     state: State
+    #: What it will take, where its study can say it beforehand (:class:`paper.studies.cost.Costs`).
+    costs: Any = None
 
 
-def studies(names: Sequence[str] = (), device: str = "auto") -> dict[str, base.Study]:
-    """The studies of the evidence profile by page, or of the pages named."""
-    profile = profiles.evidence()
+#: Profiles whose evidence is committed: what the book shows, and what is left to whoever has a real CLIP.
+PROFILES = ("evidence", "real")
+
+
+def studies(
+    names: Sequence[str] = (),
+    device: str = "auto",
+    profile: str = "evidence",
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, base.Study]:
+    """The studies of a profile by page, or of the pages named; parameters ``given`` take the place of the profile's."""
+    pages = profiles.real() if checks.choice("PROFILE", profile, PROFILES) == "real" else profiles.evidence()
     for name in names:
-        checks.choice("PAGES", name, profile)
-    chosen = {name: page for name, page in profile.items() if not names or name in names}
-    return {name: base.named(page.notebook)(**page.parameters, device=device) for name, page in chosen.items()}
+        checks.choice("PAGES", name, pages)
+    chosen = {name: page for name, page in pages.items() if not names or name in names}
+    return {
+        name: base.named(page.notebook)(**{**page.parameters, **given, "device": device})
+        for name, page in chosen.items()
+    }
 
 
-def plan(names: Sequence[str] = (), device: str = "auto") -> list[Planned]:
+def plan(
+    names: Sequence[str] = (),
+    device: str = "auto",
+    profile: str = "evidence",
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> list[Planned]:
     """Every cell of these pages, once; a cell of several pages belongs to the first."""
     evidence = Evidence(base.EVIDENCE)
     found: dict[Cell, Planned] = {}
-    for study in studies(names, device).values():
+    for study in studies(names, device, profile, given).values():
+        costs = study.costs()
         for cell in study.cells():
-            found.setdefault(cell, Planned(cell, study.notebook(), evidence.state(cell)))
+            found.setdefault(cell, Planned(cell, study.notebook(), evidence.state(cell), costs))
     return list(found.values())
 
 
 class Estimate:
-    """What cells will take: as long as they took in the evidence, or else as others of their kind."""
+    """What cells will take: as long as they took in the evidence, or else as their study says, or as others of their
+    kind.
+    """
 
     def __init__(self) -> None:
         self._own: dict[str, float] = {}
@@ -74,11 +99,16 @@ class Estimate:
                 self._own[key] = entry["seconds"]
                 self._kinds.setdefault(entry["kind"], []).append(entry["seconds"])
 
-    def __call__(self, cells: Sequence[Cell]) -> float | None:
+    def __call__(self, cells: Sequence[Planned]) -> float | None:
         """Seconds in all; None where nothing of a kind was measured."""
-        times = [self._own.get(cell.key, self._of_kind(cell.kind)) for cell in cells]
+        times = [self._of(planned) for planned in cells]
         known = [time for time in times if time is not None]
         return sum(known) if len(known) == len(times) else None
+
+    def _of(self, planned: Planned) -> float | None:
+        if (own := self._own.get(planned.cell.key)) is not None:
+            return own
+        return planned.costs.seconds(planned.cell) if planned.costs else self._of_kind(planned.cell.kind)
 
     def _of_kind(self, kind: str) -> float | None:
         alike = self._kinds.get(kind)
@@ -89,7 +119,8 @@ def time_left(seconds: float | None) -> str:
     """A time as a reader says it."""
     if seconds is None:
         return "for an unknown time"
-    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
+    units = (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48), ("days", 86400, float("inf")))
+    return next(f"about {seconds / unit:.0f} {name}" for name, unit, most in units if seconds < most * unit)
 
 
 def agrees(stored: Tables, again: Tables, seed: int) -> bool:
@@ -164,27 +195,38 @@ def _outcomes(jobs: int) -> Iterator[tuple[int, float, str]]:
         yield from pool.imap_unordered(_compute, range(len(_WORK)))
 
 
-def run(names: Sequence[str], device: str, jobs: int, dry: bool = False, verify: bool = False) -> int:
+def run(
+    names: Sequence[str],
+    device: str,
+    jobs: int,
+    dry: bool = False,
+    verify: bool = False,
+    profile: str = "evidence",
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> int:
     """Compute what is missing or stale of these pages; 1 if anything failed. With ``verify`` the rows of a stale cell
     stand where its first seed, computed again, gives the same.
     """
     global _DEVICE, _VERIFY
     _VERIFY = verify
-    planned = plan(names, device)
+    planned = plan(names, device, profile, given)
     todo = [one for one in planned if one.state != "current"]
     _DEVICE = str(runtime.resolve_device(device))
     if _DEVICE.startswith("cuda") and jobs > 1:
         raise checks.ParameterError(f"JOBS must be 1 on a GPU, which works on a batch at a time, but {jobs} was given.")
     by_cell = {one.cell: one for one in todo}
     _WORK[:] = [[by_cell[cell] for cell in group] for group in results.groups(list(by_cell), _DEVICE)]
+    for one in todo if not dry else ():
+        if one.costs:
+            one.costs.refuse([one.cell], jobs)
     estimate = Estimate()
-    expected = estimate([one.cell for one in todo])
+    expected = estimate(todo)
     per_job = None if expected is None else expected / jobs
     count = f"{len(todo)} of {len(planned)} cells to compute in {len(_WORK)} batches"
     print(f"{count}, {time_left(per_job)} with {jobs} job{'s' if jobs > 1 else ''}", flush=True)
     if dry:
         for one in todo:
-            print(f"  {one.study} {one.cell.kind} {one.cell.key} ({one.state}): {time_left(estimate([one.cell]))}")
+            print(f"  {one.study} {one.cell.kind} {one.cell.key} ({one.state}): {_taken(one, estimate([one]))}")
         return 0
     began, done, failed = time.perf_counter(), 0, 0
     for number, seconds, error in _outcomes(jobs):
@@ -197,6 +239,13 @@ def run(names: Sequence[str], device: str, jobs: int, dry: bool = False, verify:
             print(f"FAILED {name}: {error.strip().splitlines()[-1]}\n{error}", file=sys.stderr, flush=True)
         print(f"{done}/{len(todo)} {name} ({len(group)} cells, {seconds:.0f} s); {time_left(left)} left", flush=True)
     return min(failed, 1)
+
+
+def _taken(one: Planned, seconds: float | None) -> str:
+    """What a cell will take, in words."""
+    if not one.costs:
+        return time_left(seconds)
+    return f"{cost.told(one.cell)}: about {one.costs.memory(one.cell) / 2**30:.1f} GiB, {time_left(seconds)}"
 
 
 def check(names: Sequence[str]) -> list[str]:
@@ -217,9 +266,13 @@ def check(names: Sequence[str]) -> list[str]:
 
 
 def prune() -> int:
-    """Drop cells that no page of the profile asks for any more; counts them."""
+    """Drop cells that no page of the profile asks for any more; counts them. What of a real CLIP is asked for only
+    those can say who have the pictures, so all of it stays.
+    """
     wanted = {planned.cell.key for planned in plan((), "cpu")}
-    return sum(file.keep(wanted) for file in Evidence(base.EVIDENCE).files.values())
+    kept = {page.notebook for page in profiles.real().values()}
+    files = Evidence(base.EVIDENCE).files
+    return sum(file.keep(wanted) for name, file in files.items() if name not in kept)
 
 
 def merge(folder: Path) -> int:
@@ -241,7 +294,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m paper.tools.evidence", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     command = commands.add_parser("run", help="compute what is missing or stale")
-    command.add_argument("pages", nargs="*", metavar="PAGE", help="pages of profiles/evidence.yaml (default: all)")
+    command.add_argument("pages", nargs="*", metavar="PAGE", help="pages of the profile (default: all)")
+    command.add_argument("--profile", default="evidence", help="evidence (default), or real: with a real CLIP")
+    command.add_argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter of the profile's pages, such as root, the folder of real data sets",
+    )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     command.add_argument("--jobs", default="1", help="batches at once, one thread each: a number, or all cores (all)")
     command.add_argument("--dry-run", action="store_true", help="only say what would be computed")
@@ -257,7 +319,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "run":
             jobs = _jobs(options.jobs, options.device)
-            return run(options.pages, options.device, jobs, options.dry_run, options.verify)
+            given = {name: profiles.value(text) for name, text in options.p}
+            return run(options.pages, options.device, jobs, options.dry_run, options.verify, options.profile, given)
         if options.command == "merge":
             print(f"{merge(options.folder)} cells taken over")
             return 0

@@ -63,6 +63,13 @@ def evidence() -> dict[str, Page]:
     return profile(path) if path.is_file() else {}
 
 
+@functools.cache
+def real() -> dict[str, Page]:
+    """The pages whose evidence is measured by whoever has the data, the weights and a GPU."""
+    path = sources.ROOT / "profiles" / "real.yaml"
+    return profile(path) if path.is_file() else {}
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which 1e3 and 35e-4 are numbers, as in Python and not in YAML 1.1, and in which no key stands twice."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from lib.prompts.learners import LEARNERS
+import numpy as np
+
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
-from paper.figures.prompts import spelt
+from paper.criteria import prompts as criteria
+from paper.figures.prompts import BY, spelt
 from paper.studies.gate_degradation import LONG, long_id
+from paper.studies.gradient_imbalance import REPORTED
 from paper.words.outcomes import decided, sorted_out
 
 
@@ -32,72 +35,183 @@ def limits(tables: Tables) -> str:
 
 
 def reached(tables: Tables) -> str:
-    """How far learners get that prompt the text, and those that prompt the picture alone."""
-    means = tables["accuracy"].groupby(["task", "learner"], sort=False)["accuracy"].mean()
+    """How far learners get by each kind of recipe, and which end below the hand-written sentence."""
+    accuracy, ahead = tables["accuracy"], tables["ahead"]
+    zero = accuracy[accuracy["learner"] == "zero_shot"].groupby("task", sort=False)["accuracy"].mean()
+    means = accuracy[accuracy["learner"] != "zero_shot"].groupby(["task", "by", "learner", "recipe"], sort=False)
     parts = []
-    for task, own in means.groupby(level="task", sort=False):
-        mean = own.droplevel("task")
-        text = [name for name in mean.index if LEARNERS[name].text]
-        picture = [name for name in mean.index if LEARNERS[name].vision and not LEARNERS[name].text]
-        groups = {
-            "the hand-written sentence": ["zero_shot"],
-            "prompts in the text": text,
-            "in the picture alone": picture,
-        }
-        shown = [
-            f"{name} {mean[some].mean():.0f} %"
-            for name, some in groups.items()
-            if some and set(some) <= set(mean.dropna().index)
+    for task, own in means["accuracy"].mean().dropna().groupby(level="task", sort=False):
+        spans = [
+            f"{span.min():.0f} to {span.max():.0f} % ({BY[str(by)].label})"
+            for by, span in own.groupby(level="by", sort=False)
         ]
-        if not shown:
-            continue
-        parts.append(f"On *{spelt(str(task))}*: {', '.join(shown)} (means over learners).")
+        first = f" the hand-written sentence is right in {zero[task]:.0f} % of the pictures;" if task in zero else ""
+        parts.append(f"On *{spelt(str(task))}*{first} learners reach {', '.join(spans)}.")
+    ends = ahead.groupby(["by", "learner", "recipe", "task"], sort=False)["ahead"].mean()
+    for by, own in ends.groupby(level="by", sort=False):
+        low = dict.fromkeys((name, task) for (_, name, _, task), value in own.items() if value < 0)
+        named = ", ".join(f"{spelt(name)} on {spelt(task)}" for name, task in low)
+        parts.append(f"Below that sentence end with the recipe *{BY[str(by)].label}*: {named or 'none'}.")
     return " ".join(parts)
+
+
+def cropped(tables: Tables) -> str:
+    """What is left of pictures that are cropped as for the published recipes."""
+    if "views" not in tables:
+        return ""
+    means = tables["views"].groupby("task", sort=False)[["pictures", "views"]].mean()
+    shown = ", ".join(
+        f"{row.pictures:.0f} % of the training pictures and {row.views:.0f} % of their views on *{spelt(row.Index)}*"
+        for row in means.itertuples()
+    )
+    lost = (
+        " Crops that suit photographs, in which the same thing fills much of the picture, cut small drawings to pieces."
+        if (means["views"] < means["pictures"]).all()
+        else ""
+    )
+    return f"What does cropping leave? The hand-written sentence is right in {shown}.{lost}"
+
+
+def settled(tables: Tables) -> str:
+    """Which recipes were chosen on validation pictures, and whether the loss is flat there."""
+    best = tables["chosen"]
+    if not len(best):
+        return ""
+    steep = best[~best["flat"].astype(bool)]
+    named = ", ".join(f"{spelt(row.learner)} on {spelt(row.task)}" for row in steep.itertuples())
+    counts = best["recipe"].value_counts()
+    most = f"Most often chosen: {counts.index[0]} ({counts.iloc[0]} of {len(best)})."
+    return f"{most} " + (f"Not flat at the end is the loss of {named}." if named else "The loss is flat in all.")
 
 
 def learners_follow(findings: Findings) -> str:
     """What the comparison of learners says."""
+    by = {"short": "by the short recipe", "published": "trained as published", "tuned": "tuned on validation pictures"}
     return decided(
         findings,
         {
-            "learners.every": (
-                "Every learner beats the hand-written sentence.",
-                "Not every learner beats the hand-written sentence: few steps with few pictures can do harm as well.",
-            ),
-            "learners.size": (
-                "The more a learner trains, the further it gets.",
-                "The number of its parameters does not say how far a learner gets.",
-            ),
+            f"learners.every.{kind}": (
+                f"{words.capitalize()}, every learner beats the hand-written sentence.",
+                f"{words.capitalize()}, not every learner beats the hand-written sentence.",
+            )
+            for kind, words in by.items()
+        }
+        | {
+            f"learners.size.{kind}": (
+                f"{words.capitalize()}, a learner gets the further, the more it trains.",
+                f"{words.capitalize()}, the number of its parameters does not say how far a learner gets.",
+            )
+            for kind, words in by.items()
         },
     )
 
 
 def gap_in_training(tables: Tables, findings: Findings) -> str:
     """What becomes of the gap while prompts and gate are trained."""
-    means = tables["gaps"].groupby("step")["gap"].mean()
     told = decided(
         findings,
         {
             "gradient_imbalance.through_training": (
-                "The gap is there at the first step, before anything could have gone wrong, and it stays.",
-                "",
+                "The gap is there at the first step, before anything could have gone wrong, and it is {value:.2f}"
+                " decades in the mean over the training.",
+                "In the mean over the training the gap is {value:.2f} decades.",
             )
         },
     )
-    if means.isna().all():
-        return told
-    return f"{told} It is {means.iloc[0]:.2f} decades at the first step and {means.iloc[-1]:.2f} at the last.".strip()
+    parts = [told]
+    for learner, own in tables["gaps"].groupby("learner", sort=False):
+        means = own.groupby("step")[["gap", "prompt_norm"]].mean()
+        if np.isfinite(means.to_numpy()).all():
+            (first, length), (last, longer) = means.iloc[0], means.iloc[-1]
+            said = f"{spelt(str(learner))}: {first:.2f} decades at the first step, {last:.2f} at the last"
+            grown = f"; by growing longer alone the prompts would have taken {length - longer:.2f} off"
+            parts.append(f"{said}{grown if first > last and length > longer else ''}.")
+    return " ".join(filter(None, parts))
+
+
+def as_reported(tables: Tables, findings: Findings) -> str:
+    """The reported number beside that of the learner of which it is reported, and of MaPLe."""
+    told = decided(
+        findings,
+        {
+            f"gradient_imbalance.reported.{when}": (
+                f"{words}, MaPLe coupled both ways, of which {REPORTED:.2f} decades are reported, has the reported gap"
+                f" to within {criteria.AS_REPORTED:g} decades.",
+                f"{words}, MaPLe coupled both ways, of which {REPORTED:.2f} decades are reported, has another gap"
+                " ({value:+.2f} decades).",
+            )
+            for when, words in (("before", "Before training"), ("through", "In the mean over a short training"))
+        },
+    )
+    gaps = tables["gaps"]
+    plain = gaps[(gaps["learner"] == "maple") & (gaps["step"] == 0)]["gap"].mean()
+    beside = "" if np.isnan(plain) else f"MaPLe itself, of which no number is reported, starts at {plain:.2f} decades."
+    return " ".join(filter(None, [told, beside]))
+
+
+def every_gate(tables: Tables, findings: Findings) -> str:
+    """Whether every learner and gate has the gap."""
+    means = tables["survey"].groupby("gate", sort=False)["gap"].mean()
+    shut = ", ".join(f"*{spelt(str(gate))}*" for gate in means.index[np.isneginf(means)])
+    told = decided(
+        findings,
+        {
+            "gradient_imbalance.survey.every": (
+                "Every learner with every gate has a gap of more than a decade before training.",
+                "Not every gate is behind"
+                + (f": with {shut} it is the prompts that get no gradient." if shut else "."),
+            ),
+            "gradient_imbalance.survey.total": (
+                "Wherever prompts and gate both get a gradient, the gap is more than a decade ({value:.2f} at the"
+                " least).",
+                "Among those where prompts and gate both get a gradient some have a gap of less than a decade"
+                " ({value:.2f} at the least).",
+            ),
+        },
+    )
+    return told
 
 
 def per_parameter(tables: Tables) -> str:
     """How much of the gap is a matter of numbers of parameters."""
     means = tables["survey"].groupby(["learner", "gate"])[["gap", "gap_rms"]].mean()
+    means = means[np.isfinite(means).all(axis=1)]
     apart = (means["gap"] - means["gap_rms"]).abs()
+    if apart.empty:
+        return ""
     learner, gate = apart.idxmax()
     return (
         f"They differ by {apart.median():.2f} decades in the median, and most for {spelt(learner)} with the gate"
         f" *{spelt(gate)}* ({apart.max():.2f})."
     )
+
+
+def starting(findings: Findings) -> str:
+    """What contexts that start from words take off the gap, and whether their length predicts it."""
+    parts = []
+    for what, leads in (
+        (
+            "starts",
+            {
+                Outcome.HOLDS: "Starting from words takes at least a quarter of a decade off the gap with",
+                Outcome.DOES_NOT_HOLD: "Starting from words takes less than that off the gap, or nothing, with",
+                Outcome.INCONCLUSIVE: "Whether starting from words takes that much off, these seeds leave open with",
+            },
+        ),
+        (
+            "law",
+            {
+                Outcome.HOLDS: "The length of the prompts predicts the difference to a quarter of a decade with",
+                Outcome.DOES_NOT_HOLD: "The length of the prompts does not predict the difference with",
+                Outcome.INCONCLUSIVE: "Whether the length of the prompts predicts it, these seeds leave open with",
+            },
+        ),
+    ):
+        lead = f"gradient_imbalance.{what}."
+        known = [one.id for one in findings if one.id.startswith(lead)]
+        names = {name: spelt(name.removeprefix(lead)).replace(",", "") for name in known}
+        parts.append(sorted_out(findings, names, leads))
+    return " ".join(filter(None, parts))
 
 
 def factors(tables: Tables, findings: Findings) -> str:
@@ -108,10 +222,9 @@ def factors(tables: Tables, findings: Findings) -> str:
         findings,
         {
             "gradient_imbalance.meeting": (
-                "Most of the gap is geometry: initial prompts are short, so that scaling them changes little, and in a"
-                " space of many dimensions they are nearly orthogonal to the direction in which the loss wants them to"
-                " move.",
-                "",
+                "Most of the gap is geometry: initial prompts are short, so that scaling them changes little, and they"
+                " are nearly orthogonal to the direction in which the loss wants them to move.",
+                "Less than half of the gap comes from short prompts at a poor angle to their gradient.",
             )
         },
     )
@@ -127,10 +240,18 @@ def imbalance_follows(findings: Findings) -> str:
         findings,
         {
             "gradient_imbalance.reported.from": (
-                "The reported imbalance reproduces in size, and it is there from the start.",
-                "Before training the imbalance is smaller than reported.",
+                "Before training the gap lies above the lower end of what is reported: it is there from the start.",
+                "Before training the gap is smaller than reported ({value:.2f} decades).",
             ),
-            "gradient_imbalance.meeting": ("It is made of the length of prompts and an angle, for the most part.", ""),
+            "gradient_imbalance.reported.to": ("", "It is larger than reported ({value:.2f} decades)."),
+            "gradient_imbalance.survey.every": (
+                "No gate escapes it.",
+                "It does not belong to gating as such: not every gate is behind.",
+            ),
+            "gradient_imbalance.meeting": (
+                "Where it is there, the length of prompts and an angle make most of it.",
+                "The length of prompts and an angle make less than half of it.",
+            ),
             "gradient_imbalance.null": (
                 "A backbone that has learned nothing has it too. So such a gap cannot, by itself, say that a gate has"
                 " failed.",
@@ -172,7 +293,7 @@ def degradation_follows(findings: Findings) -> str:
             " for how long, and on what."
         )
     elif ends == {Outcome.HOLDS} and taken and taken.outcome is Outcome.DOES_NOT_HOLD:
-        told = "Trained shortly or long, such gates do not degrade: they begin as constants and stay it."
+        told = "Trained shortly or long, such gates do not degrade: they begin as constants and stay constants."
     else:
         told = ""
     return "\n\n".join(filter(None, [short, *long, told]))
@@ -190,7 +311,7 @@ def _long_follows(findings: Findings, task: str) -> str:
     told = []
     for what, leads in asked.items():
         names = {f"gate_degradation.{long_id(training, task)}.{what}": training for training in LONG}
-        led = {outcome: f"In long trainings on *{spelt(task)}* {lead}" for outcome, lead in leads.items()}
+        led = {outcome: f"In long trainings on *{spelt(task)}* {lead} under" for outcome, lead in leads.items()}
         told.append(sorted_out(findings, names, led))
     return " ".join(filter(None, told))
 
@@ -231,6 +352,6 @@ def value_follows(findings: Findings) -> str:
                 " chosen for it the gate carries the solution.",
                 "",
             ),
-            "gate_value.conflict.published": ("With the published recipe it does nothing.", ""),
+            "gate_value.conflict.short": ("With the short recipe it does nothing.", ""),
         },
     )

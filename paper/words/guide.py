@@ -38,8 +38,8 @@ STEPS = "How many steps does a gate need?"
 RULES: dict[str, Rule] = {
     "gradient_imbalance.survey.total": Rule(
         DISEASE,
-        "Every learner and gate has such a gap before the first step, {value:.1f} decades [{low:.1f}, {high:.1f}] at"
-        " the least.",
+        "Every learner and gate of which both prompts and gate get a gradient has such a gap before the first step,"
+        " {value:.1f} decades [{low:.1f}, {high:.1f}] at the least.",
         "Not every learner and gate has it: the smallest gap before the first step is {value:.1f} decades"
         " [{low:.1f}, {high:.1f}].",
     ),
@@ -63,8 +63,8 @@ RULES: dict[str, Rule] = {
     ),
     "gap_origin.perpendicular": Rule(
         ORIGIN,
-        "The gradient is perpendicular to the token that the tower sees (mean |cosine| {value:.3f}): a gate that scales"
-        " prompts works in a direction that the tower ignores.",
+        "The gradient is perpendicular to the token that the tower sees (mean |cosine| {value:.3f}): the more of a"
+        " token is prompt, the less there is for a gate that scales it.",
         "The gradient is not perpendicular to the token that the tower sees (mean |cosine| {value:.3f}).",
     ),
     "gap_origin.gap.temperature": Rule(
@@ -125,8 +125,8 @@ RULES: dict[str, Rule] = {
     ),
     "escape.nothing": Rule(
         WORTH,
-        "Where nothing depends on the picture, no gate is adaptive after {steps} steps.",
-        "Even where nothing depends on the picture gates become adaptive ({value:.1f} points after {steps} steps).",
+        "Where nothing depends on the picture, no gate depends on it after {steps} steps.",
+        "Even where nothing depends on the picture gates depend on it ({value:.1f} points after {steps} steps).",
     ),
     "predictors.before": Listing(
         BEFOREHAND,
@@ -142,20 +142,21 @@ RULES: dict[str, Rule] = {
     ),
     "escape.gain": Rule(
         IDLE,
-        "There was something to gain: told the cue, the gate is worth {value:.0f} points.",
-        "There was little to gain: told the cue, the gate is worth {value:.1f} points.",
+        "There was something to gain: told the cue, a gate is worth {value:.0f} points over no gate.",
+        "There was little to gain: told the cue, a gate is worth {value:.1f} points over no gate.",
     ),
     "escape.adaptive": Listing(
         IDLE,
-        "*Try what made it adaptive within {steps} steps* (points over its mean): {names}.",
+        "*Try what made it adaptive within {steps} steps* (share of the seeds): {names}.",
         "*Do not count on what did not* within {steps} steps: {names}.",
+        digits=2,
     ),
     "escape.published": Rule(
         STEPS,
-        "With the published optimiser and rate a gate with something to gain is still useless after {steps} steps"
-        " ({value:.1f} points).",
-        "With the published optimiser and rate a gate with something to gain is worth {value:.1f} points after {steps}"
-        " steps.",
+        "With optimiser and rate of the short recipe a gate with something to gain is still idle after {steps} steps"
+        " (in {value:.0%} of the seeds).",
+        "With optimiser and rate of the short recipe a gate with something to gain is idle in {value:.0%} of the seeds"
+        " after {steps} steps.",
     ),
     "gate_value.conflict.published": Rule(
         STEPS,
@@ -165,14 +166,14 @@ RULES: dict[str, Rule] = {
     ),
     "escape.law.later": Rule(
         STEPS,
-        "The further its gradient is behind, the later a gate leaves: a decade of gap costs {value:.2f}"
+        "A larger rate for the gate alone brings its escape forward: a decade of it saves {value:.2f}"
         " [{low:.2f}, {high:.2f}] decades of steps.",
-        "How far its gradient is behind hardly matters: a decade of gap costs {value:.2f} [{low:.2f}, {high:.2f}]"
-        " decades of steps.",
+        "A larger rate for the gate alone hardly brings its escape forward: a decade of it saves {value:.2f}"
+        " [{low:.2f}, {high:.2f}] decades of steps.",
     ),
     "escape.law.proportional": Rule(
         STEPS,
-        "Ten times the gap cost ten times the steps, or nearly.",
-        "Ten times the gap cost less than ten times the steps: {value:.2f} decades per decade.",
+        "Ten times the rate leaves in a tenth of the steps, or nearly.",
+        "Ten times the rate needs more than a tenth of the steps: {value:.2f} decades are saved per decade.",
     ),
 }

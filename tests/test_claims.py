@@ -1,0 +1,149 @@
+"""Every claim of the book in one table: each exactly once, with its family, its criterion and what changed it."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pandas as pd
+import pytest
+from playwright.sync_api import sync_playwright
+
+from lib.checks import ParameterError
+from lib.results import Cell, measured
+from lib.verdicts import Claim, Findings, Threshold
+from paper import ROOT
+from paper.comparison import Comparison
+from paper.criteria import hardware, prompts
+from paper.evidence import Evidence
+from paper.studies import base
+from paper.studies.base import Study
+from paper.studies.claims import Claims
+from paper.tools import profiles
+from paper.words.claims import Register, counted, register, told
+
+MOVED = Threshold(5, "abc1234", changed="def5678", first=2)
+LONG = "a gate that was trained by the short recipe gains more than the learner without a gate on every ordinary task"
+
+
+def measure(config, site):
+    return {"rows": pd.DataFrame({"seed": [0, 1, 2], "worth": [6.0, 6.2, 6.1]})}
+
+
+class Paged(Study):
+    """A page with two claims, whose ids are its own."""
+
+    name: str = ""
+
+    def cells(self):
+        return [Cell("paged", {"name": self.name}, measure)]
+
+    def judge(self, found):
+        (tables,) = found.values()
+        worth = tables["rows"]["worth"].tolist()
+        about = {"family": self.name, "unit": "points"}
+        claims = [
+            Claim(f"{self.name}.moved", LONG, worth, ">", MOVED, **about),
+            Claim(f"{self.name}.open", "it is six", worth, ">", 6.1, **about),
+        ]
+        return tables, Findings.of(claims, holm=self.name == "one")
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """Three pages, of which "three" has no evidence, beside one that measures nothing."""
+    made = {name: profiles.Page(name, name, parameters={"name": name}) for name in ("one", "two", "three")}
+    known = {**made, "claims": profiles.Page("claims", "claims")}
+    monkeypatch.setattr(profiles, "evidence", lambda: known)
+    monkeypatch.setattr(base, "EVIDENCE", tmp_path)
+    monkeypatch.setattr(base, "named", lambda notebook: Claims if notebook == "claims" else Paged)
+    for name in ("one", "two"):
+        cells = Paged(name=name).cells()
+        Evidence(tmp_path).home(cells[0], name).put(measured(cells, "cpu"))
+
+
+def test_every_claim_of_every_page_is_there_exactly_once(book):
+    page = Claims().page()
+    claims = page.tables["claims"]
+    assert claims["id"].tolist() == ["one.moved", "one.open", "two.moved", "two.open"]
+    assert claims["page"].tolist() == ["one", "one", "two", "two"]
+    assert claims["outcome"].tolist() == ["holds", "inconclusive"] * 2
+    shown = register(page)
+    for text in (repr(shown), shown._repr_html_()):
+        assert text.count(LONG) == text.count("it is six") == 2
+    assert counted(page).set_index("page").loc["all", "claims"] == 4
+
+
+def test_a_row_has_value_family_criterion_and_commits(book):
+    first, _, third, _, _ = repr(register(Claims().page())).splitlines()
+    assert first.startswith(f"one | {LONG} | 6.1 [") and "points | < 0.001 | one" in first
+    assert "one (corrected for 2) | mean > 5 points | abc1234 criterion changed from 2 to 5 in def5678" in first
+    assert "two (2, not corrected)" in third
+
+
+def test_a_page_without_evidence_says_so(book):
+    page = Claims().page()
+    assert page.tables["pages"].set_index("page")["missing"].to_dict() == {"one": 0, "two": 0, "three": 1}
+    why = "no claim yet, 1 of 1 parts of its evidence are missing"
+    assert f"three | {why}" in repr(register(page)) and why in register(page)._repr_html_()
+    assert "Evidence is missing for three" in told(page)
+
+
+def test_one_outcome_alone_is_shown(book):
+    lines = repr(register(Claims(outcome="inconclusive").page())).splitlines()
+    assert [line.rpartition(" | ")[2] for line in lines[:-1]] == ["inconclusive"] * 2
+    with pytest.raises(ParameterError, match="^outcome must be one of all, holds, does not hold, inconclusive, but"):
+        Claims(outcome="likely")
+
+
+def test_a_changed_criterion_is_said_on_its_page_too(book):
+    words = "criterion changed from 2 to 5 in def5678, after its numbers were seen"
+    assert told(Claims().page()).count(words) == 2
+    findings = Claims().page().findings
+    shown = Comparison({"evidence": findings})
+    assert repr(shown).count(words) == shown._repr_html_().count(words) == 2
+    assert "changed" not in Comparison({"evidence": Findings(one for one in findings if not one.changed)})._repr_html_()
+
+
+def test_the_book_has_every_page_that_measures_something():
+    known = profiles.evidence()
+    without = {name for name in known if not base.named(known[name].notebook)(**known[name].parameters).cells()}
+    assert set(Claims().studies()) == set(known) - without and {"guide", "claims"} <= without
+
+
+def _thresholds():
+    for part in (prompts, hardware):
+        yield from ((name, one) for name, one in vars(part).items() if isinstance(one, Threshold))
+
+
+@pytest.mark.parametrize(("name", "threshold"), list(_thresholds()))
+def test_a_criterion_names_commits_of_this_repository(name, threshold):
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+
+    if git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+        pytest.skip("there is no history here")
+    assert threshold.since and bool(threshold.changed) == (threshold.first is not None)
+    for commit in filter(None, (threshold.since, threshold.changed)):
+        assert git("merge-base", "--is-ancestor", commit, "HEAD").returncode == 0, f"{name} names {commit}"
+
+
+@pytest.mark.browser
+def test_the_table_fits_beside_the_contents(chromium):
+    """At 1280 pixels the page has 688 for it; Chromium draws every word within."""
+    name = "gradient_imbalance_with_a_long_name"
+    samples = {"a": [-1.0, 1.5, 1200.25], "b": [-1201.5, -1201.25, -1201.75]}
+    findings = Findings.of(
+        Claim(one, LONG, given, ">", MOVED, name, unit="percentage points") for one, given in samples.items()
+    )
+    assert [str(one.outcome) for one in findings] == ["inconclusive", "does not hold"]
+    text = Register(["gradient_imbalance"] * 2, findings, {"real": "no claim yet"})._repr_html_()
+    style = (ROOT / "book" / "static" / "css" / "book.css").read_text(encoding="utf-8")
+    text = f'<style>{style}</style><article class="bd-article"><div class="cell_output">{text}</div></article>'
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.set_content(f'<div style="width:688px;overflow-x:auto;font-family:sans-serif">{text}</div>')
+        room, need = page.evaluate("(e => [e.clientWidth, e.scrollWidth])(document.querySelector('div'))")
+        cells = "[...document.querySelectorAll('td, th')].filter(e => e.scrollWidth > e.clientWidth).length"
+        assert need <= room and page.evaluate(cells) == 0
+        browser.close()
