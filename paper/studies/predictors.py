@@ -339,6 +339,7 @@ def claims(areas: pd.DataFrame) -> list[Claim]:
             "difference of balanced accuracies",
         )
         for held in HELD
+        if f"held_{held}" in areas
     ]
 
 
