@@ -787,6 +787,17 @@ def test_a_gate_is_held_at_a_value_that_it_could_emit(kind):
     assert torch.equal(still["shuffled"][0, 25:], own[0, 25:])
 
 
+@pytest.mark.parametrize("kind", gates.BLIND)
+def test_a_blind_twin_differs_in_nothing_but_the_picture_that_it_sees(mini, kind):
+    name = "pool" if gates.GATES[kind].selects else "coop"
+    own, twin = (Learner(name, mini, CLASSES, gate=gate) for gate in (kind, gates.BLIND[kind]))
+    assert own.table().equals(twin.table()) and own.layers == twin.layers
+    params = own.initial(stream(0, "t"))
+    features = F.normalize(torch.randn(5, mini.embed_dim, generator=stream(0, "f")), dim=-1)
+    seen = own.gate_values(params, features)
+    torch.testing.assert_close(twin.gate_values(params, features), seen.roll(1, 0))
+
+
 def test_nothing_of_the_class_is_left_in_a_shuffled_gate(mini):
     """Test pictures are dealt class by class: the gate of a neighbour there, or of a cyclic shift, tells the class."""
     task = tasks.get("background")

@@ -51,6 +51,8 @@ class Gate:
     random: ClassVar[bool] = False
     #: Does it emit nothing but whole choices, so that a mean is none of its values?
     hard: ClassVar[bool] = False
+    #: Does it act on layers, so that learners with shallow prompts take deep ones for it?
+    deep: ClassVar[bool] = False
 
     def __init__(self, kind: str, layers: int, tokens: int, features: int, *, pool: int = 1, hidden: int = 32) -> None:
         self.kind, self.layers, self.tokens, self.features, self.pool = kind, layers, tokens, features, pool
@@ -155,6 +157,8 @@ class Length(Gate):
 class Depth(Gate):
     """One unit per layer, the same for every token: where does the prompt enter?"""
 
+    deep = True
+
     @property
     def units(self) -> int:
         return self.layers
@@ -168,6 +172,8 @@ class Depth(Gate):
 
 class Both(Gate):
     """One unit per token of every layer: length and depth at once."""
+
+    deep = True
 
     @property
     def units(self) -> int:

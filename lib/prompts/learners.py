@@ -227,7 +227,7 @@ class Learner:
             raise ParameterError(
                 f"depth must be an integer from 0 to {deepest} with this backbone, but {depth} was given."
             )
-        return depth or (deepest if design.deep or gate in ("depth", "both") else 1)
+        return depth or (deepest if design.deep or (gate != "none" and gates.GATES[gate].deep) else 1)
 
     def words(self, classes: Sequence[str], template: str, room: tuple[int, int] = (0, 0)) -> Tree:
         """The words of a task with K classes, ready for the text tower.
