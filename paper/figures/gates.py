@@ -667,6 +667,7 @@ def roc_areas(
         )
     caption(
         drawn,
-        f"{told} Pairs of one recipe only. Dotted: a coin; dashed: {tells:g}. Lines: 95 % over trainings drawn again.",
+        f"{told} Pairs of one recipe only; the last two rows are about tasks that they have not seen. Dotted: a coin; "
+        f"dashed: {tells:g}. Lines: 95 % over trainings drawn again.",
     )
     return drawn
