@@ -17,12 +17,12 @@ from lib.hardware import devices, perturbations
 from lib.hardware.perturbations import PERTURBATIONS, ReadNoise
 from lib.prompts.diagnosis import FACTORS
 from lib.verdicts import MARKS, Outcome
-from paper.figures import composed, crossbar, gates, hardware, peers, prompts, real, style
+from paper.figures import composed, crossbar, gates, hardware, peers, prompts, real, style, worth
 from paper.studies.peers import LAWS, SECONDS
 from paper.studies.separation import JOINT, SCORES
 
 PHYSICS = PERTURBATIONS["read_noise"]
-MODULES = (prompts, gates, hardware, composed, crossbar, peers, real)
+MODULES = (prompts, gates, hardware, composed, crossbar, peers, real, worth)
 Point = tuple[int, float, float]
 
 
@@ -95,7 +95,14 @@ def gained(seeds: int, new: str = "16 shots") -> pd.DataFrame:
 
 def areas(_: int, new: str = "gap") -> pd.DataFrame:
     names = list(dict.fromkeys(["gap", "information", new]))
-    return ended(measured(cells(measurement=names, when=["before", "early", "late"]), "area"), "area")
+    table = measured(cells(measurement=names, when=["before", "early", "late"]), "area", "dependence")
+    return ended(table, "area", "dependence")
+
+
+def worths(seeds: int, new: str = "length") -> pd.DataFrame:
+    table = cells(learner=["coop"], gate=["depth", new], task=["shapes", "conflict"], recipe=["short", "tuned"])
+    table = table.merge(pd.DataFrame({"seed": range(seeds)}), how="cross")
+    return measured(table, "over_mean", "over_shuffled", "over_fixed", "over_blind", low=-8, high=30)
 
 
 def runs(seeds: int, new: str = "autograd") -> pd.DataFrame:
@@ -205,6 +212,15 @@ def compared(_: int, new: float = SECONDS[0]) -> pd.DataFrame:
     table = cells(law=["chip"], g=[2.5, 10.0], seconds=list(dict.fromkeys([*SECONDS, new])), statistic=["mean", "std"])
     table = pd.concat([sampled(0)[["law", "g", "seconds", "statistic"]], table], ignore_index=True)
     return measured(table, "peer", "error", "z", "deviation")
+
+
+VERDICTS = cells(task=["shapes", "conflict"]).assign(verdict="idle")
+
+
+def long(seeds: int, new: str = "SGD") -> pd.DataFrame:
+    names = list(dict.fromkeys(["SGD", "Adam", new]))
+    table = cells(task=["conflict", "coarse"], training=names, step=[1, 10, 100], seed=range(seeds))
+    return measured(table, "information", "spread", "saturation", "over_mean")
 
 
 # --------------------------------------------------------------------------------------------------- the figures
@@ -417,6 +433,30 @@ CASES = {
         None,
         lambda *_: [(0, 1.34, 0)],
         "in the colours of the map",
+    ),
+    "gates.long_runs": Case(
+        gates.long_runs,
+        lambda n, *new: (long(n, *new), long(n, *new)),
+        ("unheard_of",),
+        lambda t, *_: {"long": t},
+        lambda t, *_: [(0, 1, first_of(t, task="conflict", training="SGD", step=1).information.mean())],
+    ),
+    "worth.plane": Case(
+        worth.plane,
+        lambda n, *new: (worths(n, *new), worths(n).head(0), VERDICTS),
+        ("unheard_of",),
+        None,
+        lambda t, *_: [
+            (0, of.over_mean.mean(), of.over_fixed.mean())
+            for of in [first_of(t, gate="depth", task="shapes", recipe="short")]
+        ],
+    ),
+    "worth.by_recipe": Case(
+        worth.by_recipe,
+        lambda n, *new: (values(n, *new), pd.DataFrame({"task": ["shapes", "conflict"], "accuracy": [60.0, 60.0]})),
+        ("unheard_of",),
+        None,
+        lambda t, _: [(0, 0.22, first_of(t, task="shapes", recipe="short", variant="gated").accuracy.mean())],
     ),
     "gates.roc_areas": Case(
         gates.roc_areas,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,8 +21,9 @@ from paper.criteria.prompts import ADAPTIVE, MOST_SEEDS, NO_GAIN, TELLS
 from paper.evidence import File
 from paper.figures import gates as figures
 from paper.prediction import area, balanced, duels, joint
-from paper.studies import base, escape, gap_origin, guide, predictors
+from paper.studies import base, escape, fair_trial, gap_origin, guide, predictors
 from paper.studies.base import Page, Result
+from paper.studies.fair_trial import FairTrial
 from paper.studies.gate_degradation import LONG, GateDegradation
 from paper.studies.gate_value import GateValue
 from paper.studies.gradient_imbalance import GradientImbalance, from_words
@@ -37,23 +40,28 @@ def store(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def studies(store) -> dict:
+def studies(store) -> Iterator[dict]:
     """Every study that the guide draws on, as small as it gets."""
     few = dict(few_shots=(1, 2), few_tasks="texture", control_steps=2, control_batch=2)
     gates = dict(TINY, task="texture", steps=3, results=store)
     loose = dict(steps=4, looks=(1, 4), strengths=(0, 1), rates=(1, 100), interventions="all", references="fixed,blind")
-    return {
-        "gradient_imbalance": GradientImbalance(**gates, learner="coop", gate="length"),
-        "gap_origin": gap_origin.GapOrigin(**gates, learner="coop", gate="length", pictures=4),
-        "gate_degradation": GateDegradation(
-            **gates, learner="coop,pool", gate="length,soft,top_k,l2p,random", long_steps=3
-        ),
-        "gate_value": GateValue(**gates, learner="coop", gate="length", **few),
-        "escape": escape.Escape(**TINY, **loose, results=store),
-        "predictors": predictors.Predictors(
-            **TINY, steps=8, learner="coop,vpt", task="conflict,texture", results=store
-        ),
-    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fair_trial, "CONTROL", dataclasses.replace(fair_trial.CONTROL, steps=2, batch=2))
+        yield {
+            "gradient_imbalance": GradientImbalance(**gates, learner="coop", gate="length"),
+            "gap_origin": gap_origin.GapOrigin(**gates, learner="coop", gate="length", pictures=4),
+            "gate_degradation": GateDegradation(
+                **gates, learner="coop,pool", gate="length,soft,top_k,l2p,random", long_steps=3
+            ),
+            "gate_value": GateValue(**gates, learner="coop", gate="length", **few),
+            "fair_trial": FairTrial(
+                **gates, recipes="all", control_task="texture", rates=[0.01], lengths=[2, 3]
+            ).changed(task="texture,conflict"),
+            "escape": escape.Escape(**TINY, **loose, results=store),
+            "predictors": predictors.Predictors(
+                **TINY, steps=8, learner="coop,vpt", task="conflict,texture", results=store
+            ),
+        }
 
 
 @pytest.fixture(scope="module")

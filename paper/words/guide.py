@@ -106,10 +106,10 @@ RULES: dict[str, Rule] = {
     ),
     "fair_trial.control.depends": Rule(
         WORTH,
-        "*Do not ask whether it breaks when held still.* Trained well, gates on ordinary tasks lose {value:.1f} points"
-        " [{low:.1f}, {high:.1f}] that way, whether or not they are any use.",
-        "Trained well, gates on ordinary tasks lose no more than {value:.1f} points [{low:.1f}, {high:.1f}] when they are"
-        " held still.",
+        "*Do not ask whether it breaks when held still.* Trained well, a gate on an ordinary task loses {value:.1f}"
+        " points [{low:.1f}, {high:.1f}] that way, whether or not it is any use.",
+        "Trained well, a gate on an ordinary task loses no more than {value:.1f} points [{low:.1f}, {high:.1f}] when it"
+        " is held still.",
     ),
     "fair_trial.tuned.over_fixed": Rule(
         WORTH,

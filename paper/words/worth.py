@@ -23,10 +23,10 @@ def answer(tables: Tables) -> str:
         strongest = part.groupby("task")["over_mean"].mean().idxmax()
         own = part[part["task"] == strongest]
         said.append(
-            f"On ordinary tasks a gate trained by the {trained[0]} recipe loses {_mean(part, 'over_mean')} points when it"
-            f" is held still, and is {_mean(part, 'over_fixed')} points ahead of the learner without a gate. It depends"
-            f" most on *{spelt(str(strongest))}*: {_mean(own, 'over_mean')} points held still, {_mean(own, 'over_fixed')}"
-            " over no gate."
+            f"On ordinary tasks a gate trained by the {trained[0]} recipe loses {_mean(part, 'over_mean')} points when"
+            f" it is held still, and is {_mean(part, 'over_fixed')} points ahead of the learner without a gate. It"
+            f" depends most on *{spelt(str(strongest))}*: {_mean(own, 'over_mean')} points held still,"
+            f" {_mean(own, 'over_fixed')} over no gate."
         )
     if len(planted := planted[planted["recipe"] != "short"]):
         said.append(
