@@ -73,8 +73,8 @@ def test_cells_ran_in_order(path):
 
 def test_readme_shows_the_picture_of_the_committed_notebook():
     picture = ROOT / "book" / "static" / "answer.png"
-    found = pages.exports(nbformat.read(pages.NOTEBOOKS / "gate_value.ipynb", as_version=4))
-    assert picture.read_bytes() == found["bars.png"], "`make notebooks` writes it"
+    found = pages.exports(nbformat.read(pages.NOTEBOOKS / "fair_trial.ipynb", as_version=4))
+    assert picture.read_bytes() == found["plane.png"], "`make notebooks` writes it"
     assert "book/static/answer.png" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 

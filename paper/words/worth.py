@@ -52,9 +52,9 @@ def trained(tables: Tables, findings: Findings) -> str:
         findings,
         {
             "fair_trial.trained.zero_shot": (
-                "Tuned, the learner without a gate beats the hand-written sentence on every task.",
-                "Even tuned, the learner without a gate does not beat the hand-written sentence on every task (at worst"
-                " by {value:.1f} points).",
+                "Tuned, the learner without a gate beats the hand-written sentence on every ordinary task.",
+                "Even tuned, the learner without a gate does not beat the hand-written sentence on every ordinary task"
+                " (at worst by {value:.1f} points).",
             ),
             "fair_trial.trained.longer": (
                 "More steps would change little.",
