@@ -15,7 +15,7 @@ from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
 from paper.studies import tuning, worth
 from paper.studies.base import Compared
-from paper.studies.gating import GateNames, GateStudy, LearnerNames, TaskNames, assembled, per_seed
+from paper.studies.gating import GateNames, GateStudy, LearnerNames, TaskNames, assembled, per_seed, scored
 from paper.studies.parameters import POSITIVE, Numbers, Some
 
 CONTROL = training.Recipe(steps=300, batch=8, rate=0.01, optimiser="adam", warmup=0.0)
@@ -64,10 +64,12 @@ class FairTrial(GateStudy):
         self, names: Sequence[str], kinds: Sequence[str], chosen: Sequence[str], recipe: training.Recipe
     ) -> list[Cell]:
         """Every learner with each of these gates, the gate's blind twin, and none, on the tasks chosen."""
-        found = []
+        found: list[Cell] = []
         for learner, kind in learners.pairs(names, kinds):
             for gate in (kind, BLIND.get(kind, "none"), "none"):
-                found += [self.cell(learner, gate, task, recipe=recipe) for task in chosen]
+                own = [self.cell(learner, gate, task, recipe=recipe) for task in chosen]
+                # The short trainings of gates are looked at on other pages.
+                found += own if gate == kind and recipe == self.recipe() else map(scored, own)
         return list(dict.fromkeys(found))
 
     def trainings(self) -> list[tuple[str, Cell]]:

@@ -15,7 +15,7 @@ from lib.results import Cell
 from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared, Result
-from paper.studies.gating import Count, GateStudy, Positive, Steps, TaskNames, assembled, per_seed
+from paper.studies.gating import Count, GateStudy, Positive, Steps, TaskNames, assembled, per_seed, scored
 from paper.studies.parameters import Numbers, Some
 from paper.studies.worth import KEYS, advantages, beside, differences, verdicts
 
@@ -67,7 +67,9 @@ class GateValue(GateStudy):
         found = [("zero-shot", self.cell("zero_shot", "none", task, strength=1.0)) for task in tried]
         for learner, kind in self.pairs():
             for gate in (kind, BLIND.get(kind, "none"), "none"):
-                found += [("short", self.cell(learner, gate, task)) for task in self.task]
+                own = [self.cell(learner, gate, task) for task in self.task]
+                # The trainings of gates are looked at on other pages.
+                found += [("short", cell if gate == kind else scored(cell)) for cell in own]
         control = self.recipe(
             steps=self.control_steps, batch=self.control_batch, rate=self.control_rate, optimiser="adam", warmup=0.0
         )
@@ -75,13 +77,19 @@ class GateValue(GateStudy):
             ("short", self.recipe(), () if "conflict" in self.task else COMPARED_GATES),
             ("control", control, self.control_gates),
         ):
-            found += [(name, self.cell("coop", gate, "conflict", recipe=recipe, strength=1.0)) for gate in compared]
-        found += [
-            ("few", self.cell("coop", gate, task, shots=shots))
+            own = [self.cell("coop", gate, "conflict", recipe=recipe, strength=1.0) for gate in compared]
+            found += [
+                (name, cell if name == "short" and gate == "length" else scored(cell))
+                for gate, cell in zip(compared, own, strict=True)
+            ]
+        own = [
+            self.cell("coop", gate, task, shots=shots)
             for task in self.few_tasks
             for shots in self.few_shots
             for gate in COMPARED_GATES
         ]
+        known = {cell for _, cell in found}
+        found += [("few", cell if cell in known else scored(cell)) for cell in own]
         return list(dict.fromkeys(found))
 
     def cells(self) -> list[Cell]:

@@ -20,8 +20,17 @@ from paper.evidence import Evidence
 from paper.studies import base, worth
 from paper.studies.base import Result
 from paper.studies.cost import Costs
-from paper.studies.gating import BackboneName, Count, GateNames, GateStudy, LearnerNames, Seeds, TaskNames, WeightsName
-from paper.studies.gating import train as train_all
+from paper.studies.gating import (
+    BackboneName,
+    Count,
+    GateNames,
+    GateStudy,
+    LearnerNames,
+    Seeds,
+    TaskNames,
+    WeightsName,
+    accuracies,
+)
 from paper.studies.parameters import Numbers, OneOf, Place, Some, Whole
 
 KIND = "real_clip"
@@ -218,11 +227,6 @@ class RealClip(GateStudy):
             "zero_shot": zero,
         }
         return tables, Findings.of(_claims(self.task, points, beyond), holm=True)
-
-
-def accuracies(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> list[results.Tables]:
-    """Train the cells of one batch, and keep "accuracy" alone."""
-    return [{"accuracy": tables["accuracy"]} for tables in train_all(configs, site)]
 
 
 def _rows(found: Mapping[Cell, results.Tables]) -> pd.DataFrame:
