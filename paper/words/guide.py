@@ -51,9 +51,9 @@ RULES: dict[str, Rule] = {
     ),
     "predictors.before.gap": Rule(
         DISEASE,
-        "*A small gap before training speaks for a gate*: as a test of which gates will adapt it has an area under the"
+        "*A small gap before training speaks for a gate*: as a test of which gates will gain it has an area under the"
         " ROC curve of {value:.2f} [{low:.2f}, {high:.2f}].",
-        "*Do not judge a gate by it*: as a test of which gates will adapt it has an area under the ROC curve of"
+        "*Do not judge a gate by it*: as a test of which gates will gain it has an area under the ROC curve of"
         " {value:.2f} [{low:.2f}, {high:.2f}] before training.",
     ),
     "gradient_imbalance.meeting": Rule(
