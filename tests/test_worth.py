@@ -109,9 +109,15 @@ def test_a_tiny_fair_trial_holds_every_recipe_and_draws_itself(tmp_path, monkeyp
     monkeypatch.setattr(fair_trial, "CONTROL", dataclasses.replace(fair_trial.CONTROL, steps=2, batch=2))
     study = FairTrial(
         task="texture,conflict", recipes="all", control_task="conflict", rates=[0.003, 0.01], lengths=[1, 2],
-        seeds=2, shots=1, steps=2, test_size=12, device="cpu", results=str(tmp_path),
+        many_task="texture,conflict", many_seeds=3, seeds=2, shots=1, steps=2, test_size=12, device="cpu",
+        results=str(tmp_path),
     )  # fmt: skip
     result = study.run()
+    many = result.tables["many"]
+    assert many.groupby("task")["seed"].nunique().to_dict() == {"texture": 3, "conflict": 3}
+    few = result.tables["points"].query("recipe == 'control' and gate == 'length'")
+    same = many[(many["task"] == "conflict") & (many["seed"] < 2)].drop(columns="recipe").reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, few.drop(columns="recipe").reset_index(drop=True), atol=1e-3)
     accuracy = result.tables["accuracy"]
     assert set(accuracy["recipe"]) == {"short", "control", "tuned"}
     assert set(accuracy["variant"]) == {"fixed", "blind", "gated", "mean", "shuffled"}
@@ -128,4 +134,25 @@ def test_a_tiny_fair_trial_holds_every_recipe_and_draws_itself(tmp_path, monkeyp
     )
     points = result.tables["points"]
     assert len(figures.plane(points, result.tables["nulls"], result.tables["verdicts"], rerun=points).axes) == 2
+    assert len(figures.forest(many, rerun=many).axes) == 2
     assert len(figures.by_recipe(accuracy, result.tables["zero_shot"], rerun=accuracy).axes) == 2
+
+
+@pytest.mark.parametrize(("gain", "outcome"), [(0.1, Outcome.HOLDS), (2.0, Outcome.DOES_NOT_HOLD)])
+def test_many_seeds_can_show_that_there_is_no_gain_and_that_there_is(gain, outcome):
+    spread = np.random.default_rng(0).normal(0, 2.4, 64)
+    spread -= spread.mean()
+    parts = [
+        pd.DataFrame({"task": task, "seed": range(64), "over_mean": 9 + spread, "over_fixed": gain + spread,
+                      "over_blind": gain - spread})
+        for task in ("coarse", "shift", "conflict")
+    ]  # fmt: skip
+    claims = fair_trial._many(pd.concat(parts))
+    assert not any("conflict" in one.id for one in claims), "a task that needs a gate is not ordinary"
+    found = {one.id: one.judged() for one in claims}
+    for column in ("over_fixed", "over_blind"):
+        assert found[f"fair_trial.many.{column}"].outcome is outcome
+        assert found[f"fair_trial.many.shift.{column}"].outcome is outcome
+    few = fair_trial._many(pd.concat(part.head(8) for part in parts))
+    eight = next(one for one in few if one.id == "fair_trial.many.over_fixed").judged()
+    assert eight.outcome is not Outcome.HOLDS, "eight seeds do not show a point"

@@ -109,6 +109,45 @@ def _told(verdicts: pd.DataFrame) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
+def forest(many: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """Dependence (left) and gain (right) of one gate with many seeds: a row for each task and one for the mean over
+    ordinary tasks, lines the intervals over seeds, and the margin within which a gain is none as a band.
+    """
+    again = this_run(rerun, many)
+    names = order("task", many, again)
+    drawn, axes = figure(8.6, 1.5 + 0.5 * len(names), columns=2, sharey=True)
+    sides = (
+        (axes[0], {"over_mean": "over itself at its mean", "over_shuffled": "over itself shuffled"}),
+        (axes[1], {"over_fixed": "over the learner without a gate", "over_blind": "over its blind twin"}),
+    )
+    margin = criteria.NO_GAIN
+    axes[1].axvspan(-margin, margin, color=COLOURS["green"], alpha=0.15, lw=0, label=f"no gain: within ±{margin:g}")
+    for axis, columns in sides:
+        axis.axvline(0, color=COLOURS["black"], lw=0.7)
+        for (shift, colour), (column, label) in zip(((-0.13, "blue"), (0.13, "orange")), columns.items(), strict=True):
+            for row, task in enumerate([*names, None]):
+                mean, low, high = interval(_by_seed(many, task, column))
+                if np.isfinite(mean):
+                    axis.plot([low, high], [row + shift] * 2, color=COLOURS[colour], lw=1.6, alpha=0.7)
+                    axis.plot(mean, row + shift, "o", color=COLOURS[colour], ms=5, label=None if row else label)
+                diamonds(axis, _by_seed(again, task, column).mean(), row + shift)
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=7)
+    axes[0].set_yticks(range(len(names) + 1), [*map(spelt, names), "ordinary tasks together"])
+    axes[0].set(ylim=(len(names) + 0.6, -0.6), xlabel="dependence (points)", ylabel="task")
+    axes[1].set(xlabel="gain (points)")
+    seeds = int(many["seed"].nunique()) if len(many) else 0
+    told = " and ".join(f"{_by_seed(many, None, name).mean():+.1f} {words}" for name, words in sides[1][1].items())
+    text = f"With {seeds} seeds the gate is {told}, in the mean over tasks (points). Lines: 95 % over seeds."
+    caption(drawn, text.replace("-", "−"), fewer(again, many, "task"))
+    return drawn
+
+
+def _by_seed(many: pd.DataFrame, task: str | None, column: str) -> pd.Series:
+    """The differences on a task, seed by seed; without one their mean over the ordinary tasks."""
+    chosen = ~many["task"].isin(tasks.GRADED) if task is None else many["task"] == task
+    return many[chosen].groupby("seed")[column].mean()
+
+
 def by_recipe(accuracy: pd.DataFrame, zero: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """Accuracy without a gate, with a blind gate and with a gate, by recipe, a panel per task; zero-shot as a line.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import pandas as pd
@@ -15,7 +16,7 @@ from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
 from paper.studies import tuning, worth
 from paper.studies.base import Compared
-from paper.studies.gating import GateNames, GateStudy, LearnerNames, TaskNames, assembled, per_seed, scored
+from paper.studies.gating import GateNames, GateStudy, LearnerNames, Seeds, TaskNames, assembled, per_seed, scored
 from paper.studies.parameters import POSITIVE, Numbers, Some
 
 CONTROL = training.Recipe(steps=300, batch=8, rate=0.01, optimiser="adam", warmup=0.0)
@@ -23,6 +24,8 @@ CONTROL = training.Recipe(steps=300, batch=8, rate=0.01, optimiser="adam", warmu
 ZERO_SHOT = "zero-shot"
 RECIPES = ("short", "control", "tuned")
 """Short: the study's own. Tuned: chosen for each learner and gate on validation pictures (``paper.studies.tuning``)."""
+MANY = ("coop", "length")
+"""Learner and gate that are tried with many seeds: the best known prompt learner, and the gate of the source paper."""
 
 
 class FairTrial(GateStudy):
@@ -44,16 +47,22 @@ class FairTrial(GateStudy):
     control_task: TaskNames = ("shift",)
     control_learner: LearnerNames = ("coop",)
     control_gate: GateNames = ("length",)
+    many_task: TaskNames = ("shift",)
+    many_seeds: Seeds = 2
     tuned_learner: LearnerNames = ("coop",)
     tuned_gate: GateNames = ("length",)
     rates: Annotated[tuple[float, ...], Numbers(POSITIVE.low, POSITIVE.high)] = tuning.RATES
     lengths: Annotated[tuple[int, ...], Numbers(1, 1_000_000, whole=True, ordered=True)] = tuning.LENGTHS
 
+    SIZES: ClassVar[tuple[str, ...]] = (*GateStudy.SIZES, "many_seeds")
     PARTS: ClassVar[tuple[str, ...]] = (
         *GateStudy.PARTS,
-        *("recipes", "control_task", "control_learner", "control_gate", "tuned_learner", "tuned_gate"),
+        *("recipes", "control_task", "control_learner", "control_gate", "many_task", "tuned_learner", "tuned_gate"),
     )
-    COMPARED: ClassVar[Mapping[str, Compared]] = {"accuracy": Compared((*worth.KEYS, "variant"), {"accuracy": 1.0})}
+    COMPARED: ClassVar[Mapping[str, Compared]] = {
+        "accuracy": Compared((*worth.KEYS, "variant"), {"accuracy": 1.0}),
+        "many": Compared(("task",), dict.fromkeys((*worth.DEPENDENCE, *worth.GAIN), 1.0)),
+    }
 
     def check(self) -> None:
         super().check()
@@ -72,15 +81,22 @@ class FairTrial(GateStudy):
                 found += own if gate == kind and recipe == self.recipe() else map(scored, own)
         return list(dict.fromkeys(found))
 
+    def many(self) -> list[Cell]:
+        """:data:`MANY`, its blind twin and the learner without a gate, with all their seeds."""
+        seeds = {"seeds": list(range(self.many_seeds))}
+        few = self.together([MANY[0]], [MANY[1]], self.many_task, CONTROL)
+        return [replace(one, config={**one.config, **seeds}, size=self.many_seeds) for one in few]
+
     def trainings(self) -> list[tuple[str, Cell]]:
         """Every training with the name of its recipe; those of the grid as :func:`tuning.grid` names them."""
-        every = dict.fromkeys((*self.task, *self.control_task))
+        every = dict.fromkeys((*self.task, *self.control_task, *self.many_task))
         found = [(ZERO_SHOT, self.cell("zero_shot", "none", task)) for task in every]
         if "short" in self.recipes:
             found += [("short", one) for one in self.together(self.learner, self.gate, self.task, self.recipe())]
         if "control" in self.recipes:
             tried = self.together(self.control_learner, self.control_gate, self.control_task, CONTROL)
             found += [("control", one) for one in tried]
+            found += [("many", one) for one in self.many()]
         if "tuned" in self.recipes:
             for name, recipe in tuning.grid(self.rates, self.lengths).items():
                 tried = self.together(self.tuned_learner, self.tuned_gate, self.task, recipe)
@@ -102,16 +118,18 @@ class FairTrial(GateStudy):
         zero = every[every["recipe"] == ZERO_SHOT][["task", "seed", "accuracy"]].reset_index(drop=True)
         accuracy = worth.beside(rows)
         points = worth.differences(accuracy)
+        many = worth.differences(worth.beside(every[every["recipe"] == "many"]))
         tables = {
             "accuracy": accuracy,
             "points": points,
             "verdicts": worth.verdicts(accuracy),
+            "many": many,
             "nulls": worth.nulls(rows),
             "zero_shot": zero,
             "chosen": best,
             "lengths": _lengths(tried, best),
         }
-        claims = [*_trained(accuracy, zero, tables["lengths"]), *_ordinary(points), *_planted(points)]
+        claims = [*_trained(accuracy, zero, tables["lengths"]), *_many(many), *_ordinary(points), *_planted(points)]
         return tables, Findings.of(claims, holm=True)
 
 
@@ -126,8 +144,8 @@ def _lengths(tried: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
 
 
 def _claim(what: str, text: str, samples: Sequence[float], relation: Any, threshold: float, **more: Any) -> Claim:
-    words: dict[str, Any] = {"unit": "points", "rare": criteria.RARE} | more
-    return Claim(f"fair_trial.{what}", text, samples, relation, threshold, "fair_trial", **words)
+    words: dict[str, Any] = {"family": "fair_trial", "unit": "points", "rare": criteria.RARE} | more
+    return Claim(f"fair_trial.{what}", text, samples, relation, threshold, **words)
 
 
 def _trained(accuracy: pd.DataFrame, zero: pd.DataFrame, lengths: pd.DataFrame) -> list[Claim]:
@@ -168,6 +186,24 @@ def _trained(accuracy: pd.DataFrame, zero: pd.DataFrame, lengths: pd.DataFrame) 
 
 
 _OVER = {"over_fixed": "the learner without a gate", "over_blind": "a blind gate of as many parameters"}
+
+
+def _many(many: pd.DataFrame) -> list[Claim]:
+    """With seeds enough to see a point: does a gate that is trained well depend, and gain, on ordinary tasks?"""
+    ordinary = many[~many["task"].isin(tasks.GRADED)] if len(many) else many
+    found = []
+    for task, part in [("", ordinary), *ordinary.groupby("task", sort=False)] if len(ordinary) else []:
+        where = f"on the task {str(task).replace('_', ' ')}" if task else "on ordinary tasks together"
+        name = f"many.{task}." if task else "many."
+        held = f"{where} a gate trained by the control recipe loses more than two points when it is held at its mean"
+        own = {"family": "fair_trial_many"}
+        found.append(_claim(f"{name}depends", held, per_seed(part, "over_mean"), ">", criteria.ADAPTIVE, **own))
+        for column, words in _OVER.items():
+            text = (
+                f"{where} a gate trained by the control recipe is ahead of {words}, or behind it, by less than a point"
+            )
+            found.append(_claim(f"{name}{column}", text, per_seed(part, column), "within", criteria.NO_GAIN, **own))
+    return found
 
 
 def _ordinary(points: pd.DataFrame) -> list[Claim]:

@@ -111,17 +111,17 @@ RULES: dict[str, Rule] = {
         "Trained well, a gate on an ordinary task loses no more than {value:.1f} points [{low:.1f}, {high:.1f}] when it"
         " is held still.",
     ),
-    "fair_trial.tuned.over_fixed": Rule(
+    "fair_trial.many.over_fixed": Rule(
         WORTH,
-        "*Ask whether the learner is better than a tuned one without a gate.* On ordinary tasks it is not:"
+        "*Ask whether the learner is better than one without a gate, trained as long.* On ordinary tasks it is not:"
         " {value:.1f} points [{low:.1f}, {high:.1f}].",
-        "*Ask whether the learner is better than a tuned one without a gate.* On ordinary tasks the difference is"
-        " {value:.1f} points [{low:.1f}, {high:.1f}].",
+        "*Ask whether the learner is better than one without a gate, trained as long.* On ordinary tasks the difference"
+        " is {value:.1f} points [{low:.1f}, {high:.1f}].",
     ),
-    "fair_trial.tuned.over_blind": Rule(
+    "fair_trial.many.over_blind": Rule(
         WORTH,
-        "Nor is it better than one whose gate sees another picture ({value:.1f} points).",
-        "Over one whose gate sees another picture it has {value:.1f} points.",
+        "Nor is it better than one whose gate sees another picture: {value:.1f} points [{low:.1f}, {high:.1f}].",
+        "Over one whose gate sees another picture it has {value:.1f} points [{low:.1f}, {high:.1f}].",
     ),
     "fair_trial.planted.tuned.over_fixed": Rule(
         WORTH,

@@ -6,10 +6,10 @@ import pandas as pd
 
 from lib.prompts import tasks
 from lib.results import Tables
-from lib.verdicts import Findings
+from lib.verdicts import Findings, Outcome
 from paper.figures.prompts import spelt
 from paper.words.numbers import Shown
-from paper.words.outcomes import decided
+from paper.words.outcomes import decided, sorted_out
 
 
 def answer(tables: Tables) -> str:
@@ -33,6 +33,13 @@ def answer(tables: Tables) -> str:
             "Where the right prompt depends on the picture by construction, trained gates lose"
             f" {_mean(planted, 'over_mean')} points held still and are {_mean(planted, 'over_fixed')} ahead of no gate."
         )
+    many = tables["many"]
+    if len(many := many[~many["task"].isin(tasks.GRADED)]):
+        said.append(
+            f"Looked at closely, with {many['seed'].nunique()} seeds, one such gate depends by"
+            f" {_mean(many, 'over_mean')} points and is {_mean(many, 'over_fixed')} ahead of no gate and"
+            f" {_mean(many, 'over_blind')} ahead of its blind twin."
+        )
     counts = verdicts[~verdicts["task"].isin(tasks.GRADED)]["verdict"].value_counts()
     if len(counts):
         listed = ", ".join(f"{count} *{name}*" for name, count in counts.items())
@@ -42,6 +49,39 @@ def answer(tables: Tables) -> str:
 
 def _mean(part: pd.DataFrame, column: str) -> str:
     return f"{Shown(part[column].mean()):.1f}"
+
+
+def enough(findings: Findings) -> str:
+    """What many seeds say of one gate: together, and on each task."""
+    told = decided(
+        findings,
+        {
+            "fair_trial.many.depends": (
+                "On ordinary tasks a trained gate depends on its picture: held still it loses {value:.1f} points.",
+                "On ordinary tasks a trained gate does not lose two points when it is held still ({value:.1f}).",
+            ),
+            "fair_trial.many.over_fixed": (
+                "It is worth less than a point either way against no gate ({value:.1f}).",
+                "Against no gate it makes a difference of more than a point ({value:.1f}).",
+            ),
+            "fair_trial.many.over_blind": (
+                "It is worth less than a point either way against a gate that sees another picture ({value:.1f}).",
+                "Against a gate that sees another picture it makes a difference of more than a point ({value:.1f}).",
+            ),
+        },
+    )
+    leads = {
+        Outcome.HOLDS: "No gain, to a point, by task",
+        Outcome.DOES_NOT_HOLD: "More than a point, one way or the other",
+        Outcome.INCONCLUSIVE: "Still open",
+    }
+    over = {"over_fixed": "over no gate", "over_blind": "over the blind twin"}
+    names = {
+        one.id: f"{spelt(one.id.split('.')[2])} {over[one.id.split('.')[3]]}"
+        for one in findings
+        if one.id.startswith("fair_trial.many.") and one.id.rpartition(".")[2] in over and one.id.count(".") == 3
+    }
+    return f"{told} {sorted_out(findings, names, leads)}".strip()
 
 
 def trained(tables: Tables, findings: Findings) -> str:
@@ -84,9 +124,13 @@ def follows(findings: Findings) -> str:
                 "A gate that is trained well on an ordinary task does not stay idle: held still it costs points.",
                 "Gates on ordinary tasks stay idle even when they are trained well.",
             ),
-            "fair_trial.tuned.over_fixed": (
-                "It gains nothing for it: tuned, learners with and without a gate are the same to a point.",
-                "Tuned, learners with and without a gate are not the same ({value:.1f} points).",
+            "fair_trial.many.over_fixed": (
+                "It gains nothing for it: learners with and without a gate are the same to a point.",
+                "Learners with and without a gate are not the same ({value:.1f} points).",
+            ),
+            "fair_trial.many.over_blind": (
+                "Nor does seeing the picture help: a gate that sees another one does the same to a point.",
+                "Whether the gate sees its picture or another makes a difference ({value:.1f} points).",
             ),
             "fair_trial.planted.tuned.over_fixed": (
                 "Where the right prompt depends on the picture, the same gate gains what it depends on.",
