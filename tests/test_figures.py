@@ -105,6 +105,11 @@ def worths(seeds: int, new: str = "length") -> pd.DataFrame:
     return measured(table, "over_mean", "over_shuffled", "over_fixed", "over_blind", low=-8, high=30)
 
 
+def manys(seeds: int, new: str = "conflict") -> pd.DataFrame:
+    table = cells(task=list(dict.fromkeys(["shapes", "conflict", new])), seed=range(seeds))
+    return measured(table, "over_mean", "over_shuffled", "over_fixed", "over_blind", low=-8, high=30)
+
+
 def runs(seeds: int, new: str = "autograd") -> pd.DataFrame:
     rules = list(dict.fromkeys(["unaware", "autograd", "straight_through", new]))
     table = cells(perturbation=["read_noise"], rule=rules, severity=[0.05, 0.2, 0.8], seed=range(seeds))
@@ -449,6 +454,23 @@ CASES = {
         lambda t, *_: [
             (0, of.over_mean.mean(), of.over_fixed.mean())
             for of in [first_of(t, gate="depth", task="shapes", recipe="short")]
+        ],
+    ),
+    "worth.forest": Case(
+        worth.forest,
+        lambda n, *new: (manys(n, *new),),
+        ("unheard_of",),
+        None,
+        lambda t, *_: [
+            (axis, of[name].mean(), row + shift)
+            for row, task in enumerate(["shapes", "conflict"])
+            for of in [first_of(t, task=task)]
+            for axis, shift, name in [
+                (0, -0.13, "over_mean"),
+                (0, 0.13, "over_shuffled"),
+                (1, -0.13, "over_fixed"),
+                (1, 0.13, "over_blind"),
+            ]
         ],
     ),
     "worth.by_recipe": Case(

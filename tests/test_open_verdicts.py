@@ -33,7 +33,8 @@ ROWS = {"severities": "severity", "seeds": "seed", "gates": "gate"}
 def covers(theirs: Any, mine: Any, name: str = "") -> bool:
     """Is one configuration a part of another?"""
     if isinstance(mine, dict) and isinstance(theirs, dict):
-        return mine.keys() == theirs.keys() and all(covers(theirs[key], mine[key], key) for key in mine)
+        same = mine.keys() <= theirs.keys() if name == "learners" else mine.keys() == theirs.keys()
+        return same and all(covers(theirs[key], mine[key], key) for key in mine)
     if isinstance(mine, list) and isinstance(theirs, list) and name != "parts":
         return all(one in theirs for one in mine)
     return name in SIZES or mine == theirs
@@ -60,8 +61,9 @@ def tables_of(cell: Cell) -> Tables:
     """The evidence of a cell, or of a part of one."""
     mine = json.loads(cell.text)
     if cell.kind == "designs":
-        # What a learner is does not depend on the others.
-        ((_, (file, key)),) = kept()["designs"]
+        # What a learner is depends neither on the others nor on the task.
+        alike = [place for theirs, place in kept()["designs"] if covers(theirs, mine | {"task": theirs["task"]})]
+        ((file, key),) = alike
         tensors = file.get(_Key(key)).tables["tensors"]
         return {"tensors": tensors[tensors.learner.isin(mine["learners"])]}
     file, key = next((place for theirs, place in kept()[cell.kind] if covers(theirs, mine)), (None, ""))

@@ -30,6 +30,7 @@ from paper.studies.gating import (
     loaded,
     per_seed,
     task_of,
+    train,
 )
 from paper.studies.parameters import POSITIVE, Numbers, Some
 from paper.studies.worth import DEPENDENCE, GAIN, verdict
@@ -218,9 +219,10 @@ class Escape(PromptStudy):
         recipe = dict(one.recipe)
         if gate == "none":
             recipe |= {"gate_optimiser": "", "looks": (), "watch": False}
-        return self.cell(
+        cell = self.cell(
             learner, gate, task, strength=strength, recipe=self.recipe(**recipe), setting=self.setting(**setting)
         )
+        return cell if gate == "none" else replace(cell, kind="departure", compute=departures)
 
     def mapped(self) -> list[tuple[str, Intervention, float]]:
         """The map: its name, what is done, and the strength."""
@@ -275,7 +277,7 @@ class Escape(PromptStudy):
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
         tables = assembled(found, self.labelled())
         looks = self.weighed(tables, found)
-        escapes = self.escapes(tables)
+        escapes = self.escapes(found)
         law = fit(escapes, self.steps)
         judged = {"looks": looks, "escapes": escapes, "worth": self.worths(looks), "boundary": boundary(looks)}
         judged |= {"law": law, "levers": levers(escapes, law)}
@@ -322,38 +324,49 @@ class Escape(PromptStudy):
         rows = [(name, one.words) for name, one in self.chosen().items()]
         return pd.DataFrame(rows, columns=["intervention", "what it is"])
 
-    def escapes(self, tables: Tables) -> pd.DataFrame:
+    def escapes(self, found: Mapping[Cell, results.Tables]) -> pd.DataFrame:
         """When each gate left, how far behind its gradient was at the start, and how many decades its lever took off.
 
         A gate whose input information reaches :data:`ESCAPED` before the first step has not left anything: its lever
         is none.
         """
         chosen = self.chosen()
-        moving = tables.trajectory
-        start = moving[moving["step"] == 0].set_index(["label", "strength", "seed"])["gap"]
-        rows = []
-        for (label, strength, seed), part in tables.watched.groupby(["label", "strength", "seed"], sort=False):
-            left = part[part["information"] >= ESCAPED]["step"]
+        parts = []
+        for label, cell in self.labelled():
             one = chosen.get(label)
             rate = one.setting.get("gate_rate", 1.0) if one else 1.0
-            rows.append(
-                {
-                    "intervention": label,
-                    "lever": one.lever if one and not (len(left) and left.min() == 0) else "",
-                    "strength": strength,
-                    "seed": seed,
-                    # Step 0 is before the first update; on a logarithmic axis it is the first.
-                    "escape": max(float(left.min()), 1.0) if len(left) else np.nan,
-                    "behind": start[label, strength, seed] - np.log10(rate),
-                }
-            )
-        table = pd.DataFrame(rows)
+            left = found[cell]["left"]
+            named = {"intervention": label, "lever": one.lever if one else "", "strength": cell.config["strength"]}
+            # Step 0 is before the first update; on a logarithmic axis it is the first.
+            known = left.assign(**named, escape=left["step"].clip(lower=1), behind=left["gap"] - np.log10(rate))
+            known.loc[left["step"] == 0, "lever"] = ""
+            parts.append(known[[*named, "seed", "escape", "behind"]])
+        table = pd.concat(parts, ignore_index=True)
         home = table[table["lever"] == "home"].set_index("seed")["behind"]
         taken = table["seed"].map(home) - table["behind"]
         return table.assign(taken=taken.where(table["lever"] != ""))
 
 
 # ------------------------------------------------------------------------------------------------- computing
+def departures(configs: Sequence[Mapping[str, Any]], site: Mapping[str, Any]) -> list[results.Tables]:
+    """Train the cells of one batch as :func:`paper.studies.gating.train` does; of the way there, when each gate left.
+
+    Tables: "accuracy" and "looks" as there, and "left" (:func:`left`).
+    """
+    trained = train(configs, site)
+    return [{**{name: own[name] for name in ("accuracy", "looks")}, "left": left(own)} for own in trained]
+
+
+def left(tables: results.Tables) -> pd.DataFrame:
+    """The step after which each gate has first had the input information :data:`ESCAPED` (nan: not in time), and the
+    magnitude gap before the first step: columns seed, step, gap.
+    """
+    moving, watched = tables["trajectory"], tables["watched"]
+    gone = watched[watched["information"] >= ESCAPED].groupby("seed")["step"].min()
+    start = moving[moving["step"] == 0].set_index("seed")["gap"]
+    return pd.DataFrame({"step": gone.reindex(start.index).astype(float), "gap": start}).reset_index()
+
+
 class Ruled(tasks.Task):
     """The pictures of a conflict task that follow one of its two rules: the second where ``second``."""
 

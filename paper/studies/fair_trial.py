@@ -118,11 +118,12 @@ class FairTrial(GateStudy):
         zero = every[every["recipe"] == ZERO_SHOT][["task", "seed", "accuracy"]].reset_index(drop=True)
         accuracy = worth.beside(rows)
         points = worth.differences(accuracy)
-        many = worth.differences(worth.beside(every[every["recipe"] == "many"]))
+        closely = worth.beside(every[every["recipe"] == "many"])
+        many = worth.differences(closely)
         tables = {
             "accuracy": accuracy,
-            "points": points,
-            "verdicts": worth.verdicts(accuracy),
+            "points": pd.concat([points, many], ignore_index=True),
+            "verdicts": worth.verdicts(pd.concat([accuracy, closely], ignore_index=True)),
             "many": many,
             "nulls": worth.nulls(rows),
             "zero_shot": zero,

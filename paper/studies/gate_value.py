@@ -130,7 +130,7 @@ class GateValue(GateStudy):
                 f" recipe is worth {mean(short, 'over_mean')} points over its mean;"
             )
         if control["over_mean"].notna().any():
-            ahead = f", and {mean(control, 'over_fixed')} over no gate" if "over_fixed" in control else ""
+            ahead = f", and {mean(control, 'over_fixed')} over no gate" if "none" in self.control_gates else ""
             said.append(
                 f"trained for {self.control_steps} steps with Adam, {mean(control, 'over_mean')} over its mean{ahead}."
             )

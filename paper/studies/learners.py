@@ -91,10 +91,14 @@ class Learners(PromptStudy):
         }
         return Cell("views", config, views, site=self.site())
 
+    def _all(self) -> list[str]:
+        """Every learner that is looked at, those that are only tuned included."""
+        return list(dict.fromkeys((*self.learner, *(self.tuned_learner if "tuned" in self.recipes else ()))))
+
     def _designs(self) -> Cell:
         first = self.task[0]
         config = {
-            "learners": {name: design(name) for name in self.learner},
+            "learners": {name: design(name) for name in self._all()},
             "task": first,
             "strength": 1.0,
             "data": self.data_of(first),
@@ -115,7 +119,7 @@ class Learners(PromptStudy):
         accuracy = accuracy.assign(by=accuracy["recipe"].map(kind)).reset_index(drop=True)
         tensors = found[self._designs()]["tensors"]
         size = tensors.groupby("learner")["parameters"].sum()
-        rows = [(name, learners.LEARNERS[name].about, int(size.get(name, 0))) for name in self.learner]
+        rows = [(name, learners.LEARNERS[name].about, int(size.get(name, 0))) for name in self._all()]
         about = pd.DataFrame(rows, columns=["learner", "about", "parameters"])
         ahead = _ahead(accuracy)
         tables = {
@@ -205,7 +209,9 @@ def _claims(ahead: pd.DataFrame, designs: pd.DataFrame) -> list[Claim]:
         if own["learner"].nunique() < 3:
             continue
         several = own.groupby(["recipe", "learner", "task"])["ahead"]
-        worst = several.get_group(several.mean().idxmin()).to_frame().assign(seed=own["seed"])
+        # Where all have diverged none is the worst, and nothing is decided.
+        lowest = several.mean().fillna(np.inf).idxmin()
+        worst = several.get_group(lowest).to_frame().assign(seed=own["seed"])
         claims.append(
             Claim(
                 f"learners.every.{by}",

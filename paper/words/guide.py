@@ -111,17 +111,17 @@ RULES: dict[str, Rule] = {
         "Trained well, a gate on an ordinary task loses no more than {value:.1f} points [{low:.1f}, {high:.1f}] when it"
         " is held still.",
     ),
-    "fair_trial.many.over_fixed": Rule(
-        WORTH,
-        "*Ask whether the learner is better than one without a gate, trained as long.* On ordinary tasks it is not:"
-        " {value:.1f} points [{low:.1f}, {high:.1f}].",
-        "*Ask whether the learner is better than one without a gate, trained as long.* On ordinary tasks the difference"
-        " is {value:.1f} points [{low:.1f}, {high:.1f}].",
-    ),
     "fair_trial.many.over_blind": Rule(
         WORTH,
-        "Nor is it better than one whose gate sees another picture: {value:.1f} points [{low:.1f}, {high:.1f}].",
-        "Over one whose gate sees another picture it has {value:.1f} points [{low:.1f}, {high:.1f}].",
+        "*Ask whether it beats its blind twin, which sees another picture, trained as long.* On ordinary tasks it does"
+        " not: {value:.1f} points [{low:.1f}, {high:.1f}].",
+        "*Ask whether it beats its blind twin, which sees another picture, trained as long.* On ordinary tasks the"
+        " difference is {value:.1f} points [{low:.1f}, {high:.1f}].",
+    ),
+    "fair_trial.many.over_fixed": Rule(
+        WORTH,
+        "The learner without a gate does as well: the gate is {value:.1f} points [{low:.1f}, {high:.1f}] ahead of it.",
+        "Against the learner without a gate the difference is {value:.1f} points [{low:.1f}, {high:.1f}].",
     ),
     "fair_trial.planted.tuned.over_fixed": Rule(
         WORTH,

@@ -51,7 +51,7 @@ def _mean(part: pd.DataFrame, column: str) -> str:
     return f"{Shown(part[column].mean()):.1f}"
 
 
-def enough(findings: Findings) -> str:
+def enough(tables: Tables, findings: Findings) -> str:
     """What many seeds say of one gate: together, and on each task."""
     told = decided(
         findings,
@@ -71,9 +71,9 @@ def enough(findings: Findings) -> str:
         },
     )
     leads = {
-        Outcome.HOLDS: "No gain, to a point, by task",
-        Outcome.DOES_NOT_HOLD: "More than a point, one way or the other",
-        Outcome.INCONCLUSIVE: "Still open",
+        Outcome.HOLDS: "Less than a point either way",
+        Outcome.DOES_NOT_HOLD: "More than a point one way",
+        Outcome.INCONCLUSIVE: "Open whether it is less than a point",
     }
     over = {"over_fixed": "over no gate", "over_blind": "over the blind twin"}
     names = {
@@ -81,7 +81,11 @@ def enough(findings: Findings) -> str:
         for one in findings
         if one.id.startswith("fair_trial.many.") and one.id.rpartition(".")[2] in over and one.id.count(".") == 3
     }
-    return f"{told} {sorted_out(findings, names, leads)}".strip()
+    own = tables["verdicts"]
+    own = own[own["recipe"] == "many"]
+    listed = "; ".join(f"{spelt(row.task)}: *{row.verdict}*" for row in own.itertuples())
+    verdicts = f"The verdicts, dependence and gain together: {listed}." if listed else ""
+    return " ".join(filter(None, (told, sorted_out(findings, names, leads), verdicts)))
 
 
 def trained(tables: Tables, findings: Findings) -> str:
@@ -124,13 +128,13 @@ def follows(findings: Findings) -> str:
                 "A gate that is trained well on an ordinary task does not stay idle: held still it costs points.",
                 "Gates on ordinary tasks stay idle even when they are trained well.",
             ),
-            "fair_trial.many.over_fixed": (
-                "It gains nothing for it: learners with and without a gate are the same to a point.",
-                "Learners with and without a gate are not the same ({value:.1f} points).",
-            ),
             "fair_trial.many.over_blind": (
-                "Nor does seeing the picture help: a gate that sees another one does the same to a point.",
-                "Whether the gate sees its picture or another makes a difference ({value:.1f} points).",
+                "Seeing the picture does not pay: a gate that sees another one does the same to a point.",
+                "Whether a gate sees its picture or another makes a difference ({value:.1f} points).",
+            ),
+            "fair_trial.many.over_fixed": (
+                "The learner without a gate does the same to a point.",
+                "Learners with and without a gate are not the same ({value:.1f} points).",
             ),
             "fair_trial.planted.tuned.over_fixed": (
                 "Where the right prompt depends on the picture, the same gate gains what it depends on.",
