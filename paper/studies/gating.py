@@ -425,13 +425,14 @@ def assembled(found: Mapping[Cell, results.Tables], cells: Sequence[tuple[str, C
     """The tables of some cells, each with a label of the reader's.
 
     In front stand the columns learner, gate, task, strength, shots, steps, label; a gate's trajectory and looks are
-    empty for learners without one.
+    empty for learners without one. Other tables of a cell are left alone.
     """
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in Tables._fields}
     for label, cell in cells:
         named = {name: cell.config[name] for name in ("learner", "gate", "task", "strength", "shots")}
         named |= {"steps": cell.config["recipe"]["steps"], "label": label}
-        for name, table in found[cell].items():
+        for name in parts.keys() & found[cell].keys():
+            table = found[cell][name]
             parts[name].append(pd.concat([pd.DataFrame(named, index=table.index), table], axis=1))
     return Tables(**{name: pd.concat(own, ignore_index=True) if own else pd.DataFrame() for name, own in parts.items()})
 
