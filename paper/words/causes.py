@@ -270,7 +270,7 @@ def alike(findings: Findings) -> str:
     names = {f"escape.law.same.{lever}": words for lever, words in escape.LEVERS.items() if lever != "rate"}
     leads = {
         Outcome.HOLDS: "A decade is a decade for",
-        Outcome.DOES_NOT_HOLD: "A decade is not what a decade of the rate is for",
+        Outcome.DOES_NOT_HOLD: "A decade off the gap is not worth what a decade of the rate is for",
         Outcome.INCONCLUSIVE: "Left open by these seeds, whether a decade is a decade, for",
     }
     moves = {f"escape.law.{lever}": words for lever, words in escape.LEVERS.items() if lever != "rate"}
@@ -335,8 +335,12 @@ def telling(findings: Findings) -> str:
             Outcome.INCONCLUSIVE: f"{words} these trainings leave open",
         }
         better = {predictors.over_gap(when, what): about for what, about in predictors.LABELS.items()}
+        better[predictors.over_gap(when, "selected")] = "what nested selection picks"
         ahead = {Outcome.HOLDS: "Better than the gap, then", Outcome.DOES_NOT_HOLD: "No better than the gap, then"}
-        parts += [sorted_out(findings, names, leads), sorted_out(findings, better, ahead)]
+        outcomes = [found.outcome for name in names if (found := findings.get(name))]
+        none = len(outcomes) == len(names) and set(outcomes) == {Outcome.DOES_NOT_HOLD}
+        told = f"{words} none of the {len(names)} measurements tells which gates will gain."
+        parts += [told if none else sorted_out(findings, names, leads), sorted_out(findings, better, ahead)]
     late = decided(
         findings,
         {

@@ -159,6 +159,12 @@ RULES: dict[str, Rule] = {
         "After an eighth of the steps these do not tell: {names}.",
         digits=2,
     ),
+    "predictors.early.loss_mean.over_gap": Rule(
+        BEFOREHAND,
+        "By then the training loss with the gate held at its mean is ahead of the gap, by an area of {value:.2f}"
+        " [{low:.2f}, {high:.2f}]: *if you look at one thing early, look at that.*",
+        "Even then the training loss with the gate held at its mean is no better than the gap.",
+    ),
     "escape.gain": Rule(
         IDLE,
         "There was something to gain: told the cue, a gate is worth {value:.0f} points over no gate.",
