@@ -201,8 +201,8 @@ def judge_value(
     """A finding from a value and its interval: it holds when the whole interval fulfils the relation, does
     not hold when the whole interval violates it, and is inconclusive otherwise (also when anything is nan).
 
-    "within" is equivalence, |value| < threshold; an interval that violates it must lie on one side. ``p`` is the p of
-    the value against a threshold, if not :func:`interval_p`.
+    "within" is equivalence, ``abs(value) < threshold``; an interval that violates it must lie on one side. ``p`` is the
+    p of the value against a threshold, if not :func:`interval_p`.
     """
     fulfils = _RELATIONS[checks.choice("relation", relation, _RELATIONS)]
     value, low, high, threshold = (float(number) for number in (value, *interval, threshold))

@@ -109,6 +109,24 @@ def trained(tables: Tables, findings: Findings) -> str:
     return f"{flat} {told}".strip() if len(best) else told
 
 
+#: Columns of a table of verdicts, as a reader sees them.
+OVER = {
+    "over_mean": "its mean",
+    "over_shuffled": "shuffled",
+    "over_blind": "blind twin",
+    "over_fixed": "no gate",
+    "over_zero_shot": "zero-shot",
+}
+
+
+def judged(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts for reading: what a gate is, and its points over what; names spelt out."""
+    wanted = [name for name in ("learner", "gate", "task", "recipe", "verdict", *OVER) if name in verdicts]
+    beyond = [name for name in verdicts if name not in (*wanted, "advice")]
+    named = {name: verdicts[name].map(spelt) for name in ("gate", "task", "recipe")}
+    return verdicts.assign(**named)[[*wanted, *beyond]].rename(columns=OVER)
+
+
 def choices(tables: Tables) -> pd.DataFrame:
     """The chosen recipes for reading."""
     table = tables["chosen"].copy()
