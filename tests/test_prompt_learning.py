@@ -946,7 +946,7 @@ class _Twisted(gates.Length):
 def test_a_gate_that_cannot_be_judged_is_refused_before_training(mini, monkeypatch, kind, words):
     monkeypatch.setitem(gates.GATES, "odd", kind)
     name = "pool" if getattr(kind, "selects", False) else "coop"
-    kind.selects = getattr(kind, "selects", False)
+    kind.selects, kind.deep = (getattr(kind, one, False) for one in ("selects", "deep"))
     with pytest.raises(ParameterError, match=f"^gate must have {words}"):
         Learner(name, mini, CLASSES, gate="odd", tokens=3)
 
