@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -87,7 +89,7 @@ def plane(
     axes[1].set_ylabel("gain over the blind twin (points)")
     handles = [Line2D([], [], color=look.colour, marker="o", lw=0, label=look.label) for look in styles.values()]
     handles += [
-        Line2D([], [], color="#444444", marker="*", ms=10, lw=0, label="planted: a gate is needed"),
+        Line2D([], [], color="#444444", marker="*", ms=10, lw=0, label="planted: the picture matters"),
         Line2D([], [], color=COLOURS["black"], marker="x", lw=0, label="null: blind gate"),
     ]
     drawn.legend(handles=handles, loc="outside upper center", ncols=6, frameon=False, fontsize=8, columnspacing=1)
@@ -156,47 +158,48 @@ def _by_seed(many: pd.DataFrame, task: str | None, column: str) -> pd.Series:
 
 
 def by_recipe(accuracy: pd.DataFrame, zero: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """Accuracy without a gate, with a blind gate and with a gate, by recipe, a panel per task; zero-shot as a line.
-
-    What ends below the hand-written sentence is crossed out.
+    """Accuracy without a gate, with a blind gate and with a gate, by recipe; a column of panels per task, a row per
+    learner, zero-shot as a line. What ends below the hand-written sentence is crossed out.
     """
     again = this_run(rerun, accuracy)
-    names = order("task", accuracy, again)
+    names, learners = order("task", accuracy, again), order("learner", accuracy, again)
     recipes = order("recipe", accuracy, again, known=RECIPES)
     shown = {"fixed": ("grey", "no gate"), "blind": ("purple", "blind gate"), "gated": ("blue", "gate as trained")}
-    drawn, axes = figure(max(3.0, 1.75 * len(names)), 3.4, columns=len(names), sharey=True, squeeze=False)
+    size = (max(3.0, 1.75 * len(names)), 1.4 + 1.6 * len(learners))
+    drawn, axes = figure(*size, rows=len(learners), columns=len(names), sharex=True, sharey=True, squeeze=False)
     below = 0
-    for axis, task in zip(axes[0], names, strict=True):
-        level = zero[zero["task"] == task]["accuracy"].mean()
-        axis.axhline(level, color=COLOURS["vermillion"], ls="--", lw=1.2, label="zero-shot")
+
+    def own(table: pd.DataFrame, **given: str) -> pd.Series:
+        rows = table[(table[list(given)] == pd.Series(given)).all(axis=1)]
+        return rows.groupby("seed")["accuracy"].mean()
+
+    for (row, learner), (column, task) in itertools.product(enumerate(learners), enumerate(names)):
+        axis, level = axes[row, column], zero[zero["task"] == task]["accuracy"].mean()
+        axis.axhline(level, color=COLOURS["vermillion"], ls="--", lw=1.2)
         for place, recipe in enumerate(recipes):
-            for shift, (variant, (colour, label)) in zip((-0.22, 0, 0.22), shown.items(), strict=True):
-
-                def own(
-                    table: pd.DataFrame, variant: str = variant, recipe: str = recipe, task: str = task
-                ) -> pd.Series:
-                    rows = table[(table["task"] == task) & (table["recipe"] == recipe) & (table["variant"] == variant)]
-                    return rows.groupby("seed")["accuracy"].mean()
-
-                mean, low, high = interval(own(accuracy))
-                if not np.isfinite(mean):
-                    continue
-                under = mean < level
-                below += under
-                axis.plot([place + shift] * 2, [low, high], color=COLOURS[colour], lw=1.6, alpha=0.6)
-                axis.plot(place + shift, mean, "X" if under else "o", color=COLOURS[colour], ms=6 if under else 5,
-                          label=label if not place else None)  # fmt: skip
-                diamonds(axis, place + shift, own(again).mean())
+            for shift, (variant, (colour, _)) in zip((-0.22, 0, 0.22), shown.items(), strict=True):
+                given = {"learner": learner, "task": task, "recipe": recipe, "variant": variant}
+                mean, low, high = interval(own(accuracy, **given))
+                if np.isfinite(mean):
+                    under = bool(mean < level)
+                    below += under
+                    axis.plot([place + shift] * 2, [low, high], color=COLOURS[colour], lw=1.6, alpha=0.6)
+                    axis.plot(place + shift, mean, "X" if under else "o", color=COLOURS[colour], ms=5 + under)
+                diamonds(axis, place + shift, own(again, **given).mean() if len(again) else np.nan)
         axis.set_xticks(range(len(recipes)), [spelt(name) for name in recipes], fontsize=8)
-        axis.set(title=spelt(task), xlim=(-0.5, len(recipes) - 0.5))
-    axes[0, 0].set(ylabel="test accuracy (%)", ylim=(0, 102))
+        axis.set(xlim=(-0.5, len(recipes) - 0.5), ylim=(0, 102))
+        if not row:
+            axis.set_title(spelt(task))
+        if not column:
+            axis.set_ylabel(learner)
+    drawn.supylabel("test accuracy (%)", fontsize=10)
     handles = [Line2D([], [], color=COLOURS[colour], marker="o", lw=0, label=label) for colour, label in shown.values()]
     handles.append(Line2D([], [], color=COLOURS["vermillion"], ls="--", lw=1.2, label="the hand-written sentence"))
     drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     caption(
         drawn,
-        f"{below} of these means end below the hand-written sentence (crosses). Means over learners and gates; lines:"
-        " 95 % over seeds.",
+        f"{below} of these means end below the hand-written sentence (crosses). Means over gates; lines: 95 % over"
+        " seeds.",
         fewer(again, accuracy, "learner", "gate", "task"),
     )
     return drawn

@@ -251,16 +251,20 @@ def _ordinary(points: pd.DataFrame) -> list[Claim]:
 
 
 def _planted(points: pd.DataFrame) -> list[Claim]:
-    """The control: where the right prompt depends on the picture a trained gate must depend and gain."""
-    planted = points[(points["task"] == "conflict") & (points["gate"] == "length") & (points["recipe"] != "short")]
+    """Where the right prompt depends on the picture: the control, a learner that has nothing but its gate to see it
+    with, must depend and gain. Whether another learner needs its gate there is a question.
+    """
+    planted = points[(points["task"] == "conflict") & (points["gate"] == MANY[1]) & (points["recipe"] != "short")]
     found = []
-    for recipe, part in planted.groupby("recipe", sort=False):
+    for (recipe, learner), part in planted.groupby(["recipe", "learner"], sort=False):
+        control = learner == MANY[0]
+        who, name = ("control: ", "") if control else ("", f"{learner}.")
         for column, words in {"over_mean": "itself held at its mean", **_OVER}.items():
             found.append(
                 _claim(
-                    f"planted.{recipe}.{column}",
-                    f"control: on the conflict task a gate trained by the {recipe} recipe is ten points and more ahead"
-                    f" of {words}",
+                    f"planted.{recipe}.{name}{column}",
+                    f"{who}on the conflict task a gate of {learner} trained by the {recipe} recipe is ten points and"
+                    f" more ahead of {words}",
                     per_seed(part, column),
                     ">",
                     criteria.CONTROL,

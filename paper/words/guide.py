@@ -129,6 +129,12 @@ RULES: dict[str, Rule] = {
         " without one: *add a gate where you can say what it should look at.*",
         "Even where the right prompt depends on the picture a tuned gate gains no more than {value:.1f} points.",
     ),
+    "fair_trial.planted.tuned.maple.over_fixed": Rule(
+        WORTH,
+        "That holds for MaPLe too, whose vision prompts see the picture as well: {value:.0f} points.",
+        "*But not to a learner that sees the picture without it*: with a gate tuned MaPLe is {value:.1f} points"
+        " [{low:.1f}, {high:.1f}] ahead of tuned MaPLe, whose vision prompts do the same.",
+    ),
     "gate_value.ordinary.over_mean": Rule(
         WORTH,
         "After the short recipe a gate on an ordinary task is idle: held at its mean it loses {value:.2f} points"

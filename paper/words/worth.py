@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lib.prompts import tasks
+from lib.prompts.learners import LEARNERS
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.figures.prompts import spelt
@@ -28,11 +29,19 @@ def answer(tables: Tables) -> str:
             f" depends most on *{spelt(str(strongest))}*: {_mean(own, 'over_mean')} points held still,"
             f" {_mean(own, 'over_fixed')} over no gate."
         )
-    if len(planted := planted[planted["recipe"] != "short"]):
-        said.append(
-            "Where the right prompt depends on the picture by construction, trained gates lose"
-            f" {_mean(planted, 'over_mean')} points held still and are {_mean(planted, 'over_fixed')} ahead of no gate."
+    planted = planted[planted["recipe"] != "short"]
+    sees = planted["learner"].map(lambda name: LEARNERS[name].sees).astype(bool)
+    told = [
+        f"lose {_mean(part, 'over_mean')} points held still and are {_mean(part, 'over_fixed')} ahead of no gate {who}"
+        for who, part in (
+            ("if the learner has prompts in the text alone", planted[~sees]),
+            ("if its vision prompts see the picture themselves", planted[sees]),
         )
+        if len(part)
+    ]
+    if told:
+        where = "Where the right prompt depends on the picture by construction, trained gates"
+        said.append(f"{where} {', and '.join(told)}.")
     many = tables["many"]
     if len(many := many[~many["task"].isin(tasks.GRADED)]):
         said.append(
@@ -101,8 +110,9 @@ def trained(tables: Tables, findings: Findings) -> str:
                 " (at worst by {value:.1f} points).",
             ),
             "fair_trial.trained.longer": (
-                "More steps would change little.",
-                "More steps would still change its validation accuracy (by {value:.1f} points).",
+                "The longer recipes of the grid change its validation accuracy by less than a point.",
+                "The longer recipes of the grid are needed, and change its validation accuracy by {value:.1f} points;"
+                " longer ones than these were not tried.",
             ),
         },
     )
@@ -157,6 +167,11 @@ def follows(findings: Findings) -> str:
             "fair_trial.planted.tuned.over_fixed": (
                 "Where the right prompt depends on the picture, the same gate gains what it depends on.",
                 "Even where the right prompt depends on the picture, a tuned gate gains too little.",
+            ),
+            "fair_trial.planted.tuned.maple.over_fixed": (
+                "So does that of MaPLe, whose vision prompts see the picture as well.",
+                "Not so that of MaPLe: its vision prompts see the picture themselves, and with its gate it is"
+                " {value:.1f} points ahead of MaPLe without one, however much breaks when the gate is held still.",
             ),
         },
     )
