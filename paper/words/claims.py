@@ -14,13 +14,13 @@ from paper.studies.base import Page
 
 #: Columns with the share of the width that each has: the whole must fit beside the contents of the book.
 COLUMNS = {
-    "Claim": 24,
+    "Claim": 23,
     "Value [95 % interval]": 16,
     "p": 8,
     "Family": 12,
     "Criterion": 13,
     "Written in": 11,
-    "Outcome": 16,
+    "Outcome": 17,
 }
 
 
