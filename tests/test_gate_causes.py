@@ -55,7 +55,13 @@ def studies(store) -> Iterator[dict]:
             ),
             "gate_value": GateValue(**gates, learner="coop", gate="length", **few),
             "fair_trial": FairTrial(
-                **gates, recipes="all", control_task="texture", rates=[0.01], lengths=[2, 3]
+                **gates,
+                recipes="all",
+                control_task="texture",
+                many_task="texture",
+                tuned_learner="coop,maple",
+                rates=[0.01],
+                lengths=[2, 3],
             ).changed(task="texture,conflict"),
             "escape": escape.Escape(**TINY, **loose, results=store),
             "predictors": predictors.Predictors(
