@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lib.prompts import tasks
+from lib.prompts.gates import BLIND
 from lib.prompts.learners import LEARNERS
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
@@ -138,9 +139,9 @@ def judged(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def choices(tables: Tables) -> pd.DataFrame:
-    """The chosen recipes for reading."""
-    table = tables["chosen"].copy()
-    table["gate"] = table["gate"].map(spelt)
+    """The chosen recipes for reading, blind twins as such."""
+    table = tables["chosen"].sort_values(["learner", "task", "gate"])
+    table["gate"] = table["gate"].map(lambda gate: "blind twin" if gate in BLIND.values() else spelt(gate))
     table["task"] = table["task"].map(spelt)
     names = {"validation": "validation (%)", "loss_before": "loss before", "loss_end": "loss at the end"}
     wanted = [name for name in ("learner", "gate", "task", "recipe", *names, "flat") if name in table]
