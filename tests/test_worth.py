@@ -12,6 +12,7 @@ from lib.verdicts import Outcome
 from paper.figures import worth as figures
 from paper.studies import fair_trial, tuning, worth
 from paper.studies.fair_trial import FairTrial
+from paper.words import worth as words
 
 WOBBLE = np.array([-0.4, -0.3, -0.1, 0.0, 0.0, 0.1, 0.3, 0.4])
 
@@ -136,6 +137,30 @@ def test_a_tiny_fair_trial_holds_every_recipe_and_draws_itself(tmp_path, monkeyp
     assert len(figures.plane(points, result.tables["nulls"], result.tables["verdicts"], rerun=points).axes) == 2
     assert len(figures.forest(many, rerun=many).axes) == 2
     assert len(figures.by_recipe(accuracy, result.tables["zero_shot"], rerun=accuracy).axes) == 2
+
+
+@pytest.mark.parametrize("recipe", fair_trial.RECIPES)
+def test_a_page_of_one_recipe_alone_is_drawn_and_told(tmp_path, monkeypatch, recipe):
+    monkeypatch.setattr(fair_trial, "CONTROL", dataclasses.replace(fair_trial.CONTROL, steps=2, batch=2))
+    study = FairTrial(
+        task="texture", recipes=recipe, control_task="texture", many_task="texture", rates=[0.003], lengths=[1],
+        seeds=2, shots=1, steps=2, test_size=12, device="cpu", results=str(tmp_path),
+    )  # fmt: skip
+    result = study.run()
+    tables = result.tables
+    assert set(tables["accuracy"]["recipe"]) == {recipe}
+    assert set(tables["points"]["recipe"]) == {recipe} | ({"many"} if recipe == "control" else set())
+    assert len(words.judged(tables["verdicts"])) == len(tables["verdicts"]) > 0
+    assert "gate" in words.answer(tables) and "nan" not in words.answer(tables)
+    assert "nan" not in words.enough(tables, result.findings) + words.trained(tables, result.findings)
+    words.choices(tables)
+    for drawn in (
+        figures.plane(tables["points"], tables["nulls"], tables["verdicts"], rerun=tables["points"]),
+        figures.forest(tables["many"], rerun=tables["many"]),
+        figures.by_recipe(tables["accuracy"], tables["zero_shot"], rerun=tables["accuracy"]),
+    ):
+        drawn.draw_without_rendering()
+        assert "nan" not in drawn.get_supxlabel()
 
 
 @pytest.mark.parametrize(("gain", "outcome"), [(0.1, Outcome.HOLDS), (2.0, Outcome.DOES_NOT_HOLD)])

@@ -132,11 +132,12 @@ def forest(many: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     for axis, columns in sides:
         axis.axvline(0, color=COLOURS["black"], lw=0.7)
         for (shift, colour), (column, label) in zip(((-0.13, "blue"), (0.13, "orange")), columns.items(), strict=True):
+            axis.plot([], [], "o", color=COLOURS[colour], ms=5, label=label)
             for row, task in enumerate([*names, None]):
                 mean, low, high = interval(_by_seed(many, task, column))
                 if np.isfinite(mean):
                     axis.plot([low, high], [row + shift] * 2, color=COLOURS[colour], lw=1.6, alpha=0.7)
-                    axis.plot(mean, row + shift, "o", color=COLOURS[colour], ms=5, label=None if row else label)
+                    axis.plot(mean, row + shift, "o", color=COLOURS[colour], ms=5)
                 diamonds(axis, _by_seed(again, task, column).mean(), row + shift)
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=7)
     axes[0].set_yticks(range(len(names) + 1), [*map(spelt, names), "ordinary tasks together"])

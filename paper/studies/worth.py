@@ -51,6 +51,8 @@ def advantages(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
 def differences(accuracy: pd.DataFrame) -> pd.DataFrame:
     """:func:`advantages` per learner, gate, task, recipe and seed, from rows as :func:`beside` gives them."""
     gates = [gate for gate in accuracy["gate"].unique() if gate != "none"]
+    if not gates:
+        return pd.DataFrame({name: pd.Series(dtype=float) for name in (*KEYS, "seed", *DEPENDENCE, *GAIN)})
     # What has no gate is compared with each of them.
     plain = [accuracy[accuracy["gate"] == "none"].assign(gate=gate) for gate in gates]
     rows = pd.concat([accuracy[accuracy["gate"] != "none"], *plain])
@@ -122,4 +124,4 @@ def nulls(rows: pd.DataFrame) -> pd.DataFrame:
     differences that they have (over mean, shuffled, fixed). Rows as training gives them.
     """
     own = rows[rows["gate"].isin([*_TWINS, "none"])]
-    return differences(own) if own["gate"].isin(list(_TWINS)).any() else pd.DataFrame(columns=[*KEYS, "seed"])
+    return differences(own)
