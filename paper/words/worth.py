@@ -86,16 +86,22 @@ def enough(tables: Tables, findings: Findings) -> str:
         Outcome.INCONCLUSIVE: "Open whether it is less than a point",
     }
     over = {"over_fixed": "over no gate", "over_blind": "over the blind twin"}
+    many = tables["many"]
     names = {
-        one.id: f"{spelt(one.id.split('.')[2])} {over[one.id.split('.')[3]]}"
-        for one in findings
-        if one.id.startswith("fair_trial.many.") and one.id.rpartition(".")[2] in over and one.id.count(".") == 3
+        f"fair_trial.many.{task}.{column}": f"{spelt(task)} {words}"
+        for task in many["task"].unique()
+        for column, words in over.items()
     }
+    apart = many.groupby("task")["over_fixed"].std().max()
+    varied = (
+        f"From seed to seed the difference to no gate varies by up to {Shown(apart):.1f} points (standard deviation)."
+    )
     own = tables["verdicts"]
     own = own[own["recipe"] == "many"]
     listed = "; ".join(f"{spelt(row.task)}: *{row.verdict}*" for row in own.itertuples())
     verdicts = f"The verdicts, dependence and gain together: {listed}." if listed else ""
-    return " ".join(filter(None, (told, sorted_out(findings, names, leads), verdicts)))
+    by_task = sorted_out(findings, names, leads)
+    return " ".join(filter(None, (varied if apart == apart else "", told, by_task, verdicts)))
 
 
 def trained(tables: Tables, findings: Findings) -> str:
