@@ -38,9 +38,9 @@ TELLS = Threshold(0.8, since=_FIRST)
 TRANSFERS = Threshold(0.75, since=_FIRST)
 
 #: The area by which a diagnostic must beat the best predictor that needs no gradient: anything at all.
-BEYOND_TRIVIAL = Threshold(0.0, since=_CLOSER)
+BEYOND_TRIVIAL = Threshold(0.0, since="7230298")
 #: Points that drift must cost a network with batch normalisation more than every other one.
-NORMALISED_LOSES = Threshold(5.0, since=_CLOSER)
+NORMALISED_LOSES = Threshold(5.0, since="7230298")
 
 # ------------------------------------------------------------------- differences between variants, in points
 

@@ -14,10 +14,12 @@ from lib.hardware.networks import NETWORKS
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings, Relation, Threshold, bootstrap
 from paper.criteria.hardware import (
+    BEYOND_TRIVIAL,
     BROKEN,
     CLEAR_DAMAGE,
     COMPENSATED,
     DAMAGE,
+    NORMALISED_LOSES,
     NOTHING,
     RULE_POINTS,
     SEVERE,
@@ -25,16 +27,17 @@ from paper.criteria.hardware import (
     TRANSFERS,
     points,
 )
-from paper.prediction import area, balanced, held_out, joint
+from paper.prediction import Duels, clustered, duels, held_out, joint
 from paper.studies.base import Compared, pivoted
-from paper.studies.hardware import Classes, HardwareStudy, Seeds
+from paper.studies.beyond_training import MEASURES, NORMALISED, BeyondTraining
+from paper.studies.hardware import NAMES, Classes, HardwareStudy, Seeds
 from paper.studies.parameters import OneOf, Some
 from paper.studies.perturbation import PerturbationStudy, measured
 from paper.studies.recovery import beyond, over_seeds, paired, recovery, summarise, verdict
 
 # What makes each diagnostic good, as a number that should be large. Fixed here, before any run.
 SCORES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
-    "cosine": lambda table: table.cosine,
+    "cosine": lambda table: table.cosine.where(directed(table)),
     "truth": lambda table: -(table.truth - 1).abs(),
     "signal": lambda table: table.signal,
     "live": lambda table: table.live,
@@ -44,6 +47,25 @@ SCORES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 #: The three together: a logistic regression on the ranks of these.
 TOGETHER = ("cosine", "signal", "live")
 JOINT = "three together"
+#: What is known without a single gradient, and which way it should point: little damage, a mild place on the class's
+#: own grid, and, as quoted of the source, a random distortion.
+TRIVIAL: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "damage": lambda table: -table.damage,
+    "severity": lambda table: (
+        -pd.Series(
+            [harshness(*pair) for pair in zip(table.perturbation, table.severity, strict=True)],
+            table.index,
+            dtype=float,
+        )
+    ),
+    "kind": lambda table: table.perturbation.map(lambda name: float(HARDWARE[name].random)),
+}
+#: Where rules are thrown together, their names are a predictor as well.
+RULE = "rule"
+#: What the same class did in the other networks: no measurement, but what a list of classes would be worth.
+CLASS = "class"
+#: All rules thrown together, beside each by itself.
+POOLED = "pooled"
 
 #: Regimes of damage that claims speak of, and what an unaware network loses in them.
 REGIMES = {
@@ -57,7 +79,8 @@ class Separation(HardwareStudy):
 
     ``perturbations`` is "all" (the six classes) or some names, ``networks`` are names. The first network runs over the
     whole grid of ``severities`` ("all") or every other one of it ("few"), the others over two of them, one mild and one
-    harsh. The cells are those of the perturbation pages. The rest is as in
+    harsh. The cells are those of the perturbation pages; where drift meets a network with batch normalisation, its
+    statistics measured again on each chip (:mod:`paper.studies.beyond_training`) are read beside. The rest is as in
     :class:`~paper.studies.hardware.HardwareStudy`.
     """
 
@@ -93,13 +116,21 @@ class Separation(HardwareStudy):
             for name in self.perturbations
         ]
 
+    def recalibrated(self) -> list[Cell]:
+        """The drifting network with batch normalisation and its statistics measured again, where both are asked for."""
+        if "drift" not in self.perturbations or NORMALISED not in self.networks:
+            return []
+        given = {name: getattr(self, name) for name in HardwareStudy.model_fields if name not in ("network", "rules")}
+        return [BeyondTraining(**given).cell("drift", MEASURES["drift"]["batch statistics of each chip"])]
+
     def cells(self) -> list[Cell]:
         """The cells of the single perturbations."""
-        return list(dict.fromkeys(cell for study in self.studies() for cell in study.cells()))
+        own = [cell for study in self.studies() for cell in study.cells()]
+        return list(dict.fromkeys([*own, *self.recalibrated()]))
 
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
-        """Tables ``accuracy``, ``diagnostics``, ``cells`` (one row for each seed), ``summary``, ``regimes``, ``scores``
-        and ``boundaries``.
+        """Tables ``accuracy``, ``diagnostics``, ``cells`` (one row for each seed), ``summary``, ``regimes``, ``areas``,
+        ``boundaries``, and ``recalibrated`` where batch normalisation meets drift.
         """
         parts = [measured(study.parts(), found) for study in self.studies()]
         accuracy, diagnostics = (
@@ -112,11 +143,17 @@ class Separation(HardwareStudy):
             "diagnostics": diagnostics,
             "summary": summarise(accuracy, diagnostics, pd.concat(known, ignore_index=True) if known else None),
             "regimes": regimes(accuracy),
-            "scores": scores(single),
+            "areas": areas(single),
             "cells": single,
             "boundaries": boundaries(accuracy),
         }
-        return tables, Findings.of(claims(accuracy, tables["scores"]))
+        again = [found[cell]["accuracy"] for cell in self.recalibrated()]
+        if again:
+            tables["recalibrated"] = again[0].assign(
+                damage=again[0].clean - again[0].unaware, gain=again[0].accuracy - again[0].unaware
+            )
+        found_ = claims(accuracy, tables["areas"], tables.get("recalibrated"))
+        return tables, Findings.of(found_, holm=True)
 
 
 def damaging(accuracy: pd.DataFrame) -> pd.DataFrame:
@@ -153,28 +190,47 @@ def regimes(accuracy: pd.DataFrame) -> pd.DataFrame:
 
 
 def cells(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
-    """Damaging cells, seed by seed: did training compensate, and what did the gradients say before?"""
+    """Cells of clear damage, seed by seed: did training compensate, and what did the gradients say before?
+
+    ``chance`` is that of being compensated by the three together, from the other classes under the same rule.
+    """
     runs = damaging(accuracy)
     keys = ["network", "perturbation", "rule", "severity", "seed"]
     measured = diagnostics.rename(columns={"gain": "sensitivity"})
-    table = runs[runs.gain.notna()].merge(measured, on=keys)
+    # Where next to nothing is lost, half of it is noise.
+    table = runs[runs.gain.notna() & (runs.regime != "slight")].merge(measured, on=keys)
     table["recovery"] = table.gain / table.damage.clip(lower=DAMAGE)
     table["compensated"] = table.gain >= COMPENSATED * table.damage
-    return together(table)
+    chances = [together(group, "perturbation") for _, group in table.groupby("rule", sort=False)]
+    return table.assign(chance=pd.concat(chances) if chances else np.nan)
 
 
-def together(table: pd.DataFrame) -> pd.DataFrame:
-    """The chance of being compensated by the three together, seed by seed: ``chance`` for a row's class from the other
-    classes, ``chance_network`` for its network from the other networks.
+def directed(table: pd.DataFrame) -> pd.Series:
+    """Does the mean gradient have a direction that could be told from none? An interval from -1 to 1 is a measurement
+    of nothing.
     """
-    table = table.assign(chance=np.nan, chance_network=np.nan)
-    for _, group in table.groupby("seed"):
-        values = np.stack([SCORES[name](group).to_numpy(dtype=float) for name in TOGETHER], 1)
-        if np.isnan(values).any():
-            continue
-        for column, of in (("chance", "perturbation"), ("chance_network", "network")):
-            table.loc[group.index, column] = joint(values, group.compensated.to_numpy(), group[of].to_numpy())
-    return table
+    return (table.cosine_high - table.cosine_low) < 2
+
+
+def harshness(name: str, severity: float) -> float:
+    """The place of a severity on its class's own grid, from 0 (the mildest) to 1."""
+    physics = HARDWARE[name]
+    grid = np.array(physics.grid)
+    milder = grid > severity if physics.off > physics.high else grid < severity
+    return float(milder.sum()) / max(len(grid) - 1, 1)
+
+
+def together(table: pd.DataFrame, held: str) -> pd.Series:
+    """The chance of being compensated by the three together, for each group of a column ``held`` from the other groups;
+    nan where one of the three says nothing, or no other group has both outcomes.
+    """
+    values = np.stack([SCORES[name](table).to_numpy(dtype=float) for name in TOGETHER], 1)
+    known = np.isfinite(values).all(axis=1)
+    chance = pd.Series(np.nan, table.index)
+    if known.any():
+        own = table[known]
+        chance[known] = joint(values[known], own.compensated.to_numpy(), own[held].to_numpy())
+    return chance
 
 
 def boundaries(accuracy: pd.DataFrame) -> pd.DataFrame:
@@ -222,66 +278,107 @@ def _crossing(won_back: np.ndarray) -> float:
     return float(below[0] - 1 + (before - COMPENSATED) / (before - after))
 
 
-#: Columns of what is predicted about classes and networks that were held out.
-_HELD = ("held_out", "held_out_network")
+#: What is held out in turn, with its column in the table of cells.
+HELD = {"class": "perturbation", "network": "network"}
 
 
-def scores(table: pd.DataFrame) -> pd.DataFrame:
-    """For each diagnostic and seed: the area under the ROC curve, and how well it transfers.
+def areas(table: pd.DataFrame) -> pd.DataFrame:
+    """How well each predictor tells the compensated cells from the others, under each rule by itself and POOLED.
 
-    ``area`` is that of the score itself; for the three together, of predictions for classes that were not fitted, and
-    ``area_network`` of those for networks that were not. ``held_out`` and ``held_out_network`` are the balanced
-    accuracy with a threshold (or a fit) from the other classes or networks; nan with a single network.
+    A row for every ``rule`` and ``predictor``: ``area`` under the ROC curve, a compensated cell against others of its
+    own seed, with its interval over ``seeds`` and that over ``classes``
+    (:func:`~paper.prediction.clustered`, classes and networks drawn again); ``within``, against cells of its own class
+    and network alone; ``held_class`` and ``held_network``, the balanced accuracy with a threshold, or a fit, from the
+    other ones; ``over_trivial``, by how much the area is larger than that of the best of :data:`TRIVIAL` on the same
+    rows, ``best``. Each has ``..._low`` and ``..._high`` over classes. ``trivial``: it takes no gradient. The area of
+    the three together is that of predictions for classes not fitted. ``entered`` of ``rows`` have a value.
     """
+    rules = list(dict.fromkeys(table.rule))
+    scopes = {rule: table[table.rule == rule] for rule in rules}
+    if len(rules) > 1:
+        scopes[POOLED] = table
+    rows = [row for scope, part in scopes.items() for row in _areas(scope, part.reset_index(drop=True))]
+    ends = ("", "_low", "_high")
+    columns = ["area", "area_low", "area_high", "seeds_low", "seeds_high"]
+    columns += [f"{name}{end}" for name in ("within", *(f"held_{one}" for one in HELD), "over_trivial") for end in ends]
+    names = ["rule", "predictor", "trivial", "rows", "entered", "classes", *columns, "best"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _areas(scope: str, part: pd.DataFrame) -> list[dict[str, object]]:
+    label, seed = part.compensated.to_numpy(dtype=bool), part.seed.to_numpy()
+    unit = part.groupby(["perturbation", "network"]).ngroup().to_numpy()
+    groups = part.drop_duplicates(["perturbation", "network"]).sort_values(["perturbation", "network"])
+    clusters = [groups.perturbation.to_numpy(), groups.network.to_numpy()]
+    free = {name: score(part).to_numpy(dtype=float) for name, score in TRIVIAL.items()}
+    if scope == POOLED:
+        # A slope of what is computed, as nothing but the rule's name and the class say: vanilla, and no staircase.
+        stairs = part.perturbation.map(lambda name: HARDWARE[name].ranged)
+        free[RULE] = ((part.rule == "autograd") & ~stairs.astype(bool)).to_numpy(dtype=float)
+    scores = {name: score(part).to_numpy(dtype=float) for name, score in SCORES.items()}
+    chances = {held: together(part, column).to_numpy() for held, column in HELD.items()}
+    scores |= {JOINT: chances["class"], **free, CLASS: _elsewhere(part)}
+
+    def met(score: np.ndarray, within: np.ndarray = seed) -> Duels:
+        return duels(score, label, within, unit)
+
     rows = []
-    single = table.network.nunique() == 1
-    for seed, group in table.groupby("seed"):
-        label = group.compensated.to_numpy()
-        kinds = {"held_out": group.perturbation.to_numpy(), "held_out_network": group.network.to_numpy()}
-        for name, score in SCORES.items():
-            values = score(group).to_numpy(dtype=float)
-            if np.isnan(values).any():
-                rows.append({"diagnostic": name, "seed": seed})
-                continue
-            held = {kind: balanced(held_out(values, label, of), label) for kind, of in kinds.items()}
-            own = area(values, label)
-            rows.append({"diagnostic": name, "seed": seed, "area": own, "area_network": own, **held})
-        chances = {"held_out": group.chance.to_numpy(), "held_out_network": group.chance_network.to_numpy()}
-        rows.append(
-            {
-                "diagnostic": JOINT,
-                "seed": seed,
-                "area": _area(chances["held_out"], label),
-                "area_network": _area(chances["held_out_network"], label),
-                **{kind: _right(chance, label) for kind, chance in chances.items()},
-            }
+    for name, score in scores.items():
+        known = np.isfinite(score)
+        row: dict[str, object] = {"rule": scope, "predictor": name, "trivial": name in (*free, CLASS)}
+        row |= {"rows": len(part), "entered": int(known.sum()), "classes": part.perturbation[known].nunique()}
+        row |= _ends("area", clustered(met(score), clusters))
+        row["seeds_low"], row["seeds_high"] = _over_seeds(score, label, seed)
+        row |= _ends(
+            "within",
+            clustered(met(score, part.groupby(["perturbation", "network", "seed"]).ngroup().to_numpy()), clusters),
         )
-    found = pd.DataFrame(rows, columns=["diagnostic", "seed", "area", "area_network", *_HELD])
-    return found.assign(held_out_network=np.nan, area_network=np.nan) if single else found
-
-
-def _area(chance: np.ndarray, label: np.ndarray) -> float:
-    """The area of predictions, where there are any."""
-    known = np.isfinite(chance)
-    return area(chance[known], label[known])
-
-
-def _right(chance: np.ndarray, label: np.ndarray) -> float:
-    known = np.isfinite(chance)
-    return balanced(chance[known] > 0.5, label[known])
-
-
-def tell(table: pd.DataFrame) -> pd.DataFrame:
-    """The scores joined over seeds, with intervals, best area first."""
-    rows = []
-    for name in [*SCORES, JOINT]:
-        group = table[table.diagnostic == name]
-        row: dict[str, object] = {"diagnostic": name}
-        for column in ("area", "area_network", "held_out", "held_out_network"):
-            low, high = bootstrap(group[column])
-            row |= {column: group[column].mean(), f"{column}_low": low, f"{column}_high": high}
+        for held, column in HELD.items():
+            of = part[column].to_numpy()
+            said = np.full(len(part), np.nan)
+            if name == JOINT:
+                chance = chances[held]
+                said = np.where(np.isfinite(chance), chance > 0.5, np.nan)
+            elif len(np.unique(of[known])) > 1:
+                said[known] = held_out(score[known], label[known], of[known])
+            # The area of a yes or no is its balanced accuracy.
+            row |= _ends(
+                f"held_{held}",
+                clustered(met(said) if part[column].nunique() > 1 else met(np.full(len(part), np.nan)), clusters),
+            )
+        if name not in (*free, CLASS):
+            rivals = {rival: met(np.where(known, own, np.nan)) for rival, own in free.items()}
+            row |= _ends("over_trivial", clustered(met(score), clusters, list(rivals.values())))
+            shares = {rival: won.sum() / max(fought.sum(), 1) for rival, (won, fought) in rivals.items()}
+            row["best"] = max(shares, key=lambda rival: shares[rival])
         rows.append(row)
-    return pd.DataFrame(rows).sort_values("area", ascending=False, ignore_index=True)
+    return rows
+
+
+def _ends(name: str, found: tuple[float, tuple[float, float]]) -> dict[str, object]:
+    value, (low, high) = found
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _elsewhere(part: pd.DataFrame) -> np.ndarray:
+    """The share of a class's cells in the other networks that are compensated; nan where there is no other network."""
+    found = np.full(len(part), np.nan)
+    for (name, network), rows in part.groupby(["perturbation", "network"]).indices.items():
+        others = part[(part.perturbation == name) & (part.network != network)]
+        found[rows] = others.compensated.mean() if len(others) else np.nan
+    return found
+
+
+def _over_seeds(score: np.ndarray, label: np.ndarray, seed: np.ndarray) -> tuple[float, float]:
+    """The interval of the area when seeds are drawn again."""
+    found = [duels(score[seed == one], label[seed == one]) for one in np.unique(seed)]
+    won, fought = (np.array([pair[side].sum() for pair in found]) for side in (0, 1))
+
+    def share(picked: np.ndarray, axis: int | None = None) -> np.ndarray:
+        places = np.asarray(picked, dtype=int)
+        return won[places].sum(axis) / np.maximum(fought[places].sum(axis), 1)
+
+    return bootstrap(np.arange(len(found)), share) if fought.any() else (float("nan"), float("nan"))
 
 
 def _beyond(accuracy: pd.DataFrame, name: str, rule: str, regime: str, share: float) -> np.ndarray:
@@ -298,31 +395,39 @@ def _beyond(accuracy: pd.DataFrame, name: str, rule: str, regime: str, share: fl
 def _divided(claim: str, text: str, runs: pd.DataFrame, keys: list[str], name: str) -> Claim:
     """That no group of cells with the same ``keys`` has a compensated and an uncompensated one, over networks, classes
     and regimes.
-    """
-    sums = runs.pivot_table(index=["network", "perturbation", "regime"], columns="seed", values=["damage", "gain"])
-    # Seeds in which one of them has diverged decide nothing.
-    sums = sums.swaplevel(axis=1).dropna(axis=1)
-    whole = [seed for seed in dict.fromkeys(sums.columns.get_level_values(0)) if len(sums[seed].columns) == 2]
-    if not whole:
-        unknown = (np.nan, (np.nan, np.nan))
-        return Claim(claim, text, (), "<=", NOTHING, "separation", name=name, measured=unknown)
-    damage, gain = (np.stack([sums[seed][name] for seed in whole], 1) for name in ("damage", "gain"))
 
+    A training that diverged is left out where it is, as in a verdict: its seed still counts for the other cells.
+    """
+    sums = runs[runs.gain.notna()].pivot_table(
+        index=["network", "perturbation", "regime"], columns="seed", values=["damage", "gain"]
+    )
+    if sums.empty:
+        unknown = (np.nan, (np.nan, np.nan))
+        return Claim(claim, text, (), "<=", NOTHING, LINE, name=name, measured=unknown)
+    damage, gain = (sums[one].to_numpy() for one in ("damage", "gain"))
     group = sums.index.to_frame(index=False).groupby(keys).ngroup().to_numpy()
-    members = np.bincount(group)
 
     def divided(picked: np.ndarray) -> float:
-        won = gain[:, picked].mean(1) >= COMPENSATED * damage[:, picked].mean(1)
-        compensated = np.bincount(group, weights=won)
+        known = np.isfinite(gain[:, picked])
+        cells_ = known.any(axis=1)
+        won = np.where(known, beyond(damage[:, picked], gain[:, picked]), 0).sum(1) >= 0
+        members, compensated = (np.bincount(group[cells_], weights=one[cells_]) for one in (cells_, won))
         return float(((compensated > 0) & (compensated < members)).sum())
 
     measured_ = over_seeds(divided, damage.shape[1])
-    return Claim(claim, text, (), "<=", NOTHING, "separation", name=name, measured=measured_)
+    return Claim(claim, text, (), "<=", NOTHING, LINE, name=name, measured=measured_)
 
 
-def claims(accuracy: pd.DataFrame, measured_: pd.DataFrame) -> list[Claim]:
-    """What the paper is quoted for, put to the test, and what separates; ``measured_`` are the scores."""
-    return [*_quoted(accuracy), *_lines(accuracy), *_told(measured_)]
+def claims(accuracy: pd.DataFrame, told: pd.DataFrame, again: pd.DataFrame | None = None) -> list[Claim]:
+    """What the paper is quoted for, put to the test, and what separates; ``told`` are the areas, ``again`` a normalised
+    network with its statistics measured again.
+    """
+    return [*_quoted(accuracy), *_lines(accuracy), *_normalised(accuracy, again), *_told(told)]
+
+
+#: Families of claims: what the source is quoted for; where the line runs; and under each rule what tells
+#: beforehand, what carries over, and what is worth more than a guess without a gradient.
+QUOTED, LINE = "separation quoted", "separation line"
 
 
 def _quoted(accuracy: pd.DataFrame) -> list[Claim]:
@@ -345,7 +450,7 @@ def _quoted(accuracy: pd.DataFrame) -> list[Claim]:
                         _beyond(accuracy, name, "autograd", regime, share),
                         relation,
                         NOTHING,
-                        "separation quoted",
+                        QUOTED,
                         unit="points",
                         name=f"won back minus {share:g} of the loss",
                     )
@@ -389,7 +494,7 @@ def _lines(accuracy: pd.DataFrame) -> list[Claim]:
                 (gains.straight_through - gains.autograd).to_numpy() if len(gains) else [],
                 ">=",
                 RULE_POINTS,
-                "separation",
+                LINE,
                 unit="points",
                 name="mean difference",
             )
@@ -397,28 +502,70 @@ def _lines(accuracy: pd.DataFrame) -> list[Claim]:
     return found
 
 
-_SUBJECTS = {
-    "cosine": "Consistency (cosine)",
-    "signal": "Variance (share of signal)",
-    "live": "Sensitivity (live weights)",
-    JOINT: "The three together",
+def _normalised(accuracy: pd.DataFrame, again: pd.DataFrame | None) -> list[Claim]:
+    """That drift is another matter for a network with batch normalisation, and what its statistics alone give back."""
+    drift = accuracy[(accuracy.perturbation == "drift") & (accuracy.rule == "unaware")]
+    networks = set(drift.network)
+    found = []
+    if NORMALISED in networks and len(networks) > 1:
+        lost = drift.assign(lost=100 * (drift.clean - drift.accuracy))
+        common = set.intersection(*(set(group.severity) for _, group in lost.groupby("network")))
+        table = pivoted(lost[lost.severity.isin(common)], ["seed"], "network", "lost")
+        more = (table[NORMALISED] - table.drop(columns=NORMALISED).max(axis=1)).to_numpy() if common else []
+        text = "Drift costs the network with batch normalisation more than any other, at the same times"
+        name = "mean difference to the one that loses most"
+        found.append(Claim("separation.normalised", text, more, ">=", NORMALISED_LOSES, LINE, unit="points", name=name))
+    if again is not None:
+        mean = again.groupby("severity").damage.transform("mean")
+        rest = again[mean >= CLEAR_DAMAGE]
+        won = pd.Series(beyond(rest.damage, rest.gain), rest.index).groupby(rest.seed).mean().to_numpy()
+        text = "What drift costs it comes back by half when its batch statistics are measured again, untrained"
+        name = f"won back minus {COMPENSATED:g} of the loss"
+        found.append(Claim("separation.recalibrated", text, won, ">=", NOTHING, LINE, unit="points", name=name))
+    return found
+
+
+#: What claims about a predictor speak of; the others are in the table of areas only.
+SUBJECTS = {
+    "cosine": "consistency (cosine)",
+    "signal": "variance (share of signal)",
+    "live": "sensitivity (live weights)",
+    JOINT: "the three together",
 }
 
 
-def _told(measured_: pd.DataFrame) -> list[Claim]:
-    """What a diagnostic tells: with a threshold of its own, and about a class or a network that it never saw."""
+def _told(areas_: pd.DataFrame) -> list[Claim]:
+    """What a diagnostic tells under a rule, with intervals over classes: with a threshold of its own, about a class or
+    a network that it never saw, and more than what takes no gradient.
+    """
     found = []
-    kinds = {"held_out": "class", "held_out_network": "network"}
-    for name, subject in _SUBJECTS.items():
-        own, key = measured_[measured_.diagnostic == name], name.replace(" ", "_")
-        verb = "separate, in classes not seen," if name == JOINT else "separates"
-        text = f"{subject} {verb} what training compensates from what it does not"
-        family = "separation told"
-        found.append(Claim(f"separation.tells.{key}", text, own.area, ">=", TELLS, family, name="area under ROC"))
-        for column, what in kinds.items():
-            if own[column].notna().any():
-                verb = "decide" if name == JOINT else "decides"
-                text = f"{subject} {verb} about a {what} not seen"
-                claim = f"separation.transfers.{key}.{what}"
-                found.append(Claim(claim, text, own[column], ">=", TRANSFERS, family, name="balanced accuracy"))
+    table = areas_[areas_.predictor.isin(SUBJECTS) & (areas_.rule != POOLED)]
+    for rule in dict.fromkeys(table.rule):
+        own = table[table.rule == rule].set_index("predictor")
+        under = f"Under {NAMES.get(rule, rule)}"
+
+        def claim(id: str, text: str, predictor: str, column: str, threshold: Threshold, name: str, own=own) -> Claim:
+            row = own.loc[predictor]
+            measured_ = (float(row[column]), (float(row[f"{column}_low"]), float(row[f"{column}_high"])))
+            what = id.partition(".")[0]
+            family, key = f"separation {what} {row.rule_}", predictor.replace(" ", "_")
+            id = f"separation.{what}.{row.rule_}.{key}{id.removeprefix(what)}"
+            return Claim(id, text, (), ">=", threshold, family, name=name, measured=measured_)
+
+        own = own.assign(rule_=rule)
+        for name, subject in SUBJECTS.items():
+            plural = name == JOINT
+            verb = "separate, in classes not seen," if plural else "separates"
+            text = f"{under}, {subject} {verb} what training compensates from what it does not"
+            found.append(claim("tells", text, name, "area", TELLS, "area under ROC", own))
+        for name, subject in SUBJECTS.items():
+            for held in HELD:
+                if own[f"held_{held}"].notna().any():
+                    text = f"{under}, {subject} decide{'' if name == JOINT else 's'} about a {held} not seen"
+                    column = f"held_{held}"
+                    found.append(claim(f"transfers.{held}", text, name, column, TRANSFERS, "balanced accuracy", own))
+        for name, subject in SUBJECTS.items():
+            text = f"{under}, {subject} tell{'' if name == JOINT else 's'} more than the best guess without a gradient"
+            name_ = "difference of areas under ROC"
+            found.append(claim("beyond", text, name, "over_trivial", BEYOND_TRIVIAL, name_, own))
     return found
