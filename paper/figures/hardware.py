@@ -36,7 +36,7 @@ from paper.figures.style import (
 )
 from paper.studies.base import duration
 from paper.studies.bench import Look as ChipLook
-from paper.studies.separation import JOINT, SCORES
+from paper.studies.separation import JOINT, LABELS, POOLED, SCORES, TRIVIAL
 
 RULES = {
     "unaware": Look(COLOURS["grey"], "s", "unaware"),
@@ -68,15 +68,6 @@ _CLASS_COLOURS = {
 }
 #: Colours of the ground on which recovery is shown: compensated, and not.
 _COMPENSATED, _NOT = (verdict_mark(name)[1] for name in ("compensated", "not compensated"))
-DIAGNOSTIC_LABELS = {
-    "cosine": "cosine with clean",
-    "truth": "truth",
-    "signal": "share of signal",
-    "live": "live weights",
-    "sensitivity": "Jacobian gain",
-    "rank": "effective rank",
-    JOINT: "the three together",
-}
 
 
 def physics_of(name: str) -> Perturbation | None:
@@ -457,7 +448,7 @@ def against_recovery(
                 alpha=0.9,
             )
         diamonds(axis, points[column], points.recovery)
-        axis.set(xlabel=DIAGNOSTIC_LABELS.get(column, column), ylim=(-0.6, 1.2), xlim=(-0.06, 1.08))
+        axis.set(xlabel=LABELS.get(column, column), ylim=(-0.6, 1.2), xlim=(-0.06, 1.08))
     axes[0, 0].set_ylabel("recovery", labelpad=8)
     handles = [Line2D([], [], color=look.colour, marker="o", ls="", label=look.label) for look in colours.values()]
     plain: dict[str, Any] = {"color": COLOURS["black"], "ls": ""}
@@ -482,68 +473,74 @@ def _recovered(cells: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return joined.assign(recovery=(joined.gain / joined.damage).clip(-0.5, 1.1))
 
 
-def roc(cells: pd.DataFrame, told: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """ROC curves of the diagnostics (all seeds pooled) and their areas with the balanced accuracy on unseen
-    classes.
+def roc(cells: pd.DataFrame, areas: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """ROC curves of the predictors under the first rule, and the areas under every rule with two intervals: over seeds
+    (thick) and over classes and networks (thin).
 
-    ``rerun`` is what this run has for ``told``: its points are drawn on the right.
+    ``rerun`` is what this run has for ``areas``: its points are drawn on the right.
     """
-    again = this_run(rerun, told)
-    drawn, (left, right) = figure(9.4, 4.2, columns=2)
-    known = {JOINT: Look(COLOURS["black"], "o", DIAGNOSTIC_LABELS[JOINT])}
+    again = this_run(rerun, areas)
+    drawn, (left, right) = figure(9.4, 6.4, columns=2, width_ratios=(1, 1.15))
+    names = order("predictor", areas, again, known=[*SCORES, JOINT, *TRIVIAL])
+    rules = looks(
+        order("rule", areas, again), {**RULES, POOLED: Look(COLOURS["black"], "X", "all rules thrown together")}
+    )
+    first = next(iter(rules), "")
     # Colours go with the scores' own order, not with that of their areas, which may change.
-    lines = looks([*SCORES, JOINT], known)
-    for name in told.diagnostic:
-        if name not in lines:
-            continue
-        chosen = cells[cells.chance.notna()] if name == JOINT else cells
-        label = chosen.compensated.to_numpy(dtype=bool)
+    lines = looks([*SCORES, JOINT], {JOINT: Look(COLOURS["black"], "o", LABELS[JOINT])})
+    greys = dict(zip(TRIVIAL, ("--", ":", "-."), strict=False))
+    chosen = cells[cells.rule == first]
+    for name in names:
+        score = _score(name, chosen)
+        known = np.isfinite(score)
+        score, label = score[known], chosen.compensated.to_numpy(dtype=bool)[known]
         if label.all() or not label.any():
             continue
-        score = (chosen.chance if name == JOINT else SCORES[name](chosen)).to_numpy(dtype=float)
         thresholds = np.concatenate([[math.inf], np.unique(score)[::-1]])
         hits = [(score[label] >= threshold).mean() for threshold in thresholds]
         alarms = [(score[~label] >= threshold).mean() for threshold in thresholds]
-        width = 2.4 if name == JOINT else 1.4
-        left.plot(alarms, hits, color=lines[name].colour, lw=width, label=DIAGNOSTIC_LABELS.get(name, name))
+        colour = lines[name].colour if name in lines else COLOURS["grey"]
+        width = 2.4 if name == JOINT else 1.6
+        left.plot(alarms, hits, greys.get(name, "-"), color=colour, lw=width, label=LABELS[name])
     left.plot([0, 1], [0, 1], color="#BBBBBB", lw=1, ls="--")
     left.set(xlabel="share of uncompensated called compensable", ylabel="share of compensated called so")
+    if rules:
+        left.set_title(rules[first].label, fontsize=9.5)
     if left.get_legend_handles_labels()[0]:
-        left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
-    names = order("diagnostic", told, again)
-    shown, points = (table.set_index("diagnostic").reindex(names) for table in (told, again))
+        left.legend(frameon=False, fontsize=8, loc="lower right")
     places = np.arange(len(names))
-    for shift, column, colour, words_ in (
-        (-0.2, "area", "black", "area under ROC"),
-        (0.0, "held_out", "vermillion", "balanced accuracy, class unseen"),
-        (0.2, "held_out_network", "sky", "balanced accuracy, network unseen"),
-    ):
-        diamonds(right, points[column], places + shift)
-        if told[column].isna().all():
-            continue
-        right.errorbar(
-            shown[column],
-            places + shift,
-            xerr=whiskers(shown[column], shown[f"{column}_low"], shown[f"{column}_high"]),
-            fmt="o",
-            color=COLOURS[colour],
-            capsize=3,
-            ms=5,
-            label=words_,
-        )
+    for shift, (rule, look) in zip(np.linspace(-0.27, 0.27, max(len(rules), 2)), rules.items(), strict=False):
+        shown, points = (table[table.rule == rule].set_index("predictor").reindex(names) for table in (areas, again))
+        diamonds(right, points.area, places + shift)
+        for kind, width in (("area", 1.0), ("seeds", 3.2)):
+            ends = whiskers(shown.area, shown[f"{kind}_low"], shown[f"{kind}_high"])
+            right.errorbar(shown.area, places + shift, xerr=ends, fmt="none", ecolor=look.colour, elinewidth=width)
+        right.plot(shown.area, places + shift, look.mark, color=look.colour, ms=5, label=look.label)
     right.axvline(0.5, color="#BBBBBB", ls="--", lw=1)
-    right.set_yticks(places, [DIAGNOSTIC_LABELS.get(name, name) for name in names])
-    right.invert_yaxis()
-    right.set(xlim=(0.2, 1.02), xlabel="score (0.5: a coin)")
+    free = [place for place, name in enumerate(names) if name not in (*SCORES, JOINT)]
+    if free:
+        right.axhspan(min(free) - 0.5, max(free) + 0.5, color=COLOURS["grey"], alpha=0.12, lw=0)
+    right.set_yticks(places, [LABELS.get(name, str(name).replace("_", " ")) for name in names])
+    right.set_ylim(len(names) - 0.5, -0.5)
+    right.set(xlim=(-0.03, 1.03), xlabel="area under ROC (0.5: a coin)")
     if right.get_legend_handles_labels()[0]:
-        right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+        right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
     caption(
         drawn,
-        'Left: each diagnostic as a test for "training will compensate"; the three together are judged on classes that '
-        "they were not fitted to. Right: the area under the curve, and how often a threshold learnt on the other "
-        "classes or networks is right about one that it has not seen (mean over seeds, 95 % bootstrap).",
+        'Left: each predictor as a test for "training will win back half" (grey: known without a gradient). Right: the '
+        "area under the curve, rule by rule, 95 % over seeds (thick) and over classes and networks (thin; none where "
+        "one class holds all of one side). Grey ground: known without a gradient. The three together are judged on "
+        "classes that they were not fitted to.",
     )
     return drawn
+
+
+def _score(name: str, cells: pd.DataFrame) -> np.ndarray:
+    """What a predictor says of every cell; nothing where the table of cells does not have it."""
+    if name == JOINT:
+        return cells.chance.to_numpy(dtype=float)
+    known = {**SCORES, **TRIVIAL}
+    return known[name](cells).to_numpy(dtype=float) if name in known else np.full(len(cells), np.nan)
 
 
 #: What a field without a recovery says, by its verdict.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,7 +58,7 @@ TRIVIAL: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
             dtype=float,
         )
     ),
-    "kind": lambda table: table.perturbation.map(lambda name: float(HARDWARE[name].random)),
+    "kind": lambda table: table.perturbation.map({name: float(one.random) for name, one in HARDWARE.items()}),
 }
 #: Where rules are thrown together, their names are a predictor as well.
 RULE = "rule"
@@ -66,6 +66,21 @@ RULE = "rule"
 CLASS = "class"
 #: All rules thrown together, beside each by itself.
 POOLED = "pooled"
+#: What predictors are called.
+LABELS = {
+    "cosine": "cosine with clean",
+    "truth": "truth",
+    "signal": "share of signal",
+    "live": "live weights",
+    "sensitivity": "Jacobian gain",
+    "rank": "effective rank",
+    JOINT: "the three together",
+    "damage": "damage",
+    "severity": "place on the class's grid",
+    "kind": "random or not",
+    RULE: "name of the rule",
+    CLASS: "class, from other networks",
+}
 
 #: Regimes of damage that claims speak of, and what an unaware network loses in them.
 REGIMES = {
@@ -201,8 +216,10 @@ def cells(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
     table = runs[runs.gain.notna() & (runs.regime != "slight")].merge(measured, on=keys)
     table["recovery"] = table.gain / table.damage.clip(lower=DAMAGE)
     table["compensated"] = table.gain >= COMPENSATED * table.damage
-    chances = [together(group, "perturbation") for _, group in table.groupby("rule", sort=False)]
-    return table.assign(chance=pd.concat(chances) if chances else np.nan)
+    table["chance"] = np.nan
+    for rows in table.groupby("rule", sort=False).indices.values():
+        table.loc[rows, "chance"] = together(table.iloc[rows], "perturbation")
+    return table
 
 
 def directed(table: pd.DataFrame) -> pd.Series:
@@ -213,20 +230,31 @@ def directed(table: pd.DataFrame) -> pd.Series:
 
 
 def harshness(name: str, severity: float) -> float:
-    """The place of a severity on its class's own grid, from 0 (the mildest) to 1."""
-    physics = HARDWARE[name]
+    """The place of a severity on its class's own grid, from 0 (the mildest) to 1; nan for a class that is not known."""
+    physics = HARDWARE.get(name)
+    if physics is None:
+        return float("nan")
     grid = np.array(physics.grid)
     milder = grid > severity if physics.off > physics.high else grid < severity
     return float(milder.sum()) / max(len(grid) - 1, 1)
 
 
-def together(table: pd.DataFrame, held: str) -> pd.Series:
-    """The chance of being compensated by the three together, for each group of a column ``held`` from the other groups;
-    nan where one of the three says nothing, or no other group has both outcomes.
+def scored(name: str, table: pd.DataFrame) -> np.ndarray:
+    """The score [N] of a diagnostic; nan where a cosine has no direction. A number that is missing for any other reason
+    leaves nothing: the rest would be a selection.
     """
-    values = np.stack([SCORES[name](table).to_numpy(dtype=float) for name in TOGETHER], 1)
+    values = SCORES[name](table).to_numpy(dtype=float)
+    excused = ~directed(table).to_numpy() if name == "cosine" else np.zeros(len(table), dtype=bool)
+    return np.where((np.isnan(values) & ~excused).any(), np.nan, values)
+
+
+def together(table: pd.DataFrame, held: str) -> np.ndarray:
+    """The chance [N] of being compensated by the three together, for each group of a column ``held`` from the other
+    groups; nan where one of the three says nothing, or no other group has both outcomes.
+    """
+    values = np.stack([scored(name, table) for name in TOGETHER], 1)
     known = np.isfinite(values).all(axis=1)
-    chance = pd.Series(np.nan, table.index)
+    chance = np.full(len(table), np.nan)
     if known.any():
         own = table[known]
         chance[known] = joint(values[known], own.compensated.to_numpy(), own[held].to_numpy())
@@ -286,12 +314,12 @@ def areas(table: pd.DataFrame) -> pd.DataFrame:
     """How well each predictor tells the compensated cells from the others, under each rule by itself and POOLED.
 
     A row for every ``rule`` and ``predictor``: ``area`` under the ROC curve, a compensated cell against others of its
-    own seed, with its interval over ``seeds`` and that over ``classes``
-    (:func:`~paper.prediction.clustered`, classes and networks drawn again); ``within``, against cells of its own class
-    and network alone; ``held_class`` and ``held_network``, the balanced accuracy with a threshold, or a fit, from the
-    other ones; ``over_trivial``, by how much the area is larger than that of the best of :data:`TRIVIAL` on the same
-    rows, ``best``. Each has ``..._low`` and ``..._high`` over classes. ``trivial``: it takes no gradient. The area of
-    the three together is that of predictions for classes not fitted. ``entered`` of ``rows`` have a value.
+    own seed (``seeds_low``, ``seeds_high``: when seeds are drawn again); ``within``, against cells of its own class and
+    network alone; ``held_class`` and ``held_network``, the balanced accuracy with a threshold, or a fit, from the other
+    ones; ``over_trivial``, by how much the area is larger than that of the ``best`` of :data:`TRIVIAL` on the same
+    rows, and ``over_rule`` than that of :data:`RULE` where rules are pooled. All have ``..._low`` and ``..._high`` when
+    classes and networks are drawn again (:func:`~paper.prediction.clustered`). The area of the three together is that
+    of predictions for classes not fitted. ``trivial``: it takes no gradient; ``entered`` of ``rows`` have a value.
     """
     rules = list(dict.fromkeys(table.rule))
     scopes = {rule: table[table.rule == rule] for rule in rules}
@@ -300,57 +328,55 @@ def areas(table: pd.DataFrame) -> pd.DataFrame:
     rows = [row for scope, part in scopes.items() for row in _areas(scope, part.reset_index(drop=True))]
     ends = ("", "_low", "_high")
     columns = ["area", "area_low", "area_high", "seeds_low", "seeds_high"]
-    columns += [f"{name}{end}" for name in ("within", *(f"held_{one}" for one in HELD), "over_trivial") for end in ends]
+    columns += [
+        f"{name}{end}"
+        for name in ("within", *(f"held_{one}" for one in HELD), "over_trivial", "over_rule")
+        for end in ends
+    ]
     names = ["rule", "predictor", "trivial", "rows", "entered", "classes", *columns, "best"]
     return pd.DataFrame(rows, columns=names)
 
 
 def _areas(scope: str, part: pd.DataFrame) -> list[dict[str, object]]:
+    """The rows of one rule, or of all thrown together."""
     label, seed = part.compensated.to_numpy(dtype=bool), part.seed.to_numpy()
-    unit = part.groupby(["perturbation", "network"]).ngroup().to_numpy()
-    groups = part.drop_duplicates(["perturbation", "network"]).sort_values(["perturbation", "network"])
-    clusters = [groups.perturbation.to_numpy(), groups.network.to_numpy()]
+    pairs = part.groupby(["perturbation", "network"])
+    unit, alike = pairs.ngroup().to_numpy(), part.groupby(["perturbation", "network", "seed"]).ngroup().to_numpy()
+    clusters = [np.array(names) for names in zip(*pairs.groups, strict=True)]
+    held = {name: part[column].to_numpy() for name, column in HELD.items() if part[column].nunique() > 1}
     free = {name: score(part).to_numpy(dtype=float) for name, score in TRIVIAL.items()}
     if scope == POOLED:
-        # A slope of what is computed, as nothing but the rule's name and the class say: vanilla, and no staircase.
-        stairs = part.perturbation.map(lambda name: HARDWARE[name].ranged)
-        free[RULE] = ((part.rule == "autograd") & ~stairs.astype(bool)).to_numpy(dtype=float)
-    scores = {name: score(part).to_numpy(dtype=float) for name, score in SCORES.items()}
-    chances = {held: together(part, column).to_numpy() for held, column in HELD.items()}
-    scores |= {JOINT: chances["class"], **free, CLASS: _elsewhere(part)}
+        # What the name of the rule says of the slope: that of what is computed, unless it is a staircase.
+        stairs = part.perturbation.map({name: one.ranged for name, one in HARDWARE.items()}).to_numpy(dtype=bool)
+        free[RULE] = ((part.rule == "autograd") & ~stairs).to_numpy(dtype=float)
+    chances = {name: together(part, HELD[name]) for name in held}
+    scores = {name: scored(name, part) for name in SCORES}
+    scores |= {JOINT: chances.get("class", np.full(len(part), np.nan)), **free, CLASS: _elsewhere(part)}
 
     def met(score: np.ndarray, within: np.ndarray = seed) -> Duels:
         return duels(score, label, within, unit)
 
     rows = []
     for name, score in scores.items():
-        known = np.isfinite(score)
-        row: dict[str, object] = {"rule": scope, "predictor": name, "trivial": name in (*free, CLASS)}
-        row |= {"rows": len(part), "entered": int(known.sum()), "classes": part.perturbation[known].nunique()}
-        row |= _ends("area", clustered(met(score), clusters))
+        known, trivial = np.isfinite(score), name in (*free, CLASS)
+        row: dict[str, object] = {"rule": scope, "predictor": name, "trivial": trivial, "rows": len(part)}
+        row |= {"entered": int(known.sum()), "classes": part.perturbation[known].nunique()}
+        row |= _ends("area", clustered(met(score), clusters)) | _ends("within", clustered(met(score, alike), clusters))
         row["seeds_low"], row["seeds_high"] = _over_seeds(score, label, seed)
-        row |= _ends(
-            "within",
-            clustered(met(score, part.groupby(["perturbation", "network", "seed"]).ngroup().to_numpy()), clusters),
-        )
-        for held, column in HELD.items():
-            of = part[column].to_numpy()
+        for one, of in held.items():
             said = np.full(len(part), np.nan)
             if name == JOINT:
-                chance = chances[held]
-                said = np.where(np.isfinite(chance), chance > 0.5, np.nan)
+                said = np.where(np.isfinite(chances[one]), chances[one] > 0.5, np.nan)
             elif len(np.unique(of[known])) > 1:
                 said[known] = held_out(score[known], label[known], of[known])
             # The area of a yes or no is its balanced accuracy.
-            row |= _ends(
-                f"held_{held}",
-                clustered(met(said) if part[column].nunique() > 1 else met(np.full(len(part), np.nan)), clusters),
-            )
-        if name not in (*free, CLASS):
+            row |= _ends(f"held_{one}", clustered(met(said), clusters))
+        if not trivial:
             rivals = {rival: met(np.where(known, own, np.nan)) for rival, own in free.items()}
             row |= _ends("over_trivial", clustered(met(score), clusters, list(rivals.values())))
-            shares = {rival: won.sum() / max(fought.sum(), 1) for rival, (won, fought) in rivals.items()}
-            row["best"] = max(shares, key=lambda rival: shares[rival])
+            row["best"] = max(rivals, key=lambda one: rivals[one][0].sum())
+            if RULE in rivals:
+                row |= _ends("over_rule", clustered(met(score), clusters, [rivals[RULE]]))
         rows.append(row)
     return rows
 
@@ -527,45 +553,58 @@ def _normalised(accuracy: pd.DataFrame, again: pd.DataFrame | None) -> list[Clai
 
 #: What claims about a predictor speak of; the others are in the table of areas only.
 SUBJECTS = {
-    "cosine": "consistency (cosine)",
-    "signal": "variance (share of signal)",
-    "live": "sensitivity (live weights)",
-    JOINT: "the three together",
+    "cosine": "consistency (cosine) {}",
+    "signal": "variance (share of signal) {}",
+    "live": "sensitivity (live weights) {}",
+    JOINT: "the three together {}",
+}
+
+
+class _Question(NamedTuple):
+    """Asked of every one of SUBJECTS under each rule: a sentence, a column of the areas and what it must reach."""
+
+    text: str
+    column: str
+    threshold: Threshold
+    name: str
+
+
+_BALANCED, _DIFFERENCE = "balanced accuracy", "difference of areas under ROC"
+_QUESTIONS = {
+    "tells": _Question("can separate what training compensates from what it does not", "area", TELLS, "area under ROC"),
+    "transfers.class": _Question("can decide about a class not seen", "held_class", TRANSFERS, _BALANCED),
+    "transfers.network": _Question("can decide about a network not seen", "held_network", TRANSFERS, _BALANCED),
+    "beyond": _Question(
+        "can tell more than the best guess without a gradient", "over_trivial", BEYOND_TRIVIAL, _DIFFERENCE
+    ),
 }
 
 
 def _told(areas_: pd.DataFrame) -> list[Claim]:
     """What a diagnostic tells under a rule, with intervals over classes: with a threshold of its own, about a class or
-    a network that it never saw, and more than what takes no gradient.
+    a network that it never saw, and more than what takes no gradient; and what truth adds to the name of the rule.
     """
     found = []
-    table = areas_[areas_.predictor.isin(SUBJECTS) & (areas_.rule != POOLED)]
-    for rule in dict.fromkeys(table.rule):
-        own = table[table.rule == rule].set_index("predictor")
-        under = f"Under {NAMES.get(rule, rule)}"
-
-        def claim(id: str, text: str, predictor: str, column: str, threshold: Threshold, name: str, own=own) -> Claim:
-            row = own.loc[predictor]
-            measured_ = (float(row[column]), (float(row[f"{column}_low"]), float(row[f"{column}_high"])))
-            what = id.partition(".")[0]
-            family, key = f"separation {what} {row.rule_}", predictor.replace(" ", "_")
-            id = f"separation.{what}.{row.rule_}.{key}{id.removeprefix(what)}"
-            return Claim(id, text, (), ">=", threshold, family, name=name, measured=measured_)
-
-        own = own.assign(rule_=rule)
-        for name, subject in SUBJECTS.items():
-            plural = name == JOINT
-            verb = "separate, in classes not seen," if plural else "separates"
-            text = f"{under}, {subject} {verb} what training compensates from what it does not"
-            found.append(claim("tells", text, name, "area", TELLS, "area under ROC", own))
-        for name, subject in SUBJECTS.items():
-            for held in HELD:
-                if own[f"held_{held}"].notna().any():
-                    text = f"{under}, {subject} decide{'' if name == JOINT else 's'} about a {held} not seen"
-                    column = f"held_{held}"
-                    found.append(claim(f"transfers.{held}", text, name, column, TRANSFERS, "balanced accuracy", own))
-        for name, subject in SUBJECTS.items():
-            text = f"{under}, {subject} tell{'' if name == JOINT else 's'} more than the best guess without a gradient"
-            name_ = "difference of areas under ROC"
-            found.append(claim("beyond", text, name, "over_trivial", BEYOND_TRIVIAL, name_, own))
+    for rule in dict.fromkeys(areas_.rule[areas_.rule != POOLED]):
+        own = areas_[areas_.rule == rule].set_index("predictor")
+        for id, question in _QUESTIONS.items():
+            if question.column.startswith("held") and own[question.column].isna().all():
+                continue
+            what, _, held = id.partition(".")
+            for name, subject in SUBJECTS.items():
+                key = ".".join(filter(None, ["separation", what, rule, name.replace(" ", "_"), held]))
+                text = f"Under {NAMES.get(rule, rule)} {subject.format(question.text)}"
+                found.append(_of(key, text, own.loc[name], question, f"separation {what} {rule}"))
+    pooled = areas_[(areas_.rule == POOLED) & (areas_.predictor == "truth")]
+    if len(pooled):
+        text = "Over all rules truth tells more than the rule's name, vanilla, and whether there is a converter"
+        question = _Question(text, "over_rule", BEYOND_TRIVIAL, _DIFFERENCE)
+        found.append(_of("separation.truth", text, pooled.iloc[0], question, "separation truth"))
     return found
+
+
+def _of(id: str, text: str, row: pd.Series, question: _Question, family: str) -> Claim:
+    value, low, high = (float(row[f"{question.column}{end}"]) for end in ("", "_low", "_high"))
+    relation: Relation = ">" if question.threshold is BEYOND_TRIVIAL else ">="
+    measured_ = (value, (low, high))
+    return Claim(id, text, (), relation, question.threshold, family, name=question.name, measured=measured_)
