@@ -18,24 +18,13 @@ from lib.hardware.training import Trainer
 from lib.verdicts import Findings
 from paper import sweep
 from paper.figures import hardware as figures
+from paper.prediction import area, balanced, held_out
 from paper.studies import hardware, perturbation, separation
 from paper.studies.bench import attempt, look
 from paper.studies.hardware import MOST_STEPS, SCHEDULES, Schedule
 from paper.studies.perturbation import PerturbationStudy, few
 from paper.studies.recovery import VERDICTS, on_known_chips, over_seeds, paired, recovery, summarise, verdict
-from paper.studies.separation import (
-    JOINT,
-    SCORES,
-    Separation,
-    area,
-    balanced,
-    boundaries,
-    cells,
-    held_out,
-    regimes,
-    scores,
-    tell,
-)
+from paper.studies.separation import JOINT, SCORES, Separation, areas, boundaries, cells, regimes
 from paper.studies.variants import CONTRASTS, VARIANTS, closer
 from paper.studies.variants import claims as contrasts
 from paper.words import perturbation as words
@@ -174,7 +163,7 @@ def signals(table: pd.DataFrame, **given: float) -> pd.DataFrame:
     keys = table[["network", "perturbation", "rule", "severity", "seed"]].copy()
     for column in columns:
         keys[column] = given.get(column, 1.0)
-    return keys
+    return keys.assign(cosine_low=keys.cosine - 0.1, cosine_high=keys.cosine + 0.1)
 
 
 def test_recovery_is_the_share_of_the_loss_that_comes_back():
@@ -379,10 +368,9 @@ def test_regimes_and_cells():
     assert found.loc[("ir_drop", "moderate"), "verdict"] == "broken"
     assert ("read_noise", "slight") in found.index and ("ir_drop", "severe") not in found.index
     single = cells(table, signals(table))
-    # The severity without damage is no cell.
-    assert sorted(single.severity.unique()) == [0.05, 0.1, 0.4, 30.0]
+    # Severities without damage, or with a slight one, are no cells.
+    assert sorted(single.severity.unique()) == [0.1, 0.4, 30.0]
     assert single.set_index("severity").compensated.groupby("severity").all().to_dict() == {
-        0.05: True,
         0.1: True,
         0.4: False,
         30.0: False,
@@ -425,15 +413,11 @@ def test_the_three_together_never_see_the_class_or_the_network_that_they_decide_
     high = accuracy.perturbation != "stuck_at"
     for column in ("cosine", "signal", "live"):
         diagnostics[column] = np.where(high, 0.9, 0.1)
-    table = scores(cells(accuracy, diagnostics))
-    joint_ = table[table.diagnostic == JOINT]
+    table = areas(cells(accuracy, diagnostics)).set_index("predictor")
     # Stuck-at faults are the only class that is not compensated: without it there is nothing to fit.
-    assert (joint_.held_out_network == 1).all() and (joint_.area_network == 1).all()
-    assert (table[table.diagnostic == "cosine"].area == 1).all()
-    told = tell(table).set_index("diagnostic")
-    assert told.held_out_network["cosine"] == 1
-    single = scores(cells(*(one[one.network == "mlp"].reset_index(drop=True) for one in (accuracy, diagnostics))))
-    assert single.held_out_network.isna().all() and single.area.notna().any()
+    assert table.held_network[JOINT] == 1 and table.area["cosine"] == 1 and table.held_network["cosine"] == 1
+    single = areas(cells(*(one[one.network == "mlp"].reset_index(drop=True) for one in (accuracy, diagnostics))))
+    assert single.held_network.isna().all() and single.area.notna().any()
 
 
 def test_networks_may_agree_about_the_side_and_may_not():
@@ -442,7 +426,7 @@ def test_networks_may_agree_about_the_side_and_may_not():
         accuracy = both_networks(0.94)
         odd = (accuracy.network == "cnn") & (accuracy.perturbation == "drift") & (accuracy.rule == "autograd")
         accuracy.loc[odd, "accuracy"] += other - 0.94
-        claims = separation.claims(accuracy, scores(cells(accuracy, signals(accuracy))))
+        claims = separation.claims(accuracy, areas(cells(accuracy, signals(accuracy))))
         outcomes_.append(outcomes(claims)["separation.networks"])
         assert ("depends on the network" in told.outstanding(Findings.of(claims))) == (other == 0.76)
     assert outcomes_ == ["holds", "does not hold"]
@@ -457,7 +441,7 @@ def test_the_quoted_claims_can_hold_and_can_fail():
             ],
             ignore_index=True,
         )
-        found = outcomes(separation.claims(table, scores(cells(table, signals(table)))))
+        found = outcomes(separation.claims(table, areas(cells(table, signals(table)))))
         sides = [(name, regime) for regime in ("moderate", "severe") for name in ("read_noise", "ir_drop")]
         return [found[f"separation.{name}.{regime}"] for name, regime in sides]
 
@@ -469,6 +453,8 @@ def test_scores_are_large_where_a_diagnostic_is_good():
     table = pd.DataFrame(
         {
             "cosine": [1.0, 0.2],
+            "cosine_low": [0.9, 0.1],
+            "cosine_high": [1.0, 0.3],
             "truth": [1.0, 3.0],
             "signal": [0.9, 0.1],
             "live": [1, 0],
@@ -536,9 +522,9 @@ def test_the_separation_uses_what_is_stored(tmp_path, monkeypatch):
         PerturbationStudy(perturbation=name, closer="known", **given).run()
     monkeypatch.setattr(Trainer, "train_aware", None)
     result = Separation(perturbations=["adc", "stuck_at"], networks="mlp", **given).run()
-    assert list(result.tables) == ["accuracy", "diagnostics", "summary", "regimes", "scores", "cells", "boundaries"]
+    assert list(result.tables) == ["accuracy", "diagnostics", "summary", "regimes", "areas", "cells", "boundaries"]
     assert set(result.tables["summary"].perturbation) == {"stuck_at", "adc"}
-    assert "half of the loss" in told.answer(result.tables)
+    assert "half of the loss" in told.answer(result.tables, result.findings)
     assert {"perturbation", "rule"} <= set(told.sides(result.tables).columns)
     assert "nan" not in told.telling(result.tables, result.findings)
 
@@ -613,7 +599,7 @@ def test_a_seventh_class_is_one_class_and_one_entry(tmp_path):
         both = Separation(perturbations="temperature,read_noise", networks="mlp", **given).run()
         assert set(both.tables["summary"].perturbation) == {"temperature", "read_noise"}
         figures.strips(both.tables["summary"])
-        assert told.answer(both.tables)
+        assert told.answer(both.tables, both.findings)
     finally:
         del HARDWARE["temperature"]
 
@@ -633,7 +619,7 @@ def test_a_count_of_divided_groups_has_an_interval():
     # Two seeds of drift in the CNN fall behind, two do not: whether networks agree depends on the seeds.
     odd = (accuracy.network == "cnn") & (accuracy.perturbation == "drift") & (accuracy.rule == "autograd")
     accuracy.loc[odd & (accuracy.seed < 2), "accuracy"] -= 0.18
-    found = Findings.of(separation.claims(accuracy, scores(cells(accuracy, signals(accuracy)))))
+    found = Findings.of(separation.claims(accuracy, areas(cells(accuracy, signals(accuracy)))))
     finding = found.get("separation.networks")
     assert finding.interval == (0, 1) and str(finding.outcome) == "inconclusive"
     assert over_seeds(lambda places: float(len(places)), 3) == (3, (3, 3))
