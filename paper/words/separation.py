@@ -55,7 +55,7 @@ def answer(tables: Tables) -> str:
 
 
 # Verdicts that say that less than half of the loss comes back.
-_SHORT = ("not compensated", "broken")
+_SHORT = ("not compensated", "broken", "harmed")
 
 
 def sides(tables: Tables) -> pd.DataFrame:
