@@ -31,8 +31,10 @@ from lib.hardware import circuit
 from lib.hardware.numbers import ARRAY, Kinds, Own, Parts
 from lib.registry import Registry
 
-# The largest weight or current that counts as none.
-_NOTHING = torch.finfo(torch.float32).tiny ** 0.5
+# The largest current that counts as none.
+NOTHING = torch.finfo(torch.float32).tiny ** 0.5
+# The largest weight that counts as none, and from which on the scale passes no gradient on: its square would overflow.
+_NO_WEIGHT, _HUGE = 1e-6, 1e12
 # The time after programming at which drift begins, in seconds, and the last one that is asked about.
 T_ZERO = 20.0
 T_LAST = 1e10
@@ -87,11 +89,13 @@ def to_single(value: Tensor) -> Tensor:
 def natural_scale(weight: Tensor, window: Window = WINDOW) -> Tensor:
     """The scale at which the largest weight fills the window: (high - low) / max|W|, in single precision at least.
 
-    Weights that are all zero have no largest one. Their scale is that of weights up to 1, so that what faults and
-    noise make the devices conduct is a current as in any other layer.
+    Weights that are all zero, or at most 1e-6, have no largest one: a scale that grew as they vanish would make faults
+    and noise vanish with them. Theirs is that of weights up to 1, so that what the devices conduct is a current as in
+    any other layer.
     """
     largest = to_single(weight.abs().amax())
-    return (window.high - window.low) / torch.where(largest > 0, largest.clamp_min(_NOTHING), 1.0)
+    largest = torch.where(largest < _HUGE, largest, largest.detach())
+    return (window.high - window.low) / torch.where(largest > _NO_WEIGHT, largest, 1.0)
 
 
 def to_pair(weight: Tensor, window: Window = WINDOW, scale: Tensor | None = None, arrays: bool = True) -> Pair:
@@ -384,7 +388,9 @@ class Drift(Perturbation):
             return y
         now = arrays.g.sum()
         if self.readout == "noisy":
-            fluctuation = flicker(arrays.g, severity, self.window, arrays.pair.g).square().sum().sqrt()
+            power = flicker(arrays.g, severity, self.window, arrays.pair.g).square().sum()
+            # The root of nothing has no slope.
+            fluctuation = power.clamp_min(torch.finfo(power.dtype).tiny).sqrt()
             now = now + torch.where(severity > T_ZERO, fluctuation * drawn["gauge"], 0.0)
         # Where nothing conducts any more, there is no current to restore.
         return y * (arrays.pair.g.to(arrays.g.dtype).sum() / (now + (now == 0))).to(y.dtype)
@@ -580,14 +586,19 @@ def calibrated(drawn: Own, measure: Callable[[], Tensor]) -> Tensor:
     """The range in ``drawn``, or else what ``measure`` finds in this operation, kept there for later ones.
 
     Where that is nothing, or not finite, it is not kept: a later operation is to tell. Inside ``torch.func`` transforms
-    it cannot be looked at, and is kept.
+    it cannot be looked at, and is kept; to :func:`convert` a range of nothing is one of 1.
     """
     if "range" in drawn:
         return drawn["range"]
     found = measure()
-    if circuit.wrapped(found) or _NOTHING < found < math.inf:
+    if circuit.wrapped(found) or usable(found):
         drawn["range"] = found
     return found
+
+
+def usable(found: Tensor) -> bool:
+    """Can a range be that of a converter: more than nothing, and finite?"""
+    return bool(NOTHING < found < math.inf)
 
 
 def _levels(bits: Tensor) -> Tensor:
@@ -610,6 +621,8 @@ def _rounded(y: Tensor, bound: Tensor, levels: Tensor, through: bool = False) ->
 def convert(y: Tensor, bits: Tensor, bound: Tensor, through: bool = False) -> Tensor:
     """``y`` through a converter of ``bits`` bits with the range ``bound``; infinitely many bits leave it as it is."""
     off = torch.isinf(bits).to(y.dtype)
+    # A layer without any current has none to be calibrated on, which is not to cut off all that comes later.
+    bound = torch.where(bound.abs() > NOTHING, bound, 1.0)
     # A staircase passes no gradient on, so none is sought.
     rounded = _rounded(y if through else y.detach(), bound, _levels(bits), through)
     return y * off + rounded * (1 - off)
@@ -621,7 +634,7 @@ def quantile_of_size(y: Tensor, share: float) -> Tensor:
     """
     size = y.detach().abs().flatten()
     largest = to_single(size.topk(max(1, round((1 - share) * size.numel()))).values)
-    return torch.where(largest[-1] > 0, largest[-1], largest[0]).clamp_min(_NOTHING)
+    return torch.where(largest[-1] > 0, largest[-1], largest[0]).clamp_min(NOTHING)
 
 
 #: The six classes.

@@ -225,11 +225,12 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
         at = [severities.index(severity) for severity in of_known.index]
         axis.plot(at, of_known, "v--", color=COLOURS["purple"], ms=5, lw=1.2, label="HAT, autograd, chip known")
     _diamonds(axis, severities, again[again.known.notna()].set_index("severity").known)
-    first = table.drop_duplicates("severity").set_index("severity").reindex(severities)
-    for place, damage, verdict in zip(places, first.damage, first.verdict, strict=True):
-        # Recovery is undefined, and the verdict says whether that is because nothing is lost.
-        if damage < DAMAGE:
-            axis.text(place, 0.25, verdict, rotation=90, ha="center", va="center", fontsize=8, color="#555555")
+    for severity, group in table[table.damage < DAMAGE].groupby("severity"):
+        # Recovery is undefined, and the verdicts say whether that is because nothing is lost.
+        said = dict(zip(group.verdict, (rules[rule].label.removeprefix("HAT, ") for rule in group.rule), strict=True))
+        text = next(iter(said)) if len(said) == 1 else "\n".join(f"{one}: {rule}" for one, rule in said.items())
+        look = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 8, "color": "#555555"}
+        axis.text(severities.index(severity), 0.25, text, **look)
     axis.text(len(places) - 0.65, 1.04, "compensated", ha="right", fontsize=8, color="#00694D")
     axis.text(len(places) - 0.65, -0.48, "not compensated", ha="right", fontsize=8, color="#A14400")
     axis.set(ylabel="recovery", ylim=(-0.55, 1.15))
@@ -544,7 +545,7 @@ def _score(name: str, cells: pd.DataFrame) -> np.ndarray:
 
 
 #: What a field without a recovery says, by its verdict.
-_NONE = {"no damage": "no loss", "not trained": "not trained"}
+_NONE = {"no damage": "no loss", "not trained": "not trained", "harmed": "harmed"}
 
 
 def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
