@@ -100,7 +100,7 @@ def test_a_diagnostic_is_worth_what_it_tells_beyond_a_guess():
     source = np.random.default_rng(0)
     # Compensated where little is lost, with exceptions that one diagnostic knows and another does not.
     table["damage"] = 0.1 * (1 + table.place) + 0.02 * source.random(len(table))
-    odd = (table.place == 1) & (table.seed == 0)
+    odd = (table.place == 0) & (table.seed == 0)
     table["compensated"] = (table.place < 2) & ~odd
     table["cosine"] = -table.damage
     table["live"] = table.compensated.astype(float)
