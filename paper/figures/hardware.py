@@ -424,17 +424,19 @@ def _told_beforehand(axis: Axes, severities: Sequence[float], table: pd.DataFram
     axis.grid(False)
 
 
+#: How marks are filled that differ by rule.
+_FILLS = ("full", "none", "left", "bottom")
+
+
 def against_recovery(
     cells: pd.DataFrame, columns: Sequence[str] = ("cosine", "signal", "live"), *, rerun: pd.DataFrame | None = None
 ) -> Figure:
-    """Each diagnostic at the fork against the recovery reached, one point for each class, severity and
-    rule.
-    """
+    """Each diagnostic at the fork against the recovery reached, one point for each class, severity and rule."""
     drawn, axes = figure(9.2, 3.8, columns=len(columns), sharey=True, squeeze=False)
     again = this_run(rerun, cells)
     joined, points = (_recovered(table, columns) for table in (cells, again))
     colours, marks = classes(order("perturbation", cells)), looks(order("network", cells), NETWORKS)
-    filled, *_ = order("rule", cells) or [""]
+    fills = dict(zip(order("rule", cells), itertools.cycle(_FILLS), strict=False))
     for axis, column in zip(axes[0], columns, strict=True):
         axis.axhspan(COMPENSATED, 1.2, color=_COMPENSATED, alpha=0.10, lw=0)
         axis.axhspan(-0.6, COMPENSATED, color=_NOT, alpha=0.06, lw=0)
@@ -445,7 +447,8 @@ def against_recovery(
                 marks[network].mark,
                 color=colours[name].colour,
                 ms=5.5,
-                mfc=None if rule == filled else "white",
+                fillstyle=fills[rule],
+                mfcalt="white",
                 alpha=0.9,
             )
         diamonds(axis, points[column], points.recovery)
@@ -455,14 +458,15 @@ def against_recovery(
     plain: dict[str, Any] = {"color": COLOURS["black"], "ls": ""}
     handles += [Line2D([], [], marker=look.mark, label=look.label, **plain) for look in marks.values()]
     handles += [
-        Line2D([], [], marker="o", label=look.label, mfc=None if rule == filled else "white", **plain)
+        Line2D([], [], marker="o", label=look.label, fillstyle=fills[rule], mfcalt="white", **plain)
         for rule, look in looks(order("rule", cells), RULES).items()
     ]
     drawn.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
     caption(
         drawn,
         "A diagnostic that tells would sort the points: high recovery on the right, low on the left. Each point is "
-        "one class at one damaging severity in one network (shape) under one rule (filled or open), mean over seeds.",
+        "one class at one severity of clear damage in one network (shape) under one rule (how it is filled), mean over "
+        "seeds; none where a gradient has no direction.",
     )
     return drawn
 
