@@ -238,8 +238,8 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
         # Recovery is undefined, and the verdicts say whether that is because nothing is lost.
         said = dict(zip(group.verdict, (rules[rule].label.removeprefix("HAT, ") for rule in group.rule), strict=True))
         text = next(iter(said)) if len(said) == 1 else "\n".join(f"{one}: {rule}" for one, rule in said.items())
-        look = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 8, "color": "#555555"}
-        axis.text(severities.index(severity), 0.25, text, **look)
+        place = severities.index(severity)
+        axis.text(place, 0.25, text, rotation=90, ha="center", va="center", fontsize=8, color="#555555")
     axis.text(len(places) - 0.65, 1.04, "compensated", ha="right", fontsize=8, color="#00694D")
     axis.text(len(places) - 0.65, -0.48, "not compensated", ha="right", fontsize=8, color="#A14400")
     axis.set(ylabel="recovery", ylim=(-0.55, 1.15))

@@ -260,8 +260,8 @@ def advice(summary: pd.DataFrame) -> pd.DataFrame:
     """For each class and severity the best recovery of every kind of measure, alone and together with training, and the
     first kind (:data:`KINDS`) that has a measure which compensates the loss beyond doubt.
 
-    Where none does it is "inconclusive" or "not measured" if one may, "nothing tried" otherwise. Batch statistics are left out: they were
-    measured on another network.
+    Where none does it is "inconclusive" or "not measured" if one may, "nothing tried" otherwise. Batch statistics are
+    left out: they were measured on another network.
     """
     rows = []
     table = summary[summary.measure != next(iter(_STATISTICS))]

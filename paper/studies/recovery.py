@@ -67,7 +67,8 @@ def recovery(damage: Sequence[float], gain: Sequence[float]) -> tuple[float, tup
     picks = np.random.default_rng(0).integers(len(lost), size=(RESAMPLES, len(lost)))
     lost, won = lost[picks].mean(1), won[picks].mean(1)
     none = np.full(np.count_nonzero(lost <= 0), np.inf)
-    drawn = np.concatenate([won[lost > 0] / lost[lost > 0], none, -none])
+    with np.errstate(over="ignore"):
+        drawn = np.concatenate([won[lost > 0] / lost[lost > 0], none, -none])
     end = tail(picks.shape[1], 0.95)
     # Neighbouring order statistics: a weighted mean of two would be nan between infinities.
     low, high = np.quantile(drawn, end, method="lower"), np.quantile(drawn, 1 - end, method="higher")
