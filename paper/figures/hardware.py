@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 
 from lib.hardware.devices import HARDWARE
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
+from paper import published
 from paper.criteria.hardware import COMPENSATED, DAMAGE
 from paper.figures.style import (
     COLOURS,
@@ -41,6 +42,7 @@ from paper.studies.separation import JOINT, LABELS, POOLED, SCORES, TRIVIAL
 RULES = {
     "unaware": Look(COLOURS["grey"], "s", "unaware"),
     "autograd": Look(COLOURS["blue"], "o", "HAT, autograd"),
+    "noise_injection": Look(COLOURS["green"], "P", "HAT, noise injection"),
     "straight_through": Look(COLOURS["orange"], "^", "HAT, straight-through"),
     "staircase": Look(COLOURS["purple"], "v", "HAT, on the staircase"),
 }
@@ -101,7 +103,26 @@ def _severity_axis(axis: Axes, severities: Sequence[float], physics: Perturbatio
     if label:
         unit = "" if physics.unit in ("", "s") else f" ({physics.unit})"
         axis.set_xlabel(f"{_SHORT.get(physics.name, physics.measures)}{unit}, harsher to the right")
+    published_band(axis, severities, physics.name)
     return places
+
+
+#: What captions say of the band.
+_BAND = " Grey: where published devices lie."
+
+
+def published_band(axis: Axes, severities: Sequence[float], name: str, label: bool = False) -> None:
+    """A grey band where published devices lie on an axis of severities that stand at 0, 1, 2 and so on.
+
+    Its harsh end is a dotted line, which is all of it where even the mildest severity is beyond them.
+    """
+    known = published.place(name, severities)
+    if known is None:
+        return
+    low, high = (min(max(end, -0.4), len(severities) - 0.6) for end in known)
+    text = "published devices" if label else "_"
+    axis.axvspan(low, high, color=COLOURS["grey"], alpha=0.16, lw=0, zorder=0, label=text)
+    axis.axvline(high, color=COLOURS["grey"], ls=":", lw=1.2, zorder=0)
 
 
 _SHORT = {
@@ -151,7 +172,7 @@ def accuracy(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
     caption(
         drawn,
         f"What {physics.title} costs and what training wins back. Lines: mean over {table.seed.nunique()} seeds and "
-        f"{shown}; {int(table.steps.iloc[0])} optimiser steps in all.",
+        f"{shown}; {int(table.steps.iloc[0])} optimiser steps in all.{_BAND}",
     )
     return drawn
 
@@ -192,7 +213,8 @@ def diagnostics(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFra
         drawn,
         "What the gradients say at the fork, before any training through the hardware (1 is as good as clean). "
         f"Lines: median over {table.seed.nunique()} seeds; bands: their range, cut off at the frame. The share of "
-        "signal is 1 / (1 + tr Cov g / ‖E g‖²); the unaware gradient is the clean one, so only its truth is drawn.",
+        "signal is 1 / (1 + tr Cov g / ‖E g‖²); the unaware gradient is the clean one, so only its truth is drawn."
+        f"{_BAND}",
     )
     return drawn
 
@@ -229,8 +251,8 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
         # Recovery is undefined, and the verdicts say whether that is because nothing is lost.
         said = dict(zip(group.verdict, (rules[rule].label.removeprefix("HAT, ") for rule in group.rule), strict=True))
         text = next(iter(said)) if len(said) == 1 else "\n".join(f"{one}: {rule}" for one, rule in said.items())
-        look = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 8, "color": "#555555"}
-        axis.text(severities.index(severity), 0.25, text, **look)
+        place = severities.index(severity)
+        axis.text(place, 0.25, text, rotation=90, ha="center", va="center", fontsize=8, color="#555555")
     axis.text(len(places) - 0.65, 1.04, "compensated", ha="right", fontsize=8, color="#00694D")
     axis.text(len(places) - 0.65, -0.48, "not compensated", ha="right", fontsize=8, color="#A14400")
     axis.set(ylabel="recovery", ylim=(-0.55, 1.15))
@@ -239,7 +261,8 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
         drawn,
         f"The share of the loss that training wins back. From {COMPENSATED:g} on (green) a severity counts as "
         "compensated. Bars: 95 % bootstrap over seeds; below one point of loss it is undefined."
-        + (" Triangles on their tips: trained on the chip itself, and judged on it." if len(of_known) else ""),
+        + (" Triangles on their tips: trained on the chip itself, and judged on it." if len(of_known) else "")
+        + _BAND,
     )
     return drawn
 
@@ -359,6 +382,7 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
         physics, (table, points) = physics_of(name), (part[part.perturbation == name] for part in (summary, again))
         severities = _severities(physics, table, points)
         _strip(axes[2 * row, 0], severities, rules, table, points)
+        published_band(axes[2 * row, 0], severities, name)
         axes[2 * row, 0].set_title(title(name), fontweight="bold", fontsize=10)
         axis = axes[2 * row + 1, 0]
         first = next(iter(rules))
@@ -376,6 +400,7 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
         for verdict, (symbol, colour) in ((one, verdict_mark(one)) for one in order("verdict", summary, known=VERDICTS))
     ]
     drawn.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    handles.append(Patch(color=COLOURS["grey"], alpha=0.3, label="published devices"))
     above, *below = (look.label.removeprefix("HAT, ") for look in rules.values())
     edges = f"{above} (above)" + (f" and {below[0]} (below)" if below else "")
     caption(

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from lib import checks
-from lib.hardware.crossbars import RULES
 from lib.hardware.devices import HARDWARE, make
 from lib.hardware.mitigation import Redundant, remapped
 from lib.hardware.perturbations import Perturbation
@@ -130,7 +129,7 @@ class BeyondTraining(HardwareStudy):
 
     def check(self) -> None:
         """Refuses ``rules``, of which each measure has its own."""
-        if {*self.rules, "unaware"} != {*RULES}:
+        if {*self.rules} - {"unaware"} != {*HardwareStudy.model_fields["rules"].default}:
             raise checks.ParameterError(
                 f"rules must be left out, as the measures have their own, but {self.rules!r} was given."
             )
@@ -260,8 +259,8 @@ def advice(summary: pd.DataFrame) -> pd.DataFrame:
     """For each class and severity the best recovery of every kind of measure, alone and together with training, and the
     first kind (:data:`KINDS`) that has a measure which compensates the loss beyond doubt.
 
-    Where none does it is "inconclusive" or "not measured" if one may, "nothing tried" otherwise. Batch statistics are left out: they were
-    measured on another network.
+    Where none does it is "inconclusive" or "not measured" if one may, "nothing tried" otherwise. Batch statistics are
+    left out: they were measured on another network.
     """
     rows = []
     table = summary[summary.measure != next(iter(_STATISTICS))]

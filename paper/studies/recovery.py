@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lib.verdicts import Outcome, Verdict, bootstrap, judge, tail
+from paper import published
 from paper.criteria.hardware import BROKEN, COMPENSATED, DAMAGE, points
 
 #: Verdicts, from the mildest to the worst.
@@ -67,7 +69,8 @@ def recovery(damage: Sequence[float], gain: Sequence[float]) -> tuple[float, tup
     picks = np.random.default_rng(0).integers(len(lost), size=(RESAMPLES, len(lost)))
     lost, won = lost[picks].mean(1), won[picks].mean(1)
     none = np.full(np.count_nonzero(lost <= 0), np.inf)
-    drawn = np.concatenate([won[lost > 0] / lost[lost > 0], none, -none])
+    with np.errstate(over="ignore"):
+        drawn = np.concatenate([won[lost > 0] / lost[lost > 0], none, -none])
     end = tail(picks.shape[1], 0.95)
     # Neighbouring order statistics: a weighted mean of two would be nan between infinities.
     low, high = np.quantile(drawn, end, method="lower"), np.quantile(drawn, 1 - end, method="higher")
@@ -138,6 +141,7 @@ def over_seeds(value: Callable[[np.ndarray], float], seeds: int) -> tuple[float,
 def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per network, perturbation, rule and severity: seeds joined, recovery, verdict, median diagnostics.
 
+    ``published`` says whether the severity lies inside of what published devices have, or beyond.
     ``known`` are the runs of vanilla training on the chip itself, where there are any: their recovery and verdict are
     in columns ``known`` and ``known_verdict``.
     """
@@ -160,6 +164,7 @@ def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataF
                 "perturbation": name,
                 "rule": rule,
                 "severity": severity,
+                "published": published.side(name, severity),
                 **{
                     column: group[column].mean()
                     for column in ("clean", "unaware", "accuracy", "low", "damage", "crest")
@@ -176,3 +181,29 @@ def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataF
             }
         )
     return pd.DataFrame(rows)
+
+
+def by_side(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """What is lost and won back inside the range of published devices and beyond, judged separately.
+
+    One row per network, perturbation, rule and side; each seed counts with its mean over the severities of the side,
+    whose number is in ``severities``, whose ``most`` is the largest loss among them.
+    """
+    runs = paired(accuracy)
+    runs = runs.assign(published=published.sides(runs))
+    runs = runs[runs.published != ""]
+    rows = []
+    keys = ["network", "perturbation", "rule", "published"]
+    for given, group in runs.groupby(keys, sort=False):
+        row: dict[str, Any] = dict(zip(keys, given, strict=True))
+        # Seeds of which one training has diverged are no mean over the same severities as the others.
+        seeds = group.groupby("seed")[["damage", "gain"]].mean().assign(count=group.groupby("seed").size())
+        if row["rule"] != "unaware":
+            seeds = seeds[seeds["count"] == group.severity.nunique()]
+        won_back, (low, high) = recovery(seeds.damage, seeds.gain)
+        row |= {"severities": group.severity.nunique(), "damage": seeds.damage.mean(), "gain": seeds.gain.mean()}
+        row |= {"most": group.groupby("severity").damage.mean().max(), "recovery": won_back}
+        row |= {"recovery_low": low, "recovery_high": high}
+        rows.append(row | {"verdict": verdict(seeds.damage, seeds.gain, row["rule"] != "unaware").name})
+    names = ["severities", "damage", "gain", "most", "recovery", "recovery_low", "recovery_high", "verdict"]
+    return pd.DataFrame(rows, columns=[*keys, *names])
