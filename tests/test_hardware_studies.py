@@ -586,7 +586,9 @@ def test_the_separation_uses_what_is_stored(tmp_path, monkeypatch):
         PerturbationStudy(perturbation=name, closer="known", **given).run()
     monkeypatch.setattr(Trainer, "train_aware", None)
     result = Separation(perturbations=["adc", "stuck_at"], networks="mlp", **given).run()
-    assert list(result.tables) == ["accuracy", "diagnostics", "summary", "regimes", "areas", "cells", "boundaries"]
+    assert list(result.tables) == [
+        *("accuracy", "diagnostics", "clipped", "summary", "regimes", "beyond", "areas", "cells", "boundaries")
+    ]
     assert set(result.tables["summary"].perturbation) == {"stuck_at", "adc"}
     assert "half of the loss" in told.answer(result.tables, result.findings)
     assert {"perturbation", "rule"} <= set(told.sides(result.tables).columns)

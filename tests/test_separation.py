@@ -36,7 +36,7 @@ def planted(rules=("autograd",), networks=("mlp", "cnn"), classes=CLASSES, steps
     table["damage"] = 0.4
     for name in ("cosine", "truth", "signal", "live", "sensitivity", "rank"):
         table[name] = 0.5
-    return table.assign(cosine_low=0.4, cosine_high=0.6)
+    return table.assign(cosine_low=0.4, cosine_high=0.6, beyond=np.nan)
 
 
 def outcome(findings: Findings, claim: str) -> str:
@@ -227,6 +227,30 @@ def test_the_interval_is_that_of_a_plain_loop():
     assert value == pytest.approx(duels(score, label)[0].sum() / duels(score, label)[1].sum())
     ends = np.nanquantile(found, [tail(7, 0.95), 1 - tail(7, 0.95)])
     assert (low, high) == pytest.approx(ends, abs=0.06)
+
+
+# ------------------------------------------------------------------------------------------------ beyond clipping
+
+
+def test_what_clipping_wins_back_is_no_merit_of_training():
+    table = accuracies(mlp=0.12, cnn=0.19)
+    unaware = table[table.rule == "unaware"]
+    # Clipping gives back 12 of 20 points, all that training does in the perceptron.
+    clipped = unaware.assign(accuracy=unaware.accuracy + 0.12)
+    found = separation.beyond_clipping(table, clipped).set_index("network")
+    assert found.clipped.round(6).eq(0.6).all() and set(found.clipped_verdict) == {"compensated"}
+    assert found.left.round(6).eq(0.08).all() and found.verdict.to_dict() == {"mlp": "broken", "cnn": "compensated"}
+    signs = planted(classes=("read_noise",), steps=1, seeds=4).drop(
+        columns=["compensated", "damage", "place", "beyond"]
+    )
+    signs = signs.assign(severity=0.2, gain=1.0).drop(columns="sensitivity")
+    single = separation.cells(table, signs, clipped)
+    assert single.compensated.all() and single.groupby("network").beyond.mean().to_dict() == {"mlp": 0, "cnn": 1}
+    # Where clipping does harm the unaware network is the best that needs nothing; where it leaves little, none is.
+    worse = separation.cells(table, signs, unaware.assign(accuracy=0.5))
+    assert (worse.beyond == 1).all()
+    assert separation.cells(table, signs, unaware.assign(accuracy=0.94)).beyond.isna().all()
+    assert separation.cells(table, signs).beyond.isna().all()
 
 
 # --------------------------------------------------------------------------------------------- lines and networks

@@ -28,6 +28,7 @@ from paper.criteria.hardware import (
     points,
 )
 from paper.prediction import Duels, clustered, duels, held_out, joint
+from paper.studies.arms import CLIP
 from paper.studies.base import Compared, pivoted
 from paper.studies.beyond_training import MEASURES, NORMALISED, BeyondTraining
 from paper.studies.hardware import NAMES, Classes, HardwareStudy, Seeds
@@ -138,26 +139,39 @@ class Separation(HardwareStudy):
         given = {name: getattr(self, name) for name in HardwareStudy.model_fields if name not in ("network", "rules")}
         return [BeyondTraining(**given).cell("drift", MEASURES["drift"]["batch statistics of each chip"])]
 
+    def clipped(self) -> list[Cell]:
+        """Finished networks that were never trained through hardware, their weights clipped: no gradient, no chip."""
+        return [
+            study.accuracy_cell(
+                study.start(study.perturbation), study.perturbation, study.severities, "unaware", clip=CLIP
+            )
+            for study in self.studies()
+        ]
+
     def cells(self) -> list[Cell]:
         """The cells of the single perturbations."""
         own = [cell for study in self.studies() for cell in study.cells()]
-        return list(dict.fromkeys([*own, *self.recalibrated()]))
+        return list(dict.fromkeys([*own, *self.clipped(), *self.recalibrated()]))
 
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
-        """Tables ``accuracy``, ``diagnostics``, ``cells`` (one row for each seed), ``summary``, ``regimes``, ``areas``,
-        ``boundaries``, and ``recalibrated`` where batch normalisation meets drift.
+        """Tables ``accuracy``, ``diagnostics``, ``clipped`` (finished networks), ``cells`` (one row for each seed),
+        ``summary``, ``regimes``, ``beyond`` (clipping), ``areas``, ``boundaries``, and ``recalibrated`` where batch
+        normalisation meets drift.
         """
         parts = [measured(study.parts(), found) for study in self.studies()]
         accuracy, diagnostics = (
             pd.concat([tables[kind] for tables in parts], ignore_index=True) for kind in ("accuracy", "diagnostics")
         )
         known = [tables["known"] for tables in parts if "known" in tables]
-        single = cells(accuracy, diagnostics)
+        clipped = pd.concat([found[cell]["accuracy"] for cell in self.clipped()], ignore_index=True)
+        single = cells(accuracy, diagnostics, clipped)
         tables = {
             "accuracy": accuracy,
             "diagnostics": diagnostics,
+            "clipped": clipped,
             "summary": summarise(accuracy, diagnostics, pd.concat(known, ignore_index=True) if known else None),
             "regimes": regimes(accuracy),
+            "beyond": beyond_clipping(accuracy, clipped),
             "areas": areas(single),
             "cells": single,
             "boundaries": boundaries(accuracy),
@@ -204,10 +218,41 @@ def regimes(accuracy: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, *names])
 
 
-def cells(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
+def untrained(runs: pd.DataFrame, clipped: pd.DataFrame) -> pd.DataFrame:
+    """Paired runs with the best that needs no training beside them: the unaware network, or that one clipped.
+
+    Adds ``clipped``, its accuracy, and ``left``, what the better of the two leaves to be won, and ``more``, what
+    training wins of that. Which of the two it is, the mean over seeds decides.
+    """
+    keys = ["network", "perturbation", "severity", "seed"]
+    cut = clipped[[*keys, "accuracy"]].rename(columns={"accuracy": "clipped"})
+    both = runs.merge(cut, on=keys, how="left")
+    means = both.groupby([*keys[:3], "rule"])[["unaware", "clipped"]].transform("mean")
+    free = both.unaware.where(~(means.clipped > means.unaware), both.clipped)
+    return both.assign(left=both.clean - free, more=both.accuracy - free)
+
+
+def beyond_clipping(accuracy: pd.DataFrame, clipped: pd.DataFrame) -> pd.DataFrame:
+    """What clipping alone wins back, ``clipped`` with its verdict, and what training does of what is ``left`` then,
+    ``recovery`` with its own, wherever damage is done.
+    """
+    rows = []
+    keys = ["network", "perturbation", "rule", "severity"]
+    for given, group in untrained(damaging(accuracy), clipped).groupby(keys, sort=False):
+        alone = group.clipped - group.unaware
+        row: dict[str, object] = dict(zip(keys, given, strict=True))
+        row |= {"clipped": recovery(group.damage, alone)[0], "clipped_verdict": verdict(group.damage, alone).name}
+        row |= {"left": group.left.mean(), "recovery": recovery(group.left, group.more)[0]}
+        rows.append(row | {"verdict": verdict(group.left, group.more, group.gain.notna().any()).name})
+    return pd.DataFrame(rows, columns=[*keys, "clipped", "clipped_verdict", "left", "recovery", "verdict"])
+
+
+def cells(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, clipped: pd.DataFrame | None = None) -> pd.DataFrame:
     """Cells of clear damage, seed by seed: did training compensate, and what did the gradients say before?
 
     ``chance`` is that of being compensated by the three together, from the other classes under the same rule.
+    ``beyond`` says whether training wins back as much of what is left by the best that needs none, 1 or 0; nan where
+    nothing clear is left, or networks were not ``clipped``.
     """
     runs = damaging(accuracy)
     keys = ["network", "perturbation", "rule", "severity", "seed"]
@@ -216,6 +261,11 @@ def cells(accuracy: pd.DataFrame, diagnostics: pd.DataFrame) -> pd.DataFrame:
     table = runs[runs.gain.notna() & (runs.regime != "slight")].merge(measured, on=keys)
     table["recovery"] = table.gain / table.damage.clip(lower=DAMAGE)
     table["compensated"] = table.gain >= COMPENSATED * table.damage
+    table["beyond"] = np.nan
+    if clipped is not None:
+        own = untrained(table, clipped)
+        clear = own.groupby(keys[:4]).left.transform("mean") >= CLEAR_DAMAGE
+        table["beyond"] = (own.more >= COMPENSATED * own.left).astype(float).where(clear & own.clipped.notna())
     table["chance"] = np.nan
     for rows in table.groupby("rule", sort=False).indices.values():
         table.loc[rows, "chance"] = together(table.iloc[rows], "perturbation")
@@ -318,7 +368,8 @@ def areas(table: pd.DataFrame) -> pd.DataFrame:
     network alone; ``held_class`` and ``held_network``, the balanced accuracy with a threshold, or a fit, from the other
     ones; ``over_trivial``, by how much the area is larger than that of the ``best`` of :data:`TRIVIAL` on the same
     rows, and ``over_rule`` than that of :data:`RULE` where rules are pooled. All have ``..._low`` and ``..._high`` when
-    classes and networks are drawn again (:func:`~paper.prediction.clustered`). The area of the three together is that
+    classes and networks are drawn again (:func:`~paper.prediction.clustered`). ``beyond`` is the area for the cells
+    that training compensates beyond clipping. The area of the three together is that
     of predictions for classes not fitted. ``trivial``: it takes no gradient; ``entered`` of ``rows`` have a value.
     """
     rules = list(dict.fromkeys(table.rule))
@@ -330,7 +381,7 @@ def areas(table: pd.DataFrame) -> pd.DataFrame:
     columns = ["area", "area_low", "area_high", "seeds_low", "seeds_high"]
     columns += [
         f"{name}{end}"
-        for name in ("within", *(f"held_{one}" for one in HELD), "over_trivial", "over_rule")
+        for name in ("within", "beyond", *(f"held_{one}" for one in HELD), "over_trivial", "over_rule")
         for end in ends
     ]
     names = ["rule", "predictor", "trivial", "rows", "entered", "classes", *columns, "best"]
@@ -356,6 +407,8 @@ def _areas(scope: str, part: pd.DataFrame) -> list[dict[str, object]]:
     def met(score: np.ndarray, within: np.ndarray = seed) -> Duels:
         return duels(score, label, within, unit)
 
+    over = part.beyond.to_numpy(dtype=float)
+
     rows = []
     for name, score in scores.items():
         known, trivial = np.isfinite(score), name in (*free, CLASS)
@@ -363,6 +416,8 @@ def _areas(scope: str, part: pd.DataFrame) -> list[dict[str, object]]:
         row |= {"entered": int(known.sum()), "classes": part.perturbation[known].nunique()}
         row |= _ends("area", clustered(met(score), clusters)) | _ends("within", clustered(met(score, alike), clusters))
         row["seeds_low"], row["seeds_high"] = _over_seeds(score, label, seed)
+        left = np.where(np.isfinite(over), score, np.nan)
+        row |= _ends("beyond", clustered(duels(left, over > 0, seed, unit), clusters))
         for one, of in held.items():
             said = np.full(len(part), np.nan)
             if name == JOINT:

@@ -34,6 +34,7 @@ def answer(tables: Tables, findings: Findings) -> str:
             if len(known)
             else ""
         )
+        + _clipping(tables.get("beyond"))
         + (
             f"Where a distortion costs {points(CLEAR_DAMAGE):g} to {points(SEVERE):g} points, the share that vanilla "
             f"training wins back is: {', '.join(shares)}. "
@@ -41,6 +42,20 @@ def answer(tables: Tables, findings: Findings) -> str:
             else ""
         )
         + _beforehand(tables["areas"], findings)
+    )
+
+
+def _clipping(beyond: pd.DataFrame | None) -> str:
+    """What clipping a finished network wins back, and what vanilla training does beyond."""
+    vanilla = pd.DataFrame() if beyond is None else beyond[beyond.rule == "autograd"]
+    if vanilla.empty or vanilla.clipped.isna().all():
+        return ""
+    alone = int((vanilla.clipped_verdict == "compensated").sum())
+    left = vanilla[vanilla.left >= DAMAGE]
+    more = int((left.verdict == "compensated").sum())
+    return (
+        f"Clipping the finished network, without any training, gives at least half back in {alone} of {len(vanilla)}; "
+        f"of what the better of the two leaves, vanilla training wins back half in {more} of {len(left)}. "
     )
 
 
@@ -104,6 +119,7 @@ def ranking(areas: pd.DataFrame, rule: str = "") -> pd.DataFrame:
     columns = {
         "area": "area",
         "within a class": "within",
+        "beyond clipping": "beyond",
         "class unseen": "held_class",
         "network unseen": "held_network",
         "over the best guess": "over_trivial",
