@@ -387,7 +387,9 @@ _LOOKED = {
 def _variances(axis: Axes, table: pd.DataFrame, physics: Perturbation) -> None:
     """Variance over signal against severity, an arm each."""
     severities = _severities(physics, table)
-    places = _severity_axis(axis, severities, physics)
+    places = _severity_axis(axis, severities, physics, label=False)
+    unit = "" if physics.unit in ("", "s") else f" ({physics.unit})"
+    axis.set_xlabel(f"{_SHORT.get(physics.name, 'severity')}{unit}")
     for label, (colour, mark, line) in _LOOKED.items():
         own = table[(table.arm == label) & np.isfinite(table.variance) & (table.variance > 0)]
         if not len(own):

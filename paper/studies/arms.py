@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from lib.hardware.devices import DAC, make
 from lib.hardware.perturbations import ADC, Perturbation
 from lib.results import Cell, Tables
-from lib.verdicts import Claim, Threshold
+from lib.verdicts import Claim, Relation, Threshold
 from paper.criteria.hardware import BETTER, CLEAR_DAMAGE, COMPENSATED, NOTHING, POINTS, RISES, points
 from paper.studies.hardware import HardwareStudy
 from paper.studies.recovery import KEYS, beyond, paired, recovery, verdict, void
@@ -209,7 +209,7 @@ def claims(
         at = shared(one, other)
         sides = (_means(arms, label, at, column) for label, column in zip((one, other), columns, strict=True))
         samples = np.subtract(*next(sides).align(next(sides), join="inner")).to_numpy() if at else []
-        relation = ">" if threshold is BETTER else ">="
+        relation: Relation = ">" if threshold is BETTER else ">="
         more: dict[str, Any] = {"unit": "points", "name": "mean difference", "void": cheap}
         found.append(Claim(f"{page}.{own}", text, samples, relation, threshold, family, **more))
 
