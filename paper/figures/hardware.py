@@ -408,8 +408,8 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
         Patch(color=colour, label=f"{symbol} {verdict}".strip())
         for verdict, (symbol, colour) in ((one, verdict_mark(one)) for one in order("verdict", summary, known=VERDICTS))
     ]
-    drawn.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     handles.append(Patch(color=COLOURS["grey"], alpha=0.3, label="published devices"))
+    drawn.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     above, *below = (look.label.removeprefix("HAT, ") for look in rules.values())
     edges = f"{above} (above)" + (f" and {below[0]} (below)" if below else "")
     caption(
