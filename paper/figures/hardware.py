@@ -621,10 +621,12 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
                 axis.plot([at[1], at[1]], [y - 0.46, y + 0.46], color=red, lw=2.5)
                 axis.plot(ends, [y + 0.4, y + 0.4], color=red, lw=1.2)
         for y, name in enumerate(names):
-            known = published.place(name, grids[name])
-            if known is not None:
-                axis.plot([known[1]] * 2, [y - 0.46, y + 0.46], color="white", lw=2.2)
-                axis.plot([known[1]] * 2, [y - 0.46, y + 0.46], color=COLOURS["black"], ls=":", lw=1.4)
+            # Between fields: the line must not cross what is written in them.
+            sides = [published.side(name, one) for one in grids[name]]
+            if published.INSIDE in sides:
+                end = sides.count(published.INSIDE) - 0.5
+                axis.plot([end, end], [y - 0.46, y + 0.46], color="white", lw=2.4)
+                axis.plot([end, end], [y - 0.46, y + 0.46], color=COLOURS["black"], ls=":", lw=1.6)
         axis.set_title(f"{network}, {rules[rule].label}", fontsize=9.5)
         axis.set_yticks(range(len(names)), [title(name) for name in names], fontsize=8)
         axis.set_xticks([])
@@ -636,7 +638,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
         drawn,
         "Where training wins back the loss (light) and where it does not (dark), with the severity in every field. "
         f"Red: the boundary at which recovery falls below {COMPENSATED:g}, and its 95 % interval over seeds. White "
-        "fields were not run, or cost less than a point. Dotted: the harshest severity that published devices have.",
+        "fields were not run, or cost less than a point. Dotted: what lies to the right is beyond published devices.",
         ON_MAP,
     )
     return drawn
