@@ -15,7 +15,9 @@ from lib.hardware.circuit import effective_conductance
 from lib.hardware.devices import HARDWARE, make
 from paper import published
 from paper.figures import hardware as figures
-from paper.studies.recovery import by_side, summarise
+from paper.figures import style
+from paper.studies.beyond_training import advice
+from paper.studies.recovery import OPEN, VERDICTS, by_side, summarise
 from paper.words import perturbation as words
 
 ROOT = Path(published.__file__).parents[1]
@@ -129,3 +131,28 @@ def test_tables_sentences_and_figures_know_the_published_range():
 def test_what_was_not_fixed_beforehand_is_said_where_it_matters():
     assert "ba2efeb" in words.fixed(make("ir_drop")) and "d0efa5f" in words.fixed(make("ir_drop"))
     assert words.fixed(make("adc")) == "Each criterion was fixed before the run."
+
+
+def test_consumers_of_verdicts_know_harm_and_what_was_not_measured():
+    shared = {"perturbation": "adc", "severity": 8.0, "network": "mlp", "damage": 0.001, "recovery": math.nan}
+    two = (
+        {"measure": "vanilla training", "kind": "training"},
+        {"measure": "range that rounds best", "kind": "calibration"},
+    )
+
+    def advised(*said: str) -> str:
+        rows = [shared | one | {"verdict": verdict} for one, verdict in zip(two, said, strict=True)]
+        (row,) = advice(pd.DataFrame(rows)).to_dict("records")
+        assert row["published"] == "inside"
+        return row["advice"]
+
+    assert advised("harmed", "no damage") == advised("no damage", "no damage") == "no damage"
+    assert advised("harmed", "compensated") == "calibration" and advised("harmed", "broken") == "nothing tried"
+    assert advised("harmed", "not measured") == "not measured"
+    assert advised("not measured", "inconclusive") == "inconclusive"
+    assert set(style.VERDICTS) >= {*VERDICTS, *OPEN}
+    assert style.verdict_mark("harmed") == style.verdict_mark("broken")
+    assert style.verdict_mark("not measured") == style.NEUTRAL
+    # An interval without bound draws a bar of finite length, out of every frame.
+    ends = style.whiskers(0.5, -math.inf, math.inf)
+    assert np.isfinite(ends).all() and (ends > 10).all()
