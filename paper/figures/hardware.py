@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -494,8 +495,9 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
         Patch(color=colour, label=f"{symbol} {verdict}".strip())
         for verdict, (symbol, colour) in ((one, verdict_mark(one)) for one in order("verdict", summary, known=VERDICTS))
     ]
+    shade, edge = to_rgba(COLOURS["grey"], 0.16), COLOURS["grey"]
+    handles.append(Patch(facecolor=shade, edgecolor=edge, ls=":", label="published devices"))
     drawn.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
-    handles.append(Patch(color=COLOURS["grey"], alpha=0.3, label="published devices"))
     above, *below = (look.label.removeprefix("HAT, ") for look in rules.values())
     edges = f"{above} (above)" + (f" and {below[0]} (below)" if below else "")
     caption(
@@ -714,6 +716,13 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
                 red = COLOURS["vermillion"]
                 axis.plot([at[1], at[1]], [y - 0.46, y + 0.46], color=red, lw=2.5)
                 axis.plot(ends, [y + 0.4, y + 0.4], color=red, lw=1.2)
+        for y, name in enumerate(names):
+            # Between fields: the line must not cross what is written in them.
+            sides = [published.side(name, one) for one in grids[name]]
+            if published.INSIDE in sides:
+                end = sides.count(published.INSIDE) - 0.5
+                axis.plot([end, end], [y - 0.46, y + 0.46], color="white", lw=2.4)
+                axis.plot([end, end], [y - 0.46, y + 0.46], color=COLOURS["black"], ls=":", lw=1.6)
         axis.set_title(f"{network}, {rules[rule].label}", fontsize=9.5)
         axis.set_yticks(range(len(names)), [title(name) for name in names], fontsize=8)
         axis.set_xticks([])
@@ -725,7 +734,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
         drawn,
         "Where training wins back the loss (light) and where it does not (dark), with the severity in every field. "
         f"Red: the boundary at which recovery falls below {COMPENSATED:g}, and its 95 % interval over seeds. White "
-        "fields were not run, or cost less than a point.",
+        "fields were not run, or cost less than a point. Dotted: what lies to the right is beyond published devices.",
         ON_MAP,
     )
     return drawn
