@@ -135,30 +135,22 @@ class _Moved(torch.autograd.Function):
 
     @staticmethod
     def forward(weight: Tensor, scale: Tensor, severity: Tensor, chip: Tensor, hardware: Perturbation):
-        scaled = weight * scale
-        plus = scaled.relu()
-        minus = plus - scaled
-        low = hardware.window.low
-        up, up_slope = hardware.moved(plus + low, severity, chip[0])
-        down, down_slope = hardware.moved(minus + low, severity, chip[1])
-        change = up - down
-        carries = plus.sign()
-        return weight + change / scale, change, up_slope * carries + down_slope * (1 - carries)
+        change, follows = hardware.difference(weight * scale, severity, chip)
+        return torch.addcmul(weight, change, 1 / scale), follows
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        weight, scale = inputs[:2]
-        _, change, slope = output
-        ctx.mark_non_differentiable(change, slope)
-        ctx.save_for_backward(weight, scale, change, slope)
+        seen, follows = output
+        ctx.mark_non_differentiable(follows)
+        ctx.save_for_backward(*inputs[:2], seen, follows)
 
     @staticmethod
     def backward(ctx, received: Tensor, *_: Tensor):
-        weight, scale, change, slope = ctx.saved_tensors
-        through = received * slope
-        # Both sums in one: W' moves with s by k W / s - dG / s^2.
-        to_scale = ((through * weight).sum() - (received * change).sum() / scale) / scale
-        return received + through, to_scale, None, None, None
+        weight, scale, seen, follows = ctx.saved_tensors
+        through = received * follows
+        # W' moves with s by k W / s - dG / s^2, and dG / s is W' - W.
+        to_scale = ((through * weight) - (received * seen)).sum() / scale
+        return through, to_scale, None, None, None
 
 
 def moved_weight(weight: Tensor, severity: Tensor, chip: Tensor, hardware: Perturbation) -> Tensor:
@@ -287,6 +279,16 @@ class Perturbation:
         """Where devices move one by one: how far, from ``g`` (like ``chip``), and the derivative of that in ``g``."""
         raise TypeError(f"{type(self).__name__} does not move devices one by one.")
 
+    def difference(self, scaled: Tensor, severity: Tensor, chip: Tensor) -> tuple[Tensor, Tensor]:
+        """Where devices move one by one: how far the difference of a pair moves from ``scaled``, in microsiemens, and
+        1 + the derivative of the move of the device that carries it (how far the difference follows ``scaled``).
+        """
+        plus = scaled.relu()
+        carries = plus.sign()
+        up, up_slope = self.moved(plus + self.window.low, severity, chip[0])
+        down, down_slope = self.moved(plus - scaled + self.window.low, severity, chip[1])
+        return up - down, 1 + down_slope + (up_slope - down_slope) * carries
+
     def current(self, y: Tensor, x: Tensor, arrays: Arrays, severity: Tensor, drawn: Own) -> Tensor:
         """What the periphery reports [batch, ..., out] of the currents ``y``, in units of weight times input."""
         return y
@@ -313,7 +315,7 @@ class ReadNoise(Perturbation):
         # Independent noise on each of the two devices per weight: the variances add, so one draw per output
         # is exact.
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return y + (severity * (math.sqrt(2) * self.window.high) / arrays.pair.scale) * length * drawn["read"]
+        return torch.addcmul(y, (severity * (math.sqrt(2) * self.window.high) / arrays.pair.scale) * length, drawn["read"])
 
 
 @dataclass(frozen=True)
@@ -335,6 +337,19 @@ class Variability(Perturbation):
         change = torch.maximum(aimed, -g).minimum((self.window.high - g).clamp_min(0))
         # Where it is clipped, a device ends at the edge, wherever it comes from.
         return change, -(change - aimed).abs().sign()
+
+    def difference(self, scaled, severity, chip):
+        # The same in half as many passes over the arrays, from conductances above the lowest.
+        low, span = self.window.low, self.window.high - self.window.low
+        # Room for a rounding error, which the largest weight may need at its natural scale.
+        most = span * (1 + 4 * torch.finfo(scaled.dtype).eps)
+        spread = severity * self.window.high
+        plus = scaled.relu()
+        up = torch.addcmul(plus, chip[0], spread)
+        down = torch.addcmul(plus - scaled, chip[1], spread)
+        carrying = torch.lerp(down, up, plus.sign_())
+        follows = torch.ops.aten.hardtanh_backward(torch.ones_like(carrying), carrying, -low - 1e-6 * span, most)
+        return up.clamp(-low, most).sub_(down.clamp(-low, most)).sub_(scaled), follows
 
     def conductance(self, g, severity, drawn):
         return g + self.moved(g, severity, drawn["chip"])[0]
