@@ -223,8 +223,10 @@ class Composite(Perturbation):
         self, method: str, value: Tensor, severity: Tensor, drawn: Parts, *more: object, **shown: Tensor
     ) -> Tensor:
         """Pass ``value`` through a method of every part; ``shown`` are numbers that a part sees and does not keep."""
+        idle = getattr(Perturbation, method)
         for part, own in zip(self.parts, self.severities(severity), strict=True):
-            value = getattr(part, method)(value, *more, own, ChainMap(part.own(drawn), shown))
+            if getattr(type(part), method) is not idle:
+                value = getattr(part, method)(value, *more, own, ChainMap(part.own(drawn), shown))
         return value
 
     def voltage(self, x, severity, drawn):

@@ -149,7 +149,7 @@ class _Moved(torch.autograd.Function):
         weight, scale, seen, follows = ctx.saved_tensors
         through = received * follows
         # W' moves with s by k W / s - dG / s^2, and dG / s is W' - W.
-        to_scale = ((through * weight) - (received * seen)).sum() / scale
+        to_scale = (through * weight - received * seen).sum_to_size(scale.shape) / scale
         return through, to_scale, None, None, None
 
 
