@@ -56,7 +56,9 @@ def draw_chip(perturbation: Perturbation, shapes: dict[str, Shape], generator: t
 
 def draw_read(perturbation: Perturbation, shapes: dict[str, Shape], batch: int, generator: torch.Generator) -> Numbers:
     """The random numbers of one read of ``batch`` inputs."""
-    drawn = ((layer, perturbation.draw_read((batch, *shape.current), generator)) for layer, shape in shapes.items())
+    drawn = [(layer, perturbation.draw_read((batch, *one.current), generator)) for layer, one in shapes.items()]
+    for layer, (weight, current) in shapes.items():
+        drawn.append((layer, perturbation.draw_inputs((batch, *current[:-1], weight[-1]), generator)))
     return merged(*({layer: perturbation.parts_of(own)} for layer, own in drawn))
 
 
@@ -385,13 +387,15 @@ class OnChip:
                 chip = draw_chip(hardware, {layer: Shape(tuple(weight.shape), ())}, self.generator)
                 of, numbers = self._numbers[layer] = hardware, mapped(like, chip.get(layer, {}))
         with torch.device("cpu"):
-            read = hardware.parts_of(hardware.draw_read((*x.shape[:-1], weight.shape[-2]), self.generator))
+            (*lead, _), (*_, out, inputs) = x.shape, weight.shape
+            own = hardware.draw_read((*lead, out), self.generator), hardware.draw_inputs((*lead, inputs), self.generator)
+            read = merged(*({layer: hardware.parts_of(one)} for one in own))
         value, kind = self._severity(), (x.device, x.dtype)
         if kind not in self._levels:
             with torch.inference_mode(False), temporarily_clear_interpreter_stack(), torch.device("cpu"):
                 self._levels[kind] = like(torch.tensor(value))
         severity = self._levels[kind]
-        drawn = mapped(like, merged({layer: numbers}, {layer: read}))
+        drawn = mapped(like, merged({layer: numbers}, read))
         crossbars = Crossbars(hardware, severity, checks.choice("rule", self.rule, RULES), drawn, memory=self._memory)
         y = crossbars(layer, x, weight)
         self._numbers[layer] = hardware, merged({layer: numbers}, mapped(_lasting, crossbars.calibrated)).get(layer, {})

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -292,6 +292,10 @@ class Perturbation:
         drawn = _draw(self.read, shape, generator)
         return {} if drawn is None else {"read": drawn}
 
+    def draw_inputs(self, shape: tuple[int, ...], generator: torch.Generator) -> Own:
+        """Further numbers of the read, drawn after those of all layers, for inputs of ``shape`` [batch, ..., in]."""
+        return {}
+
     def voltage(self, x: Tensor, severity: Tensor, drawn: Own) -> Tensor:
         """What reaches the word lines for inputs ``x`` [batch, ..., in]."""
         return x
@@ -508,6 +512,8 @@ class IRDrop(Perturbation):
     the circuit. ``load`` "frozen" keeps every cell's share of the loss as it was when training began, which makes the
     map linear in the weights. ``predistort`` counts the corrections by which conductances are programmed
     higher where the circuit loses more; one factor per layer behind the converter restores the scale.
+    ``interleaved``: G+ and G- of a weight are neighbours in one array of twice as many bit lines, whose word lines carry
+    the currents of both; otherwise each has an array, with word lines, of its own.
     """
 
     ratio: float = 1.0
@@ -515,6 +521,7 @@ class IRDrop(Perturbation):
     solver: Literal["circuit", "approximate"] = "circuit"
     load: Literal["own", "frozen"] = "own"
     predistort: int = 0
+    interleaved: bool = False
 
     name, title = "ir_drop", "IR-drop"
     measures, unit = "resistance of one wire segment, on word and bit lines alike", "Ω"
@@ -526,6 +533,7 @@ class IRDrop(Perturbation):
         checks.choice("solver", self.solver, ("circuit", "approximate"))
         checks.choice("load", self.load, ("own", "frozen"))
         checks.integer("predistort", self.predistort, low=0, high=100)
+        checks.flag("interleaved", self.interleaved)
         if self.load == "frozen":
             # A device that does not conduct has no share to keep.
             checks.number("window.low", self.window.low, above=0)
@@ -543,7 +551,10 @@ class IRDrop(Perturbation):
         return super().held | ({self.name: ("share",)} if self.load == "frozen" else {})
 
     def seen(self, g: Tensor, severity: Tensor) -> Tensor:
-        """What the circuit makes of ``g`` [..., out, in] at ``severity`` ohm per segment of a bit line."""
+        """What the circuit makes of ``g`` [2, ..., out, in] at ``severity`` ohm per segment of a bit line."""
+        if self.interleaved:
+            side_by_side = replace(self, interleaved=False).seen(g.movedim(0, -2).flatten(-3, -2), severity)
+            return side_by_side.unflatten(-2, (-1, 2)).movedim(-2, 0)
         word, bit = self.ratio * severity, severity
         if self.tile is not None:
             return circuit.tiled_conductance(g.mT, word, bit, self.tile).mT
