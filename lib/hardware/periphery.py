@@ -46,7 +46,7 @@ class OutputNoise(Perturbation):
 
     def current(self, y, x, arrays, severity, drawn):
         largest = calibrated(drawn, lambda: quantile_of_size(x, 1.0))
-        spread = severity * (self.window.high - self.window.low) * largest / arrays.pair.scale
+        spread = severity * (self.window.high - self.window.low) * largest / arrays.pair.of_currents
         return torch.addcmul(y, spread, drawn["read"])
 
 
@@ -87,9 +87,11 @@ class TileADC(ADC):
         # One converter whatever the place in a picture: [..., 1, tiles, out].
         gain, offset = (drawn[kind].unsqueeze(-3) for kind in ("gain", "offset"))
         bound = calibrated(drawn, lambda: self.full_scale(tiles, severity))
-        off = torch.isinf(severity).to(y.dtype)
         seen = tiles * (1 + self.gain * gain) + self.offset * bound * offset
-        return y * off + self._sum(seen, severity, bound) * (1 - off)
-
-    def _sum(self, tiles: Tensor, severity: Tensor, bound: Tensor) -> Tensor:
-        return convert(tiles, severity, bound, through=self.calibration == "learned").sum(-2)
+        inside: list[Tensor] = []
+        total = convert(seen, severity, bound, self.calibration == "learned", inside).sum(-2)
+        if "inside" in drawn:
+            # A rule that overlooks converters takes an output for the share of its tiles that is not cut off.
+            drawn["inside"].append(inside[0].mean(-2))
+        off = torch.isinf(severity).to(y.dtype)
+        return y * off + total * (1 - off)
