@@ -105,14 +105,14 @@ KNOWN_FAR = Threshold(20.0, since="d6ad89d")
 # - beyond_training.CLASS.training     vanilla training does more than the best measure that needs none (MEASURE_AHEAD)
 # - beyond_training.drift.normalised   the normalised network loses MEASURE_FAR in a day ...
 # - beyond_training.drift.restored     ... and recalibration leaves at most RESTORED of it
-# - beyond_training.yield.CLASS        more chips are within SPECIFICATION after training than after clipping, YIELD_AHEAD
+# - beyond_training.yield.CLASS        YIELD_AHEAD more chips within SPECIFICATION after training than after clipping
 
 #: Points that recalibration may leave of a loss that it restores.
-RESTORED = Threshold(2.0, since="a9e6e35")
+RESTORED = Threshold(2.0, since="ac9d918")
 #: Points below the clean network at which a chip still meets the specification that claims speak of.
-SPECIFICATION = Threshold(5.0, since="a9e6e35")
+SPECIFICATION = Threshold(5.0, since="ac9d918")
 #: Points of yield (hundredths of the chips) by which training must be ahead of clipping.
-YIELD_AHEAD = Threshold(10.0, since="a9e6e35")
+YIELD_AHEAD = Threshold(10.0, since="ac9d918")
 
 # ------------------------------------------------------------------------------------------ composed chips
 #: A predicted loss is right when it is off by at most this share of the test images, in the mean.
