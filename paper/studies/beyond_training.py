@@ -384,38 +384,35 @@ def worth(summary: pd.DataFrame) -> pd.DataFrame:
 
 def advice(summary: pd.DataFrame, accuracy: pd.DataFrame) -> pd.DataFrame:
     """One row for each class, network and severity: the ``damage``, the best measure ``without`` training and the best
-    ``trained`` one with their recoveries, and whether training compensates.
+    ``trained`` once for all chips, with their recoveries, and whether training compensates.
 
     ``beyond`` is what the best trained measure has over the best that needs none, in points of accuracy. "Compensated
     by training" is that difference, seed by seed, beyond doubt above zero: ``answer`` "training" then, "no training"
     where it is beyond doubt not, "inconclusive" between; "no damage", "nothing helps" (no measure gives anything back)
-    and "untrained" (nothing was trained) say so.
+    and "untrained" (nothing was trained) say so. ``worth`` are the measures that none beats in costs and recovery.
     """
     rows = []
     for (name, own, severity), group in summary.groupby(["perturbation", "network", "severity"], sort=False):
-        row: dict[str, Any] = {
-            "perturbation": name,
-            "network": own,
-            "severity": severity,
-            "damage": group.damage.iloc[0],
-        }
+        damage = group.damage[group.kind != "training per chip"].iloc[0]
+        row: dict[str, Any] = {"perturbation": name, "network": own, "severity": severity, "damage": damage}
         best = {}
-        for column, part in (("without", group[~group.trained]), ("trained", group[group.trained])):
+        once = group.trained & (group.kind != "training per chip")
+        for column, part in (("without", group[~group.trained]), ("trained", group[once])):
             at = part.accuracy.idxmax() if len(part) else None
-            best[column] = None if at is None else part.measure[at]
+            best[column] = "" if at is None else part.measure[at]
             row |= {column: best[column], f"{column}_recovery": np.nan if at is None else part.recovery[at]}
         row |= {"beyond": np.nan, "answer": "untrained"}
         if best["trained"] and best["without"]:
-            ahead = _ahead(accuracy, name, own, severity, best["trained"], best["without"])
+            ahead = _ahead(accuracy, str(name), str(own), float(severity), best["trained"], best["without"])
             row["beyond"] = ahead.mean()
             outcome = judge("", ahead, ">", criteria.MEASURE_AHEAD).outcome
             words = {Outcome.HOLDS: "training", Outcome.DOES_NOT_HOLD: "no training"}
             row["answer"] = words.get(outcome, "inconclusive")
-        if group.verdict.iloc[0] == "no damage":
+        if damage < criteria.DAMAGE:
             row["answer"] = "no damage"
         elif not group.recovery.max() > 0:
             row["answer"] = "nothing helps"
-        rows.append(row)
+        rows.append(row | {"worth": "; ".join(group.measure[group.worth])})
     return pd.DataFrame(rows)
 
 
