@@ -521,6 +521,17 @@ CASES = {
         None,
         lambda t, _: [(1, 100 * first_of(t, rule="autograd", severity=0.2).accuracy.mean(), 0)],
     ),
+    "hardware.arms": Case(
+        hardware.arms,
+        lambda n, *new: (
+            pd.concat([first_of(runs(n, *new), rule=rule).assign(arm=rule) for rule in ("autograd", *new)]),
+            first_of(runs(n), rule="autograd").assign(arm="scale detached", variance=3.0),
+            PHYSICS,
+        ),
+        ("unheard_of",),
+        None,
+        lambda t, *_: [(0, 100 * first_of(t, rule="autograd", severity=0.05).accuracy.mean(), 0)],
+    ),
     "hardware.strips": Case(
         hardware.strips,
         lambda n, *new: (summary(n, *new),),

@@ -121,6 +121,8 @@ def test_parameters_are_brought_into_one_form():
     assert PerturbationStudy(closer="none").closer == () and PerturbationStudy(closer="all").closer == (
         "known",
         "variants",
+        "clipped",
+        "arms",
     )
 
 
