@@ -9,7 +9,22 @@ from torch import Tensor
 
 from lib import checks
 from lib.hardware.numbers import Own
-from lib.hardware.perturbations import ADC, Perturbation, calibrated, convert, quantile_of_size, seen_weight
+from lib.hardware.perturbations import (
+    _NOTHING,
+    ADC,
+    Perturbation,
+    calibrated,
+    convert,
+    exceeds,
+    quantile_of_size,
+    seen_weight,
+)
+
+
+def input_range(x: Tensor, drawn: Own) -> Tensor:
+    """The largest input in training, as a converter's range is calibrated; 0 where there is no input at all."""
+    found = calibrated(drawn, lambda: quantile_of_size(x, 1.0))
+    return found * exceeds(found, _NOTHING)
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,7 @@ class InputNoise(Perturbation):
         return {"input": torch.randn(shape, generator=generator)}
 
     def voltage(self, x, severity, drawn):
-        return torch.addcmul(x, severity * calibrated(drawn, lambda: quantile_of_size(x, 1.0)), drawn["input"])
+        return torch.addcmul(x, severity * input_range(x, drawn), drawn["input"])
 
 
 @dataclass(frozen=True)
@@ -45,8 +60,7 @@ class OutputNoise(Perturbation):
     read, arrays, ranged = "normal", False, True
 
     def current(self, y, x, arrays, severity, drawn):
-        largest = calibrated(drawn, lambda: quantile_of_size(x, 1.0))
-        spread = severity * (self.window.high - self.window.low) * largest / arrays.pair.of_currents
+        spread = severity * (self.window.high - self.window.low) * input_range(x, drawn) / arrays.pair.of_currents
         return torch.addcmul(y, spread, drawn["read"])
 
 
