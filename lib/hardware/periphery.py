@@ -10,8 +10,8 @@ from torch import Tensor
 from lib import checks
 from lib.hardware.numbers import Own
 from lib.hardware.perturbations import (
-    _NOTHING,
     ADC,
+    NOTHING,
     Perturbation,
     calibrated,
     convert,
@@ -24,7 +24,7 @@ from lib.hardware.perturbations import (
 def input_range(x: Tensor, drawn: Own) -> Tensor:
     """The largest input in training, as a converter's range is calibrated; 0 where there is no input at all."""
     found = calibrated(drawn, lambda: quantile_of_size(x, 1.0))
-    return found * exceeds(found, _NOTHING)
+    return found * exceeds(found, NOTHING)
 
 
 @dataclass(frozen=True)
