@@ -218,7 +218,7 @@ class BeyondTraining(HardwareStudy):
         ``advice`` (one row for each class, network and severity), ``chips`` and ``yield`` (seeds joined).
         """
         joined = pd.concat([table for name in self.perturbations for table in self._of(name, found)], ignore_index=True)
-        summary = worth(summarise(joined).merge(self.costs(), on=["perturbation", "measure"], how="left"))
+        summary = worth(summarise(joined).merge(self.priced(), on=["perturbation", "measure"], how="left"))
         tables = {"accuracy": joined, "summary": summary, "advice": advice(summary, joined)}
         listed = [
             found[cell]["chips"].assign(perturbation=name, arm=arm) for (name, arm), cell in self.yields().items()
@@ -228,7 +228,7 @@ class BeyondTraining(HardwareStudy):
             tables |= {"chips": chips, "yield": yields(chips)}
         return tables, Findings.of(claims(joined, chips))
 
-    def costs(self) -> pd.DataFrame:
+    def priced(self) -> pd.DataFrame:
         """What every measure costs (:data:`COSTS`), one row for each class and measure."""
         rows = []
         for name in self.perturbations:
