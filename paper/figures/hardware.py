@@ -56,6 +56,7 @@ NETWORKS = {
     "resnet": Look(COLOURS["black"], "X", "resnet"),
 }
 KINDS = {
+    "no training": Look(COLOURS["vermillion"], "o", "what is programmed"),
     "training": Look(COLOURS["blue"], "o", "training"),
     "calibration": Look(COLOURS["orange"], "o", "calibration"),
     "training per chip": Look(COLOURS["sky"], "o", "training per chip"),
@@ -796,6 +797,38 @@ def remedies(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fig
         "What each measure gives back of the loss: colour for the kind of measure, rim for the severity (light: mild, "
         "dark: harsh). Green ground: at least half. Severities that cost less than a point have no mark."
         + (apart if others else ""),
+    )
+    return drawn
+
+
+def yields(table: pd.DataFrame, *, specification: float = 5.0, rerun: pd.DataFrame | None = None) -> Figure:
+    """The share of chips that meet a specification over severity: a panel for each class, a line for what was done."""
+    again = this_run(rerun, table)
+    here, points = (part[part.specification == specification] for part in (table, again))
+    names = order("perturbation", here, points)
+    arms = {
+        "unaware": Look(COLOURS["grey"], "s", "nothing done"),
+        "clipped": Look(COLOURS["vermillion"], "^", "weights clipped"),
+        "autograd": Look(COLOURS["blue"], "o", "vanilla training"),
+    }
+    drawn, axes = figure(max(5.6, 3.1 * len(names)), 3.6, columns=len(names), sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        physics = physics_of(name)
+        own, seen = (part[part.perturbation == name] for part in (here, points))
+        severities = _severities(physics, own, seen)
+        places = _severity_axis(axis, severities, physics or HARDWARE["ideal"])
+        for shift, (arm, look) in zip((-0.08, 0.0, 0.08), arms.items(), strict=True):
+            line = own[own.arm == arm].set_index("severity").reindex(severities)
+            bars = whiskers(line.share, line.low, line.high)
+            axis.errorbar(places + shift, line.share, bars, color=look.colour, marker=look.mark, label=look.label)
+            diamonds(axis, places + shift, seen[seen.arm == arm].set_index("severity").reindex(severities).share)
+        axis.set(ylim=(-0.04, 1.04), title=title(name))
+    axes[0, 0].set_ylabel(f"share of chips within {specification:g} points")
+    legend_above(drawn, axes[0, 0])
+    caption(
+        drawn,
+        f"Yield: the share of chips on which a network loses at most {specification:g} points against the clean one. "
+        "Bars: seeds drawn again and then their chips, and no narrower than the exact binomial interval.",
     )
     return drawn
 

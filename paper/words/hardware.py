@@ -139,6 +139,37 @@ _WORDS = {
         physics="Inputs are numbers, word lines carry voltages: a converter of $b$ bits knows $2^b-1$ of them.",
         lesson="What is rounded here is multiplied by every weight of its row.",
     ),
+    "input_noise": Words(
+        formula=r"\tilde x_j = x_j + \sigma X\,\xi_j,\quad X = \max|x|\ \text{in training}",
+        physics=(
+            "Drivers of word lines and the supply behind them fluctuate. One disturbed input enters every output of "
+            "the layer, through a weight of its own each time."
+        ),
+        lesson="Outputs err together, and all weights of a column count, not the largest one.",
+    ),
+    "output_noise": Words(
+        formula=r"\tilde y_i = y_i + \sigma\,\max|W|\,X\;\xi_i,\quad X = \max|x|\ \text{in training}",
+        physics=(
+            "Amplifiers and integrators at the end of a bit line add noise of their own, whatever flows through it."
+        ),
+        lesson=(
+            "The noise is fixed and the signal is not: a layer whose inputs and weights use their ranges suffers less."
+        ),
+    ),
+    "tile_adc": Words(
+        formula=(
+            r"\tilde y_i = \textstyle\sum_t \mathrm{ADC}\bigl((1 + a\,\xi_{ti})\,y_{ti} + b R\,\eta_{ti}\bigr),\quad "
+            r"y_i = \sum_t y_{ti}"
+        ),
+        physics=(
+            "A layer larger than an array is cut into tiles, and every column of every tile has a converter with a "
+            "gain and an offset of its own. What the converters report is added digitally."
+        ),
+        lesson=(
+            "Gains and offsets belong to a chip and do not average out over images; rounding errors of tiles add up, "
+            "and the range has only to hold a part of the sum."
+        ),
+    ),
     "composite": Words(
         formula=(
             r"\tilde f = \mathrm{ADC} \circ \mathrm{noise} \circ \mathrm{wires} \circ \mathrm{devices} \circ "
