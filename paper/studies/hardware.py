@@ -42,11 +42,14 @@ SCHEDULES = {
     "vit": Schedule(64, 150, 150),
     "resnet": Schedule(128, 400, 2000),
 }
-#: Solving the circuits in every step of every replica is slow, and training through them settles early.
-MOST_STEPS = {"ir_drop": 80}
 
 #: What the rules are called in sentences.
-NAMES = {"autograd": "vanilla training", "straight_through": "straight-through training", "unaware": "no training"}
+NAMES = {
+    "autograd": "vanilla training",
+    "noise_injection": "noise-injection training",
+    "straight_through": "straight-through training",
+    "unaware": "no training",
+}
 
 #: Bytes that a replica holds for each parameter: weight, gradient, two moments, two conductances, and noise on each.
 HELD = 32
@@ -67,7 +70,7 @@ class HardwareStudy(Study):
     rules       backward rules that train; the unaware baseline is always there
     seeds       number of seeds, 0 to seeds - 1
     chips       unseen chips on which every network is judged
-    steps       optimiser steps after the fork; "auto": as SCHEDULES has them, at most MOST_STEPS
+    steps       optimiser steps after the fork; "auto": as SCHEDULES has them
     gradients   sampled gradients of a diagnosis
     network     a network of lib.hardware.networks
     data, root  the data set, and the folder of pictures that do not come with the library
@@ -97,13 +100,13 @@ class HardwareStudy(Study):
         dataset(self.data, self.root)
 
     def start(self, hardware: str, *, network: str | None = None, most: int | None = None) -> dict[str, Any]:
-        """What decides where the runs through the hardware of that name begin, and how long they last.
+        """What decides where the runs through hardware begin, and how long they last: the same for every perturbation.
 
         ``network`` is the study's own unless another is named, ``most`` bounds the steps where they are "auto".
         """
         own = network or self.network
         schedule = SCHEDULES[own]
-        bound = min(schedule.steps, MOST_STEPS.get(hardware, schedule.steps), most or schedule.steps)
+        bound = min(schedule.steps, most or schedule.steps)
         return {
             "network": own,
             "data": self.data,
@@ -128,11 +131,13 @@ class HardwareStudy(Study):
         options: Mapping[str, Any] | None = None,
         judged: Mapping[str, Any] | None = None,
         known: bool = False,
+        clip: float | None = None,
     ) -> Cell:
         """Training by ``rule`` from ``start``, or none ("unaware"), and the accuracy on unseen chips.
 
         ``options`` are those of the perturbation, ``judged`` of the hardware that networks are judged on where it is
-        another; ``known``: trained on the first unseen chip, and judged on that one only.
+        another; ``known``: trained on the first unseen chip, and judged on that one only. ``clip``: weights cut off at
+        so many standard deviations of their layer, in training or once where there is none.
         """
         own = {} if options is None else dict(options)
         config = {
@@ -143,6 +148,7 @@ class HardwareStudy(Study):
             "severities": list(severities),
             "rule": rule,
             "known": known,
+            "clip": clip,
             "chips": 1 if known else self.chips,
         }
         return Cell(
@@ -224,7 +230,7 @@ def accuracy(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
     own, judged = (make(config["perturbation"], **config[name]) for name in ("options", "judged"))
     begin = fork(config["start"], site)
     sweep = Sweep(begin, own, config["severities"], config["chips"], judge=judged)
-    table = sweep.accuracy(config["rule"], config["known"])
+    table = sweep.accuracy(config["rule"], config["known"], config["clip"])
     return {"accuracy": table.assign(network=config["start"]["network"])}
 
 
