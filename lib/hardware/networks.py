@@ -208,7 +208,7 @@ _NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
 NETWORKS = tuple(_NETWORKS)
 
 
-def module(name: str, channels: int = 1, size: int = 8, classes: int = 10) -> nn.Module:
+def build(name: str, channels: int = 1, size: int = 8, classes: int = 10) -> nn.Module:
     """The plain module of that name, as it is built: with it a network can be trained in the computer alone."""
     return _NETWORKS[checks.choice("network", name, NETWORKS)](channels, size, classes)
 
@@ -224,7 +224,7 @@ class Network:
         self.name = checks.choice("network", name, NETWORKS)
         self._input = (channels, size, size)
         with torch.random.fork_rng(devices=[]):
-            self._module = module(name, channels, size, classes).requires_grad_(False)
+            self._module = build(name, channels, size, classes).requires_grad_(False)
         self._product: Product = ideal
         self._statistics = BatchNorm.of_batch
         layers = mappable(self._module)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lib import checks, runtime
 from lib.checks import ParameterError
-from lib.hardware.networks import NETWORKS, BatchNorm, Images, dataset, module, network
+from lib.hardware.networks import NETWORKS, BatchNorm, Images, build, dataset, network
 from lib.hardware.training import Trainer
 from lib.replicas import Tree, stack
 from lib.results import provenance
@@ -103,7 +103,7 @@ def train(
     """
     channels, size = data.x.shape[1:3]
     ours = network_of(name, data)
-    net = plain(module(name, channels, size, data.classes))
+    net = plain(build(name, channels, size, data.classes))
     begin = ours.initial(runtime.stream(recipe.seed, "initial"))
     for own, value in zip(net.parameters(), begin.values(), strict=True):
         own.data.copy_(value)
