@@ -37,6 +37,11 @@ TELLS = Threshold(0.8, since=_FIRST)
 #: The balanced accuracy on a class or network never seen from which on a diagnostic counts as transferring.
 TRANSFERS = Threshold(0.75, since=_FIRST)
 
+#: The area by which a diagnostic must beat the best predictor that needs no gradient: anything at all.
+BEYOND_TRIVIAL = Threshold(0.0, since="7230298")
+#: Points that drift must cost a network with batch normalisation more than every other one.
+NORMALISED_LOSES = Threshold(5.0, since="7230298")
+
 # ------------------------------------------------------------------- differences between variants, in points
 
 #: What makes a difference of accuracy count.

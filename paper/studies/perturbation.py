@@ -19,7 +19,6 @@ from paper.studies.hardware import HELD, NAMES, PICTURE, HardwareStudy, trained
 from paper.studies.parameters import Numbers, OneOf, Options, Some
 from paper.studies.recovery import beyond, on_known_chips, paired, summarise, void
 
-
 #: What a page can look at closer.
 _CLOSER = ("known", "variants", "clipped", "arms")
 
