@@ -1,8 +1,8 @@
 """Convolutions on crossbars without writing their patches out: the same products, several times faster on a CPU.
 
-What enters the arrays of a convolution are the patches of its images. A :class:`Patches` stands for them and answers the
-few questions that the physics asks of them, each as a convolution: the product with a weight, the sum of the squares
-that each device sees, the length of an input. :class:`Convolved` is a network whose convolutions hand over these, so
+What enters the arrays of a convolution are the patches of its images. A :class:`Patches` stands for them and answers
+the few questions that the physics asks of them, each as a convolution: the product with a weight, the sum of squares
+each device sees, the length of an input. :class:`Convolved` is a network whose convolutions hand over these, so
 that everything else (chips, backward rules, calibration, diagnostics) is the library's own code.
 """
 
@@ -26,7 +26,7 @@ from lib.hardware.networks import Network
 class Patches:
     """The inputs [B, L, in] of a convolution's arrays, as the images ``x`` [B, C, H, W] that they are patches of.
 
-    ``where`` is the kernel's size, stride and padding. What changes numbers one by one (a converter) changes the images.
+    ``where`` is the size, stride and padding of its kernels. What changes numbers one by one changes the images.
     """
 
     x: Tensor

@@ -1,53 +1,53 @@
 """Trains a network of Part II on CIFAR-10 in the computer, until trained, and reports what it can.
 
-``python -m paper.tools.pretrain_hardware NETWORK --root FOLDER`` trains again what lies in ``paper/weights``. The module
-is the plain one, without crossbars: ordinary convolutions and torch's own batch normalisation, in bfloat16 where the
-network is normalised. What is kept is a tree of parameters as :class:`lib.hardware.networks.Network` takes it.
+``python -m paper.tools.pretrain_hardware NETWORK --root FOLDER`` trains again what lies in ``paper/weights``. The
+module is the plain one, without crossbars: ordinary convolutions and torch's own batch normalisation, in bfloat16 where
+the network is normalised. What is kept is a tree of parameters as :class:`lib.hardware.networks.Network` takes it.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from safetensors.torch import save
+from torch import nn
 
 from lib import checks, runtime
 from lib.checks import ParameterError
-from lib.hardware.networks import NETWORKS, BatchNorm, Images, build, dataset, network
+from lib.hardware.networks import BatchNorm, Images, Network, build, dataset
 from lib.hardware.training import Trainer
-from lib.replicas import Tree, stack
-from lib.results import provenance
-from paper import weights
-
-#: Pixels by which a picture is moved at most.
-MARGIN = 4
+from lib.replicas import Tree
+from lib.results import provenance, write
+from paper.convolved import Convolved
+from paper.finished import FINISHED, WEIGHTS, moved
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that the training depends on::
 
-        epochs, batch       passes over the training pictures, pictures per step
-        rate, weight_decay  stochastic gradient descent with Nesterov's momentum .9; a linear warm-up over ``warmup``
-                            of the steps, then cosine to zero
-        smoothing           of labels
-        seed                of initial weights, of the order, the places and the sides of pictures
+    epochs, batch       passes over the training pictures, pictures per step
+    rate, weight_decay  stochastic gradient descent with Nesterov's momentum .9; a linear warm-up over ``warmup``
+                        of the steps, then cosine to zero
+    smoothing           of labels
+    seed                of initial weights, of the order, the places and the sides of pictures
     """
 
     epochs: int = 30
     batch: int = 128
     rate: float = 0.1
-    weight_decay: float = 5e-4
+    weight_decay: float = 2e-4
     warmup: float = 0.05
     smoothing: float = 0.0
     seed: int = 0
@@ -66,17 +66,6 @@ class Recipe:
         if share < self.warmup:
             return self.rate * share / self.warmup
         return self.rate * 0.5 * (1 + math.cos(math.pi * (share - self.warmup) / (1 - self.warmup)))
-
-
-def moved(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures [N, C, H, W], each moved by up to MARGIN pixels (black comes in), and every other one mirrored."""
-    count, _, height, width = x.shape
-    down, right = (torch.randint(2 * MARGIN + 1, (count, 1), generator=generator) for _ in range(2))
-    mirrored = torch.rand(count, 1, generator=generator) < 0.5
-    rows = down + torch.arange(height)
-    columns = right + torch.where(mirrored, torch.arange(width).flip(0), torch.arange(width))
-    padded = F.pad(x, (MARGIN,) * 4)
-    return padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def plain(net: nn.Module) -> nn.Module:
@@ -102,9 +91,8 @@ def train(
     ``checkpoint``: a file that is written after each epoch, and from which an interrupted training goes on.
     """
     channels, size = data.x.shape[1:3]
-    ours = network_of(name, data)
     net = plain(build(name, channels, size, data.classes))
-    begin = ours.initial(runtime.stream(recipe.seed, "initial"))
+    begin = Network(name, channels, size, data.classes).initial(runtime.stream(recipe.seed, "initial"))
     for own, value in zip(net.parameters(), begin.values(), strict=True):
         own.data.copy_(value)
     half = any(isinstance(one, nn.BatchNorm2d) for one in net.modules())
@@ -149,8 +137,70 @@ def train(
     return parameters(net, list(begin)), curve
 
 
-def network_of(name: str, data: Images):  # noqa: ANN201 - a Network
-    """The network of that name for these pictures."""
-    from lib.hardware.networks import Network
+#: What the weights here were trained with, where it is not the recipe's default.
+RECIPES = {"cnn_norm": Recipe(epochs=30), "resnet_narrow": Recipe(epochs=9)}
 
-    return Network(name, data.x.shape[1], data.x.shape[2], data.classes)
+
+def slope(curve: list[dict]) -> float:
+    """How the loss still falls at the end: its slope over the last quarter of the steps, per 1,000 of them."""
+    last = curve[-max(2, len(curve) // 4) :]
+    steps, losses = (np.array([row[name] for row in last], dtype=float) for name in ("step", "loss"))
+    return float(np.polyfit(steps / 1000, losses, 1)[0])
+
+
+def finish(
+    name: str, params: Tree, curve: list[dict], recipe: Recipe, data: Images, folder: Path, note: str = ""
+) -> dict[str, object]:
+    """Writes weights (half precision) and their record, and returns the record. What was written is what is judged."""
+    half = {key: value.to(torch.float16).contiguous() for key, value in params.items()}
+    channels, size = data.x.shape[1:3]
+    judge = Trainer(Convolved(name, channels, size, data.classes), data)
+    accuracy = float(judge.accuracy({key: value.float()[None] for key, value in half.items()}))
+    content = save(half)
+    found = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "parameters": sum(value.numel() for value in params.values()),
+        "recipe": asdict(recipe),
+        **({"note": note} if note else {}),
+        "steps": curve[-1]["step"],
+        "accuracy": round(accuracy, 4),
+        "test_pictures": len(data.test_y),
+        "slope": round(slope(curve), 5),
+        "curve": curve,
+        "provenance": {**provenance(torch.device("cpu"), curve[-1]["seconds"]), "seeds": [recipe.seed]},
+    }
+    write(folder / f"{name}.safetensors", content)
+    write(folder / f"{name}.json", f"{json.dumps(found, indent=1)}\n".encode())
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: trains, writes weights and record, prints what came of it."""
+    parser = argparse.ArgumentParser(description="Train a network of Part II on CIFAR-10 (minutes on one core).")
+    parser.add_argument("network", help=", ".join(FINISHED))
+    parser.add_argument("--root", required=True, help="the folder of CIFAR-10 (book/rerun.md)")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder for weights and record")
+    parser.add_argument("--checkpoint", type=Path, help="a file from which an interrupted training goes on")
+    for entry in fields(Recipe):
+        parser.add_argument(f"--{entry.name.replace('_', '-')}", type=type(entry.default))
+    given = vars(parser.parse_args(arguments))
+    try:
+        name = checks.choice("network", given["network"], FINISHED)
+        changed = {entry.name: given[entry.name] for entry in fields(Recipe) if given[entry.name] is not None}
+        recipe = replace(RECIPES[name], **changed)
+        folder, data = checks.writable("out", given["out"]), dataset("cifar10", given["root"])
+    except ParameterError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+
+    def report(row: dict) -> None:
+        print(f"step {row['step']:6d}  loss {row['loss']:.3f}  {row['seconds']:.0f} s", flush=True)
+
+    params, curve = train(name, data, recipe, report, given["checkpoint"])
+    found = finish(name, params, curve, recipe, data, folder)
+    print(f"{name}: {100 * float(found['accuracy']):.1f} % of {found['test_pictures']} test pictures")  # type: ignore[arg-type]
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
