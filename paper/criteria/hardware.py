@@ -72,6 +72,29 @@ BETTER = Threshold(0.0, since=_FIRST)
 #: Rank correlation of a number with severity, seed by seed, from which on it rises with severity.
 RISES = Threshold(0.9, since="4fa9359")
 
+# ------------------------------------------------------------------------------------------------ pictures
+#
+# Written before anything of CIFAR-10 but the clean training curves was seen. "Damaging cells" are classes at severities
+# that cost the finished network at least CLEAR_DAMAGE; "no gradient" is the best of three measures that need none: the
+# network as it is, with the statistics of its normalisation measured on a chip, and that one clipped at two deviations.
+#
+# - cifar.inside        classes that cost CLEAR_DAMAGE at a published severity are at least HURT_INSIDE
+# - cifar.read_noise    vanilla training wins back COMPENSATED of the damage (quoted as compensable)
+# - cifar.ir_drop       vanilla training wins back at most BROKEN of it (quoted as breaking)
+# - cifar.no_gradient   the best measure without a gradient wins back COMPENSATED over the damaging cells
+# - cifar.beyond        noise injection wins back more than that (BETTER)
+# - cifar.injection     noise injection wins back more than vanilla training (BETTER)
+# - cifar.tells.*       a diagnostic at the finished network separates what a rule compensates (TELLS), rule by rule
+# - cifar.trivial.*     the cosine's area is above that of the damage, which needs no gradient (BETTER)
+# - resnet.hat          on a phase-change chip after a day, compensated and recalibrated, training with noise is ahead of
+#                       no training (BETTER)
+# - resnet.day          so trained it loses at most POINT between 20 s and a day (Joshi et al. 2020: 0.2 points)
+# - resnet.norm         without either measure a day costs the network that never saw noise MEASURE_FAR
+# - resnet.converter    with 6 bits and wires training is ahead of the best measure without a gradient (BETTER)
+
+#: On digits stuck-at faults alone cost clearly inside what was published: one class. More than one is another answer.
+HURT_INSIDE = Threshold(2.0, since="b927dfd")
+
 # ------------------------------------------------------------------------------------------------ operator
 #: What "grows with the square" allows: the exponent's distance from 2.
 SQUARE = Threshold(0.1, since="c53f799")
