@@ -17,7 +17,7 @@ from paper.studies import arms
 from paper.studies.hardware import NAMES
 from paper.studies.recovery import by_side, recovery
 from paper.words.hardware import wording
-from paper.words.numbers import Shown, interval, share
+from paper.words.numbers import Shown, cosine, interval, share
 
 _QUESTIONS = {
     "read_noise": (
@@ -233,7 +233,7 @@ def beforehand(tables: Tables, physics: Perturbation) -> str:
         return ""
     severity = clear.severity.iloc[0]
     parts = [
-        f"the gradient of {NAMES[row.rule]} has {_cosine(row.cosine)} and a truth of "
+        f"the gradient of {NAMES[row.rule]} has {cosine(row.cosine)} and a truth of "
         f"{share(row.truth)}, and afterwards {share(row.recovery)} of the loss comes back"
         for row in clear[clear.severity == severity].itertuples()
     ]
@@ -241,12 +241,6 @@ def beforehand(tables: Tables, physics: Perturbation) -> str:
         f"Read the panels against the recovery above: at {severity:g} {physics.unit}, the mildest severity that costs "
         f"{points(CLEAR_DAMAGE):g} points, {'; '.join(parts)}."
     )
-
-
-def _cosine(value: float) -> str:
-    """The cosine in words, also where the mean gradient cannot be told from zero."""
-    known = f"a cosine of {share(value)} with the clean one"
-    return known if value == value else "a mean that cannot be told from zero, so no direction"
 
 
 _OUTCOMES = {
