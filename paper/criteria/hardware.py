@@ -86,8 +86,8 @@ RISES = Threshold(0.9, since="4fa9359")
 # - cifar.injection     noise injection wins back more than vanilla training (BETTER)
 # - cifar.tells.*       a diagnostic at the finished network separates what a rule compensates (TELLS), rule by rule
 # - cifar.trivial.*     the cosine's area is above that of the damage, which needs no gradient (BETTER)
-# - resnet.hat          on a phase-change chip after a day, compensated and recalibrated, training with noise is ahead of
-#                       no training (BETTER)
+# - resnet.hat          on a phase-change chip after a day, compensated and recalibrated, training with noise is ahead
+#                       of no training (BETTER)
 # - resnet.day          so trained it loses at most POINT between 20 s and a day (Joshi et al. 2020: 0.2 points)
 # - resnet.norm         without either measure a day costs the network that never saw noise MEASURE_FAR
 # - resnet.converter    with 6 bits and wires training is ahead of the best measure without a gradient (BETTER)
