@@ -80,7 +80,7 @@ def test_rules_thrown_together_hide_what_each_of_them_says():
     assert found.area["autograd", "cosine"] == found.area["straight_through", "cosine"] == 1
     assert found.area[POOLED, "cosine"] < 0.5 < found.area[POOLED, RULE]
     text = words.telling({"areas": found.reset_index(), "cells": table}, findings)
-    assert f"{share(found.area[POOLED, 'cosine'])} over all" in text
+    assert f"{share(found.area[POOLED, 'cosine'])} where rules are thrown together" in text
 
 
 def test_a_truth_that_is_the_name_of_the_rule_adds_nothing():
@@ -149,7 +149,7 @@ def test_where_one_class_holds_one_side_there_is_no_interval_over_classes():
     assert row.area == 1 and row.seeds_low == 1 and np.isnan(row.area_low)
     assert outcome(findings, "separation.tells.autograd.signal") == "inconclusive"
     text = words.telling({"areas": found.reset_index(), "cells": table}, findings)
-    assert "8 of 8 compensated cells are IR-drop" in text and "nan" not in text
+    assert f"8 of {len(table)} cells are compensated, 8 of them IR-drop" in text and "nan" not in text
 
 
 def test_what_a_class_did_elsewhere_is_another_network_s():

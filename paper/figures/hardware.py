@@ -478,7 +478,7 @@ def against_recovery(
             )
         diamonds(axis, points[column], points.recovery)
         axis.set(xlabel=LABELS.get(column, column), ylim=(-0.6, 1.2), xlim=(-0.06, 1.08))
-    axes[0, 0].set_ylabel("recovery", labelpad=8)
+    axes[0, 0].set_ylabel("recovery")
     handles = [Line2D([], [], color=look.colour, marker="o", ls="", label=look.label) for look in colours.values()]
     plain: dict[str, Any] = {"color": COLOURS["black"], "ls": ""}
     handles += [Line2D([], [], marker=look.mark, label=look.label, **plain) for look in marks.values()]
@@ -486,7 +486,7 @@ def against_recovery(
         Line2D([], [], marker="o", label=look.label, fillstyle=fills[rule], mfcalt="white", **plain)
         for rule, look in looks(order("rule", cells), RULES).items()
     ]
-    drawn.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
+    drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     caption(
         drawn,
         "A diagnostic that tells would sort the points: high recovery on the right, low on the left. Each point is "
@@ -534,10 +534,9 @@ def roc(cells: pd.DataFrame, areas: pd.DataFrame, *, rerun: pd.DataFrame | None 
         left.plot(alarms, hits, greys.get(name, "-"), color=colour, lw=width, label=LABELS[name])
     left.plot([0, 1], [0, 1], color="#BBBBBB", lw=1, ls="--")
     left.set(xlabel="share of uncompensated called compensable", ylabel="share of compensated called so")
-    if rules:
-        left.set_title(rules[first].label, fontsize=9.5)
     if left.get_legend_handles_labels()[0]:
-        left.legend(frameon=False, fontsize=8, loc="lower right")
+        above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "borderaxespad": 0}
+        left.legend(frameon=False, fontsize=8, title=f"Curves: {rules[first].label}", title_fontsize=9, **above)
     places = np.arange(len(names))
     for shift, (rule, look) in zip(np.linspace(-0.27, 0.27, max(len(rules), 2)), rules.items(), strict=False):
         shown, points = (table[table.rule == rule].set_index("predictor").reindex(names) for table in (areas, again))
