@@ -620,6 +620,7 @@ def test_prose_and_the_live_experiment(tmp_path):
         "recovery",
         "known",
         "verdict",
+        "published",
         "steps",
     ]
     for physics in PERTURBATIONS.values():

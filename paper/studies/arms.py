@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from lib.hardware.devices import DAC, make
-from lib.hardware.perturbations import ADC
+from lib.hardware.perturbations import ADC, Perturbation
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Threshold
 from paper.criteria.hardware import BETTER, CLEAR_DAMAGE, COMPENSATED, NOTHING, POINTS, RISES, points
@@ -183,7 +183,9 @@ def rises(looks: pd.DataFrame) -> np.ndarray:
     return np.asarray(found)
 
 
-def claims(page: str, main: Tables, mildest: float | None, clear: Sequence[float]) -> list[Claim]:
+def claims(
+    page: str, physics: Perturbation, main: Tables, mildest: float | None, clear: Sequence[float]
+) -> list[Claim]:
     """The claims about the arms that are there; ``clear`` are the severities with clear damage, the ``mildest`` first.
 
     Differences are seed by seed, in points, mean over those of the clear severities that both arms have.
@@ -261,7 +263,7 @@ def claims(page: str, main: Tables, mildest: float | None, clear: Sequence[float
         *(DIFFERENTIATED, DETACHED, POINTS),
     )
     looks = main.get("arms_diagnostics")
-    if looks is not None and make(page.removeprefix("perturbation_")).random:
+    if looks is not None and physics.random:
         for key, label in (("differentiated", DIFFERENTIATED), ("detached", DETACHED)):
             if label not in set(looks.arm):
                 continue

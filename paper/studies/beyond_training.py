@@ -17,6 +17,7 @@ from lib.hardware.perturbations import Perturbation
 from lib.hardware.training import severity_of_replicas, tiled
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
+from paper import published
 from paper.criteria import hardware as criteria
 from paper.studies.base import Compared
 from paper.studies.hardware import Classes, HardwareStudy, Seeds, fork
@@ -251,6 +252,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         means = group[["clean", "unaware", "accuracy", "low"]].mean()
         row = dict(zip(keys, given, strict=True)) | means.to_dict() | {"damage": damage.mean(), "recovery": won_back}
         row |= {"recovery_low": interval[0], "recovery_high": interval[1]}
+        row["published"] = published.side(row["perturbation"], row["severity"])
         rows.append(row | {"verdict": verdict(damage, gain).name})
     return pd.DataFrame(rows)
 
@@ -267,6 +269,7 @@ def advice(summary: pd.DataFrame) -> pd.DataFrame:
     for (name, severity), group in table.groupby(["perturbation", "severity"], sort=False):
         kinds = group.kind.where(~group.measure.str.contains("trained"), TOGETHER)
         row: dict[str, object] = {"perturbation": name, "severity": severity, "damage": group.damage.iloc[0]}
+        row["published"] = published.side(name, severity)
         row |= {kind: group[kinds == kind].recovery.max() for kind in (*KINDS, TOGETHER)}
         enough = [kind for kind in (*KINDS, TOGETHER) if "compensated" in set(group[kinds == kind].verdict)]
         said = set(group.verdict)

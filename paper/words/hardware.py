@@ -26,8 +26,9 @@ _WORDS = {
         lesson=(
             "The noise is a share of a full-scale device, and full scale is set by the largest weight of the layer. A "
             "network without outstanding weights suffers less from the same hardware. Vanilla training differentiates "
-            "the scale too and can find that out; straight-through training takes the noise for something that the "
-            "weights cannot change."
+            "through the scale, and therefore through the largest weight; straight-through training, noise injection "
+            "and a vanilla gradient with the scale *detached* take it for a constant. That is a choice of whoever "
+            "writes the backward pass, not a property of the noise, and the arms below tell what it is worth."
         ),
     ),
     "variability": Words(
