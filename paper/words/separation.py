@@ -170,7 +170,7 @@ _LINES = {
     ),
     "separation.adc_rule": (
         "The backward rule moves the line: an ADC under vanilla training is another case than under straight-through.",
-        "For an ADC the two backward rules are not far apart.",
+        "For an ADC straight-through is not far ahead of vanilla training.",
     ),
     "separation.read_noise.moderate": (
         "Read noise is compensated where it costs little.",
