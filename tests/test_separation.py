@@ -11,6 +11,7 @@ import pytest
 from lib.hardware.devices import HARDWARE
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.verdicts import Findings, Outcome, tail
+from paper.figures import hardware as figures
 from paper.prediction import clustered, duels
 from paper.studies import separation
 from paper.studies.beyond_training import BeyondTraining
@@ -334,3 +335,18 @@ def test_all_sentences_quote_the_table_of_areas():
     assert number in first and number in second and third.area[separation.LABELS[best]].startswith(number)
     assert share(own.area["severity"]) in first and "of 16 claims" in first.lower()
     assert len(words.ranking(tables["areas"], "straight_through")) == len(third)
+
+
+def test_where_nothing_was_trained_nothing_is_told():
+    table = accuracies(mlp=0.1)
+    table = table[table.rule == "unaware"]
+    signs = planted(classes=("read_noise",), steps=1, seeds=4, networks=("mlp",)).drop(
+        columns=["compensated", "damage"]
+    )
+    signs = signs.assign(severity=0.2, rule="unaware", gain=1.0).drop(columns=["sensitivity", "beyond"])
+    single = separation.cells(table, signs, table)
+    found = areas(single)
+    assert single.empty and found.empty and not words.telling({"areas": found, "cells": single}, Findings())
+    assert words.ranking(found).empty and figures.roc(single, found).axes
+    assert [one.id for one in separation.claims(table, found)] == []
+    assert set(separation.beyond_clipping(table, table).verdict) == {"not trained"}

@@ -645,7 +645,7 @@ def roc(cells: pd.DataFrame, areas: pd.DataFrame, *, rerun: pd.DataFrame | None 
     if free:
         right.axhspan(min(free) - 0.5, max(free) + 0.5, color=COLOURS["grey"], alpha=0.12, lw=0)
     right.set_yticks(places, [LABELS.get(name, str(name).replace("_", " ")) for name in names])
-    right.set_ylim(len(names) - 0.5, -0.5)
+    right.set_ylim(max(len(names), 1) - 0.5, -0.5)
     right.set(xlim=(-0.03, 1.03), xlabel="area under ROC (0.5: a coin)")
     if right.get_legend_handles_labels()[0]:
         right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
