@@ -576,7 +576,7 @@ def against_recovery(
             )
         diamonds(axis, points[column], points.recovery)
         axis.set(xlabel=LABELS.get(column, column), ylim=(-0.6, 1.2), xlim=(-0.06, 1.08))
-    axes[0, 0].set_ylabel("recovery", labelpad=8)
+    axes[0, 0].set_ylabel("recovery")
     handles = [Line2D([], [], color=look.colour, marker="o", ls="", label=look.label) for look in colours.values()]
     plain: dict[str, Any] = {"color": COLOURS["black"], "ls": ""}
     handles += [Line2D([], [], marker=look.mark, label=look.label, **plain) for look in marks.values()]
@@ -584,7 +584,7 @@ def against_recovery(
         Line2D([], [], marker="o", label=look.label, fillstyle=fills[rule], mfcalt="white", **plain)
         for rule, look in looks(order("rule", cells), RULES).items()
     ]
-    drawn.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
+    drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     caption(
         drawn,
         "A diagnostic that tells would sort the points: high recovery on the right, low on the left. Each point is "
@@ -632,10 +632,9 @@ def roc(cells: pd.DataFrame, areas: pd.DataFrame, *, rerun: pd.DataFrame | None 
         left.plot(alarms, hits, greys.get(name, "-"), color=colour, lw=width, label=LABELS[name])
     left.plot([0, 1], [0, 1], color="#BBBBBB", lw=1, ls="--")
     left.set(xlabel="share of uncompensated called compensable", ylabel="share of compensated called so")
-    if rules:
-        left.set_title(rules[first].label, fontsize=9.5)
     if left.get_legend_handles_labels()[0]:
-        left.legend(frameon=False, fontsize=8, loc="lower right")
+        above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "borderaxespad": 0}
+        left.legend(frameon=False, fontsize=8, title=f"Curves: {rules[first].label}", title_fontsize=9, **above)
     places = np.arange(len(names))
     for shift, (rule, look) in zip(np.linspace(-0.27, 0.27, max(len(rules), 2)), rules.items(), strict=False):
         shown, points = (table[table.rule == rule].set_index("predictor").reindex(names) for table in (areas, again))
@@ -649,7 +648,7 @@ def roc(cells: pd.DataFrame, areas: pd.DataFrame, *, rerun: pd.DataFrame | None 
     if free:
         right.axhspan(min(free) - 0.5, max(free) + 0.5, color=COLOURS["grey"], alpha=0.12, lw=0)
     right.set_yticks(places, [LABELS.get(name, str(name).replace("_", " ")) for name in names])
-    right.set_ylim(len(names) - 0.5, -0.5)
+    right.set_ylim(max(len(names), 1) - 0.5, -0.5)
     right.set(xlim=(-0.03, 1.03), xlabel="area under ROC (0.5: a coin)")
     if right.get_legend_handles_labels()[0]:
         right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
