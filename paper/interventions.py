@@ -1,7 +1,7 @@
 """Hardware with one thing held or changed, to find out why a class recovers: what is not so on any device.
 
-Each is a perturbation of :mod:`lib.hardware.perturbations` that differs from its class in one respect, or a trainer that
-knows more, or less, than one who trains for chips to come.
+Each is a perturbation of :mod:`lib.hardware.perturbations` that differs from its class in one respect, or a trainer
+who knows more than one who trains for chips to come.
 """
 
 from __future__ import annotations
@@ -151,9 +151,7 @@ class PartlyKnown(Trainer):
 
 
 def softer(perturbation: Perturbation, severity: Tensor) -> Tensor:
-    """A third of the ``severity``, as three devices for each give a third of a variance; a converter gets two bits more,
-    and of a time the third is meant on a logarithmic scale.
-    """
+    """A third of the ``severity``; a converter gets two bits more, and a third of a time is meant on a logarithmic scale."""
     if perturbation.ranged:
         return severity + 2
     return perturbation.off * (severity / perturbation.off) ** (1 / 3) if perturbation.off else severity / 3

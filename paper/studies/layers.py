@@ -1,4 +1,4 @@
-"""Layers one by one: which of them breaks first on a chip, what says so beforehand, and what mending it alone is worth."""
+"""Layers one by one: which breaks first on a chip, what says so beforehand, and what mending it alone is worth."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def diagnosed(
         for chip in range(count)
     ]
     taps, clean = _margins(trainer, params, x, y)
-    squares = {layer: 0.0 for layer in network.layers}
+    squares = dict.fromkeys(network.layers, 0.0)
     shifts = dict(squares)
     for drawn in numbers:
         for layer, error in _errors(trainer, params, x, physics, at, drawn).items():
@@ -199,11 +199,12 @@ def _gradients(
 
 
 def mended(single: pd.DataFrame) -> pd.DataFrame:
-    """What mending the layer that each of :data:`RANKINGS` puts first is worth, a row per network, class, ranking, seed.
+    """What mending the layer that each of :data:`RANKINGS` puts first is worth: a row for each network, class, ranking
+    and seed.
 
-    In points of accuracy: ``gain`` of making that layer digital, ``softer`` of a better chip for it; ``others`` the mean
-    gain of the other layers, ``alike`` that of the one closest to it in size, ``best`` that of the best layer. Of layers
-    that are ranked alike the first one counts.
+    In points of accuracy: ``gain`` of making that layer digital, ``softer`` of a better chip for it; ``others`` the
+    mean gain of the other layers, ``alike`` that of the one closest to it in size, ``best`` that of the best layer. Of
+    layers that are ranked alike the first one counts.
     """
     rows = []
     for (net, name, seed), group in single.groupby(["network", "perturbation", "seed"], sort=False):
@@ -260,14 +261,11 @@ def claims(table: pd.DataFrame) -> Iterator[Claim]:
         means = own.groupby("seed")[["gain", "softer", "others", "others_softer", "alike", "best"]].mean()
         more: dict[str, Any] = {"unit": "points", "name": "mean difference"}
         text = f"Mending the layer that is put first by {NAMES[str(ranking)]}"
-        for what, than, gain in (
-            ("others", "the mean of the others", "gain"),
-            ("alike", "the one closest to it in size", "gain"),
-        ):
+        for what, than in (("others", "the mean of the others"), ("alike", "the one closest to it in size")):
             yield Claim(
                 f"mechanisms.layers.{ranking}.{what}",
                 f"{text} gives at least {criteria.LAYER_AHEAD:g} points more than mending {than}",
-                (means[gain] - means[what]).to_numpy(),
+                (means.gain - means[what]).to_numpy(),
                 ">=",
                 criteria.LAYER_AHEAD,
                 family,

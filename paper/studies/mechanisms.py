@@ -1,4 +1,4 @@
-"""Why a class recovers or not: an experiment for each with an intervention that should flip it, and layers one by one."""
+"""Why a class recovers or not: an experiment for each with an intervention that should flip it; layers one by one."""
 
 from __future__ import annotations
 
@@ -27,11 +27,7 @@ from paper.sweep import crest
 
 #: How networks are trained here: until clean accuracy no longer rises before the fork, and as long after it, every
 #: class alike.
-LONG = {
-    "mlp": Schedule(128, 300, 300),
-    "cnn": Schedule(64, 150, 150),
-    "vit": Schedule(64, 400, 200),
-}
+LONG = {"mlp": Schedule(128, 300, 300), "cnn": Schedule(64, 150, 150), "vit": Schedule(64, 400, 200)}
 
 #: Severities at which classes are looked at: the first is what claims speak of, the rest is shown. Chosen from what
 #: they cost networks that never saw hardware: a clear loss that leaves room on both sides, where the class has one.
@@ -146,9 +142,9 @@ class Mechanisms(Study):
     ``classes`` is "all" or some of the six; ``sweep`` is "all" or "few" ways of converting (those of the quantile) for
     ``bits`` on the first network. ``steps`` after the fork are "auto" as :data:`LONG` has them, the same for all.
 
-    Tables: ``accuracy`` (a row per network, class, arm, severity, seed), ``summary`` (seeds joined), ``flips`` (what
-    was predicted of every mechanism and what came of it), ``layers`` (network, class, layer, seed), ``mended`` (network,
-    class, ranking, seed), ``sweep`` (as accuracy).
+    Tables: ``accuracy`` (a row per network, class, arm, severity, seed), ``summary`` (seeds joined), ``flips`` (what was
+    predicted of every mechanism, and what came of it), ``layers`` (network, class, layer, seed), ``mended`` (network,
+    class, ranking, seed), ``sweep`` and ``sweep_summary`` (as accuracy and summary).
     """
 
     classes: Annotated[tuple[str, ...], Some(tuple(PERTURBATIONS), everything="all", ordered=True)] = ("variability",)
@@ -163,9 +159,7 @@ class Mechanisms(Study):
     SIZES: ClassVar[tuple[str, ...]] = ("seeds", "chips")
     PARTS: ClassVar[tuple[str, ...]] = ("classes", "networks", "layered", "sweep", "bits")
     COMPARED: ClassVar[Mapping[str, Compared]] = {
-        "accuracy": Compared(
-            ("network", "perturbation", "arm", "severity"), {"unaware": PICTURE, "accuracy": PICTURE}
-        ),
+        "accuracy": Compared(("network", "perturbation", "arm", "severity"), {"unaware": PICTURE, "accuracy": PICTURE}),
         "layers": Compared(("network", "perturbation", "layer"), {"only": PICTURE, "without": PICTURE}),
         "sweep": Compared(("arm", "severity"), {"unaware": PICTURE, "accuracy": PICTURE}),
     }
@@ -183,12 +177,13 @@ class Mechanisms(Study):
             "steps": schedule.steps if self.steps == "auto" else self.steps,
         }
 
-    def cell(self, net: str, perturbation: str, one: Arm, severities: tuple[float, ...]) -> Cell:
+    def cell(self, net: str, perturbation: str, label: str, one: Arm, severities: tuple[float, ...]) -> Cell:
         """The runs of an arm of a class on a network."""
         config = {
             "start": self.start(net),
             "perturbation": perturbation,
-            "arm": asdict(one),
+            "arm": label,
+            "treatment": asdict(one),
             "severities": list(severities),
             "chips": self.chips,
         }
@@ -198,7 +193,7 @@ class Mechanisms(Study):
     def arms(self) -> dict[tuple[str, str, str], Cell]:
         """The cells of the classes' arms, by network, class and label."""
         return {
-            (net, name, label): self.cell(net, name, one, SEVERITIES[name])
+            (net, name, label): self.cell(net, name, label, one, SEVERITIES[name])
             for net in self.networks
             for name in self.classes
             for label, one in ARMS[name].items()
@@ -208,7 +203,7 @@ class Mechanisms(Study):
         """The cells of the converter's sweep, by label."""
         chosen = {label: one for label, one in SWEEP.items() if self.sweep == "all" or label.startswith("quantile")}
         bits = tuple(float(one) for one in self.bits)
-        return {label: self.cell(self.networks[0], "adc", one, bits) for label, one in chosen.items()}
+        return {label: self.cell(self.networks[0], "adc", label, one, bits) for label, one in chosen.items()}
 
     def by_layer(self) -> dict[tuple[str, str], Cell]:
         """The cells that take layers one by one, by network and class."""
@@ -264,7 +259,7 @@ def arm(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
     ``crest_unaware``; ``diverged_at`` and ``moved`` as in :meth:`~paper.sweep.Sweep.accuracy`, where it trains.
     """
     begin, name, grid = fork(config["start"], site), config["perturbation"], config["severities"]
-    one = Arm(**config["arm"])
+    one = Arm(**config["treatment"])
     bare, physics = (one.hardware(name, mended) for mended in (False, True))
     chips = config["chips"] if one.known is None else 1
     plain = begin.trainer
@@ -411,7 +406,9 @@ MECHANISMS: dict[str, tuple[str, tuple[Prediction, ...]]] = {
     "adc": (
         "Rounding has no gradient (a control), and with two bits the logits have too few values to be ordered.",
         (
-            Prediction("trained", "base", "Vanilla training wins back less than a fifth", "trained", "<", criteria.BROKEN),
+            Prediction(
+                *("trained", "base", "Vanilla training wins back less than a fifth"), *("trained", "<", criteria.BROKEN)
+            ),
             Prediction(
                 *("through", "flip", "A gradient that passes the rounding wins back at least half"),
                 *("trained past the rounding", ">=", _HALF),
@@ -483,10 +480,10 @@ def predicted(accuracy: pd.DataFrame) -> Iterator[Claim]:
 
 
 def flips(findings: Findings) -> pd.DataFrame:
-    """What became of each mechanism: a row per claim with its ``role`` and outcome, and per mechanism whether it holds.
+    """What became of each mechanism: a row per claim with its ``role`` and outcome, and whether the mechanism holds.
 
-    A mechanism ``holds`` where what it says of the class and of its intervention both hold, "does not hold" where one of
-    them does not, and is "inconclusive" otherwise.
+    A ``mechanism`` "holds" where what it says of the class and of its intervention both hold, "does not hold" where one
+    of them does not, and is "inconclusive" otherwise.
     """
     rows = []
     for one in findings:
@@ -502,11 +499,9 @@ def flips(findings: Findings) -> pd.DataFrame:
     core = table[table.role.isin(("base", "flip"))]
     keys = ["perturbation", "network"]
     verdicts = core.groupby(keys, sort=False).outcome.agg(
-        lambda all_: "does not hold"
-        if "does not hold" in set(all_)
-        else "holds"
-        if set(all_) == {"holds"}
-        else "inconclusive"
+        lambda all_: (
+            "does not hold" if "does not hold" in set(all_) else "holds" if set(all_) == {"holds"} else "inconclusive"
+        )
     )
     return table.join(verdicts.rename("mechanism"), on=keys)
 
