@@ -151,7 +151,7 @@ class PartlyKnown(Trainer):
 
 
 def softer(perturbation: Perturbation, severity: Tensor) -> Tensor:
-    """A third of the ``severity``; a converter gets two bits more, and a third of a time is meant on a logarithmic scale."""
+    """A third of the ``severity``; of a time a third on a logarithmic scale, and of bits two more."""
     if perturbation.ranged:
         return severity + 2
     return perturbation.off * (severity / perturbation.off) ** (1 / 3) if perturbation.off else severity / 3

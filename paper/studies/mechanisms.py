@@ -142,9 +142,9 @@ class Mechanisms(Study):
     ``classes`` is "all" or some of the six; ``sweep`` is "all" or "few" ways of converting (those of the quantile) for
     ``bits`` on the first network. ``steps`` after the fork are "auto" as :data:`LONG` has them, the same for all.
 
-    Tables: ``accuracy`` (a row per network, class, arm, severity, seed), ``summary`` (seeds joined), ``flips`` (what was
-    predicted of every mechanism, and what came of it), ``layers`` (network, class, layer, seed), ``mended`` (network,
-    class, ranking, seed), ``sweep`` and ``sweep_summary`` (as accuracy and summary).
+    Tables: ``accuracy`` (a row per network, class, arm, severity, seed), ``summary`` (seeds joined), ``flips`` (what
+    was predicted of every mechanism, and what came of it), ``layers`` (network, class, layer, seed), ``mended``
+    (network, class, ranking, seed), ``sweep`` and ``sweep_summary`` (as accuracy and summary).
     """
 
     classes: Annotated[tuple[str, ...], Some(tuple(PERTURBATIONS), everything="all", ordered=True)] = ("variability",)
