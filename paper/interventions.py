@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lib import checks, runtime
-from lib.hardware.crossbars import Crossbars
+from lib.hardware.crossbars import Crossbars, ideal
 from lib.hardware.numbers import Kinds, Numbers, Own
 from lib.hardware.perturbations import ADC, Drift, Perturbation, ReadNoise
 from lib.hardware.training import Trainer
@@ -29,26 +29,17 @@ def standing_out(weight: Tensor, size: Literal["rms", "mean"] = "rms") -> Tensor
 
 
 @dataclass(frozen=True)
-class Held(Perturbation):
-    """``part`` on arrays whose conductances keep their ``size`` (root mean square, or mean) whatever training does.
-
-    Usually the largest weight fills the window, so that a network without outstanding weights conducts more, and one
-    with few large ones less. Here the scale follows the weights' own size: s = (high - low) / (c0 size(W)), with c0 how
-    far the largest weight stood out when training began. At the start it is ``part`` itself; from there on training can
-    neither fill the window nor empty it. Larger weights lie beyond the window, which nothing here forbids.
-    """
+class _Changed(Perturbation):
+    """``part`` with one thing changed: whatever else it is asked, it answers as its part does."""
 
     part: Perturbation = field(default_factory=ReadNoise)
-    size: Literal["rms", "mean"] = "rms"
 
     measures, low, high = "as that of its part", 0.0, 1e10
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checks.choice("size", self.size, SIZES)
         object.__setattr__(self, "window", self.part.window)
 
-    # Whatever it is asked, it answers as its part does.
     name = property(lambda self: self.part.name)
     title = property(lambda self: self.part.title)
     unit = property(lambda self: self.part.unit)
@@ -58,10 +49,6 @@ class Held(Perturbation):
     ranged = property(lambda self: self.part.ranged)
     random = property(lambda self: self.part.random)
     lasting = property(lambda self: self.part.lasting)
-
-    @property
-    def held(self) -> Kinds:
-        return super().held | {self.name: ("crest",)}
 
     def check(self, severity: object, name: str = "severity") -> float:
         return self.part.check(severity, name)
@@ -77,6 +64,36 @@ class Held(Perturbation):
 
     def draw_read(self, shape, generator):
         return self.part.draw_read(shape, generator)
+
+    def conductance(self, g, severity, drawn):
+        return self.part.conductance(g, severity, drawn)
+
+    def current(self, y, x, arrays, severity, drawn):
+        return self.part.current(y, x, arrays, severity, drawn)
+
+    def digital(self, y, arrays, severity, drawn):
+        return self.part.digital(y, arrays, severity, drawn)
+
+
+@dataclass(frozen=True)
+class Held(_Changed):
+    """``part`` on arrays whose conductances keep their ``size`` (root mean square, or mean) whatever training does.
+
+    Usually the largest weight fills the window, so that a network without outstanding weights conducts more, and one
+    with few large ones less. Here the scale follows the weights' own size: s = (high - low) / (c0 size(W)), with c0 how
+    far the largest weight stood out when training began. At the start it is ``part`` itself; from there on training can
+    neither fill the window nor empty it. Larger weights lie beyond the window, which nothing here forbids.
+    """
+
+    size: Literal["rms", "mean"] = "rms"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.choice("size", self.size, SIZES)
+
+    @property
+    def held(self) -> Kinds:
+        return super().held | {self.name: ("crest",)}
 
     def _factor(self, weight: Tensor, drawn: Own) -> Tensor:
         """What the natural scale is multiplied by: how far the largest stands out now, over what it did."""
@@ -96,8 +113,31 @@ class Held(Perturbation):
         scaled = pair._replace(scale=pair.scale * self._factor(pair.weight, drawn))
         return self.part.current(y, x, arrays._replace(pair=scaled), severity, drawn)
 
-    def digital(self, y, arrays, severity, drawn):
-        return self.part.digital(y, arrays, severity, drawn)
+
+@dataclass(frozen=True)
+class HeldRatio(_Changed):
+    """``part``, an error of single devices, in proportion to the signal of every layer, whatever training does.
+
+    The signal is the standard deviation of the clean currents over the batch, and an error goes by full scale: |x| / s.
+    What is held is the ratio of the two, r0 = sd(y) s / rms|x| as it was when training began: the error of a chip is
+    multiplied by r / r0. Training can raise a layer's signal over its errors in no way, neither by filling the window
+    nor by weights that inputs excite more; what it can do is to carry the same thing in several outputs.
+    """
+
+    @property
+    def held(self) -> Kinds:
+        return super().held | {self.name: ("ratio",)}
+
+    def current(self, y, x, arrays, severity, drawn):
+        weight, scale = arrays.pair.weight, arrays.pair.scale
+        clean = ideal("", x, weight)
+        inputs = torch.linalg.vector_norm(x, dim=-1).square().mean().sqrt()
+        spread = (clean - clean.mean(0)).square().mean().sqrt()
+        ratio = spread * scale / inputs.clamp_min(torch.finfo(x.dtype).tiny)
+        if "ratio" not in drawn:
+            drawn["ratio"] = ratio.detach()
+        error = self.part.current(y, x, arrays, severity, drawn) - clean
+        return clean + error * ratio / drawn["ratio"]
 
 
 @dataclass(frozen=True)
