@@ -30,6 +30,9 @@ SEVERITIES = {"read_noise": 0.1, "variability": 0.1, "drift": 3.15e9, "stuck_at"
 #: Images on which layers are diagnosed.
 IMAGES = 256
 
+#: Chips on which they are judged, at most.
+CHIPS = 8
+
 #: What ranks layers, as a number that is large where a layer is said to break first. The first four look at gradients
 #: or errors before anything is tried; then what is known without a chip; "trial" tries each layer on chips, with
 #: training images.
@@ -65,7 +68,9 @@ def measured(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
     of accuracy on training images with this layer alone on the chip.
     """
     begin, physics, severity = fork(config["start"], site), make(config["perturbation"]), config["severity"]
-    plain, params, seeds, chips = begin.trainer, begin.clean, begin.seeds, config["chips"]
+    plain, params, seeds = begin.trainer, begin.clean, begin.seeds
+    # Every layer is tried in four ways.
+    chips = min(config["chips"], CHIPS)
     names = plain.network.layers
 
     def judged(trainer: Trainer) -> np.ndarray:

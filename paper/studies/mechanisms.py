@@ -15,9 +15,9 @@ from lib.hardware.perturbations import PERTURBATIONS, Perturbation
 from lib.hardware.training import tiled
 from lib.replicas import moved
 from lib.results import Cell, Tables
-from lib.verdicts import Claim, Findings, Relation, Threshold
+from lib.verdicts import Claim, Findings, Outcome, Relation, Threshold
 from paper.criteria import hardware as criteria
-from paper.interventions import Held, PartlyKnown, SpreadDrift, UnmaskedADC, like
+from paper.interventions import Held, HeldRatio, PartlyKnown, SpreadDrift, UnmaskedADC, like
 from paper.studies import layers
 from paper.studies.base import Compared, Study
 from paper.studies.hardware import PICTURE, Count, Schedule, Seeds, fork
@@ -25,9 +25,8 @@ from paper.studies.parameters import Numbers, OneOf, Some, Whole
 from paper.studies.recovery import beyond, recovery, void
 from paper.sweep import crest
 
-#: How networks are trained here: until clean accuracy no longer rises before the fork, and as long after it, every
-#: class alike.
-LONG = {"mlp": Schedule(128, 300, 300), "cnn": Schedule(64, 150, 150), "vit": Schedule(64, 400, 200)}
+#: How networks are trained here: before the fork until clean accuracy no longer rises, then the same for every class.
+LONG = {"mlp": Schedule(128, 300, 200), "cnn": Schedule(64, 150, 150), "vit": Schedule(64, 400, 200)}
 
 #: Severities at which classes are looked at: the first is what claims speak of, the rest is shown. Chosen from what
 #: they cost networks that never saw hardware: a clear loss that leaves room on both sides, where the class has one.
@@ -46,7 +45,8 @@ class Arm:
     """One way to treat a class. ``options`` and ``change`` make the hardware what it is, the rest is what is done.
 
     ``change``: the hardware differs in one thing (:mod:`paper.interventions`), "held" in its conductances' ``size``,
-    "spread" in the spread of exponents, which is an option then, "unmasked" in what the gradient sees of a converter.
+    "ratio" in that of signal to error, "spread" in the spread of exponents, which is an option then, "unmasked" in what
+    the gradient sees of a converter.
     ``rule`` trains through it (None: the network is not trained). ``measure`` are further options, ``copies`` of every
     device, weights ``clip``ped at so many standard deviations without training, the last layer ``digital``, and the
     share of the chip's devices that is ``known`` in training (None: judged on all chips).
@@ -67,7 +67,8 @@ class Arm:
         options = {**self.options, **(self.measure if mended else {})}
         kind = {"spread": SpreadDrift, "unmasked": UnmaskedADC}.get(self.change)
         one = make(name, **options) if kind is None else kind(**options)
-        one = Held(one, self.size) if self.change == "held" else one  # type: ignore[arg-type]
+        one = Held(one, size=self.size) if self.change == "held" else one  # type: ignore[arg-type]
+        one = HeldRatio(one) if self.change == "ratio" else one
         return Redundant(one, copies=self.copies) if mended and self.copies > 1 else one
 
 
@@ -78,6 +79,7 @@ _NOISE = {
     "clipped, not trained": Arm(clip=2.0),
     "trained, conductances held": Arm("autograd", change="held"),
     "clipped, conductances held": Arm(clip=2.0, change="held"),
+    "trained, signal to error held": Arm("autograd", change="ratio"),
 }
 #: What is done about each class, by label.
 ARMS: dict[str, dict[str, Arm]] = {
@@ -99,6 +101,7 @@ ARMS: dict[str, dict[str, Arm]] = {
         "clipped, not trained": Arm(clip=2.0),
         "all stuck off, trained": Arm("autograd", options={"on": 0.0}),
         "trained, conductances held": Arm("autograd", change="held"),
+        "trained, signal to error held": Arm("autograd", change="ratio"),
     },
     "ir_drop": {
         "trained": Arm("autograd"),
@@ -193,10 +196,13 @@ class Mechanisms(Study):
     def arms(self) -> dict[tuple[str, str, str], Cell]:
         """The cells of the classes' arms, by network, class and label."""
         return {
-            (net, name, label): self.cell(net, name, label, one, SEVERITIES[name])
+            (net, name, label): self.cell(
+                net, name, label, one, SEVERITIES[name][: None if net == self.networks[0] else 1]
+            )
             for net in self.networks
             for name in self.classes
             for label, one in ARMS[name].items()
+            if net == self.networks[0] or label in NEEDED[name]
         }
 
     def converters(self) -> dict[str, Cell]:
@@ -313,8 +319,8 @@ def summarise(table: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
 class Prediction(NamedTuple):
     """Of an arm of a class: that it wins back at least ``share`` of the loss (">="), or less ("<").
 
-    ``role``: what the mechanism says of the class as it is ("base"), of the intervention ("flip"), or what another
-    mechanism would say ("rival").
+    ``role``: what the mechanism says of the class as it is ("base"), of the intervention ("flip"), what another
+    mechanism would say ("rival"), or what a "second" one says that was proposed when the first had been refuted.
     """
 
     id: str
@@ -422,6 +428,68 @@ MECHANISMS: dict[str, tuple[str, tuple[Prediction, ...]]] = {
 }
 
 
+#: Second mechanisms, proposed when the perceptron's first numbers had refuted the first ones. What they say of arms that
+#: those numbers had shown is no prediction on the perceptron (``SEEN``); on other networks nothing had been measured.
+SECOND: dict[str, tuple[str, tuple[Prediction, ...]]] = {
+    "read_noise": (
+        "Training raises every layer's signal over its errors: by filling the window or, where it cannot, by weights "
+        "that the inputs excite more.",
+        (
+            Prediction(
+                *("ratio", "second", "With the ratio of signal to error held, training wins back less than half"),
+                *("trained, signal to error held", "<", _HALF),
+            ),
+        ),
+    ),
+    "variability": (
+        "Training raises every layer's signal over its errors: by filling the window or, where it cannot, by weights "
+        "that the inputs excite more.",
+        (
+            Prediction(
+                *("ratio", "second", "With the ratio of signal to error held, training wins back less than half"),
+                *("trained, signal to error held", "<", _HALF),
+            ),
+        ),
+    ),
+    "stuck_at": (
+        "Stuck devices are an error like any other to a layer: training raises the signal over it.",
+        (
+            Prediction(*("any", "second", "Training for any chip wins back at least half"), *("trained", ">=", _HALF)),
+            Prediction(
+                *("ratio", "second", "With the ratio of signal to error held, it wins back less than half"),
+                *("trained, signal to error held", "<", _HALF),
+            ),
+        ),
+    ),
+    "adc": (
+        "With two bits the logits have too few values and the gradient has to pass the rounding: each alone is too "
+        "little, both together are enough.",
+        (
+            Prediction(
+                *("only_through", "second", "A gradient that passes the rounding wins back less than half alone"),
+                *("trained past the rounding", "<", _HALF),
+            ),
+            Prediction(
+                *("only_logits", "second", "A digital last layer wins back less than half alone"),
+                *("last layer digital, not trained", "<", _HALF),
+            ),
+            Prediction(
+                *("both", "second", "Both together win back at least half"),
+                *("last layer digital, trained past the rounding", ">=", _HALF),
+            ),
+        ),
+    ),
+}
+#: Second claims about arms whose recovery on the perceptron was known when they were written.
+SEEN = {"stuck_at.any", "adc.only_through", "adc.only_logits", "adc.both"}
+
+#: The first mechanism's predictions and the second's, by class.
+PREDICTIONS = {name: (*own, *SECOND.get(name, ("", ()))[1]) for name, (_, own) in MECHANISMS.items()}
+#: Arms that claims speak of: the others are run on the first network only.
+NEEDED = {name: {"trained", "clipped, not trained", *(one.arm for one in own)} for name, own in PREDICTIONS.items()}
+NEEDED["drift"].add("one factor, trained")
+
+
 def _at(table: pd.DataFrame, net: str, name: str, label: str) -> pd.DataFrame:
     """The runs of an arm at the severity that claims speak of, by seed."""
     own = table[(table.network == net) & (table.perturbation == name) & (table.arm == label)]
@@ -434,12 +502,15 @@ def predicted(accuracy: pd.DataFrame) -> Iterator[Claim]:
     for net in dict.fromkeys(accuracy.network):
         for name in dict.fromkeys(accuracy.perturbation):
             title = f"{make(name).title}, {net}"
-            for one in MECHANISMS[name][1]:
+            for one in PREDICTIONS[name]:
+                seen = net == "mlp" and f"{name}.{one.id}" in SEEN
                 runs = _at(accuracy, net, name, one.arm)
                 lost, won = runs.clean - runs.unaware, runs.accuracy - runs.unaware
                 yield Claim(
                     f"mechanisms.{name}.{one.id}.{net}",
-                    f"{title}: {one.text[0].lower()}{one.text[1:]}",
+                    f"{title}: {one.text[0].lower()}{one.text[1:]}"
+                    + (" (second mechanism)" if one.role == "second" else "")
+                    + (", written when this was known" if seen else ""),
                     beyond(lost.to_numpy(), won.to_numpy(), one.share),
                     one.relation,
                     criteria.NOTHING,
@@ -482,28 +553,32 @@ def predicted(accuracy: pd.DataFrame) -> Iterator[Claim]:
 def flips(findings: Findings) -> pd.DataFrame:
     """What became of each mechanism: a row per claim with its ``role`` and outcome, and whether the mechanism holds.
 
-    A ``mechanism`` "holds" where what it says of the class and of its intervention both hold, "does not hold" where one
-    of them does not, and is "inconclusive" otherwise.
+    The first ``mechanism`` "holds" where what it says of the class and of its intervention both hold, "does not hold"
+    where one of them does not, and is "inconclusive" otherwise; so does the ``second`` with all that it says ("" where
+    none was proposed).
     """
     rows = []
     for one in findings:
         parts = one.id.split(".")
-        if parts[0] != "mechanisms" or parts[1] not in MECHANISMS or len(parts) != 4:
+        if len(parts) != 4 or parts[1] not in MECHANISMS:
             continue
-        roles = {each.id: each.role for each in MECHANISMS[parts[1]][1]}
+        roles = {each.id: each.role for each in PREDICTIONS[parts[1]]}
         row = {"perturbation": parts[1], "network": parts[3], "claim": parts[2], "role": roles.get(parts[2], "more")}
         rows.append(row | {"outcome": str(one.outcome), "value": one.value})
-    table = pd.DataFrame(rows)
-    if not len(table):
-        return table.assign(mechanism="")
-    core = table[table.role.isin(("base", "flip"))]
+    table = pd.DataFrame(rows, columns=["perturbation", "network", "claim", "role", "outcome", "value"])
     keys = ["perturbation", "network"]
-    verdicts = core.groupby(keys, sort=False).outcome.agg(
-        lambda all_: (
-            "does not hold" if "does not hold" in set(all_) else "holds" if set(all_) == {"holds"} else "inconclusive"
-        )
-    )
-    return table.join(verdicts.rename("mechanism"), on=keys)
+    for column, roles in (("mechanism", ("base", "flip")), ("second", ("second",))):
+        own = table[table.role.isin(roles)].groupby(keys, sort=False).outcome.agg(_together)
+        table = table.join(own.rename(column), on=keys)
+    return table.fillna({"mechanism": "", "second": ""})
+
+
+def _together(outcomes: pd.Series) -> str:
+    """The outcome of claims that have to hold all."""
+    found = set(outcomes)
+    if str(Outcome.DOES_NOT_HOLD) in found:
+        return str(Outcome.DOES_NOT_HOLD)
+    return str(Outcome.HOLDS) if found == {str(Outcome.HOLDS)} else str(Outcome.INCONCLUSIVE)
 
 
 class Better(NamedTuple):
