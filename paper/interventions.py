@@ -15,7 +15,7 @@ from torch import Tensor
 from lib import checks, runtime
 from lib.hardware.crossbars import Crossbars, ideal
 from lib.hardware.numbers import Kinds, Numbers, Own
-from lib.hardware.perturbations import ADC, Drift, Perturbation, ReadNoise
+from lib.hardware.perturbations import ADC, Drift, IRDrop, Perturbation, ReadNoise
 from lib.hardware.training import Trainer
 from lib.replicas import flat, nested
 
@@ -152,6 +152,26 @@ class SpreadDrift(Drift):
 
     def exponent(self, g: Tensor, normal: Tensor) -> Tensor:
         return super().exponent(g, self.spread * normal)
+
+
+@dataclass(frozen=True)
+class ShuffledIRDrop(IRDrop):
+    """IR-drop on chips of which each has its lines in an order of its own: what is lost is random from chip to chip."""
+
+    random = property(lambda self: True)
+    lasting = property(lambda self: True)
+
+    def draw_chip(self, shape, generator):
+        return {
+            "columns": torch.rand(shape[-2], generator=generator),
+            "rows": torch.rand(shape[-1], generator=generator),
+        }
+
+    def conductance(self, g, severity, drawn):
+        # Both arrays of a pair have the same order. Where nothing is left to chance all draws are alike: no order.
+        columns, rows = (drawn[kind].argsort(stable=True) for kind in ("columns", "rows"))
+        seen = super().conductance(g[..., columns, :][..., rows], severity, drawn)
+        return seen[..., columns.argsort(), :][..., rows.argsort()]
 
 
 @dataclass(frozen=True)

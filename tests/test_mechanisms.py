@@ -20,9 +20,31 @@ from lib.hardware.training import Trainer, tiled
 from lib.replicas import Optimiser, Tree, flat, unstack
 from lib.verdicts import Findings
 from paper.figures import mechanisms as figures
-from paper.interventions import Held, PartlyKnown, Softened, SpreadDrift, UnmaskedADC, like, softer, standing_out
+from paper.interventions import (
+    Held,
+    HeldRatio,
+    PartlyKnown,
+    ShuffledIRDrop,
+    Softened,
+    SpreadDrift,
+    UnmaskedADC,
+    like,
+    softer,
+    standing_out,
+)
 from paper.studies import layers
-from paper.studies.mechanisms import ARMS, MECHANISMS, SEVERITIES, SWEEP, Arm, Mechanisms, converting, flips, predicted
+from paper.studies.mechanisms import (
+    ARMS,
+    MECHANISMS,
+    PREDICTIONS,
+    SEVERITIES,
+    SWEEP,
+    Arm,
+    Mechanisms,
+    converting,
+    flips,
+    predicted,
+)
 from paper.words import mechanisms as words
 
 CPU = torch.device("cpu")
@@ -49,7 +71,7 @@ def on(trainer, params, physics, severity, start=None, chips=2):
 def test_where_training_begins_held_hardware_is_the_class_itself(name, size):
     trainer, params = fork()
     severity = SEVERITIES[name][0]
-    plain, held = (on(trainer, params, one, severity) for one in (make(name), Held(make(name), size)))
+    plain, held = (on(trainer, params, one, severity) for one in (make(name), Held(make(name), size=size)))
     assert torch.allclose(plain, held, atol=0.004)
 
 
@@ -123,20 +145,67 @@ def test_wires_of_held_arrays_are_loaded_alike():
         return float((1 - seen / weight.mT).median())
 
     part = make("ir_drop")
-    held = Held(part, "mean")
+    held = Held(part, size="mean")
     assert loss(part, tall) < 0.6 * loss(part, WEIGHT)
     assert loss(held, WEIGHT) == pytest.approx(loss(part, WEIGHT), rel=1e-3)
     # Half of the sum is the outlier's own: the rest is scaled by what it adds to the mean, and no more.
     share = WEIGHT.abs().mean() / tall.abs().mean()
-    thinned = loss(Held(make("ir_drop"), "mean"), WEIGHT) * float(share)
+    thinned = loss(Held(make("ir_drop"), size="mean"), WEIGHT) * float(share)
     assert loss(held, tall) == pytest.approx(thinned, rel=0.5)
 
 
 def test_a_held_size_that_nobody_knows_is_refused():
     with pytest.raises(ParameterError, match="size must be one of rms, mean"):
-        Held(make("read_noise"), "median")
+        Held(make("read_noise"), size="median")
     with pytest.raises(ParameterError, match="spread must be"):
         SpreadDrift(spread=-1)
+
+
+@pytest.mark.parametrize("name", ["read_noise", "variability", "stuck_at"])
+def test_a_held_ratio_is_the_class_itself_where_training_begins_and_stays(name):
+    trainer, params = fork()
+    severity = torch.tensor(SEVERITIES[name][0])
+    part = make(name)
+    x, one = trainer.data.x[:200], unstack(params, 0)
+    drawn = merged(trainer.chip(part, 0, "chip"), trainer.read(part, 200, 0))
+
+    def error(physics, weight, told):
+        seen = Crossbars(physics, severity, "autograd", merged({"1": drawn["1"]}, told))
+        clean = ideal("1", x.flatten(1), weight)
+        noise = seen("1", x.flatten(1), weight) - clean
+        return float(noise.std() / (clean - clean.mean(0)).std()), seen.calibrated
+
+    weight = one["1.weight"]
+    plain, _ = error(part, weight, {})
+    held, told = error(HeldRatio(part), weight, {})
+    assert held == pytest.approx(plain, rel=1e-4)
+    # Weights that stand out less, and weights that the inputs excite more: the class errs less, the held one as before.
+    flat_ = weight.clamp(-0.1, 0.1)
+    mean = x.flatten(1).mean(0)
+    excited = weight + 0.3 * (x.flatten(1)[0] - mean)
+    for changed in (flat_, excited):
+        before, (after, _) = error(part, changed, {})[0], error(HeldRatio(part), changed, told)
+        assert before < 0.9 * plain and after == pytest.approx(held, rel=0.15 if name == "read_noise" else 0.5)
+
+
+def test_shuffled_lines_lose_what_their_place_loses():
+    part, severity = ShuffledIRDrop(), torch.tensor(1000.0)
+    drawn = part.draw_chip((6, 9), runtime.stream(0, "order"))
+    columns, rows = drawn["columns"].argsort(), drawn["rows"].argsort()
+    crossbars = Crossbars(part, severity, "autograd", {"layer": {"ir_drop": dict(drawn)}})
+    seen = crossbars("layer", torch.eye(9), WEIGHT).mT
+    plain = Crossbars(make("ir_drop"), severity, "autograd", {})
+    # By hand: store the rows of the matrix where the chip has them, and read them from there.
+    placed = torch.stack([torch.stack([WEIGHT[i, j] for j in rows]) for i in columns])
+    there = plain("layer", torch.eye(9), placed).mT
+    expected = torch.empty_like(WEIGHT)
+    for at, i in enumerate(columns):
+        for to, j in enumerate(rows):
+            expected[i, j] = there[at, to]
+    assert torch.allclose(seen, expected, atol=1e-6)
+    quiet = part.without_chance(drawn)
+    same = Crossbars(part, severity, "autograd", {"layer": {"ir_drop": quiet}})("layer", torch.eye(9), WEIGHT)
+    assert torch.allclose(same, plain("layer", torch.eye(9), WEIGHT), atol=1e-6)
 
 
 def test_exponents_spread_as_told():
@@ -340,7 +409,14 @@ def _runs(recoveries, name="variability", damage=0.4):
 
 
 def _noise(held, clipped=0.6):
-    return _runs({"trained": 0.8, "clipped, not trained": clipped, "trained, conductances held": held})
+    return _runs(
+        {
+            "trained": 0.8,
+            "clipped, not trained": clipped,
+            "trained, conductances held": held,
+            "trained, signal to error held": 0.2,
+        }
+    )
 
 
 def test_a_mechanism_holds_where_its_intervention_flips():
@@ -348,7 +424,7 @@ def test_a_mechanism_holds_where_its_intervention_flips():
         findings = Findings.of(predicted(_noise(held)))
         table = flips(findings)
         assert set(table.mechanism) == {outcome}
-        assert set(table.role) == {"base", "flip", "more"}
+        assert set(table.role) == {"base", "flip", "second", "more"}
         assert str(findings.get("mechanisms.variability.clipped.mlp").outcome) == "holds"
     assert str(Findings.of(predicted(_noise(0.1, 0.2))).get("mechanisms.variability.clipped.mlp").outcome) == (
         "does not hold"
@@ -356,7 +432,15 @@ def test_a_mechanism_holds_where_its_intervention_flips():
 
 
 def test_where_nothing_is_lost_nothing_is_decided():
-    small = _runs({"trained": 0.8, "clipped, not trained": 0.5, "trained, conductances held": 0.1}, damage=-0.02)
+    small = _runs(
+        {
+            "trained": 0.8,
+            "clipped, not trained": 0.5,
+            "trained, conductances held": 0.1,
+            "trained, signal to error held": 0.2,
+        },
+        damage=-0.02,
+    )
     assert {str(one.outcome) for one in Findings.of(predicted(small))} == {"inconclusive"}
 
 
@@ -371,8 +455,15 @@ def test_converters_are_compared_seed_by_seed():
 
 
 def test_every_prediction_has_its_arm_and_every_mechanism_a_flip():
-    assert set(MECHANISMS) == set(ARMS) == set(SEVERITIES) == set(layers.SEVERITIES) == set(PERTURBATIONS)
-    for name, (_, predictions) in MECHANISMS.items():
+    assert (
+        set(MECHANISMS)
+        == set(PREDICTIONS)
+        == set(ARMS)
+        == set(SEVERITIES)
+        == set(layers.SEVERITIES)
+        == set(PERTURBATIONS)
+    )
+    for name, predictions in PREDICTIONS.items():
         assert {one.arm for one in predictions} <= set(ARMS[name])
         assert {"base", "flip"} <= {one.role for one in predictions}
         for one in ARMS[name].values():

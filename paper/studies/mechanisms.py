@@ -17,7 +17,7 @@ from lib.replicas import moved
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings, Outcome, Relation, Threshold
 from paper.criteria import hardware as criteria
-from paper.interventions import Held, HeldRatio, PartlyKnown, SpreadDrift, UnmaskedADC, like
+from paper.interventions import Held, HeldRatio, PartlyKnown, ShuffledIRDrop, SpreadDrift, UnmaskedADC, like
 from paper.studies import layers
 from paper.studies.base import Compared, Study
 from paper.studies.hardware import PICTURE, Count, Schedule, Seeds, fork
@@ -45,8 +45,8 @@ class Arm:
     """One way to treat a class. ``options`` and ``change`` make the hardware what it is, the rest is what is done.
 
     ``change``: the hardware differs in one thing (:mod:`paper.interventions`), "held" in its conductances' ``size``,
-    "ratio" in that of signal to error, "spread" in the spread of exponents, which is an option then, "unmasked" in what
-    the gradient sees of a converter.
+    "ratio" in that of signal to error, "spread" in the spread of exponents, which is an option then, "shuffled" in the
+    place of its lines, "unmasked" in what the gradient sees of a converter.
     ``rule`` trains through it (None: the network is not trained). ``measure`` are further options, ``copies`` of every
     device, weights ``clip``ped at so many standard deviations without training, the last layer ``digital``, and the
     share of the chip's devices that is ``known`` in training (None: judged on all chips).
@@ -65,7 +65,7 @@ class Arm:
     def hardware(self, name: str, mended: bool) -> Perturbation:
         """The hardware, with the measures taken or without."""
         options = {**self.options, **(self.measure if mended else {})}
-        kind = {"spread": SpreadDrift, "unmasked": UnmaskedADC}.get(self.change)
+        kind = {"spread": SpreadDrift, "unmasked": UnmaskedADC, "shuffled": ShuffledIRDrop}.get(self.change)
         one = make(name, **options) if kind is None else kind(**options)
         one = Held(one, size=self.size) if self.change == "held" else one  # type: ignore[arg-type]
         one = HeldRatio(one) if self.change == "ratio" else one
@@ -109,6 +109,7 @@ ARMS: dict[str, dict[str, Arm]] = {
         "trained, conductances held": Arm("autograd", change="held", size="mean"),
         "trained, scale kept": Arm("autograd", options={"scale": "fixed"}),
         "pre-distorted, not trained": Arm(measure={"predistort": 3}),
+        "trained, lines shuffled": Arm("autograd", change="shuffled"),
         "clipped, not trained": Arm(clip=2.0),
     },
     "adc": {
@@ -428,8 +429,8 @@ MECHANISMS: dict[str, tuple[str, tuple[Prediction, ...]]] = {
 }
 
 
-#: Second mechanisms, proposed when the perceptron's first numbers had refuted the first ones. What they say of arms that
-#: those numbers had shown is no prediction on the perceptron (``SEEN``); on other networks nothing had been measured.
+#: Second mechanisms, proposed when the perceptron's first numbers had refuted the first ones. What they say of arms
+#: that those numbers had shown is no prediction on the perceptron (``SEEN``); elsewhere nothing had been measured.
 SECOND: dict[str, tuple[str, tuple[Prediction, ...]]] = {
     "read_noise": (
         "Training raises every layer's signal over its errors: by filling the window or, where it cannot, by weights "
@@ -458,6 +459,15 @@ SECOND: dict[str, tuple[str, tuple[Prediction, ...]]] = {
             Prediction(
                 *("ratio", "second", "With the ratio of signal to error held, it wins back less than half"),
                 *("trained, signal to error held", "<", _HALF),
+            ),
+        ),
+    ),
+    "ir_drop": (
+        "Nothing about it is random: every chip loses the same currents, so training needs no more than to see them.",
+        (
+            Prediction(
+                *("shuffled", "second", "With the lines in another order on every chip it wins back less than half"),
+                *("trained, lines shuffled", "<", _HALF),
             ),
         ),
     ),
