@@ -577,8 +577,8 @@ def flips(findings: Findings) -> pd.DataFrame:
         rows.append(row | {"outcome": str(one.outcome), "value": one.value})
     table = pd.DataFrame(rows, columns=["perturbation", "network", "claim", "role", "outcome", "value"])
     keys = ["perturbation", "network"]
-    for column, roles in (("mechanism", ("base", "flip")), ("second", ("second",))):
-        own = table[table.role.isin(roles)].groupby(keys, sort=False).outcome.agg(_together)
+    for column, of in {"mechanism": ["base", "flip"], "second": ["second"]}.items():
+        own = table[table.role.isin(of)].groupby(keys, sort=False).outcome.agg(_together)
         table = table.join(own.rename(column), on=keys)
     return table.fillna({"mechanism": "", "second": ""})
 

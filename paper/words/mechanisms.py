@@ -8,7 +8,7 @@ from lib.hardware.devices import HARDWARE
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.studies import layers as by_layer
-from paper.studies.mechanisms import MECHANISMS, SEVERITIES
+from paper.studies.mechanisms import MECHANISMS, PREDICTIONS, SECOND, SEVERITIES, Prediction
 from paper.words.numbers import Shown, interval, share
 from paper.words.outcomes import decided, sorted_out
 
@@ -19,44 +19,56 @@ _OUTCOMES = ("holds", "does not hold", "inconclusive")
 def answer(tables: Tables, findings: Findings) -> str:
     """The page in a few sentences (Markdown)."""
     table = tables["flips"].drop_duplicates(["perturbation", "network"])
-    told = []
+    told = [f"Mechanisms that were proposed first: {_sorted(table, 'mechanism')}."]
+    if len(again := table[table.second != ""]):
+        told.append(f"Second ones, proposed when the first numbers had refuted those: {_sorted(again, 'second')}.")
+    return " ".join(told)
+
+
+def _sorted(table: pd.DataFrame, column: str) -> str:
+    """Classes with their networks by what became of their mechanism."""
+    parts = []
     for outcome in _OUTCOMES:
-        own = table[table.mechanism == outcome]
+        own = table[table[column] == outcome]
         if len(own):
-            names = [
-                f"{HARDWARE[str(name)].title} ({', '.join(part.network)})"
-                for name, part in own.groupby("perturbation", sort=False)
-            ]
-            told.append(f"{outcome}: {'; '.join(names)}")
-    return f"Of the mechanisms proposed, tested by an intervention that should flip the class: {'. '.join(told)}."
+            by_class = own.groupby("perturbation", sort=False).network
+            names = [f"{HARDWARE[str(name)].title} ({', '.join(nets)})" for name, nets in by_class]
+            parts.append(f"**{outcome}** for {', '.join(names)}")
+    return "; ".join(parts)
 
 
 def mechanisms(tables: Tables) -> str:
-    """Every mechanism with what was predicted and what came, as a table (Markdown)."""
-    rows = ["| class | mechanism proposed | network | flips as predicted? | what came of its predictions |"]
-    rows.append("|---|---|---|---|---|")
+    """Every mechanism with what was predicted and what came of it, as a table (Markdown)."""
+    rows = [
+        "| class, network | mechanism | does it flip as predicted? | predictions, and the share that came back |",
+        "|---|---|---|---|",
+    ]
     for (name, net), own in tables["flips"].groupby(["perturbation", "network"], sort=False):
-        came = []
-        texts = {one.id: one for one in MECHANISMS[str(name)][1]}
-        summary = tables["summary"]
+        texts = {one.id: one for one in PREDICTIONS[str(name)]}
+        came: dict[str, list[str]] = {"first": [], "second": []}
         for row in own.itertuples():
-            if (one := texts.get(str(row.claim))) is None:
-                continue
-            here = summary[
-                (summary.network == net)
-                & (summary.perturbation == name)
-                & (summary.arm == one.arm)
-                & (summary.severity == SEVERITIES[str(name)][0])
-            ].iloc[0]
-            role = "another mechanism: " if one.role == "rival" else ""
-            won = f"{share(here.recovery)} {interval(here.recovery_low, here.recovery_high)}".strip()
-            won = "nothing lost" if here.recovery != here.recovery else won
-            came.append(f"{role}*{one.arm}* {won}, predicted {one.relation} {one.share:g}: {row.outcome}")
-        verdict = f"**{own.mechanism.iloc[0]}**"
-        rows.append(
-            f"| {HARDWARE[str(name)].title} | {MECHANISMS[str(name)][0]} | {net} | {verdict} | {'; '.join(came)} |"
-        )
+            one = texts.get(str(row.claim))
+            if one is not None:
+                came["second" if one.role == "second" else "first"].append(_came(tables, net, name, one, row.outcome))
+        where = f"{HARDWARE[str(name)].title}, {net}"
+        first = own.iloc[0]
+        rows.append(f"| {where} | {MECHANISMS[str(name)][0]} | **{first.mechanism}** | {'; '.join(came['first'])} |")
+        if came["second"]:
+            text = f"*Second:* {SECOND[str(name)][0]}"
+            rows.append(f"| {where} | {text} | **{first.second}** | {'; '.join(came['second'])} |")
     return "\n".join(rows)
+
+
+def _came(tables: Tables, net: object, name: object, one: Prediction, outcome: object) -> str:
+    """What was predicted of an arm, and what came."""
+    summary = tables["summary"]
+    own = summary[(summary.network == net) & (summary.perturbation == name) & (summary.arm == one.arm)]
+    here = own[own.severity == SEVERITIES[str(name)][0]].iloc[0]
+    won = f"{share(here.recovery)} {interval(here.recovery_low, here.recovery_high)}".strip()
+    won = "nothing lost" if here.recovery != here.recovery else won
+    role = "(another mechanism) " if one.role == "rival" else ""
+    relation = "at least" if one.relation == ">=" else "less than"
+    return f"{role}*{one.arm}*: {won}, {relation} {one.share:g} predicted, {outcome}"
 
 
 def _sentences(net: str) -> dict[str, tuple[str, str]]:
@@ -125,6 +137,30 @@ def _sentences(net: str) -> dict[str, tuple[str, str]]:
             "Pre-distortion, the inverse of the known map, needs no training for it.",
             "Pre-distortion without training gives back less than half.",
         ),
+        f"mechanisms.read_noise.ratio.{net}": (
+            "What training does to read noise is to raise each layer's signal over it: with that ratio held less than "
+            "half comes back.",
+            "Even with every layer's ratio of signal to noise held at least half comes back: training also learns to "
+            "live with errors that it cannot make smaller.",
+        ),
+        f"mechanisms.variability.ratio.{net}": (
+            "Against variability the same ratio is what it needs.",
+            "Against variability, too, at least half comes back with the ratio held.",
+        ),
+        f"mechanisms.stuck_at.ratio.{net}": (
+            "And against stuck devices: with the ratio of signal to error held less than half comes back.",
+            "Against stuck devices at least half comes back with the ratio held.",
+        ),
+        f"mechanisms.ir_drop.shuffled.{net}": (
+            "What makes IR-drop easy is that nothing about it is random: with the lines in another order on every "
+            "chip, training for any chip does not give half of it back.",
+            "It is not that nothing about it is random: with the lines in another order on every chip, training for "
+            "any chip still gives back at least half.",
+        ),
+        f"mechanisms.adc.both.{net}": (
+            "A digital last layer and a gradient that passes the rounding give back at least half together.",
+            "Not even a digital last layer and a gradient that passes the rounding together give half back.",
+        ),
         f"mechanisms.adc.trained.{net}": (
             "Through rounding nothing comes back, as it must be with a gradient that is zero.",
             "Something comes back although the gradient through rounding is zero: more steps, not the converter.",
@@ -140,10 +176,33 @@ def _sentences(net: str) -> dict[str, tuple[str, str]]:
     }
 
 
+#: Claims that say something only where another one of their class holds: there is no win to explain without one.
+_RESTS = {
+    **{
+        f"{name}.{claim}": "trained" for name in ("read_noise", "variability") for claim in ("held", "ratio", "clipped")
+    },
+    **{f"ir_drop.{claim}": "trained" for claim in ("held", "backward", "bounded", "shuffled")},
+    **{"drift.left": "factor", "drift.spread": "factor", "stuck_at.ratio": "any"},
+}
+
+
 def told(findings: Findings, networks: tuple[str, ...]) -> str:
     """What the claims about mechanisms come to, network by network (Markdown)."""
-    lines = [f"- *{net}.* {said}" for net in networks if (said := decided(findings, _sentences(net)))]
+    lines = []
+    for net in networks:
+        said = {name: text for name, text in _sentences(net).items() if _rests(findings, name)}
+        if text := decided(findings, said):
+            lines.append(f"- *{net}.* {text}")
     return "\n".join(lines)
+
+
+def _rests(findings: Findings, name: str) -> bool:
+    """Is there what a claim rests on?"""
+    _, of, claim, net = name.split(".")
+    if (needed := _RESTS.get(f"{of}.{claim}")) is None:
+        return True
+    found = findings.get(f"mechanisms.{of}.{needed}.{net}")
+    return found is not None and found.outcome is Outcome.HOLDS
 
 
 def layers(tables: Tables, findings: Findings) -> str:
