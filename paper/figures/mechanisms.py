@@ -39,10 +39,11 @@ _NETWORKS = {
 _LEAST, _MOST = -0.6, 1.15
 
 
-def _where(name: str, severity: float) -> str:
+def _where(name: str, severities: tuple[float, ...]) -> str:
+    """The severity that claims speak of, and behind a bar the other one."""
     physics = make(name)
-    unit = "" if physics.unit in ("s", "") else f" {physics.unit.removesuffix(' of devices')}".rstrip()
-    return f"{severity_label(severity, physics)}{'' if unit == ' of devices' else unit}"
+    unit = "" if physics.unit in ("s", "of devices") else f" {physics.unit}"
+    return " | ".join(severity_label(severity, physics) for severity in severities) + unit
 
 
 def flips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
@@ -100,8 +101,7 @@ def _panel(axis: Axes, name: str, summary: pd.DataFrame, again: pd.DataFrame, ne
     axis.plot(other.recovery.clip(_LEAST, _MOST), range(len(labels)), "|", color="#777777", ms=9, mew=1.6)
     axis.set_yticks(range(len(labels)), labels, fontsize=8)
     axis.set(xlim=(_LEAST - 0.03, _MOST), ylim=(len(labels) - 0.5, -0.5), xlabel="recovery")
-    also = "".join(f"; | {_where(name, severity)}" for severity in SEVERITIES[name][1:])
-    axis.set_title(f"{title(name)}, {_where(name, first)}{also}", fontsize=10)
+    axis.set_title(f"{title(name)}, {_where(name, SEVERITIES[name])}", fontsize=10)
 
 
 def crests(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
@@ -166,7 +166,15 @@ def layers(single: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure
         for (row, column), value in np.ndenumerate(wide.to_numpy()):
             if np.isfinite(value):
                 colour = "white" if value > 0.55 else "black"
-                axis.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=colour)
+                axis.text(
+                    column,
+                    row,
+                    f"{100 * value:.0f}".replace("-0", "0").replace("-", "−"),
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color=colour,
+                )
         places = own.drop_duplicates("layer").set_index("layer").place
         for row, name in enumerate(names):
             told = best[(best.network == net) & (best.perturbation == name) & (best.ranking == "margin")]
@@ -179,7 +187,8 @@ def layers(single: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure
                 diamonds(axis, here.place + 0.34, np.where(here.digital == here.digital.max(), row - 0.3, np.nan))
         labels = [layer.rpartition(".")[2] if net == "vit" and "." in layer else layer for layer in places.index]
         axis.set_xticks(range(len(labels)), labels, fontsize=8, rotation=0)
-        axis.set_yticks(range(len(names)), [title(name) for name in names] if axis is axes[0][0] else [])
+        first = axis is axes[0][0]
+        axis.set_yticks(range(len(names)) if first else [], [title(name) for name in names] if first else [])
         axis.set_title(net)
         axis.set_xlabel("layer, input on the left")
         axis.grid(visible=False)

@@ -31,7 +31,7 @@ SEVERITIES = {"read_noise": 0.1, "variability": 0.1, "drift": 3.15e9, "stuck_at"
 IMAGES = 256
 
 #: Chips on which they are judged, at most.
-CHIPS = 8
+CHIPS = 5
 
 #: What ranks layers, as a number that is large where a layer is said to break first. The first four look at gradients
 #: or errors before anything is tried; then what is known without a chip; "trial" tries each layer on chips, with

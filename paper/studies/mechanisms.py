@@ -133,17 +133,21 @@ SWEEP: dict[str, Arm] = {
     for last, digital in LAST.items()
     for calibration in CALIBRATIONS
     for label, arm in {**TRAINED, "past rounding and cut-off": UNMASKED}.items()
+    if arm is not UNMASKED or (calibration, digital) == ("quantile", False)
 } | {
     f"{label}{last}": Arm("autograd", {"calibration": "quantile"}, measure=measure, digital=digital)
     for last, digital in LAST.items()
     for label, measure in {"learned, past the rounding": {"calibration": "learned"}, "quantile, vanilla": {}}.items()
+    if measure or not digital
 }
+#: What of it a rerun does.
+FEW = ("quantile, not trained", "quantile, past the rounding", "quantile, not trained, last layer digital")
 
 
 class Mechanisms(Study):
     """Arms of each class on ``networks``, layers one by one on ``layered``, and the converter's sweep over ``bits``.
 
-    ``classes`` is "all" or some of the six; ``sweep`` is "all" or "few" ways of converting (those of the quantile) for
+    ``classes`` is "all" or some of the six; ``sweep`` is "all" or "few" (:data:`FEW`) ways of converting for
     ``bits`` on the first network. ``steps`` after the fork are "auto" as :data:`LONG` has them, the same for all.
 
     Tables: ``accuracy`` (a row per network, class, arm, severity, seed), ``summary`` (seeds joined), ``flips`` (what
@@ -151,7 +155,7 @@ class Mechanisms(Study):
     (network, class, ranking, seed), ``sweep`` and ``sweep_summary`` (as accuracy and summary).
     """
 
-    classes: Annotated[tuple[str, ...], Some(tuple(PERTURBATIONS), everything="all", ordered=True)] = ("variability",)
+    classes: Annotated[tuple[str, ...], Some(tuple(PERTURBATIONS), everything="all", ordered=True)] = ("drift",)
     networks: Annotated[tuple[str, ...], Some(tuple(LONG), ordered=True)] = ("mlp",)
     layered: Annotated[tuple[str, ...], Some(tuple(LONG), ordered=True)] = ("mlp",)
     sweep: Annotated[str, OneOf(("few", "all"))] = "few"
@@ -208,7 +212,7 @@ class Mechanisms(Study):
 
     def converters(self) -> dict[str, Cell]:
         """The cells of the converter's sweep, by label."""
-        chosen = {label: one for label, one in SWEEP.items() if self.sweep == "all" or label.startswith("quantile")}
+        chosen = {label: one for label, one in SWEEP.items() if self.sweep == "all" or label in FEW}
         bits = tuple(float(one) for one in self.bits)
         return {label: self.cell(self.networks[0], "adc", label, one, bits) for label, one in chosen.items()}
 
@@ -222,7 +226,9 @@ class Mechanisms(Study):
 
     def cells(self) -> list[Cell]:
         """A cell for every arm, network with layers, and way of converting."""
-        return list(dict.fromkeys([*self.arms().values(), *self.by_layer().values(), *self.converters().values()]))
+        arms, by_layer = self.arms(), self.by_layer()
+        first = [cell for (net, *_), cell in arms.items() if net == self.networks[0]]
+        return list(dict.fromkeys([*first, *self.converters().values(), *by_layer.values(), *arms.values()]))
 
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
         accuracy = pd.concat(
@@ -495,9 +501,17 @@ SEEN = {"stuck_at.any", "adc.only_through", "adc.only_logits", "adc.both"}
 
 #: The first mechanism's predictions and the second's, by class.
 PREDICTIONS = {name: (*own, *SECOND.get(name, ("", ()))[1]) for name, (_, own) in MECHANISMS.items()}
-#: Arms that claims speak of: the others are run on the first network only.
-NEEDED = {name: {"trained", "clipped, not trained", *(one.arm for one in own)} for name, own in PREDICTIONS.items()}
-NEEDED["drift"].add("one factor, trained")
+#: Arms that a class's own mechanisms need, and those that train nothing: others are run on the first network only.
+NEEDED = {
+    name: {"trained", *(one.arm for one in own if one.role != "rival" or ARMS[name][one.arm].rule is None)}
+    for name, own in PREDICTIONS.items()
+}
+for _name, _label in {
+    "read_noise": "clipped, not trained",
+    "variability": "clipped, not trained",
+    "drift": "one factor, trained",
+}.items():
+    NEEDED[_name].add(_label)
 
 
 def _at(table: pd.DataFrame, net: str, name: str, label: str) -> pd.DataFrame:
@@ -515,6 +529,8 @@ def predicted(accuracy: pd.DataFrame) -> Iterator[Claim]:
             for one in PREDICTIONS[name]:
                 seen = net == "mlp" and f"{name}.{one.id}" in SEEN
                 runs = _at(accuracy, net, name, one.arm)
+                if not len(runs):
+                    continue
                 lost, won = runs.clean - runs.unaware, runs.accuracy - runs.unaware
                 yield Claim(
                     f"mechanisms.{name}.{one.id}.{net}",
