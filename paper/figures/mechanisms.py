@@ -27,7 +27,7 @@ from paper.figures.style import (
     whiskers,
 )
 from paper.studies import layers as by_layer
-from paper.studies.mechanisms import ARMS, LAST, SEVERITIES
+from paper.studies.mechanisms import ARMS, LAST, MAIN, SEVERITIES
 
 _GOOD, _BAD = (verdict_mark(name)[1] for name in ("compensated", "not compensated"))
 _NETWORKS = {
@@ -63,7 +63,7 @@ def flips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure
         Line2D([], [], color=look.colour, marker=look.mark, ls="", label=f"{look.label}, severity of the claims")
         for look in nets.values()
     ]
-    handles.append(Line2D([], [], color="#777777", marker="|", ls="", label="the other severity, first network"))
+    handles.append(Line2D([], [], color="#777777", marker="|", ls="", label=f"the other severity, {MAIN}"))
     drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
     caption(
         drawn,
@@ -97,7 +97,7 @@ def _panel(axis: Axes, name: str, summary: pd.DataFrame, again: pd.DataFrame, ne
         )
         here = points[(points.network == net) & (points.severity == first)].set_index("arm").reindex(labels)
         diamonds(axis, here.recovery.clip(_LEAST, _MOST), np.arange(len(labels)) + shift)
-    other = own[(own.network == next(iter(nets))) & (own.severity != first)].set_index("arm").reindex(labels)
+    other = own[(own.network == MAIN) & (own.severity != first)].set_index("arm").reindex(labels)
     axis.plot(other.recovery.clip(_LEAST, _MOST), range(len(labels)), "|", color="#777777", ms=9, mew=1.6)
     axis.set_yticks(range(len(labels)), labels, fontsize=8)
     axis.set(xlim=(_LEAST - 0.03, _MOST), ylim=(len(labels) - 0.5, -0.5), xlabel="recovery")

@@ -27,6 +27,8 @@ from paper.sweep import crest
 
 #: How networks are trained here: before the fork until clean accuracy no longer rises, then the same for every class.
 LONG = {"mlp": Schedule(128, 300, 200), "cnn": Schedule(64, 150, 150), "vit": Schedule(64, 400, 200)}
+#: The network on which every arm is run, at all severities, and the converter's sweep.
+MAIN = "mlp"
 
 #: Severities at which classes are looked at: the first is what claims speak of, the rest is shown. Chosen from what
 #: they cost networks that never saw hardware: a clear loss that leaves room on both sides, where the class has one.
@@ -148,7 +150,7 @@ class Mechanisms(Study):
     """Arms of each class on ``networks``, layers one by one on ``layered``, and the converter's sweep over ``bits``.
 
     ``classes`` is "all" or some of the six; ``sweep`` is "all" or "few" (:data:`FEW`) ways of converting for
-    ``bits`` on the first network. ``steps`` after the fork are "auto" as :data:`LONG` has them, the same for all.
+    ``bits`` on :data:`MAIN`. ``steps`` after the fork are "auto" as :data:`LONG` has them, the same for all.
 
     Tables: ``accuracy`` (a row per network, class, arm, severity, seed), ``summary`` (seeds joined), ``flips`` (what
     was predicted of every mechanism, and what came of it), ``layers`` (network, class, layer, seed), ``mended``
@@ -201,20 +203,18 @@ class Mechanisms(Study):
     def arms(self) -> dict[tuple[str, str, str], Cell]:
         """The cells of the classes' arms, by network, class and label."""
         return {
-            (net, name, label): self.cell(
-                net, name, label, one, SEVERITIES[name][: None if net == self.networks[0] else 1]
-            )
+            (net, name, label): self.cell(net, name, label, one, SEVERITIES[name][: None if net == MAIN else 1])
             for net in self.networks
             for name in self.classes
             for label, one in ARMS[name].items()
-            if net == self.networks[0] or label in NEEDED[name]
+            if net == MAIN or label in NEEDED[name]
         }
 
     def converters(self) -> dict[str, Cell]:
         """The cells of the converter's sweep, by label."""
         chosen = {label: one for label, one in SWEEP.items() if self.sweep == "all" or label in FEW}
         bits = tuple(float(one) for one in self.bits)
-        return {label: self.cell(self.networks[0], "adc", label, one, bits) for label, one in chosen.items()}
+        return {label: self.cell(MAIN, "adc", label, one, bits) for label, one in chosen.items()}
 
     def by_layer(self) -> dict[tuple[str, str], Cell]:
         """The cells that take layers one by one, by network and class."""
@@ -227,7 +227,7 @@ class Mechanisms(Study):
     def cells(self) -> list[Cell]:
         """A cell for every arm, network with layers, and way of converting."""
         arms, by_layer = self.arms(), self.by_layer()
-        first = [cell for (net, *_), cell in arms.items() if net == self.networks[0]]
+        first = [cell for (net, *_), cell in arms.items() if net == MAIN]
         return list(dict.fromkeys([*first, *self.converters().values(), *by_layer.values(), *arms.values()]))
 
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
@@ -501,17 +501,20 @@ SEEN = {"stuck_at.any", "adc.only_through", "adc.only_logits", "adc.both"}
 
 #: The first mechanism's predictions and the second's, by class.
 PREDICTIONS = {name: (*own, *SECOND.get(name, ("", ()))[1]) for name, (_, own) in MECHANISMS.items()}
-#: Arms that a class's own mechanisms need, and those that train nothing: others are run on the first network only.
+#: Arms with which others are compared.
+_BESIDE = {
+    "read_noise": ("clipped, not trained",),
+    "variability": ("clipped, not trained",),
+    "drift": ("one factor, trained",),
+}
+#: Arms that a class's own mechanisms need, and those that train nothing: others are run on MAIN only.
 NEEDED = {
-    name: {"trained", *(one.arm for one in own if one.role != "rival" or ARMS[name][one.arm].rule is None)}
+    name: {
+        *("trained", *_BESIDE.get(name, ())),
+        *(one.arm for one in own if one.role != "rival" or ARMS[name][one.arm].rule is None),
+    }
     for name, own in PREDICTIONS.items()
 }
-for _name, _label in {
-    "read_noise": "clipped, not trained",
-    "variability": "clipped, not trained",
-    "drift": "one factor, trained",
-}.items():
-    NEEDED[_name].add(_label)
 
 
 def _at(table: pd.DataFrame, net: str, name: str, label: str) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pandas as pd
 from lib.hardware.devices import HARDWARE
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
+from paper.criteria.hardware import DAMAGE
 from paper.studies import layers as by_layer
 from paper.studies.mechanisms import MECHANISMS, PREDICTIONS, SECOND, SEVERITIES, Prediction
 from paper.words.numbers import Shown, interval, share
@@ -65,7 +66,8 @@ def _came(tables: Tables, net: object, name: object, one: Prediction, outcome: o
     own = summary[(summary.network == net) & (summary.perturbation == name) & (summary.arm == one.arm)]
     here = own[own.severity == SEVERITIES[str(name)][0]].iloc[0]
     won = f"{share(here.recovery)} {interval(here.recovery_low, here.recovery_high)}".strip()
-    won = "nothing lost" if here.recovery != here.recovery else won
+    if here.recovery != here.recovery:
+        won = "nothing lost" if here.damage < DAMAGE else "not known"
     role = "(another mechanism) " if one.role == "rival" else ""
     relation = "at least" if one.relation == ">=" else "less than"
     return f"{role}*{one.arm}*: {won}, {relation} {one.share:g} predicted, {outcome}"
