@@ -249,7 +249,7 @@ class Mechanisms(Study):
             [found[cell]["accuracy"].assign(arm=label) for label, cell in self.converters().items()], ignore_index=True
         )
         mended = layers.mended(single)
-        findings = Findings.of([*predicted(accuracy), *layers.claims(mended), *converting(swept)])
+        findings = Findings.of([*predicted(accuracy), *layers.claims(mended), *converting(swept)], holm=True)
         return {
             "accuracy": accuracy,
             "summary": summarise(accuracy, ("network", "perturbation", "arm", "severity")),
@@ -525,10 +525,9 @@ def _at(table: pd.DataFrame, net: str, name: str, label: str) -> pd.DataFrame:
 
 def predicted(accuracy: pd.DataFrame) -> Iterator[Claim]:
     """What every mechanism predicts, network by network, and what a measure without a gradient has of the win."""
-    family = "mechanisms"
     for net in dict.fromkeys(accuracy.network):
         for name in dict.fromkeys(accuracy.perturbation):
-            title = f"{make(name).title}, {net}"
+            title, family = f"{make(name).title}, {net}", f"mechanisms {name}"
             for one in PREDICTIONS[name]:
                 seen = net == "mlp" and f"{name}.{one.id}" in SEEN
                 runs = _at(accuracy, net, name, one.arm)

@@ -264,7 +264,7 @@ def converter(findings: Findings) -> str:
 
 def follows(findings: Findings) -> str:
     """What follows from the findings (Markdown)."""
-    core = [one for one in findings if one.id.startswith("mechanisms.") and one.family == "mechanisms"]
+    core = [one for one in findings if len(one.id.split(".")) == 4 and one.id.split(".")[1] in MECHANISMS]
     counts = {outcome: sum(one.outcome is outcome for one in core) for outcome in Outcome}
     text = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
     advice = decided(
