@@ -159,6 +159,20 @@ FOLLOWS = Threshold(0.9, since="c53f799")
 FACTOR_ON_TOP = Threshold(1.0, since="c53f799")
 
 
+# -------------------------------------------------------------------------------------------- mechanisms
+#: The share of what training wins from which on a measure without a gradient has most of it.
+MOST_OF_IT = Threshold(0.5, since="d5dd927")
+#: Points that training must add to one factor per layer; less is next to nothing.
+LEFT_TO_WIN = Threshold(1.0, since="d5dd927")
+#: Points by which mending the layer ranked first must be ahead of mending another one.
+LAYER_AHEAD = Threshold(5.0, since="d5dd927")
+#: The share of what mending the best layer wins back from which on a ranking has found it.
+LAYER_FOUND = Threshold(0.8, since="d5dd927")
+#: Points that make a difference between two ways of converting: at all, and clearly.
+CONVERTS_BETTER = Threshold(1.0, since="d5dd927")
+CONVERTS_CLEARLY = Threshold(5.0, since="d5dd927")
+
+
 def points(share: Threshold) -> Threshold:
     """A share of the test images in points."""
     first = None if share.first is None else 100 * share.first
