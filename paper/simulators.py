@@ -35,7 +35,9 @@ from lib.hardware.perturbations import ADC, IRDrop, Perturbation
 from lib.hardware.training import RATE, Trainer, tiled
 from lib.replicas import Optimiser, Tree, stack
 from lib.results import Cell, Tables
+from lib.verdicts import Claim
 from paper import ROOT
+from paper.criteria.hardware import SIMULATORS_ALIKE, TRAINED_ALIKE, WIRES_ALIKE
 
 #: Where what others measured is kept.
 KEPT = ROOT / "results" / "peers"
@@ -58,7 +60,7 @@ SIMULATORS = {
     "CrossSim": "CrossSim",
 }
 #: The chips on which networks are judged that two libraries trained with the same noise.
-JUDGED = {"noise": "the noise they were trained with", "day": "a phase-change chip after a day, one factor per layer"}
+JUDGED = {"noise": "the noise that they were trained with", "day": "phase change, a day old, with one factor per layer"}
 
 _COLUMNS = ["simulator", "kind", "seed", "case", "chips", "accuracy", "spread"]
 
@@ -209,7 +211,7 @@ def keep(folder: Path) -> None:
     table = groups.agg(chips="size", accuracy="mean", spread=lambda own: own.std(ddof=0)).reset_index()[_COLUMNS]
     name = "crosssim" if "CrossSim" in set(rows.simulator) else "aihwkit"
     origin = {key: record[key] for key in ("versions", "command", "networks") if key in record}
-    origin |= {key: record[key] for key in ("refused", "without_noise") if key in record}
+    origin |= {key: record[key] for key in ("refused", "without_noise", "note") if key in record}
     text = json.dumps({"provenance": origin, "types": results.tidied(table)[1]}, indent=1, sort_keys=True)
     results.write(KEPT / f"{name}_networks.csv", results.to_csv(table.round(6)).encode())
     results.write(KEPT / f"{name}_networks.json", f"{text}\n".encode())
@@ -362,6 +364,88 @@ def trained(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
     rows += _rows(_judged(own, WeightNoise(), [NOISE], seeds, chips), seeds, ["noise"], by=by)
     rows += _rows(_judged(own, PhaseChange("global"), [SECONDS[-1]], seeds, chips), seeds, ["day"], by=by)
     return {"trained": pd.DataFrame(rows)}
+
+
+# ---------------------------------------------------------------------------------------------------- findings
+
+
+def differences(simulated: pd.DataFrame) -> pd.DataFrame:
+    """What others' accuracy is above ours in points, by ``simulator``, ``case``, ``kind`` and ``seed``."""
+    theirs, _ = others()
+    key = ["kind", "seed", "case"]
+    ours = simulated[[*key, "accuracy", "spread"]].rename(columns={"accuracy": "ours", "spread": "ours_spread"})
+    table = theirs.merge(ours, on=key)
+    return table.assign(difference=table.accuracy - table.ours)
+
+
+def by_seed(table: pd.DataFrame) -> pd.Series:
+    """The mean difference of every seed, over both of its networks."""
+    return table.groupby("seed")["difference"].mean()
+
+
+def claims(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
+    """The claims about whole networks: seeds are the samples, both networks of one count once."""
+    apart, taken, seen = (tables[name] for name in ("differences", "taken", "trained"))
+    found: list[Claim] = []
+
+    def alike(own: str, text: str, simulator: str, case: str) -> None:
+        here = by_seed(apart[(apart.simulator == simulator) & (apart.case == case)])
+        found.append(
+            Claim(
+                f"simulators.{own}",
+                text,
+                here.to_numpy(),
+                "within",
+                SIMULATORS_ALIKE,
+                "simulators",
+                unit="points",
+                name="mean difference",
+            )
+        )
+
+    words = {"none": "without compensation", "global": "with one factor per layer"}
+    for own, simulator in (("aihwkit", "aihwkit"), ("devices", "aihwkit devices")):
+        for compensation, how in words.items():
+            text = f"A phase-change chip after a day, {how}: {SIMULATORS[simulator]} and we find the same accuracy"
+            alike(f"day.{compensation}.{own}", text, simulator, f"pcm {compensation} {SECONDS[-1]:g}")
+    for own, simulator in (("devices", "aihwkit devices"), ("crosssim", "CrossSim")):
+        text = f"Programming noise alone: {SIMULATORS[simulator]} and we find the same accuracy"
+        alike(f"programmed.{own}", text, simulator, "programmed")
+    for own, simulator in (("aihwkit", "aihwkit"), ("crosssim", "CrossSim")):
+        for ohm in (0.0, *OHMS):
+            behind = f"behind wires of {ohm:g} Ω" if ohm else "without wires"
+            text = f"{BITS[1]:g}-bit converters {behind}: {SIMULATORS[simulator]} and we find the same accuracy"
+            alike(f"wires.{ohm:g}.{own}", text, simulator, f"wires {ohm:g}")
+    for own, simulator in (("aihwkit", "aihwkit"), ("crosssim", "CrossSim")):
+        here = taken[taken.simulator == simulator].apart
+        worst = float(np.max(here.to_numpy())) if len(here) else float("nan")
+        found.append(
+            Claim(
+                f"simulators.taken.{own}",
+                f"{SIMULATORS[simulator]}'s wires take from every layer's outputs what ours take",
+                [],
+                "<",
+                WIRES_ALIKE,
+                "simulators",
+                name="largest relative difference",
+                measured=(worst, (worst, worst)),
+            )
+        )
+    for chip, about in JUDGED.items():
+        sides = seen[seen.case == chip].pivot(index="seed", columns="by", values="accuracy")
+        found.append(
+            Claim(
+                f"simulators.trained.{chip}",
+                f"On chips with {about}, networks that aihwkit trained with noise do as well as those trained here",
+                (sides["aihwkit"] - sides["here"]).to_numpy(),
+                "within",
+                TRAINED_ALIKE,
+                "simulators",
+                unit="points",
+                name="mean difference",
+            )
+        )
+    return found
 
 
 def main(given: Sequence[str]) -> None:

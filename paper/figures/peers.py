@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper.criteria.hardware import CHANCE
-from paper.figures.style import COLOURS, Look, caption, diamonds, figure, looks, order, this_run
+from paper import simulators as through
+from paper.criteria.hardware import CHANCE, SIMULATORS_ALIKE
+from paper.figures.style import COLOURS, Look, caption, diamonds, figure, interval, looks, order, this_run, whiskers
 from paper.studies.base import duration
 from paper.studies.peers import LAWS, SECONDS, curve
 
@@ -129,5 +130,90 @@ def chips(peers: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     caption(
         drawn,
         f"Programmed, drifted and read: whole devices {told}. Bars: ±{CHANCE:g} standard errors of the difference.",
+    )
+    return drawn
+
+
+#: How the simulators look.
+_SIMULATORS = {
+    "ours": Look(COLOURS["blue"], "o", "ours"),
+    "aihwkit": Look(COLOURS["vermillion"], "s", "aihwkit, its tiles"),
+    "aihwkit devices": Look(COLOURS["orange"], "^", "aihwkit, its devices in pairs"),
+    "CrossSim": Look(COLOURS["green"], "P", "CrossSim"),
+}
+_PANELS = {
+    "phase change, no compensation": ("programmed", *(f"pcm none {seconds:g}" for seconds in SECONDS)),
+    "phase change, one factor per layer": tuple(f"pcm global {seconds:g}" for seconds in SECONDS),
+    "6-bit converters behind wires": tuple(f"wires {ohm:g}" for ohm in (0.0, *through.OHMS)),
+}
+
+
+def _named(case: str) -> str:
+    """What an axis calls a case."""
+    if case.startswith("pcm"):
+        seconds = float(case.split()[-1])
+        return duration(seconds - SECONDS[0] or seconds)
+    return f"{case.split()[-1]} Ω" if case.startswith("wires") else "written"
+
+
+def simulators(
+    simulated: pd.DataFrame, differences: pd.DataFrame, *, rerun: Mapping[str, pd.DataFrame] | None = None
+) -> Figure:
+    """The same networks through several simulators: above accuracy, below what others' is above ours.
+
+    ``rerun`` has this run's ``simulated`` and ``differences``, or one of them.
+    """
+    given = rerun or {}
+    again, apart = (
+        this_run(given.get("simulated"), simulated),
+        this_run(given.get("differences"), differences),
+    )
+    drawn, axes = figure(10.4, 5.6, columns=3, rows=2, sharex="col", gridspec_kw={"height_ratios": [1.5, 1.0]})
+    theirs = differences[[*simulated.columns]]
+    names = order("simulator", simulated, theirs, known=_SIMULATORS)
+    styles = looks(names, _SIMULATORS)
+    shifts = {name: 0.14 * (place - (len(names) - 1) / 2) for place, name in enumerate(names)}
+    for (title, cases), (top, bottom) in zip(_PANELS.items(), axes.T, strict=True):
+        bottom.axhspan(-SIMULATORS_ALIKE, SIMULATORS_ALIKE, color="#EEEEEE", lw=0)
+        bottom.axhline(0, color="#999999", lw=1)
+        for name, look in styles.items():
+            for at, case in enumerate(cases):
+                x = at + shifts[name]
+                for axis, table, column in ((top, simulated, "accuracy"), (bottom, differences, "difference")):
+                    whole = theirs if axis is top and name != "ours" else table
+                    if column not in whole or not len(
+                        own := whole[(whole.simulator == name) & (whole.case == case)]
+                    ):
+                        continue
+                    value, low, high = interval(own.groupby("seed")[column].mean())
+                    axis.errorbar(
+                        x,
+                        value,
+                        whiskers(value, low, high),
+                        fmt=look.mark,
+                        color=look.colour,
+                        ms=4.5,
+                        capsize=2,
+                        lw=1.2,
+                        label=look.label if at == 0 or not at else None,
+                    )
+                mine = again[(again.simulator == name) & (again.case == case)]
+                diamonds(top, x, mine.accuracy.mean())
+                between = apart[(apart.simulator == name) & (apart.case == case)]
+                diamonds(bottom, x, between.difference.mean())
+        top.set_title(title, fontsize=9.5)
+        bottom.set_xticks(range(len(cases)), [_named(case) for case in cases])
+        bottom.set_yscale("symlog", linthresh=2 * SIMULATORS_ALIKE)
+    axes[0, 0].set_ylabel("accuracy (%)", fontsize=9)
+    axes[1, 0].set_ylabel("theirs − ours\n(points)", fontsize=9)
+    handles = [
+        Line2D([], [], color=look.colour, marker=look.mark, ls="", label=look.label) for look in styles.values()
+    ]
+    drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
+    caption(
+        drawn,
+        "The same networks, trained for hardware or not, through each simulator; bars are 95 % intervals over seeds, "
+        f"below of the difference on the same networks. Inside the grey band (±{SIMULATORS_ALIKE:g} point) two "
+        "simulators count as alike; beyond two points the lower axis is logarithmic.",
     )
     return drawn
