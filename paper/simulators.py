@@ -54,11 +54,7 @@ OHMS = (5.0, 100.0, 1000.0)
 #: Test pictures for which the outputs of layers behind wires are compared.
 PICTURES = 64
 #: The simulators whose results are kept, and what was run of each.
-SIMULATORS = {
-    "aihwkit": "aihwkit",
-    "aihwkit devices": "aihwkit's devices",
-    "CrossSim": "CrossSim",
-}
+SIMULATORS = {"aihwkit": "aihwkit", "aihwkit devices": "aihwkit's devices", "CrossSim": "CrossSim"}
 #: The chips on which networks are judged that two libraries trained with the same noise.
 JUDGED = {"noise": "the noise that they were trained with", "day": "phase change, a day old, with one factor per layer"}
 
@@ -89,7 +85,9 @@ class WeightNoise(Perturbation):
 def _archive(path: Path, missing: str) -> dict[str, np.ndarray]:
     """The arrays of a file without pickled objects."""
     if not path.is_file():
-        raise checks.ParameterError(f"{path.parent} must hold {path.name}, but a folder without it was given: {missing}.")
+        raise checks.ParameterError(
+            f"{path.parent} must hold {path.name}, but a folder without it was given: {missing}."
+        )
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -326,7 +324,7 @@ def behind_wires(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
 def outputs(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
     """Table ``taken``: for the first unaware network, by simulator, layer and ohm, the share of a layer's output that
     wires ``lost`` in our circuit and in theirs (least squares), and how far ``apart`` what they take away is, norm over
-    norm.
+    norm; with ``_bit`` our circuit has bit lines alone, without resistance in its word lines.
     """
     plain = network("mlp")
     own = {name: value[0] for name, value in params(kept("networks"), "unaware", [0]).items()}
@@ -336,10 +334,12 @@ def outputs(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
         weight, bias = own[f"{layer}.weight"], own[f"{layer}.bias"]
         ideal = (x @ weight.mT).double()
         for ohm in OHMS:
-            behind = Crossbars(IRDrop(), torch.tensor(ohm), "autograd", {})(layer, x, weight).double()
+            away, bit = (
+                Crossbars(IRDrop(ratio=ratio), torch.tensor(ohm), "autograd", {})(layer, x, weight).double() - ideal
+                for ratio in (1.0, 0.0)
+            )
             for name in config["outputs"]:
-                theirs = torch.from_numpy(kept(f"{name}_outputs")[f"{ohm:g}/{layer}"]).double()
-                away, other = behind - ideal, theirs - ideal
+                other = torch.from_numpy(kept(f"{name}_outputs")[f"{ohm:g}/{layer}"]).double() - ideal
                 rows.append(
                     {
                         "simulator": {"crosssim": "CrossSim"}.get(name, name),
@@ -348,6 +348,8 @@ def outputs(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
                         "lost": float(-(away * ideal).sum() / ideal.square().sum()),
                         "lost_theirs": float(-(other * ideal).sum() / ideal.square().sum()),
                         "apart": float((other - away).norm() / away.norm()),
+                        "lost_bit": float(-(bit * ideal).sum() / ideal.square().sum()),
+                        "apart_bit": float((other - bit).norm() / bit.norm()),
                     }
                 )
         x = (x @ weight.mT + bias).relu()

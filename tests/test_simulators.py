@@ -281,7 +281,12 @@ def tables(shift: float = 0.0, apart: float = 0.0) -> dict[str, pd.DataFrame]:
     noise = np.random.default_rng(0).normal(0, 0.05, len(both))
     differences = both.assign(difference=shift + noise, ours=both.accuracy_ours, ours_spread=both.spread_ours)
     rows = [
-        {"by": by, "seed": seed, "case": case, "accuracy": 96.0 + (shift if by == "aihwkit" else 0.0) + 0.1 * (seed % 2)}
+        {
+            "by": by,
+            "seed": seed,
+            "case": case,
+            "accuracy": 96.0 + (shift if by == "aihwkit" else 0.0) + 0.1 * (seed % 2),
+        }
         for by in ("here", "aihwkit")
         for seed in SEEDS
         for case in ("clean", *simulators.JUDGED)

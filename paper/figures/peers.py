@@ -164,10 +164,7 @@ def simulators(
     ``rerun`` has this run's ``simulated`` and ``differences``, or one of them.
     """
     given = rerun or {}
-    again, apart = (
-        this_run(given.get("simulated"), simulated),
-        this_run(given.get("differences"), differences),
-    )
+    again, apart = (this_run(given.get("simulated"), simulated), this_run(given.get("differences"), differences))
     drawn, axes = figure(10.4, 5.6, columns=3, rows=2, sharex="col", gridspec_kw={"height_ratios": [1.5, 1.0]})
     theirs = differences[[*simulated.columns]]
     names = order("simulator", simulated, theirs, known=_SIMULATORS)
@@ -181,9 +178,7 @@ def simulators(
                 x = at + shifts[name]
                 for axis, table, column in ((top, simulated, "accuracy"), (bottom, differences, "difference")):
                     whole = theirs if axis is top and name != "ours" else table
-                    if column not in whole or not len(
-                        own := whole[(whole.simulator == name) & (whole.case == case)]
-                    ):
+                    if column not in whole or not len(own := whole[(whole.simulator == name) & (whole.case == case)]):
                         continue
                     value, low, high = interval(own.groupby("seed")[column].mean())
                     axis.errorbar(
@@ -206,9 +201,7 @@ def simulators(
         bottom.set_yscale("symlog", linthresh=2 * SIMULATORS_ALIKE)
     axes[0, 0].set_ylabel("accuracy (%)", fontsize=9)
     axes[1, 0].set_ylabel("theirs − ours\n(points)", fontsize=9)
-    handles = [
-        Line2D([], [], color=look.colour, marker=look.mark, ls="", label=look.label) for look in styles.values()
-    ]
+    handles = [Line2D([], [], color=look.colour, marker=look.mark, ls="", label=look.label) for look in styles.values()]
     drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
     caption(
         drawn,
