@@ -1,7 +1,7 @@
 """The same networks through other simulators: what they are given, what they gave, and the same computed here.
 
-The networks lie in ``results/peers/networks.npz``, so that every simulator has the same numbers. What is compared with a
-simulator was measured by it once, in an environment of its own, and is kept beside them with its provenance::
+The networks lie in ``results/peers/networks.npz``, so that every simulator has the same numbers. What another
+simulator came to was measured once, in an environment of its own, and is kept beside them with its provenance::
 
     python -m paper.simulators train                     the networks, once
     python -m paper.simulators export EXCHANGE.npz       networks and pictures for a simulator
@@ -134,7 +134,7 @@ def params(arrays: Mapping[str, np.ndarray], prefix: str, seeds: Sequence[int]) 
                 )
             own[name] = torch.from_numpy(arrays[key].astype(np.float32))
         found.append(own)
-    return stack(found)  # type: ignore[return-value]
+    return stack(found)
 
 
 def arrays(trees: Tree, prefix: str, seeds: Sequence[int], kind: type = np.float32) -> dict[str, np.ndarray]:
@@ -160,7 +160,7 @@ def train(device: torch.device | None = None) -> dict[str, np.ndarray]:
     start = trainer.fork(SEEDS, WARM_UP, device or torch.device("cpu"))
     clean = trainer.train_clean(start, SEEDS, optimiser, WARM_UP)
     aware = trainer.train_aware(start, WeightNoise(), "noise_injection", [NOISE], SEEDS, optimiser, WARM_UP).params
-    return arrays(clean, "unaware", SEEDS, np.float16) | arrays(aware, "aware", SEEDS, np.float16)  # type: ignore
+    return arrays(clean, "unaware", SEEDS, np.float16) | arrays(aware, "aware", SEEDS, np.float16)
 
 
 def export(path: Path) -> None:
@@ -287,7 +287,7 @@ def _judged(
     one: Tree, hardware: Perturbation, severities: Sequence[object], seeds: Sequence[int], chips: int
 ) -> Tensor:
     """Accuracy [severities x seeds, chips] of networks [seeds, ...]."""
-    return _trainer().accuracy_on_chips(tiled(one, len(severities)), hardware, severities, seeds, chips)  # type: ignore
+    return _trainer().accuracy_on_chips(tiled(one, len(severities)), hardware, severities, seeds, chips)
 
 
 def on_chips(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:

@@ -95,10 +95,10 @@ def aged(tables: Tables) -> str:
     alike = "all within" if worst.abs().max() < SIMULATORS_ALIKE else "not all within"
     return (
         f"Of {len(worst)} comparisons on phase-change chips the largest mean difference is {worst[at]:+.2f} points "
-        f"({through.SIMULATORS[at[0]]}, {_said(at[1])}): {alike} the {SIMULATORS_ALIKE:g} point that was set. Chips differ "
-        f"more in aihwkit than here: a day old, with one factor per layer, their standard deviation is "
-        f"{tiles.spread.mean():.2f} points there and {tiles.ours_spread.mean():.2f} here. Its read noise is drawn once for all "
-        "pictures, ours for each."
+        f"({through.SIMULATORS[at[0]]}, {_said(at[1])}): {alike} the {SIMULATORS_ALIKE:g} point that was set. The standard "
+        f"deviation over chips, a day old and with one factor per layer, is {tiles.spread.mean():.2f} points in aihwkit's "
+        f"tiles and {tiles.ours_spread.mean():.2f} here. Its read noise is drawn once "
+        "for all pictures, ours for each."
     )
 
 
@@ -149,9 +149,9 @@ def wired(tables: Tables) -> str:
     formula = taken[(taken.simulator == "aihwkit") & (taken.ohm < max(through.OHMS))]
     ratio, bit = (formula.lost_theirs.to_numpy() / formula[one].to_numpy() for one in ("lost", "lost_bit"))
     return (
-        f"Accuracy, and by how many points the others differ: {'; '.join(parts)}. Up to {formula.ohm.max():g} Ω aihwkit's "
-        f"formula takes {ratio.min():.2f} to {ratio.max():.2f} times what the circuit takes, and {bit.min():.2f} to "
-        f"{bit.max():.2f} times what bit lines alone would."
+        f"Accuracy, and by how many points the others differ: {'; '.join(parts)}. Up to {formula.ohm.max():g} Ω "
+        f"aihwkit's formula takes {ratio.min():.2f} to {ratio.max():.2f} times what the circuit takes, and "
+        f"{bit.min():.2f} to {bit.max():.2f} times what bit lines alone would."
     )
 
 
@@ -171,8 +171,8 @@ def trained(tables: Tables) -> str:
     apart = (sides["aihwkit"] - sides["here"]).groupby("case")
     each, means = apart.std(), apart.mean()
     return (
-        f"Networks of one seed differ by {each.max():.2f} points (standard deviation) at most, for their noise is not the "
-        f"same; their means by {means.abs().max():.2f}. The margin was {TRAINED_ALIKE:g} point."
+        f"Networks of one seed differ by {each.max():.2f} points (standard deviation) at most, for their noise is not "
+        f"the same; their means by {means.abs().max():.2f}. The margin was {TRAINED_ALIKE:g} point."
     )
 
 
