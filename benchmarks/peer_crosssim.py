@@ -131,6 +131,11 @@ def through(layers: Parts, computed: Callable[[str, np.ndarray], np.ndarray], x:
     return x
 
 
+def plain(weights: dict[str, np.ndarray]) -> Callable[[str, np.ndarray], np.ndarray]:
+    """Products with these weights by layer."""
+    return lambda name, x: x @ weights[name].T
+
+
 def wired(layers: Parts, ohm: float, train: np.ndarray) -> Callable[[str, np.ndarray], np.ndarray]:
     """The product of every layer behind wires and converters, calibrated layer by layer on training pictures."""
     largest: dict[str, float] = {}
@@ -191,10 +196,10 @@ def main() -> None:
             key = {"kind": kind, "seed": seed, "simulator": "CrossSim", "case": case}
             rows.append({**key, "chip": chip, "right": count})
 
-        judged("ideal", 0, through(layers, lambda name, own, layers=layers: own @ layers[name][0].T, x))
+        judged("ideal", 0, through(layers, plain({name: weight for name, (weight, _) in layers.items()}), x))
         for chip in range(options.chips):
             weights = {name: programmed(weight) for name, (weight, _) in layers.items()}
-            judged("programmed", chip, through(layers, lambda name, own, weights=weights: own @ weights[name].T, x))
+            judged("programmed", chip, through(layers, plain(weights), x))
         for ohm in (0.0, *OHMS):
             try:
                 judged(f"wires {ohm:g}", 0, through(layers, wired(layers, ohm, train), x))

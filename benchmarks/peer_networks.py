@@ -31,6 +31,7 @@ import argparse
 import json
 import platform
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -93,6 +94,16 @@ def through(layers: Parts, product: Callable[[str, Tensor], Tensor], x: Tensor) 
     return x
 
 
+def plain(weights: dict[str, Tensor]) -> Callable[[str, Tensor], Tensor]:
+    """Products with these weights by layer."""
+    return lambda name, x: x @ weights[name].T
+
+
+def own(layers: Parts) -> dict[str, Tensor]:
+    """The weights of a network by layer."""
+    return {name: weight for name, (weight, _) in layers.items()}
+
+
 def right(logits: Tensor, labels: Tensor) -> int:
     """How many pictures are right."""
     return int((logits.argmax(-1) == labels).sum())
@@ -111,6 +122,11 @@ def perfect(compensated: bool) -> TorchInferenceRPUConfig:
     return config
 
 
+def called(tiles: dict[str, AnalogLinear], name: str, x: Tensor) -> Tensor:
+    """The product of a layer in its tile."""
+    return tiles[name](x)
+
+
 def library(layers: Parts, x: Tensor, labels: Tensor, chips: int) -> Iterator[tuple[str, int, int]]:
     """Case, chip and pictures right, by aihwkit's tiles."""
     for compensation in ("none", "global"):
@@ -120,7 +136,7 @@ def library(layers: Parts, x: Tensor, labels: Tensor, chips: int) -> Iterator[tu
             whole.program_analog_weights()
             for seconds in SECONDS:
                 whole.drift_analog_weights(seconds - 20.0)
-                logits = through(layers, lambda name, own, tiles=tiles: tiles[name](own), x)
+                logits = through(layers, partial(called, tiles), x)
                 yield f"pcm {compensation} {seconds:g}", chip, right(logits, labels)
 
 
@@ -158,7 +174,7 @@ def devices(layers: Parts, x: Tensor, labels: Tensor, chips: int) -> Iterator[tu
             for seconds in SECONDS:
                 cases[f"pcm {'global' if factor else 'none'} {seconds:g}"] = seen(seconds, model, factor)
         for case, weights in cases.items():
-            logits = through(layers, lambda name, own, weights=weights: own @ weights[name].T, x)
+            logits = through(layers, plain(weights), x)
             yield case, chip, right(logits, labels)
 
 
@@ -240,7 +256,7 @@ def trained(file: dict[str, np.ndarray], seed: int, layers: Parts, noise: float)
         nn.functional.cross_entropy(model(x[picked]), y[picked]).backward()
         optimiser.step()
     analog = [layer for layer in body if isinstance(layer, AnalogLinear)]
-    return {name: tuple(layer.get_weights()) for name, layer in zip(layers, analog, strict=True)}  # type: ignore[misc]
+    return {name: tuple(layer.get_weights()) for name, layer in zip(layers, analog, strict=True)}
 
 
 def main() -> None:
@@ -260,7 +276,7 @@ def main() -> None:
     with torch.no_grad():
         for kind, seed, layers in networks(file, ("unaware", "aware")):
             key = {"kind": kind, "seed": seed}
-            ideal = right(through(layers, lambda name, own, layers=layers: own @ layers[name][0].T, x), labels)
+            ideal = right(through(layers, plain(own(layers)), x), labels)
             rows.append({**key, "simulator": "aihwkit", "case": "ideal", "chip": 0, "right": ideal})
             for simulator, run in (("aihwkit", library), ("aihwkit devices", devices)):
                 for case, chip, count in run(layers, x, labels, options.chips):
@@ -271,12 +287,12 @@ def main() -> None:
             if (kind, seed) == ("unaware", 0):
                 for ohm in OHMS:
                     kept |= outputs(layers, ohm, x[:PICTURES], train)
-    own: dict[str, np.ndarray] = {}
+    found: dict[str, np.ndarray] = {}
     check = 0.0
     for _, seed, layers in networks(file, ("start",)):
         for layer, parts in trained(file, seed, layers, float(file["noise"])).items():
             for part, value in zip(("weight", "bias"), parts, strict=True):
-                own[f"{seed}/{layer}/{part}"] = value.detach().numpy()
+                found[f"{seed}/{layer}/{part}"] = value.detach().numpy()
         if not check:
             # Without noise this is the plain training that the exchange file has the result of.
             for layer, parts in trained(file, seed, layers, 0.0).items():
@@ -292,8 +308,8 @@ def main() -> None:
     }
     options.folder.mkdir(parents=True, exist_ok=True)
     (options.folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
-    np.savez_compressed(options.folder / "outputs.npz", **kept)
-    np.savez_compressed(options.folder / "trained.npz", **own)
+    np.savez_compressed(options.folder / "outputs.npz", **kept)  # type: ignore[arg-type]
+    np.savez_compressed(options.folder / "trained.npz", **found)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -95,10 +95,10 @@ def aged(tables: Tables) -> str:
     alike = "all within" if worst.abs().max() < SIMULATORS_ALIKE else "not all within"
     return (
         f"Of {len(worst)} comparisons on phase-change chips the largest mean difference is {worst[at]:+.2f} points "
-        f"({through.SIMULATORS[at[0]]}, {_said(at[1])}): {alike} the {SIMULATORS_ALIKE:g} point that was set. The standard "
-        f"deviation over chips, a day old and with one factor per layer, is {tiles.spread.mean():.2f} points in aihwkit's "
-        f"tiles and {tiles.ours_spread.mean():.2f} here. Its read noise is drawn once "
-        "for all pictures, ours for each."
+        f"({through.SIMULATORS[at[0]]}, {_said(at[1])}): {alike} the {SIMULATORS_ALIKE:g} point that was set. The "
+        "standard deviation over chips, a day old and with one factor per layer, is "
+        f"{tiles.spread.mean():.2f} points in aihwkit's tiles and {tiles.ours_spread.mean():.2f} here. Its read noise "
+        "is drawn once for all pictures, ours for each."
     )
 
 
