@@ -298,7 +298,7 @@ def tables(shift: float = 0.0, apart: float = 0.0) -> dict[str, pd.DataFrame]:
 @pytest.mark.parametrize(("shift", "apart", "outcome"), [(0.0, 1e-3, "holds"), (2.0, 0.5, "does not hold")])
 def test_findings_go_both_ways(shift, apart, outcome):
     found = Findings.of(simulators.claims(tables(shift, apart)))
-    assert {str(one.outcome) for one in found} == {outcome} and len({one.id for one in found}) == len(found) == 18
+    assert {str(one.outcome) for one in found} == {outcome} and len({one.id for one in found}) == len(found) == 22
 
 
 def test_a_simulator_that_lacks_a_case_leaves_its_claim_open():

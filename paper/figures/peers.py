@@ -142,8 +142,8 @@ _SIMULATORS = {
     "CrossSim": Look(COLOURS["green"], "P", "CrossSim"),
 }
 _PANELS = {
-    "phase change, no compensation": ("programmed", *(f"pcm none {seconds:g}" for seconds in SECONDS)),
-    "phase change, one factor per layer": tuple(f"pcm global {seconds:g}" for seconds in SECONDS),
+    "phase change, no compensation": ("programmed", *(f"pcm none {seconds:g}" for seconds in through.SECONDS)),
+    "phase change, one factor per layer": tuple(f"pcm global {seconds:g}" for seconds in through.SECONDS),
     "6-bit converters behind wires": tuple(f"wires {ohm:g}" for ohm in (0.0, *through.OHMS)),
 }
 
