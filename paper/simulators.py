@@ -49,8 +49,8 @@ NOISE = 0.1
 BATCH, WARM_UP, STEPS = 128, 60, 300
 #: Seconds since programming, bits at the input and at the output, and ohm per segment of word and bit lines.
 SECONDS = (20.0, 3620.0, 86420.0, 315000020.0)
-#: The times at which claims are made: a day; and ten years, which were added when a day turned out to cost about a point,
-#: so that simulators within a point of each other need not have much in common.
+#: The times at which claims are made: a day; and ten years, which were added when a day turned out to cost about a
+#: point, so that simulators within a point of each other need not have much in common.
 AGES = {"day": (SECONDS[2], "a day"), "decade": (SECONDS[3], "ten years")}
 BITS = (8.0, 6.0)
 OHMS = (5.0, 100.0, 1000.0)

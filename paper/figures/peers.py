@@ -166,36 +166,26 @@ def simulators(
     given = rerun or {}
     again, apart = (this_run(given.get("simulated"), simulated), this_run(given.get("differences"), differences))
     drawn, axes = figure(10.4, 5.6, columns=3, rows=2, sharex="col", gridspec_kw={"height_ratios": [1.5, 1.0]})
-    theirs = differences[[*simulated.columns]]
-    names = order("simulator", simulated, theirs, known=_SIMULATORS)
+    key = ["simulator", "case", "seed", "accuracy"]
+    shown, here = (
+        pd.concat([own[key], other[key]], ignore_index=True)
+        for own, other in ((simulated, differences), (again, apart))
+    )
+    names = order("simulator", shown, here, known=_SIMULATORS)
     styles = looks(names, _SIMULATORS)
-    shifts = {name: 0.14 * (place - (len(names) - 1) / 2) for place, name in enumerate(names)}
     for (title, cases), (top, bottom) in zip(_PANELS.items(), axes.T, strict=True):
         bottom.axhspan(-SIMULATORS_ALIKE, SIMULATORS_ALIKE, color="#EEEEEE", lw=0)
         bottom.axhline(0, color="#999999", lw=1)
-        for name, look in styles.items():
-            for at, case in enumerate(cases):
-                x = at + shifts[name]
-                for axis, table, column in ((top, simulated, "accuracy"), (bottom, differences, "difference")):
-                    whole = theirs if axis is top and name != "ours" else table
-                    if column not in whole or not len(own := whole[(whole.simulator == name) & (whole.case == case)]):
-                        continue
-                    value, low, high = interval(own.groupby("seed")[column].mean())
-                    axis.errorbar(
-                        x,
-                        value,
-                        whiskers(value, low, high),
-                        fmt=look.mark,
-                        color=look.colour,
-                        ms=4.5,
-                        capsize=2,
-                        lw=1.2,
-                        label=look.label if at == 0 or not at else None,
-                    )
-                mine = again[(again.simulator == name) & (again.case == case)]
-                diamonds(top, x, mine.accuracy.mean())
-                between = apart[(apart.simulator == name) & (apart.case == case)]
-                diamonds(bottom, x, between.difference.mean())
+        for axis, table, run, column in ((top, shown, here, "accuracy"), (bottom, differences, apart, "difference")):
+            for (place, name), (at, case) in itertools.product(enumerate(names), enumerate(cases)):
+                x, look = at + 0.14 * (place - (len(names) - 1) / 2), styles[name]
+                whole, part = (one[(one.simulator == name) & (one.case == case)] for one in (table, run))
+                if len(whole):
+                    value, low, high = interval(whole.groupby("seed")[column].mean())
+                    bars = {"color": look.colour, "ms": 4.5, "capsize": 2, "lw": 1.2}
+                    axis.errorbar(x, value, whiskers(value, low, high), fmt=look.mark, **bars)
+                if len(part):
+                    diamonds(axis, x, part.groupby("seed")[column].mean().mean())
         top.set_title(title, fontsize=9.5)
         bottom.set_xticks(range(len(cases)), [_named(case) for case in cases])
         bottom.set_yscale("symlog", linthresh=2 * SIMULATORS_ALIKE)
