@@ -21,6 +21,7 @@ from lib.hardware.networks import digits, network
 from lib.verdicts import Findings
 from paper import simulators
 from paper.simulators import KINDS, OHMS, SEEDS, WeightNoise
+from paper.words import peers as words
 
 
 @pytest.fixture
@@ -312,3 +313,16 @@ def test_a_simulator_that_lacks_a_case_leaves_its_claim_open():
 def test_both_networks_of_a_seed_count_once():
     table = pd.DataFrame({"seed": [0, 0, 1, 1], "difference": [1.0, 3.0, -1.0, 0.0]})
     assert simulators.by_seed(table).tolist() == [2.0, -0.5]
+
+
+def test_what_is_said_follows_the_tables():
+    near, far = tables(), tables(2.0, 0.5)
+    for own in (near, far):
+        own["taken"] = own["taken"].assign(layer=0, ohm=5.0, lost=0.4, lost_theirs=0.1, lost_bit=0.2, apart_bit=0.5)
+    assert ": all within the 1 point" in words.aged(near) and ": not all within the 1 point" in words.aged(far)
+    assert "0.25 to 0.25 times what the circuit takes, and 0.50 to 0.50 times" in words.wired(near)
+    assert "their means by 2.00" in words.trained(far) and words.trained_table(near).shape == (2, 3)
+    assert words.taken_table(near).shape == (2, 5) and "aihwkit 1." in words.ran()
+    good, bad = (words.follows(Findings.of(simulators.claims(own))) for own in (near, far))
+    assert "come out alike on phase-change chips" in good and "they are as good" in good
+    assert "come out alike" not in bad and "as good" not in bad
