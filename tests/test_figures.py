@@ -676,8 +676,8 @@ CASES = {
         ("abacus",),
         lambda simulated, differences: {"simulated": simulated, "differences": differences},
         lambda simulated, differences: [
-            (0, -0.07, first_of(simulated, case="programmed").accuracy.mean()),
-            (5, 2.07, first_of(differences, case="wires 100").difference.mean()),
+            (0, -0.04, first_of(simulated, case="programmed").accuracy.mean()),
+            (5, 2.14, first_of(differences, case="wires 100").difference.mean()),
         ],
     ),
 }

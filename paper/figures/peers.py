@@ -178,17 +178,26 @@ def simulators(
         bottom.axhline(0, color="#999999", lw=1)
         for axis, table, run, column in ((top, shown, here, "accuracy"), (bottom, differences, apart, "difference")):
             for (place, name), (at, case) in itertools.product(enumerate(names), enumerate(cases)):
-                x, look = at + 0.14 * (place - (len(names) - 1) / 2), styles[name]
+                x, look = at + 0.18 * (place - (len(names) - 1) / 2) - 0.04, styles[name]
                 whole, part = (one[(one.simulator == name) & (one.case == case)] for one in (table, run))
                 if len(whole):
                     value, low, high = interval(whole.groupby("seed")[column].mean())
                     bars = {"color": look.colour, "ms": 4.5, "capsize": 2, "lw": 1.2}
                     axis.errorbar(x, value, whiskers(value, low, high), fmt=look.mark, **bars)
                 if len(part):
-                    diamonds(axis, x, part.groupby("seed")[column].mean().mean())
+                    # Beside the mark, which it would hide.
+                    diamonds(axis, x + 0.09, part.groupby("seed")[column].mean().mean())
         top.set_title(title, fontsize=9.5)
         bottom.set_xticks(range(len(cases)), [_named(case) for case in cases])
-        bottom.set_yscale("symlog", linthresh=2 * SIMULATORS_ALIKE)
+    for at, about in enumerate(("time since programming", "time since programming", "resistance of a wire segment")):
+        axes[1, at].set_xlabel(about, fontsize=9)
+    edge = 1.4 * max(SIMULATORS_ALIKE, *axes[1, 0].get_ylim(), *axes[1, 1].get_ylim())
+    for column in (0, 1):
+        axes[1, column].set_ylim(-edge, edge)
+    axes[0, 0].sharey(axes[0, 1])
+    axes[0, 0].autoscale()
+    axes[1, 2].set_yscale("symlog", linthresh=2 * SIMULATORS_ALIKE)
+    axes[1, 2].set_yticks([-10, -1, 0, 1, 10], ["−10", "−1", "0", "1", "10"])
     axes[0, 0].set_ylabel("accuracy (%)", fontsize=9)
     axes[1, 0].set_ylabel("theirs − ours\n(points)", fontsize=9)
     handles = [Line2D([], [], color=look.colour, marker=look.mark, ls="", label=look.label) for look in styles.values()]
@@ -197,6 +206,6 @@ def simulators(
         drawn,
         "The same networks, trained for hardware or not, through each simulator; bars are 95 % intervals over seeds, "
         f"below of the difference on the same networks. Inside the grey band (±{SIMULATORS_ALIKE:g} point) two "
-        "simulators count as alike; beyond two points the lower axis is logarithmic.",
+        "simulators count as alike; behind wires the lower axis is logarithmic beyond two points.",
     )
     return drawn

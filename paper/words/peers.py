@@ -79,7 +79,8 @@ def ran() -> str:
 
 
 def _difference(table: pd.DataFrame, simulator: str, case: str) -> float:
-    return float(through.by_seed(table[(table.simulator == simulator) & (table.case == case)]).mean())
+    found = float(through.by_seed(table[(table.simulator == simulator) & (table.case == case)]).mean())
+    return round(found, 1) + 0.0  # no negative zero
 
 
 def aged(tables: Tables) -> str:
