@@ -221,6 +221,12 @@ def compared(_: int, new: float = SECONDS[0]) -> pd.DataFrame:
     return measured(table, "peer", "error", "z", "deviation")
 
 
+def judged(seeds: int, *new: str) -> pd.DataFrame:
+    cases = ["programmed", "pcm none 86420", "wires 100"]
+    table = cells(simulator=["aihwkit", *new], case=cases, kind=["unaware", "aware"], seed=range(seeds))
+    return measured(table, "accuracy", "difference")
+
+
 VERDICTS = cells(task=["shapes", "conflict"]).assign(verdict="idle")
 
 
@@ -677,6 +683,16 @@ CASES = {
             (1, 2.5, 100 * first_of(t, law="chip", g=2.5, seconds=SECONDS[1], statistic="std").deviation.item())
         ],
     ),
+    "peers.simulators": Case(
+        peers.simulators,
+        lambda n, *new: (judged(n).assign(simulator="ours"), judged(n, *new)),
+        ("abacus",),
+        lambda simulated, differences: {"simulated": simulated, "differences": differences},
+        lambda simulated, differences: [
+            (0, -0.04, first_of(simulated, case="programmed").accuracy.mean()),
+            (5, 2.14, first_of(differences, case="wires 100").difference.mean()),
+        ],
+    ),
 }
 
 
@@ -736,6 +752,7 @@ NUMBERS = {
         "sampled",
         "z",
         "deviation",
+        "difference",
     ),
 }
 

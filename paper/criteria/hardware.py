@@ -117,6 +117,12 @@ CHIPS_ALIKE = Threshold(2.0, since="c53f799")
 #: Errors of the effective conductance relative to its largest entry: solved fast, and in double precision.
 CIRCUIT_FAST = Threshold(1e-6, since="c53f799")
 CIRCUIT_EXACT = Threshold(1e-10, since="c53f799")
+#: Points of accuracy within which the same networks come out in two simulators, over seeds.
+SIMULATORS_ALIKE = Threshold(1.0, since="f160c5f")
+#: The share of what wires take away from outputs (norm over norm) by which two simulators may differ in it.
+WIRES_ALIKE = Threshold(0.05, since="f160c5f")
+#: Points of accuracy within which two libraries' training by the same noise comes out on the same chips, over seeds.
+TRAINED_ALIKE = Threshold(1.0, since="f160c5f")
 
 # ----------------------------------------------------------------------------------------- beyond training
 #: Points by which one measure must be ahead of another: at all, clearly, and by far.
