@@ -82,24 +82,25 @@ def _sentences(net: str) -> dict[str, tuple[str, str]]:
             "the loss still comes back.",
         ),
         f"mechanisms.read_noise.clipped.{net}": (
-            "Half of the win needs no gradient: two standard deviations are enough.",
-            "Clipping has less than half of what training wins.",
+            "Clipping at two standard deviations, without a gradient, has at least half of what training wins against read "
+            "noise.",
+            "Clipping has less than half of what training wins against read noise.",
         ),
         f"mechanisms.variability.held.{net}": (
-            "Variability is beaten in the same way.",
-            "Against variability, too, at least half comes back without it.",
+            "Variability is beaten by filling the window: where training cannot, less than half comes back.",
+            "Of what variability costs at least half comes back where training cannot fill the window.",
         ),
         f"mechanisms.variability.clipped.{net}": (
-            "There too clipping has at least half of the win.",
-            "There clipping has less than half of the win.",
+            "Clipping has at least half of the win against variability.",
+            "Clipping has less than half of the win against variability.",
         ),
         f"mechanisms.drift.factor.{net}": (
             "Drift is mostly a common factor: one number per layer gives at least half of the loss back, untrained.",
             "Drift is not a common factor here: one number per layer gives back less than half.",
         ),
         f"mechanisms.drift.left.{net}": (
-            "Behind that factor training finds nothing to win.",
-            "Behind that factor training still adds a point and more.",
+            "Behind one factor per layer training adds less than a point.",
+            "Behind one factor per layer training still adds a point and more.",
         ),
         f"mechanisms.drift.spread.{net}": (
             "What the factor cannot mend is the spread of exponents: with four times as much of it, it is no longer "
@@ -115,8 +116,8 @@ def _sentences(net: str) -> dict[str, tuple[str, str]]:
             "Knowing the chip does not help enough either.",
         ),
         f"mechanisms.stuck_at.half_known.{net}": (
-            "Half of the map is enough for that.",
-            "Half of the map is not enough for that.",
+            "Half of the map is enough for half of the loss.",
+            "Half of the map is not enough for half of the loss.",
         ),
         f"mechanisms.stuck_at.off.{net}": (
             "If all of them were stuck off, training for any chip would do.",
@@ -129,11 +130,11 @@ def _sentences(net: str) -> dict[str, tuple[str, str]]:
         ),
         f"mechanisms.ir_drop.backward.{net}": (
             "A backward that does not know the circuit loses the win.",
-            "The win does not need the circuit in the backward.",
+            "The win against IR-drop does not need the circuit in the backward.",
         ),
         f"mechanisms.ir_drop.bounded.{net}": (
-            "So does a scale that is kept.",
-            "A scale that is kept does not take it away.",
+            "A scale that is kept costs IR-drop's win.",
+            "A scale that is kept does not take IR-drop's win away.",
         ),
         f"mechanisms.ir_drop.inverted.{net}": (
             "Pre-distortion, the inverse of the known map, needs no training for it.",
@@ -146,17 +147,17 @@ def _sentences(net: str) -> dict[str, tuple[str, str]]:
             "live with errors that it cannot make smaller.",
         ),
         f"mechanisms.variability.ratio.{net}": (
-            "Against variability the same ratio is what it needs.",
-            "Against variability, too, at least half comes back with the ratio held.",
+            "Against variability training needs the same ratio: held, it leaves less than half to win.",
+            "Against variability at least half comes back with the ratio held.",
         ),
         f"mechanisms.stuck_at.ratio.{net}": (
-            "And against stuck devices: with the ratio of signal to error held less than half comes back.",
+            "Against stuck devices, too: with the ratio of signal to error held less than half comes back.",
             "Against stuck devices at least half comes back with the ratio held.",
         ),
         f"mechanisms.ir_drop.shuffled.{net}": (
             "What makes IR-drop easy is that nothing about it is random: with the lines in another order on every "
             "chip, training for any chip does not give half of it back.",
-            "It is not that nothing about it is random: with the lines in another order on every chip, training for "
+            "That nothing about IR-drop is random is not why it is easy: with the lines in another order on every chip, training for "
             "any chip still gives back at least half.",
         ),
         f"mechanisms.adc.both.{net}": (
@@ -239,16 +240,16 @@ _CONVERTER = {
         "Keeping the logits out of the converter is worth less than five points at three bits ({value:.1f}).",
     ),
     "mechanisms.converter.best": (
-        "Untrained, the range alone is worth {value:.1f} points there.",
-        "Untrained, the range alone is worth less than five points there ({value:.1f}).",
+        "Untrained, the range that rounds best is {value:.1f} points ahead of the largest current at three bits.",
+        "Untrained, the range that rounds best is less than five points ahead of the largest current ({value:.1f}).",
     ),
     "mechanisms.converter.on_top": (
         "With the best range and a digital last layer, training still adds {value:.1f} points at three bits.",
         "With the best range and a digital last layer there is less than a point left for training at three bits.",
     ),
     "mechanisms.converter.on_top.2": (
-        "At two bits it adds {value:.1f}.",
-        "At two bits it adds less than five ({value:.1f}).",
+        "With both, training adds {value:.1f} points at two bits.",
+        "With both, training adds less than five points at two bits ({value:.1f}).",
     ),
     "mechanisms.converter.learned": (
         "A range learned in training is {value:.1f} points ahead of the quantile at two bits.",
