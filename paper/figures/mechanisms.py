@@ -53,7 +53,7 @@ def flips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
     most = max(len(ARMS[name]) for name in names)
-    drawn, axes = figure(10.4, rows * (0.36 * most + 1.1) + 0.9, columns=columns, rows=rows, squeeze=False)
+    drawn, axes = figure(10.4, rows * (0.27 * most + 1.0) + 0.9, columns=columns, rows=rows, squeeze=False)
     nets = looks(order("network", summary, again), _NETWORKS)
     for axis, name in zip(axes.flat, names, strict=False):
         _panel(axis, name, summary, again, nets)

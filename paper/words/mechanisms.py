@@ -82,8 +82,8 @@ def _sentences(net: str) -> dict[str, tuple[str, str]]:
             "the loss still comes back.",
         ),
         f"mechanisms.read_noise.clipped.{net}": (
-            "Clipping at two standard deviations, without a gradient, has at least half of what training wins against read "
-            "noise.",
+            "Clipping at two standard deviations, without a gradient, has at least half of what training wins against "
+            "read noise.",
             "Clipping has less than half of what training wins against read noise.",
         ),
         f"mechanisms.variability.held.{net}": (
@@ -157,8 +157,8 @@ def _sentences(net: str) -> dict[str, tuple[str, str]]:
         f"mechanisms.ir_drop.shuffled.{net}": (
             "What makes IR-drop easy is that nothing about it is random: with the lines in another order on every "
             "chip, training for any chip does not give half of it back.",
-            "That nothing about IR-drop is random is not why it is easy: with the lines in another order on every chip, training for "
-            "any chip still gives back at least half.",
+            "That nothing about IR-drop is random is not why it is easy: with the lines in another order on every chip, "
+            "training for any chip still gives back at least half.",
         ),
         f"mechanisms.adc.both.{net}": (
             "A digital last layer and a gradient that passes the rounding give back at least half together.",
@@ -274,7 +274,11 @@ def follows(findings: Findings) -> str:
             "mechanisms.layers.margin.found": (
                 "One forward and one backward pass tell which layer to mend first.",
                 "A first-order look at the margin does not tell which layer to mend first: try them one by one.",
-            )
+            ),
+            "mechanisms.layers.size.others": (
+                "The number of its weights, which costs nothing to know, tells nearly the same: ask it first.",
+                "",
+            ),
         },
     )
     return (
