@@ -157,8 +157,8 @@ def _sentences(net: str) -> dict[str, tuple[str, str]]:
         f"mechanisms.ir_drop.shuffled.{net}": (
             "What makes IR-drop easy is that nothing about it is random: with the lines in another order on every "
             "chip, training for any chip does not give half of it back.",
-            "That nothing about IR-drop is random is not why it is easy: with the lines in another order on every chip, "
-            "training for any chip still gives back at least half.",
+            "That nothing about IR-drop is random is not why it is easy: with the lines in another order on every "
+            "chip, training for any chip still gives back at least half.",
         ),
         f"mechanisms.adc.both.{net}": (
             "A digital last layer and a gradient that passes the rounding give back at least half together.",
@@ -276,7 +276,7 @@ def follows(findings: Findings) -> str:
                 "A first-order look at the margin does not tell which layer to mend first: try them one by one.",
             ),
             "mechanisms.layers.size.others": (
-                "The number of its weights, which costs nothing to know, tells nearly the same: ask it first.",
+                "So, against the mean of the others, does the number of its weights, which costs nothing to know.",
                 "",
             ),
         },
