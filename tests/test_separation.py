@@ -162,6 +162,13 @@ def test_what_a_class_did_elsewhere_is_another_network_s():
     assert areas(table).set_index("predictor").area[CLASS] == 1
 
 
+def test_one_answer_for_all_has_no_interval():
+    """It is right about half of the cells whatever is drawn: that decides nothing."""
+    found, findings = judged(planted())
+    assert found.held_class["autograd", "live"] == 0.5 and np.isnan(found.held_class_low["autograd", "live"])
+    assert outcome(findings, "separation.transfers.autograd.live.class") == "inconclusive"
+
+
 def test_the_place_on_a_grid_runs_from_mild_to_harsh():
     for name in CLASSES:
         grid = HARDWARE[name].grid

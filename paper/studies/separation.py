@@ -424,7 +424,10 @@ def _areas(scope: str, part: pd.DataFrame) -> list[dict[str, object]]:
             elif len(np.unique(of[known])) > 1:
                 said[known] = held_out(score[known], label[known], of[known])
             # The area of a yes or no is its balanced accuracy.
-            row |= _ends(f"held_{one}", clustered(met(said), clusters))
+            found = clustered(met(said), clusters)
+            # One answer for all is right about half of them whatever is drawn, which is no precision.
+            constant = len(np.unique(said[np.isfinite(said)])) < 2
+            row |= _ends(f"held_{one}", (found[0], (np.nan, np.nan)) if constant else found)
         if not trivial:
             rivals = {rival: met(np.where(known, own, np.nan)) for rival, own in free.items()}
             row |= _ends("over_trivial", clustered(met(score), clusters, list(rivals.values())))
