@@ -145,7 +145,7 @@ class BeyondTraining(HardwareStudy):
     is as in :class:`~paper.studies.hardware.HardwareStudy`.
     """
 
-    perturbations: Classes = ("variability", "adc")
+    perturbations: Classes = ("variability",)
     severities: Annotated[str, OneOf(("few", "all"))] = "few"
     seeds: Seeds = 2
     yield_chips: Count = 20
