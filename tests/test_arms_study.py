@@ -91,9 +91,11 @@ def test_recovery_beyond_clipping_is_that_of_what_the_better_untrained_network_l
     plain = paired(main[main.severity == 0.2])
     assert found.beyond[1] == recovery(plain.damage, plain.gain)[0]
     assert found.beyond_verdict[1] == "compensated"
-    # Nothing left: clipping alone does it.
+    # Nothing left: clipping alone does it, and what was trained is worse than that.
     whole = arms.beyond_clipping(summary, main, of_arms(main, FINISHED=(0.947, 0.15)))
-    assert whole.beyond_verdict[0] == "no damage" and np.isnan(whole.beyond[0])
+    assert whole.beyond_verdict[0] == "harmed" and np.isnan(whole.beyond[0])
+    same = accuracy({"unaware": (0.55, 0.45), "autograd": (0.947, 0.75)})
+    assert arms.beyond_clipping(summary, same, of_arms(same, FINISHED=(0.947, 0.15))).beyond_verdict[0] == "no damage"
     none = arms.beyond_clipping(summary, main, None)
     assert none.beyond.isna().all() and (none.beyond_verdict == "").all()
 

@@ -254,8 +254,8 @@ def test_a_measure_is_worth_considering_if_none_gives_as_much_at_no_higher_cost_
     prices = {"training": {"steps": 300}, "architecture": {"devices": 6}, "circuit": {"steps": 300, "energy": 2.0}}
     prices |= {"training_per_chip": {"steps_per_chip": 300}, "calibration": {"measurements": 1}}
     found = priced(table(values, "variability"), **prices).set_index("measure").worth
-    # By hand: c gives more than a for devices, b for steps, so neither beats the other; d costs more than b for the
-    # same; e gives back less than nothing.
+    # By hand: c gives more than a for devices, b for steps: none beats another. d costs more than b for the same;
+    # e gives back less than nothing.
     assert found.to_dict() == {"a": True, "b": True, "c": True, "d": False, "e": False, "f": True}
 
 

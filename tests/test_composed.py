@@ -446,10 +446,10 @@ def test_a_killed_run_loses_no_finished_rule(tmp_path, monkeypatch):
     study = Composed(**{**TINY, "classes": "drift, adc", "rules": "straight_through", "results": str(tmp_path)})
     real = Sweep.accuracy
 
-    def dies(self, rule, known=False):
+    def dies(self, rule, *more):
         if rule == "straight_through":
             raise KeyboardInterrupt
-        return real(self, rule, known)
+        return real(self, rule, *more)
 
     monkeypatch.setattr(Sweep, "accuracy", dies)
     with pytest.raises(KeyboardInterrupt):

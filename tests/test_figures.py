@@ -160,6 +160,13 @@ def remedied(_: int, new: str = "read_noise") -> pd.DataFrame:
     return measured(pd.concat(parts, ignore_index=True), "recovery")
 
 
+def yielded(_: int, new: str = "stuck_at") -> pd.DataFrame:
+    arms = ["unaware", "clipped", "autograd"]
+    names = list(dict.fromkeys(["variability", new]))
+    table = cells(perturbation=names, severity=[0.05, 0.2], arm=arms, specification=[2.0, 5.0])
+    return ended(measured(table, "share"), "share").rename(columns={"share_low": "low", "share_high": "high"})
+
+
 def chips(_: int, new: str = "adc") -> pd.DataFrame:
     parts = list(dict.fromkeys(["read_noise", "drift", "adc", new]))
     named = {name: "alone" for name in parts}
@@ -586,6 +593,19 @@ CASES = {
         ("temperature",),
         None,
         lambda t: [(1, first_of(t, perturbation="adc", measure="one factor per layer").recovery.iloc[0], 1)],
+    ),
+    "hardware.yields": Case(
+        hardware.yields,
+        lambda n, *new: (yielded(n, *new),),
+        ("temperature",),
+        None,
+        lambda t: [
+            (
+                0,
+                0.92,
+                first_of(t, perturbation="variability", severity=0.2, arm="unaware", specification=5.0).share.iloc[0],
+            )
+        ],
     ),
     "composed.predicted_loss": Case(
         composed.predicted_loss,

@@ -153,6 +153,16 @@ def test_where_one_class_holds_one_side_there_is_no_interval_over_classes():
     assert f"8 of {len(table)} cells are compensated, 8 of them IR-drop" in text and "nan" not in text
 
 
+def test_a_seed_with_one_outcome_does_not_count_as_one_that_is_told_wrong():
+    table = planted(seeds=3, networks=("mlp",))
+    table["compensated"] &= table.seed < 2
+    table["live"] = table.compensated.astype(float)
+    row = areas(table).set_index("predictor").loc["live"]
+    assert row.area == row.seeds_low == row.seeds_high == 1
+    table["compensated"] &= table.seed < 1
+    assert np.isnan(areas(table).set_index("predictor").seeds_low["live"])
+
+
 def test_what_a_class_did_elsewhere_is_another_network_s():
     table = planted(networks=("mlp",))
     assert areas(table).set_index("predictor").entered[CLASS] == 0
@@ -160,6 +170,13 @@ def test_what_a_class_did_elsewhere_is_another_network_s():
     good = table.perturbation.isin(CLASSES[:3])
     table["compensated"] = good
     assert areas(table).set_index("predictor").area[CLASS] == 1
+
+
+def test_one_answer_for_all_has_no_interval():
+    """It is right about half of the cells whatever is drawn: that decides nothing."""
+    found, findings = judged(planted())
+    assert found.held_class["autograd", "live"] == 0.5 and np.isnan(found.held_class_low["autograd", "live"])
+    assert outcome(findings, "separation.transfers.autograd.live.class") == "inconclusive"
 
 
 def test_the_place_on_a_grid_runs_from_mild_to_harsh():

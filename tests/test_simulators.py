@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from benchmarks import peer_ngspice
 from lib import runtime
 from lib.checks import ParameterError
 from lib.hardware import circuit
@@ -326,3 +328,21 @@ def test_what_is_said_follows_the_tables():
     good, bad = (words.follows(Findings.of(simulators.claims(own))) for own in (near, far))
     assert "come out alike on phase-change chips" in good and "they are as good" in good
     assert "come out alike" not in bad and "as good" not in bad
+
+
+def test_a_netlist_has_every_wire_and_device_once():
+    text = peer_ngspice.netlist(torch.tensor([[25.0, 5.0]]), torch.tensor([0.5]), 2.0).splitlines()
+    assert {"V0 s0 0 0.5", "Rw0_0 s0 w0_0 2.0", "Rw0_1 w0_0 w0_1 2.0", "Rg0_1 w0_1 b0_1 200000.0"} <= set(text)
+    assert {"Rb0_1 b0_1 o1 2.0", "Vs0 o0 0 0", "Vs1 o1 0 0"} <= set(text)
+    assert sum(line.startswith("R") for line in text) == 6
+
+
+@pytest.mark.skipif(shutil.which("ngspice") is None, reason="ngspice is a package of the system")
+def test_ngspice_finds_the_currents_of_our_circuit():
+    g = 0.1 + 24.9 * torch.rand(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    volts = torch.rand(5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    theirs = peer_ngspice.currents("ngspice", g, volts, 100.0)
+    ours = circuit.effective_conductance(g, 100.0, 100.0, exact=True).mT @ volts
+    assert torch.allclose(ours, theirs, rtol=1e-10)
+    with pytest.raises(RuntimeError, match="must print 7 currents, but it printed 0"):
+        peer_ngspice.currents("true", g, volts, 100.0)

@@ -810,12 +810,13 @@ def yields(table: pd.DataFrame, *, specification: float = 5.0, rerun: pd.DataFra
         "clipped": Look(COLOURS["vermillion"], "^", "weights clipped"),
         "autograd": Look(COLOURS["blue"], "o", "vanilla training"),
     }
-    drawn, axes = figure(max(5.6, 3.1 * len(names)), 3.6, columns=len(names), sharey=True, squeeze=False)
+    drawn, axes = figure(max(5.6, 3.7 * len(names)), 3.6, columns=len(names), sharey=True, squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         physics = physics_of(name)
         own, seen = (part[part.perturbation == name] for part in (here, points))
         severities = _severities(physics, own, seen)
         places = _severity_axis(axis, severities, physics or HARDWARE["ideal"])
+        axis.xaxis.label.set_fontsize(8.5)
         for shift, (arm, look) in zip((-0.08, 0.0, 0.08), arms.items(), strict=True):
             line = own[own.arm == arm].set_index("severity").reindex(severities)
             bars = whiskers(line.share, line.low, line.high)
@@ -827,7 +828,7 @@ def yields(table: pd.DataFrame, *, specification: float = 5.0, rerun: pd.DataFra
     caption(
         drawn,
         f"Yield: the share of chips on which a network loses at most {specification:g} points against the clean one. "
-        "Bars: seeds drawn again and then their chips, and no narrower than the exact binomial interval.",
+        "Bars: seeds drawn again and then their chips, and no narrower than the exact binomial interval." + _BAND,
     )
     return drawn
 

@@ -189,11 +189,11 @@ def simulators(
                     diamonds(axis, x + 0.09, part.groupby("seed")[column].mean().mean())
         top.set_title(title, fontsize=9.5)
         bottom.set_xticks(range(len(cases)), [_named(case) for case in cases])
-    for under, about in enumerate(("time since programming", "time since programming", "resistance of a wire segment")):
-        axes[1, under].set_xlabel(about, fontsize=9)
+    for at, about in enumerate(("time since programming", "time since programming", "resistance of a wire segment")):
+        axes[1, at].set_xlabel(about, fontsize=9)
     edge = 1.4 * max(SIMULATORS_ALIKE, *axes[1, 0].get_ylim(), *axes[1, 1].get_ylim())
-    for column in (0, 1):
-        axes[1, column].set_ylim(-edge, edge)
+    for at in (0, 1):
+        axes[1, at].set_ylim(-edge, edge)
     axes[0, 0].sharey(axes[0, 1])
     axes[0, 0].autoscale()
     axes[1, 2].set_yscale("symlog", linthresh=2 * SIMULATORS_ALIKE)

@@ -146,7 +146,7 @@ class BeyondTraining(HardwareStudy):
     is as in :class:`~paper.studies.hardware.HardwareStudy`.
     """
 
-    perturbations: Classes = ("variability", "adc")
+    perturbations: Classes = ("variability",)
     severities: Annotated[str, OneOf(("few", "all"))] = "few"
     seeds: Seeds = 2
     yield_chips: Count = 20
@@ -206,13 +206,13 @@ class BeyondTraining(HardwareStudy):
         return found
 
     def cells(self) -> list[Cell]:
-        """Training and no training from the pages of the classes, a cell for every other measure, and the yields."""
+        """The yields, training and no training from the pages of the classes, and a cell for every other measure."""
         found: dict[Cell, None] = {}
         for name in self.perturbations:
             trained = self.trainings(name)
             own = [self.cell(name, measure) for measure in measures(name).values() if not measure.plain]
             found |= dict.fromkeys([*trained.accuracy, *trained.known, *own])
-        return [*found, *self.yields().values()]
+        return [*self.yields().values(), *found]
 
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
         """Tables ``accuracy`` (one row for each class, measure, severity, seed), ``summary`` (seeds joined, costs),
