@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lib.verdicts import Threshold
 
-_FIRST = ""
+_FIRST = "1ef168b"
 
 # ------------------------------------------------------------------------------------------------ recipe
 #: A network has converged when its loss falls, over the last quarter of training, by at most this share of all that it
