@@ -7,10 +7,13 @@ so that how many positives a stratum has cannot help.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
+
+from lib.verdicts import tail
 
 Labels: TypeAlias = pd.Series | np.ndarray
 
@@ -42,6 +45,70 @@ def duels(
         won += np.bincount(place, above.ravel(), minlength=len(won))
         met += np.bincount(place, minlength=len(met))
     return won.reshape(count, count), met.reshape(count, count)
+
+
+Duels: TypeAlias = tuple[np.ndarray, np.ndarray]
+
+
+def drawn_again(found: Duels, less: Duels | None = None, resamples: int = 1000) -> tuple[float, tuple[float, float]]:
+    """The area from the :func:`duels` of units, or by how much it is larger than that of ``less``, and its 95 % interval
+    when whole units are drawn again, the same ones for both.
+
+    There is no interval where one draw in twenty has no duel: with nearly all positives, or negatives, in one unit.
+    """
+    count = len(found[0])
+
+    def share(duel: Duels, times: np.ndarray) -> np.ndarray:
+        won, met = (((times @ one) * times).sum(1) for one in duel)
+        return won / np.where(met > 0, met, np.nan)
+
+    def value(picks: np.ndarray, axis: int = 1) -> np.ndarray:
+        places = picks.astype(int) + count * np.arange(len(picks))[:, None]
+        times = np.bincount(places.ravel(), minlength=count * len(picks)).reshape(-1, count).astype(float)
+        return share(found, times) - (0 if less is None else share(less, times))
+
+    every = np.arange(count)
+    whole = float(value(every[None])[0])
+    draws = value(np.random.default_rng(0).integers(count, size=(resamples, count)))
+    if count < 2 or not np.isfinite(whole) or np.isfinite(draws).mean() < 0.95:
+        return whole, (float("nan"), float("nan"))
+    end = tail(count, 0.95)
+    low, high = np.nanquantile(draws, [end, 1 - end])
+    return whole, (float(low), float(high))
+
+
+def conjunction(scores: np.ndarray, label: np.ndarray, group: np.ndarray, options: int = 9) -> np.ndarray:
+    """For every group: are all of the ``scores`` [N, D] above thresholds that are best together on all other groups?
+
+    The thresholds of each score are ``options`` quantiles of it and one below all; what is best has the largest
+    balanced accuracy, and among equals the lowest thresholds. A score that is not known is not above any threshold but
+    the lowest.
+    """
+    filled = np.where(np.isfinite(scores), scores, -np.inf)
+    said = np.zeros(len(label), dtype=bool)
+    for name in np.unique(group):
+        inside = group == name
+        known = filled[~inside]
+        grids = []
+        for column in known.T:
+            finite = column[np.isfinite(column)]
+            grid = np.unique(np.quantile(finite, np.linspace(0, 1, options + 2)[1:-1])) if len(finite) else []
+            grids.append([None, *grid])
+        best, worth = None, -1.0
+        for picked in product(*grids):
+            value = balanced(_all_above(known, picked), label[~inside])
+            if value > worth + 1e-12:
+                best, worth = picked, value
+        said[inside] = _all_above(filled[inside], best)
+    return said
+
+
+def _all_above(scores: np.ndarray, thresholds: tuple[float | None, ...] | None) -> np.ndarray:
+    above = np.ones(len(scores), dtype=bool)
+    for column, bound in zip(scores.T, thresholds or (), strict=False):
+        if bound is not None:
+            above &= column > bound
+    return above
 
 
 def _codes(names: Labels | None, count: int) -> np.ndarray:

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from lib import gradients, replicas, runtime
 from lib.hardware.diagnostics import DEAD, PROBES, STRIDE, STRIDE_ON_STAIRS
@@ -23,7 +22,7 @@ from lib.hardware.networks import Images, dataset, network
 from lib.hardware.numbers import merged
 from lib.hardware.perturbations import Perturbation
 from lib.hardware.training import RATE, Trainer, severity_of_replicas, spread, tiled
-from lib.replicas import Nested, Optimiser, Tree, mapped, stack, unstack
+from lib.replicas import Nested, Optimiser, Tree, mapped
 from paper.families import FAMILIES, Family
 from paper.sweep import crest
 
@@ -336,8 +335,8 @@ def looks(losses: Tensor) -> dict[str, np.ndarray]:
 
 
 def trial(config: Mapping[str, Any], site: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """A family's training by one arm. Tables ``accuracy`` (a row for every level and seed), ``rates`` where the rate was
-    chosen, ``diagnostics`` of the trained networks where asked for ("end").
+    """A family's training by one arm. Tables ``accuracy`` (a row for every level and seed), ``rates`` where the rate
+    was chosen, ``diagnostics`` of the trained networks where asked for ("end").
     """
     recipe, device = Recipe(**config["recipe"], root=site["root"]), site["device"]
     base, family = ground(recipe, tuple(config["seeds"]), device), FAMILIES[config["family"]]
@@ -376,9 +375,9 @@ def trial(config: Mapping[str, Any], site: Mapping[str, Any]) -> dict[str, pd.Da
 
 def free(config: Mapping[str, Any], site: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """What networks that never saw hardware do, as they are and clipped. Table ``free``: a row for every level and seed
-    with ``clean``, ``unaware``, ``first`` (on the first chip alone), ``clip_X`` for every clipping (and "recalibrated ..."
-    where there is batch normalisation), and ``free``: the one of all these that validation pictures choose,
-    ``clipped_at``.
+    with ``clean``, ``unaware``, ``first`` (on the first chip alone), ``clip_X`` for every clipping (the same with
+    "recalibrated" before it where there is batch normalisation), and ``free``: the one of all these that validation
+    pictures choose, ``clipped_at``.
     """
     recipe, device = Recipe(**config["recipe"], root=site["root"]), site["device"]
     base, family = ground(recipe, tuple(config["seeds"]), device), FAMILIES[config["family"]]
