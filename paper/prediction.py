@@ -51,8 +51,8 @@ Duels: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
 def drawn_again(found: Duels, less: Duels | None = None, resamples: int = 1000) -> tuple[float, tuple[float, float]]:
-    """The area from the :func:`duels` of units, or by how much it is larger than that of ``less``, and its 95 % interval
-    when whole units are drawn again, the same ones for both.
+    """The area from the :func:`duels` of units, or by how much it is larger than that of ``less``, and its 95 %
+    interval when whole units are drawn again, the same ones for both.
 
     There is no interval where one draw in twenty has no duel: with nearly all positives, or negatives, in one unit.
     """

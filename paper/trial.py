@@ -515,7 +515,8 @@ def readings(
     - ``truth``: slope of the mean loss on the second set along E g, over ‖E g‖;
     - ``variance`` tr Cov g / ‖E g‖²; ``minibatch`` tr Cov g / tr Cov of the clean gradient over batches; ``averaged``
       ‖E g‖² over the variance by chips and batches that is left in Adam's mean;
-    - ``live`` weights, Jacobian ``gain`` and ``size`` ‖E g‖, each relative to the clean network.
+    - ``live``, the share of weights that get a gradient; Jacobian ``gain`` and ``size`` ‖E g‖, each relative to the
+      clean network.
 
     And of the network itself, whatever the arm: ``output`` root mean square change of logits over their standard
     deviation, ``rise`` of the loss.
@@ -609,7 +610,7 @@ def readings(
             ratio = moments.variance_ratio
             by_batch = gradients.statistics(batches[i]).trace_cov
             noise = (moments.trace_cov + by_batch) / HORIZON
-            dead = [float((one.abs() <= floor[i]).all(0).double().mean()) for one in (groups[i], clean_groups[i])]
+            dead = float((groups[i].abs() <= floor[i]).all(0).double().mean())
             rows.append(
                 {
                     "replica": i,
@@ -621,7 +622,7 @@ def readings(
                     "signal": 0.0 if ratio != ratio else 1 / (1 + ratio),
                     "minibatch": moments.trace_cov / by_batch,
                     "averaged": max(moments.norm_sq, 0.0) / noise,
-                    "live": (1 - dead[0]) / (1 - dead[1]),
+                    "live": 1 - dead,
                     "gain": float((gain[i] / clean_gain[i]).sqrt()),
                     "size": float(np.sqrt(max(moments.norm_sq, 0.0))) / float(g0.norm()),
                     "output": float(output[i]),

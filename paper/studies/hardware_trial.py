@@ -682,8 +682,8 @@ def _recipe(tables: Tables) -> list[Claim]:
         found.append(
             _claim(
                 "longer",
-                "The recipe is long enough: with five times the steps vanilla training stays on its side, at every level"
-                " of a family",
+                "The recipe is long enough: with five times the steps vanilla training stays on its side, at every"
+                " level of a family",
                 ">=",
                 criteria.SAME_SIDE,
                 "recipe",
@@ -827,8 +827,8 @@ def _separation(tables: Tables) -> list[Claim]:
         found.append(
             _claim(
                 f"property.{one.held}.{one.rule.replace(' ', '_')}",
-                f"By property, under {NAMES[one.rule]}: that all three conditions are met, with thresholds fixed without"
-                f" {where}, says what is compensated in it",
+                f"By property, under {NAMES[one.rule]}: that all three conditions are met, with thresholds fixed"
+                f" without {where}, says what is compensated in it",
                 ">=",
                 TRANSFERS,
                 "property",
