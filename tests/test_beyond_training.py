@@ -63,7 +63,7 @@ def test_copies_of_noisy_reads_are_quieter_by_the_root_of_their_number():
 
 
 def test_only_errors_of_single_devices_can_be_averaged():
-    for part in (ADC(), Drift(compensation="global"), Variability(fixed_scale=True), make("pcm")):
+    for part in (ADC(), Drift(compensation="global"), Variability(scale="fixed"), make("pcm")):
         with pytest.raises(ParameterError, match="^part must be a perturbation of single devices"):
             Redundant(part)
     with pytest.raises(ParameterError, match="^copies must be an integer of at least 1"):

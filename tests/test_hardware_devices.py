@@ -338,8 +338,8 @@ def test_wires_lose_what_the_changed_devices_draw():
 def test_what_the_parts_are_makes_up_the_whole():
     assert WHOLE.random and WHOLE.ranged and WHOLE.held == {}
     assert not Composite([IRDrop(), ADC()]).random and not Composite([Drift()]).ranged
-    frozen = Composite([IRDrop(load="frozen"), ReadNoise(fixed_scale=True)])
-    assert frozen.fixed_scale and frozen.held == {"array": ("scale",), "ir_drop": ("share",)}
+    frozen = Composite([IRDrop(load="frozen"), ReadNoise(scale="fixed")])
+    assert frozen.scale == "fixed" and frozen.held == {"array": ("scale",), "ir_drop": ("share",)}
     window = Window(1.0, 50.0)
     assert Composite([Drift(window=window), StuckAt(window=window)]).window == window
     chip, read = numbers(WHOLE)["0"], draw_read(WHOLE, {"0": Shape((2, 3), (2,))}, 4, runtime.stream(0, "read"))["0"]
@@ -350,7 +350,7 @@ def test_what_the_parts_are_makes_up_the_whole():
 
 
 def test_a_share_that_a_part_holds_is_its_own():
-    one = Composite([IRDrop(load="frozen"), Variability(fixed_scale=True)])
+    one = Composite([IRDrop(load="frozen"), Variability(scale="fixed")])
     crossbars = Crossbars(one, torch.tensor([0.1, 300.0]), "autograd", numbers(one))
     first = crossbars("0", INPUT, WEIGHT)
     found = crossbars.calibrated["0"]
@@ -473,27 +473,27 @@ def test_hardware_by_name():
     assert set(HARDWARE) == {*PERTURBATIONS, "programming_noise", "flicker_noise", "dac", "pcm", "rram", "ideal"}
     assert all(make(name) is one and one.name == name for name, one in HARDWARE.items())
     assert make("drift", compensation="global") == Drift(compensation="global")
-    assert make("adc", calibration="best", fixed_scale=True) == ADC(calibration="best", fixed_scale=True)
+    assert make("adc", calibration="best", scale="fixed") == ADC(calibration="best", scale="fixed")
     assert make("stuck_at", on=0.2, cluster=4) == StuckAt(on=0.2, cluster=4)
     assert make("pcm", compensation="global", readout="noisy").parts[1] == Drift("global", "noisy")
-    assert make("rram", fixed_scale=True).fixed_scale and isinstance(make("rram", fixed_scale=True), Resistive)
+    assert make("rram", scale="fixed").scale == "fixed" and isinstance(make("rram", scale="fixed"), Resistive)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
         ("noise", {}, "perturbation must be one of read_noise, variability"),
-        ("adc", {"bits": 4}, "options must be out of fixed_scale, calibration, quantile for adc, but 'bits' was"),
-        ("adc", {"name": "x"}, "options must be out of fixed_scale, calibration, quantile for adc, but 'name' was"),
-        ("adc", {"low": 1.0}, "options must be out of fixed_scale, calibration, quantile for adc, but 'low' was"),
-        ("drift", {"window": WINDOW}, "options must be out of fixed_scale, compensation, readout for drift, but"),
-        ("pcm", {"law": "rram"}, "options must be out of compensation, readout for pcm, but 'law' was given."),
-        ("rram", {"law": "pcm"}, "options must be out of fixed_scale for rram, but 'law' was given."),
+        ("adc", {"bits": 4}, "options must be out of scale, calibration, quantile for adc, but 'bits' was"),
+        ("adc", {"name": "x"}, "options must be out of scale, calibration, quantile for adc, but 'name' was"),
+        ("adc", {"low": 1.0}, "options must be out of scale, calibration, quantile for adc, but 'low' was"),
+        ("drift", {"window": WINDOW}, "options must be out of scale, compensation, readout for drift, but"),
+        ("pcm", {"law": "rram"}, "options must be out of compensation, readout, scale for pcm, but 'law' was given."),
+        ("rram", {"law": "pcm"}, "options must be out of scale for rram, but 'law' was given."),
         ("pcm", {"readout": "x"}, "readout must be one of ideal, noisy, but 'x' was given."),
         ("programming_noise", {"law": "mram"}, "law must be one of pcm, rram, but 'mram' was given."),
         ("programming_noise", {"law": ["pcm"]}, "law must be one of pcm, rram, but ['pcm'] was given."),
-        ("adc", {"fixed_scale": "no"}, "fixed_scale must be True or False, but 'no' was given."),
-        ("rram", {"fixed_scale": 1}, "fixed_scale must be True or False, but 1 was given."),
+        ("adc", {"scale": "no"}, "scale must be one of differentiated, detached, column, fixed, but 'no' was given."),
+        ("rram", {"scale": True}, "scale must be one of differentiated, detached, column, fixed, but True was given."),
         ("ir_drop", {"tile": "16,16"}, "tile must be two integers of at least 1, but '16,16' was given."),
         (["pcm"], {}, "perturbation must be one of read_noise, variability"),
         (None, {}, "perturbation must be one of read_noise, variability"),

@@ -61,7 +61,7 @@ OPTIONS: dict[str, Perturbation] = {
     "adc, largest": ADC(calibration="largest"),
     "adc, best": ADC(calibration="best"),
     "adc, learned": ADC(calibration="learned"),
-    "variability, fixed scale": Variability(fixed_scale=True),
+    "variability, fixed scale": Variability(scale="fixed"),
     "variability, other window": Variability(window=Window(1.0, 40.0)),
 }
 
@@ -179,8 +179,8 @@ def test_an_option_out_of_range_is_refused(kind, options, named):
 )
 def test_every_class_refuses_a_window_and_a_scale_that_are_none(kind):
     for wrong in ("no", 1, 0.0, None, [True], math.nan):
-        with pytest.raises(ParameterError, match="^fixed_scale must be True or False, but .* was given.$"):
-            kind(fixed_scale=wrong)
+        with pytest.raises(ParameterError, match="^scale must be one of differentiated, .*, but .* was given.$"):
+            kind(scale=wrong)
     for wrong in ((0.1, 25.0), None, 25.0, "0.1"):
         with pytest.raises(ParameterError, match="^window must be a Window, but .* was given.$"):
             kind(window=wrong)
@@ -263,7 +263,7 @@ def test_a_pair_with_a_scale_of_its_own_is_cut_off_at_the_window():
 
 
 def test_a_held_scale_cuts_the_product_off_and_passes_no_gradient_to_what_was_cut_off():
-    held = Variability(fixed_scale=True)
+    held = Variability(scale="fixed")
     assert held.held == {"array": ("scale",)} and Variability().held == {}
     scale = 2 * natural_scale(WEIGHT)
     weight = WEIGHT.clone().requires_grad_()
@@ -444,7 +444,7 @@ def test_a_layer_of_zeros_has_faults_like_any_other():
         one = HARDWARE[name]
         assert product(one, one.grid[-1], x=ones, weight=weight).abs().max() > 1e-3
     # A scale that was kept when a layer began at zero leaves room for the weights that it learns.
-    held = Variability(fixed_scale=True)
+    held = Variability(scale="fixed")
     started = Crossbars(held, torch.tensor(0.0), "autograd", numbers(held))
     started("0", INPUT, torch.zeros_like(WEIGHT))
     later = Crossbars(held, torch.tensor(0.0), "autograd", merged(numbers(held), started.calibrated))
@@ -891,7 +891,7 @@ def test_the_gradient_into_a_learned_range_is_the_slope_of_the_surrogate():
 
 
 def test_which_gradient_passes_an_adc():
-    for rule, passes in (("autograd", False), ("straight_through", True)):
+    for rule, passes in (("autograd", False), ("straight_through", True), ("noise_injection", True)):
         weight = WEIGHT.clone().requires_grad_()
         product("adc", 4.0, rule=rule, weight=weight).square().sum().backward()
         assert (weight.grad != 0).any().item() == passes

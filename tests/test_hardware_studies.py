@@ -20,7 +20,7 @@ from paper import sweep
 from paper.figures import hardware as figures
 from paper.studies import hardware, perturbation, separation
 from paper.studies.bench import attempt, look
-from paper.studies.hardware import MOST_STEPS, SCHEDULES, Schedule
+from paper.studies.hardware import SCHEDULES, Schedule
 from paper.studies.perturbation import PerturbationStudy, few
 from paper.studies.recovery import VERDICTS, on_known_chips, over_seeds, paired, recovery, summarise, verdict
 from paper.studies.separation import (
@@ -59,7 +59,7 @@ CPU = {"root": "", "device": "cpu"}
         ),
         (
             {"rules": ["autograd", "magic"]},
-            "rules must be one or more different names out of autograd, straight_through",
+            "rules must be one or more different names out of autograd, noise_injection, straight_through",
         ),
         ({"rules": []}, "rules must be one or more"),
         ({"severities": [0.1, 2.0]}, "severities must be a number from 0 to 1, but 2.0 was given."),
@@ -107,7 +107,7 @@ def test_parameters_are_brought_into_one_form():
     assert study.severities == (0.05, 0.2) and study.rules == ("straight_through", "unaware")
     # Harsher is fewer bits.
     assert PerturbationStudy(perturbation="adc", severities=[3, 8]).severities == (8.0, 3.0)
-    assert PerturbationStudy(perturbation="ir_drop").start("ir_drop")["steps"] == MOST_STEPS["ir_drop"]
+    assert PerturbationStudy(perturbation="ir_drop").start("ir_drop")["steps"] == SCHEDULES["mlp"].steps
     assert PerturbationStudy().start("read_noise")["steps"] == SCHEDULES["mlp"].steps
     assert PerturbationStudy(steps=7).start("read_noise", most=3)["steps"] == 7
     assert PerturbationStudy().start("read_noise", most=3)["steps"] == 3

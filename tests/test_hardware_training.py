@@ -164,7 +164,7 @@ def test_training_by_a_plain_loop_on_fresh_chips_or_on_the_known_one(start, know
 
 
 def test_a_held_scale_is_that_of_the_start(start):
-    physics = Variability(fixed_scale=True)
+    physics = Variability(scale="fixed")
     steps = dataclasses.replace(PLAIN, rate=0.5)
     trained = FEW.train_aware(start, physics, "autograd", [0.05], SEEDS, steps)
     free = FEW.train_aware(start, Variability(), "autograd", [0.05], SEEDS, steps)
@@ -192,7 +192,7 @@ def test_a_held_share_is_that_of_the_circuit_at_the_start_without_any_chance(sta
         expected = IRDrop().seen(g, torch.tensor(300.0)) / g
         assert torch.allclose(found[FIRST]["ir_drop"]["share"][i], expected, rtol=1e-5)
     # On a chip of several parts: no device is stuck and none has varied when it is measured.
-    whole = Composite([StuckAt(), frozen, Variability(fixed_scale=True)])
+    whole = Composite([StuckAt(), frozen, Variability(scale="fixed")])
     composed = MLP.held(start, whole, torch.tensor([[0.1, 0.2, 300.0]]).expand(2, 3))
     assert {path[1:] for path in flat(composed)} == {("array", "scale"), ("ir_drop", "share")}
     assert torch.allclose(composed[FIRST]["ir_drop"]["share"], found[FIRST]["ir_drop"]["share"], rtol=1e-5)
@@ -263,7 +263,7 @@ def test_learned_ranges_begin_at_the_calibrated_ones_and_are_trained(start, rule
 
 
 def test_only_ranges_join_the_parameters_of_a_normalised_network(norm_start):
-    physics = ADC(calibration="learned", fixed_scale=True)
+    physics = ADC(calibration="learned", scale="fixed")
     trained = NORM.train_aware(norm_start, physics, "autograd", [5.0], (0,), dataclasses.replace(SHORT, steps=2))
     assert set(trained.params) == {*norm_start, "learned"}
     assert set(flat(trained.params["learned"])) == {(layer, "adc", "range") for layer in NORM.network.layers}
@@ -481,7 +481,7 @@ def test_diagnostics_of_an_adc(start):
 
 @pytest.mark.parametrize(
     ("physics", "severity"),
-    [(Variability(), 0.1), (PhaseChange(), 1e6), (Composite([Drift(), ReadNoise(fixed_scale=True)]), (1e6, 0.1))],
+    [(Variability(), 0.1), (PhaseChange(), 1e6), (Composite([Drift(), ReadNoise(scale="fixed")]), (1e6, 0.1))],
     ids=["variability", "pcm", "composite"],
 )
 def test_diagnostics_by_a_plain_loop(start, physics, severity):

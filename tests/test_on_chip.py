@@ -426,7 +426,7 @@ def test_transforms_see_one_chip():
 def test_a_convolution_wider_than_a_tile_is_cut_into_several():
     # 27 inputs and 5 outputs in tiles of 8 x 4: what is computed is the sum over arrays that are small layers alone.
     layer = made(lambda: nn.Conv2d(3, 5, 3, bias=False))
-    seen = anew(layer, IMAGES, IRDrop(tile=(8, 4), fixed_scale=True), 500.0)
+    seen = anew(layer, IMAGES, IRDrop(tile=(8, 4), scale="fixed"), 500.0)
     patches, weight = F.unfold(IMAGES, 3).mT, layer.weight.detach().flatten(1)
     scale = (25 - 0.1) / weight.abs().max()
     total = torch.zeros(2, 36, 5)

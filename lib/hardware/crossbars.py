@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
+import math
 import warnings
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,8 +30,8 @@ from lib.hardware.numbers import ARRAY, Numbers, Parts, merged
 from lib.hardware.perturbations import Arrays, Pair, Perturbation, moved_weight, natural_scale, seen_weight, to_pair
 from lib.replicas import mapped
 
-#: How the gradient passes the perturbation.
-RULES = ("autograd", "straight_through", "unaware")
+#: How the gradient passes the perturbation: see :class:`Crossbars`.
+RULES = ("autograd", "noise_injection", "straight_through", "unaware")
 
 Product = Callable[[str, Tensor, Tensor], Tensor]
 
@@ -82,7 +84,18 @@ class Crossbars:
     such as the range of a converter. What is missing among the latter is calibrated on the currents at hand;
     ``calibrated`` fills with it. ``perturbation`` None is "off": the plain network, bit by bit.
     ``memory`` keeps what is programmed from one operation to the next while no gradient is asked for and the weight is
-    the same. Every tensor is a single replica's.
+    the same. Layers named ``digital`` stay in the computer. Every tensor is a single replica's.
+
+    The result is the chip's under every rule but "unaware"; with d the gradient that arrives at it, the ``rule`` says
+    what reaches weight and input:
+
+    - "autograd": the derivative of what was computed;
+    - "noise_injection": dW = d^T x~ and dx = d W~ with what reached the word lines x~ and the weight W~ that the
+      network saw. Noise is a constant, so the weight gets what its noisy copy gets (Joshi et al. 2020);
+    - "straight_through": dW = d^T x and dx = d W, those of the clean product (Bengio et al. 2013);
+    - "unaware": the clean product, forward and backward.
+
+    The two in the middle take rounding for the identity, and pass nothing on where a converter cuts off.
     """
 
     perturbation: Perturbation | None
@@ -91,18 +104,15 @@ class Crossbars:
     drawn: Numbers
     calibrated: Numbers = field(default_factory=dict)
     memory: dict[str, _Programmed] | None = None
+    digital: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.severity is not None and (kind := self.severity.dtype) not in (torch.float32, torch.float64):
             raise checks.ParameterError(f"severity must be a tensor of float32 or float64, but {kind} was given.")
 
     def __call__(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
-        if self.perturbation is None or self.rule == "unaware":
+        if self.perturbation is None or self.rule == "unaware" or layer in self.digital:
             return ideal(layer, x, weight)
-        if self.rule == "straight_through":
-            # What comes back is the clean product's gradient, in the weight and in the input alike.
-            clean = ideal(layer, x, weight)
-            return clean + (self._perturbed(layer, x.detach(), weight.detach()) - clean).detach()
         return self._perturbed(layer, x, weight)
 
     def program(self, weight: Tensor, parts: Parts) -> tuple[Tensor, Arrays]:
@@ -110,13 +120,13 @@ class Crossbars:
         hardware = self.perturbation
         assert hardware is not None
         drawn, array = hardware.own(parts), parts.setdefault(ARRAY, {})
-        if hardware.alone and not hardware.fixed_scale:
+        if hardware.alone and hardware.scale in ("differentiated", "detached"):
             empty = weight.new_empty(0)
             seen = moved_weight(weight, self.severity, drawn["chip"], hardware)
             return seen, Arrays(Pair(weight, empty, empty), empty)
-        if hardware.fixed_scale and "scale" not in array:
+        if hardware.scale == "fixed" and "scale" not in array:
             array["scale"] = natural_scale(weight.detach(), hardware.window)
-        pair = to_pair(weight, hardware.window, array.get("scale"), hardware.arrays)
+        pair = to_pair(weight, hardware.window, array.get("scale"), hardware.arrays, hardware.scale)
         g = hardware.conductance(pair.g, self.severity, drawn) if hardware.arrays else pair.g
         return pair.weight if g is pair.g else seen_weight(pair, g), Arrays(pair, g)
 
@@ -140,11 +150,42 @@ class Crossbars:
         y = hardware.current(ideal(layer, x, seen), x, arrays, self.severity, drawn)
         return hardware.digital(y, arrays, self.severity, drawn)
 
+    def _injected(self, layer: str, x: Tensor, weight: Tensor, parts: Parts) -> Tensor:
+        """One read under a rule of its own: every value is the chip's, the gradient goes past what the chip does."""
+        hardware = self.perturbation
+        assert hardware is not None
+        clean = self.rule == "straight_through"
+        seen, arrays = self._programmed(layer, weight.detach(), parts)
+        at_input: list[Tensor] = []
+        at_output: list[Tensor] = []
+        voltage = hardware.voltage(x.detach(), self.severity, self._shown(parts, at_input))
+        into = math.prod(at_input, start=x - x.detach())
+        if clean:
+            product = ideal(layer, voltage, seen)
+            passed = ideal(layer, x.detach() + into, weight)
+        else:
+            # The value of what was seen, with the gradient of what was meant.
+            product = passed = ideal(layer, voltage + into, seen + (weight - weight.detach()))
+        y = hardware.current(product.detach(), voltage.detach(), arrays, self.severity, self._shown(parts, at_output))
+        out = math.prod(at_output, start=passed - passed.detach())
+        if clean:
+            return hardware.digital(y, arrays, self.severity, hardware.own(parts)).detach() + out
+        return hardware.digital(y + out, arrays, self.severity, hardware.own(parts))
+
+    def _shown(self, parts: Parts, inside: list[Tensor]) -> Any:
+        """A part's numbers, with a list for what its converters do not cut off, which is not kept."""
+        assert self.perturbation is not None
+        return ChainMap(self.perturbation.own(parts), {"inside": inside})
+
     def _perturbed(self, layer: str, x: Tensor, weight: Tensor) -> Tensor:
         given = self.drawn.get(layer, {})
         parts = {part: dict(own) for part, own in given.items()}
         kind = torch.promote_types(weight.dtype, torch.float32)
-        y = self.operate(layer, x.to(kind), *self._programmed(layer, weight.to(kind), parts), parts)
+        at, meant = x.to(kind), weight.to(kind)
+        if self.rule == "autograd":
+            y = self.operate(layer, at, *self._programmed(layer, meant, parts), parts)
+        else:
+            y = self._injected(layer, at, meant, parts)
         for part, own in parts.items():
             if found := {kind: value for kind, value in own.items() if kind not in given.get(part, {})}:
                 self.calibrated.setdefault(layer, {})[part] = found

@@ -94,7 +94,7 @@ class FlickerNoise(Perturbation):
     def current(self, y, x, arrays, severity, drawn):
         # At "off" (no time, no noise) the logarithm is cut off at zero.
         variance = flicker(arrays.g, severity, self.window, arrays.pair.g).square().sum(0).to(y.dtype)
-        spread = (x.square() @ variance.mT).clamp_min(torch.finfo(y.dtype).tiny).sqrt() / arrays.pair.scale
+        spread = (x.square() @ variance.mT).clamp_min(torch.finfo(y.dtype).tiny).sqrt() / arrays.pair.of_currents
         return y + spread * drawn["read"] * exceeds(severity, 0)
 
 
@@ -111,7 +111,8 @@ class DAC(Perturbation):
     arrays, ranged = False, True
 
     def voltage(self, x, severity, drawn):
-        return convert(x, severity, calibrated(drawn, lambda: quantile_of_size(x, 1.0)))
+        bound = calibrated(drawn, lambda: quantile_of_size(x, 1.0))
+        return convert(x, severity, bound, inside=drawn.get("inside"))
 
 
 #: The order of the physics: voltages enter, devices are programmed, drift and fail, wires lose, currents fluctuate,
@@ -155,7 +156,11 @@ class Composite(Perturbation):
             raise checks.ParameterError("parts must share one conductance window, but different windows were given.")
         object.__setattr__(self, "parts", ordered)
         object.__setattr__(self, "window", ordered[0].window)
-        object.__setattr__(self, "fixed_scale", any(part.fixed_scale for part in ordered))
+        # One pair of arrays has one scale; a part that says nothing of it goes along.
+        scales = {part.scale for part in ordered} - {"differentiated"}
+        if len(scales) > 1:
+            raise checks.ParameterError(f"parts must share one scale, but {', '.join(sorted(scales))} were given.")
+        object.__setattr__(self, "scale", next(iter(scales), "differentiated"))
 
     @property
     def off(self) -> Sequence[float]:  # type: ignore[override]
@@ -223,8 +228,9 @@ class Composite(Perturbation):
         self, method: str, value: Tensor, severity: Tensor, drawn: Parts, *more: object, **shown: Tensor
     ) -> Tensor:
         """Pass ``value`` through a method of every part; ``shown`` are numbers that a part sees and does not keep."""
+        seen: Own = {**shown, **({"inside": drawn["inside"]} if "inside" in drawn else {})}
         for part, own in zip(self.parts, self.severities(severity), strict=True):
-            value = getattr(part, method)(value, *more, own, ChainMap(part.own(drawn), shown))
+            value = getattr(part, method)(value, *more, own, ChainMap(part.own(drawn), seen))
         return value
 
     def voltage(self, x, severity, drawn):
@@ -244,7 +250,7 @@ class Composite(Perturbation):
 class PhaseChange(Composite):
     """A phase-change chip as published: programming noise, drift and 1/f read noise, so many seconds after programming.
 
-    ``compensation`` and ``readout`` as in :class:`~lib.hardware.perturbations.Drift`.
+    ``compensation`` and ``readout`` as in :class:`~lib.hardware.perturbations.Drift`, ``scale`` as everywhere.
     """
 
     name, title = "pcm", "Phase-change chip"
@@ -252,8 +258,10 @@ class PhaseChange(Composite):
     low, high, grid = T_ZERO, T_LAST, (T_ZERO, 3.6e3, 8.64e4, 2.6e6, 3.15e7, 3.15e8)  # type: ignore[assignment]
     off: ClassVar[float] = 0.0  # type: ignore[assignment]
 
-    def __init__(self, compensation: str = "none", readout: str = "ideal") -> None:
-        super().__init__((ProgrammingNoise(law="pcm"), Drift(compensation, readout), FlickerNoise()))  # type: ignore[arg-type]
+    def __init__(self, compensation: str = "none", readout: str = "ideal", scale: str = "differentiated") -> None:
+        own: dict = {"scale": scale}
+        drift = Drift(compensation, readout, **own)  # type: ignore[arg-type]
+        super().__init__((ProgrammingNoise(law="pcm", **own), drift, FlickerNoise(**own)))
 
     # One number for all its parts, as on any chip that is not composed.
     check, columns = Perturbation.check, Perturbation.columns  # type: ignore[assignment]
@@ -296,7 +304,7 @@ def make(name: str, /, **options: object) -> Perturbation:
     if not options:
         return plain
     known = (
-        ("compensation", "readout")
+        ("compensation", "readout", "scale")
         if isinstance(plain, PhaseChange)
         else tuple(one.name for one in fields(plain) if one.name != "window")
     )

@@ -1,9 +1,9 @@
 """What a few gradients say about a perturbation before any training through it.
 
-Everything is measured at one point, the fork: a network after a short clean training, from which the clean
-run and all hardware-aware runs continue. At the very beginning the gradient says little about the task; at
-the end of a clean run the clean gradient is almost zero and its direction is noise. At the fork it still
-points somewhere, and it is where the decision to train through the hardware has to be made.
+Everything is measured at one point, whatever networks are given: by default the fork, a network after a short
+clean training, from which the clean run and all hardware-aware runs continue. At the very beginning the
+gradient says little about the task; at the end of a clean run the clean gradient is almost zero and its
+direction is noise. At the fork it still points somewhere.
 
 The images are one fixed training batch, so that only the hardware varies between sampled gradients. They
 are taken with respect to the weights, which live in the arrays; everything else is digital.
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from lib import gradients, runtime
-from lib.hardware.crossbars import Crossbars
 from lib.hardware.numbers import merged
 from lib.hardware.perturbations import Perturbation
 from lib.hardware.training import Trainer, given, severity_of_replicas, spread, tiled
@@ -26,8 +25,9 @@ from lib.replicas import Nested, Tree, mapped, stack, unstack
 
 PROBES = 4
 GROUPS = 8
-# The slope of the objective is measured over this share of the weights' norm: well inside one optimiser step. A
-# converter's staircase has a slope only on a scale that is wider than its steps.
+# The slope of the objective is measured over this share of the weights' norm to both sides: an optimiser step moves
+# about ten times as far, and single precision resolves the difference of losses to about a per cent. A converter's
+# staircase has a slope only on a scale that is wider than its steps, hence ten times the stride there.
 STRIDE = 0.0003
 STRIDE_ON_STAIRS = 0.003
 # Below this share of the largest clean gradient a weight counts as dead: stuck devices leave rounding, not zero.
@@ -60,7 +60,10 @@ def diagnose(
     ``count`` gradients are sampled, each with its own chip and read (one where nothing is random). Columns:
 
     - consistency: ``cosine`` of E g and the clean gradient with its interval, relative ``bias``, and ``truth``,
-      the slope of the mean loss on the hardware along E g over ‖E g‖ (same chips and reads as the gradients);
+      the slope of the mean loss on the hardware along the mean of the sampled gradients over the norm of that mean. The
+      loss is that of ``count`` other chips and reads: on those that gave the direction any derivative of what was
+      computed would have 1. A true gradient has 1 here as well where ``count`` is enough to average the variance
+      out, and 1 / (1 + variance / count) in expectation;
     - variance: ``variance`` = tr Cov g / ‖E g‖² with its interval, and ``signal`` = 1 / (1 + variance), 0 where
       no gradient is left;
     - sensitivity, each relative to the clean network: ``live`` parameters, Jacobian ``gain``, effective ``rank``
@@ -69,7 +72,7 @@ def diagnose(
     device = next(iter(start.values())).device
     repeat = len(severities)
     params = tiled(start, repeat)
-    weights = trainer.network.weights(params)
+    weights = trainer.weights(params)
     others = {name: value for name, value in params.items() if name not in weights}
     severity = severity_of_replicas(severities, seeds, device)
     kept = trainer.held(params, perturbation, severity)
@@ -81,7 +84,7 @@ def diagnose(
         return trainer.objective({**weights, **others}, inputs, hardware, rule)
 
     def projected(weights: Tree, others: Tree, inputs: Nested, hardware: Perturbation | None, rule: str) -> Tensor:
-        crossbars = Crossbars(hardware, inputs["severity"], rule, merged(inputs["chip"], inputs["read"]))
+        crossbars = trainer.crossbars(hardware, inputs["severity"], rule, merged(inputs["chip"], inputs["read"]))
         return (trainer.network({**weights, **others}, inputs["x"], crossbars) * inputs["probe"]).sum()
 
     def inputs(sample: int) -> Nested:
@@ -100,6 +103,8 @@ def diagnose(
         return _rows(torch.func.vmap(torch.func.grad(one))(weights, others, own))
 
     drawn = [inputs(sample) for sample in range(max(count, PROBES))]
+    # What was averaged over chips is judged on others.
+    others_drawn = [inputs(len(drawn) + sample) for sample in range(count)] if perturbation.random else drawn[:count]
     clean = gradient(drawn[0], hardware=None)
     unaware = rule == "unaware"
     sampled = torch.stack([clean] if unaware else [gradient(own) for own in drawn[:count]], 1)
@@ -118,7 +123,7 @@ def diagnose(
     for replica, (seed, place, value) in enumerate(names):
         samples, reference = sampled[replica], clean[replica]
         own_weights, own_others = unstack(weights, replica), unstack(others, replica)
-        seen = stack([unstack(own, replica) for own in drawn[:count]])
+        seen = stack([unstack(own, replica) for own in others_drawn])
         at = gradients.flatten(own_weights)
 
         def mean_loss(vector: Tensor, own=own_weights, fixed=own_others, seen=seen) -> Tensor:

@@ -51,14 +51,17 @@ class Redundant(Perturbation):
         super().__post_init__()
         checks.integer("copies", self.copies, low=1)
         compensated = isinstance(self.part, Drift) and self.part.compensation != "none"
-        if not isinstance(self.part, _AVERAGED) or self.part.fixed_scale or compensated:
+        if not isinstance(self.part, _AVERAGED) or self.part.scale == "fixed" or compensated:
             raise checks.ParameterError(
                 "part must be a perturbation of single devices, with its own scale and without compensation, but "
                 f"{self.part!r} was given."
             )
         if self.window not in (Window(), self.part.window):
             raise checks.ParameterError(f"window must be that of part, but {self.window!r} was given.")
+        if self.scale not in ("differentiated", self.part.scale):
+            raise checks.ParameterError(f"scale must be that of part, but {self.scale!r} was given.")
         object.__setattr__(self, "window", self.part.window)
+        object.__setattr__(self, "scale", self.part.scale)
 
     # Whatever it is asked, it answers as its part does.
     name = property(lambda self: self.part.name)
@@ -119,6 +122,10 @@ def remapped(perturbation: Perturbation, severity: Tensor) -> Arrange:
     if not isinstance(perturbation, StuckAt | Variability | ProgrammingNoise):
         raise checks.ParameterError(
             f"perturbation must be one whose devices err one by one, but {perturbation.name} was given."
+        )
+    if perturbation.scale == "column":
+        raise checks.ParameterError(
+            "scale must be one for the whole array where its lines are remapped, but 'column' was given."
         )
 
     def arrange(numbers: Numbers, params: Tree) -> Numbers:

@@ -31,6 +31,9 @@ from lib.hardware import circuit
 from lib.hardware.numbers import ARRAY, Kinds, Own, Parts
 from lib.registry import Registry
 
+#: How the scale between weights and conductances follows the weights: see :class:`Perturbation`.
+SCALES = ("differentiated", "detached", "column", "fixed")
+
 # The largest weight or current that counts as none.
 _NOTHING = torch.finfo(torch.float32).tiny ** 0.5
 # The time after programming at which drift begins, in seconds, and the last one that is asked about.
@@ -56,12 +59,18 @@ WINDOW = Window()
 class Pair(NamedTuple):
     """A weight as two arrays: ``g`` [2, ..., out, in] in microsiemens (G+ first), ``scale`` per unit of weight.
 
-    ``g`` is empty where a perturbation says that the arrays do not matter to it (``Perturbation.arrays``).
+    ``g`` is empty where a perturbation says that the arrays do not matter to it (``Perturbation.arrays``). The scale is
+    one number, or with one for each column [..., out, 1].
     """
 
     weight: Tensor
     g: Tensor
     scale: Tensor
+
+    @property
+    def of_currents(self) -> Tensor:
+        """The scale in a shape that goes with currents [batch, ..., out]."""
+        return self.scale.mT if self.scale.dim() else self.scale
 
 
 class Arrays(NamedTuple):
@@ -84,23 +93,35 @@ def to_single(value: Tensor) -> Tensor:
     return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
-def natural_scale(weight: Tensor, window: Window = WINDOW) -> Tensor:
+def natural_scale(weight: Tensor, window: Window = WINDOW, kind: str = "differentiated") -> Tensor:
     """The scale at which the largest weight fills the window: (high - low) / max|W|, in single precision at least.
 
+    Of the ``kind`` "column" it is one for each output [..., out, 1]; a gradient flows only where "differentiated".
     Weights that are all zero have no largest one. Their scale is that of weights up to 1, so that what faults and
-    noise make the devices conduct is a current as in any other layer.
+    noise make the devices conduct is a current as in any other layer; a column of zeros has that of its layer.
     """
-    largest = to_single(weight.abs().amax())
-    return (window.high - window.low) / torch.where(largest > 0, largest.clamp_min(_NOTHING), 1.0)
+    size = weight.abs() if kind == "differentiated" else weight.detach().abs()
+    largest = to_single(size.amax())
+    largest = torch.where(largest > 0, largest.clamp_min(_NOTHING), 1.0)
+    if kind == "column":
+        own = to_single(size.amax(-1, keepdim=True))
+        largest = torch.where(own > 0, own.clamp_min(_NOTHING), largest)
+    return (window.high - window.low) / largest
 
 
-def to_pair(weight: Tensor, window: Window = WINDOW, scale: Tensor | None = None, arrays: bool = True) -> Pair:
-    """The pair of ``weight`` [..., out, in]: G± = relu(±s W) + low, with s from :func:`natural_scale`.
+def to_pair(
+    weight: Tensor,
+    window: Window = WINDOW,
+    scale: Tensor | None = None,
+    arrays: bool = True,
+    kind: str = "differentiated",
+) -> Pair:
+    """The pair of ``weight`` [..., out, in]: G± = relu(±s W) + low, with s from :func:`natural_scale` of that ``kind``.
 
     With a ``scale`` of its own the pair is cut off at the window. Without ``arrays`` there are no conductances in it.
     """
     if scale is None:
-        scale = natural_scale(weight, window)
+        scale = natural_scale(weight, window, kind)
     else:
         # Room for a rounding error, which the largest weight may need at its natural scale.
         most = (window.high - window.low) * (1 + 4 * torch.finfo(weight.dtype).eps)
@@ -156,14 +177,17 @@ class _Moved(torch.autograd.Function):
     def backward(ctx, received: Tensor, *_: Tensor):
         weight, scale, change, slope = ctx.saved_tensors
         through = received * slope
-        # Both sums in one: W' moves with s by k W / s - dG / s^2.
-        to_scale = ((through * weight).sum() - (received * change).sum() / scale) / scale
+        to_scale = None
+        if ctx.needs_input_grad[1]:
+            # Both sums in one: W' moves with s by k W / s - dG / s^2.
+            to_scale = ((through * weight).sum() - (received * change).sum() / scale) / scale
         return received + through, to_scale, None, None, None
 
 
 def moved_weight(weight: Tensor, severity: Tensor, chip: Tensor, hardware: Perturbation) -> Tensor:
     """What the network sees of ``weight`` [..., out, in] on devices that move one by one (``Perturbation.alone``)."""
-    return _Moved.apply(weight, natural_scale(weight, hardware.window), severity, chip, hardware)[0]
+    scale = natural_scale(weight, hardware.window, hardware.scale)
+    return _Moved.apply(weight, scale, severity, chip, hardware)[0]
 
 
 def _draw(kind: str | None, shape: tuple[int, ...], generator: torch.Generator) -> Tensor | None:
@@ -177,17 +201,22 @@ class Perturbation:
     """A map of the forward operator with one number of severity. A new one is a subclass like those below.
 
     ``drawn`` in every method holds the class's own numbers for the layer, by kind: "chip" and "read" where it draws
-    them, and whatever a method leaves there for later operations (an ADC its "range"). ``fixed_scale`` keeps the scale
-    between weights and conductances as it was when training began; larger weights are cut off.
+    them, and whatever a method leaves there for later operations (an ADC its "range"). ``scale`` is that between
+    weights and conductances, and with it the size of every error that is a share of full scale:
+
+    - "differentiated": (high - low) / max|W|, and the gradient knows that it depends on the largest weight;
+    - "detached": the same number, which the gradient takes for a constant, as with a scale stored in digital;
+    - "column": one for each output, from the largest weight of its pair of bit lines, a constant to the gradient;
+    - "fixed": as it was when training began; larger weights are cut off.
     """
 
     window: Window = field(default=WINDOW, kw_only=True)
-    fixed_scale: bool = field(default=False, kw_only=True)
+    scale: Literal["differentiated", "detached", "column", "fixed"] = field(default="differentiated", kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.window, Window):
             raise checks.ParameterError(f"window must be a Window, but {self.window!r} was given.")
-        checks.flag("fixed_scale", self.fixed_scale)
+        checks.choice("scale", self.scale, SCALES)
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -228,7 +257,7 @@ class Perturbation:
     @property
     def held(self) -> Kinds:
         """Kinds of numbers that are measured where training begins and stay as they are."""
-        return {ARRAY: ("scale",)} if self.fixed_scale else {}
+        return {ARRAY: ("scale",)} if self.scale == "fixed" else {}
 
     def check(self, severity: object, name: str = "severity") -> float:
         """The severity as a number, if it is in the range of this perturbation or its ``off``."""
@@ -313,7 +342,7 @@ class ReadNoise(Perturbation):
         # Independent noise on each of the two devices per weight: the variances add, so one draw per output
         # is exact.
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return y + (severity * (math.sqrt(2) * self.window.high) / arrays.pair.scale) * length * drawn["read"]
+        return y + (severity * (math.sqrt(2) * self.window.high) / arrays.pair.of_currents) * length * drawn["read"]
 
 
 @dataclass(frozen=True)
@@ -538,7 +567,7 @@ class ADC(Perturbation):
     ``calibration`` chooses the full scale: the ``quantile`` of ``|y|`` on training data, its "largest", the quantile
     that makes the mean rounding error smallest ("best", as CrossSim calibrates), or "learned" by gradient (then
     rounding passes the gradient on and cutting off does not, as in learned step sizes, Esser et al. 2020). The backward
-    rule "straight_through" is another thing: it takes the converter for the identity, beyond its range as well.
+    rules "straight_through" and "noise_injection" pass it in the same way.
     """
 
     calibration: Literal["quantile", "largest", "best", "learned"] = "quantile"
@@ -573,7 +602,7 @@ class ADC(Perturbation):
 
     def current(self, y, x, arrays, severity, drawn):
         bound = calibrated(drawn, lambda: self.full_scale(y, severity))
-        return convert(y, severity, bound, through=self.calibration == "learned")
+        return convert(y, severity, bound, self.calibration == "learned", drawn.get("inside"))
 
 
 def calibrated(drawn: Own, measure: Callable[[], Tensor]) -> Tensor:
@@ -607,9 +636,17 @@ def _rounded(y: Tensor, bound: Tensor, levels: Tensor, through: bool = False) ->
     return (inside + (place - at) * slope + (inside.round() - inside)) * step
 
 
-def convert(y: Tensor, bits: Tensor, bound: Tensor, through: bool = False) -> Tensor:
-    """``y`` through a converter of ``bits`` bits with the range ``bound``; infinitely many bits leave it as it is."""
+def convert(
+    y: Tensor, bits: Tensor, bound: Tensor, through: bool = False, inside: list[Tensor] | None = None
+) -> Tensor:
+    """``y`` through a converter of ``bits`` bits with the range ``bound``; infinitely many bits leave it as it is.
+
+    ``inside`` receives 1 for what of ``y`` is not cut off and 0 for the rest, for backward rules that overlook
+    rounding.
+    """
     off = torch.isinf(bits).to(y.dtype)
+    if inside is not None:
+        inside.append(1 - exceeds(y.detach().abs(), bound) * (1 - off))
     # A staircase passes no gradient on, so none is sought.
     rounded = _rounded(y if through else y.detach(), bound, _levels(bits), through)
     return y * off + rounded * (1 - off)

@@ -7,9 +7,11 @@ under every rule, so that what differs between two replicas is what is being com
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,19 +60,54 @@ def severity_of_replicas(severities: Sequence[object], seeds: Sequence[int], dev
 
 @dataclass(frozen=True)
 class Trainer:
-    """A network, its data and its batch size: everything that the trainings of one study share."""
+    """A network, its data and its batch size: everything that the trainings of one study share.
+
+    Layers named ``digital`` stay in the computer: in training, calibration, diagnosis and judgement. The chips of the
+    others are the same as without.
+    """
 
     network: Network
     data: Images
     batch: int = 128
+    digital: tuple[str, ...] = ()
 
     @classmethod
-    def named(cls, network: str, data: str = "digits", root: str = "", batch: int = 128) -> Trainer:
+    def named(
+        cls, network: str, data: str = "digits", root: str = "", batch: int = 128, digital: Sequence[str] = ()
+    ) -> Trainer:
         """The trainer of a network and a data set by their names."""
-        return cls(networks.network(network, data, root), networks.dataset(data, root), batch)
+        kept: tuple[str, ...] = digital  # type: ignore[assignment]
+        return cls(networks.network(network, data, root), networks.dataset(data, root), batch, kept)
 
     def __post_init__(self) -> None:
         checks.integer("batch", self.batch, low=8)
+        if self.digital:
+            kept = checks.choices("digital", self.digital, self.network.layers)
+            if len(kept) == len(self.network.layers):
+                raise checks.ParameterError(f"digital must leave a layer on the chip, but {', '.join(kept)} was given.")
+            object.__setattr__(self, "digital", kept)
+
+    def crossbars(self, perturbation: Perturbation | None, severity: Tensor, rule: str, drawn: Numbers) -> Crossbars:
+        """The product of all layers on one chip (see :class:`~lib.hardware.crossbars.Crossbars`)."""
+        return Crossbars(perturbation, severity, rule, drawn, digital=self.digital)
+
+    def weights(self, params: Nested) -> Tree:
+        """The parameters that live in arrays."""
+        names = (f"{layer}.weight" for layer in self.network.layers if layer not in self.digital)
+        return {name: params[name] for name in names}
+
+    def clipped(self, params: Nested, deviations: float) -> Nested:
+        """Networks [replicas, ...] whose weights in arrays are cut off at so many standard deviations of their layer.
+
+        A few large weights set the scale of a layer; without them all others are larger shares of full scale. What
+        training "clips" after every step (Joshi et al. 2020), done once to a network that is finished.
+        """
+        checks.number("deviations", deviations, above=0)
+        cut = {}
+        for name, value in self.weights(params).items():
+            bound = deviations * value.flatten(1).std(1).reshape(-1, *(1,) * (value.dim() - 1))
+            cut[name] = value.maximum(-bound).minimum(bound)
+        return {**params, **cut}
 
     def _fit(self, images: int, replicas: int) -> tuple[int, int | None]:
         """How many images fit into memory with all replicas, and how many replicas with all images (None: all)."""
@@ -100,7 +137,7 @@ class Trainer:
         of its ``chip`` and ``read``. What is learned of a chip lies in the branch :data:`LEARNED` of ``params``.
         """
         drawn = merged(inputs.get("chip", {}), inputs.get("read", {}), params.get(LEARNED, {}))
-        crossbars = Crossbars(perturbation, inputs.get("severity"), rule, drawn)  # type: ignore[arg-type]
+        crossbars = self.crossbars(perturbation, inputs.get("severity"), rule, drawn)  # type: ignore[arg-type]
         return cross_entropy(self.network(params, inputs["x"], crossbars), inputs["y"])
 
     def fork(self, seeds: Sequence[int], steps: int, device: torch.device) -> Tree:
@@ -132,12 +169,21 @@ class Trainer:
         first: int = 0,
         *,
         known: bool = False,
+        clip: float | None = None,
+        chips: int = 1,
     ) -> replicas.Training:
         """Hardware-aware training from ``start`` [seeds, ...]: replicas [severities x seeds].
 
         Every step has a fresh chip and a fresh read. ``known``: every step has the seed's first unseen chip instead,
-        the one it will be judged on (chip in the loop). What a perturbation holds is measured at ``start``.
+        the one it will be judged on (chip in the loop). What a perturbation holds is measured at ``start``. ``clip``
+        cuts the weights off at so many standard deviations of their layer, at the start and after every step (Joshi et
+        al. 2020). With more ``chips`` a step descends the mean loss of so many chips and reads on the same images; the
+        first of them is the one that it would have alone.
         """
+        checks.integer("chips", chips, low=1)
+        if clip is not None:
+            checks.number("clip", clip, above=0)
+        chips = chips if perturbation.random else 1
         _, device = _extent(start)
         repeat = len(severities)
         params = tiled(start, repeat)
@@ -152,18 +198,46 @@ class Trainer:
             at = first + step
             per_seed = []
             for seed in seeds:
-                names = ("unseen chip", 0) if known else ("training chip", at)
-                chip = self.chip(perturbation, seed, *names)
-                read = self.read(perturbation, self.batch, seed, "training", at)
-                per_seed.append({**self.images(seed, at), "chip": chip, "read": read})
+                several = []
+                for place in range(chips):
+                    step_names = (at, place) if place else (at,)
+                    names = ("unseen chip", 0) if known else ("training chip", *step_names)
+                    chip = self.chip(perturbation, seed, *names)
+                    read = self.read(perturbation, self.batch, seed, "training", *step_names)
+                    several.append({"chip": chip, "read": read})
+                per_seed.append({**self.images(seed, at), **(several[0] if chips == 1 else replicas.stack(several))})
             return given(spread(per_seed, repeat, device), kept, severity)
 
+        if chips > 1:
+            kept = mapped(lambda value: value.unsqueeze(1).expand(-1, chips, *value.shape[1:]), kept)
+
         def loss(one: Tree, drawn: Tree) -> Tensor:
-            return self.objective(one, drawn, perturbation, rule)
+            if clip is not None:
+                one = self._projected(one, clip)
+            if chips == 1:
+                return self.objective(one, drawn, perturbation, rule)
+
+            def on(hardware: Nested) -> Tensor:
+                return self.objective(one, {**drawn, **hardware}, perturbation, rule)
+
+            return torch.func.vmap(on)({name: drawn[name] for name in ("chip", "read")}).mean()
+
+        def project(step: replicas.Step) -> None:
+            # The gradient was taken at the weights cut off, and the update starts from there: projection after a step.
+            for name, value in self.weights(self.clipped(step.params, clip)).items():  # type: ignore[arg-type]
+                step.params[name].copy_(value)
 
         label = f"{self.network.name}, {perturbation.name}, {rule}"
-        _, chunk = self._fit(self.batch, len(severity))
-        return replicas.train(loss, params, inputs, optimiser, chunk=chunk, label=label)
+        _, chunk = self._fit(self.batch * chips, len(severity))
+        cut: dict[str, Any] = {} if clip is None else {"record": project, "record_at": range(optimiser.steps)}
+        trained = replicas.train(loss, params, inputs, optimiser, chunk=chunk, label=label, **cut)
+        return trained if clip is None else dataclasses.replace(trained, params=self.clipped(trained.params, clip))
+
+    def _projected(self, one: Nested, clip: float) -> Nested:
+        """The network of one replica, cut off; to a gradient it is as it was."""
+        weights = self.weights(one)
+        cut = self.clipped({name: value.detach()[None] for name, value in weights.items()}, clip)
+        return {**one, **{name: cut[name][0] + (value - value.detach()) for name, value in weights.items()}}
 
     # ---------------------------------------------------------------------------------------------- calibration
     def calibrate(self, params: Nested, perturbation: Perturbation | None, severity: Tensor, chip: Numbers) -> Numbers:
@@ -178,7 +252,7 @@ class Trainer:
         quiet = mapped(lambda value: torch.zeros((), device=severity.device), reads)
 
         def one(own: Nested, severity: Tensor, drawn: Numbers) -> Numbers:
-            crossbars = Crossbars(perturbation, severity, "autograd", merged(quiet, drawn))
+            crossbars = self.crossbars(perturbation, severity, "autograd", merged(quiet, drawn))
             self.network(own, x, crossbars)
             return crossbars.calibrated
 
@@ -227,7 +301,7 @@ class Trainer:
 
         def logits(own: Nested, severity: Tensor, x: Tensor, drawn: Numbers) -> Tensor:
             known = merged(drawn, own.get(LEARNED, {}))
-            return self.network(own, x, Crossbars(perturbation, severity, "autograd", known))
+            return self.network(own, x, self.crossbars(perturbation, severity, "autograd", known))
 
         right = torch.zeros(len(severity), dtype=torch.float64, device=device)
         step, _ = self._fit(_PART, len(severity))

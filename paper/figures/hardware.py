@@ -41,6 +41,7 @@ from paper.studies.separation import JOINT, SCORES
 RULES = {
     "unaware": Look(COLOURS["grey"], "s", "unaware"),
     "autograd": Look(COLOURS["blue"], "o", "HAT, autograd"),
+    "noise_injection": Look(COLOURS["green"], "D", "HAT, noise injection"),
     "straight_through": Look(COLOURS["orange"], "^", "HAT, straight-through"),
     "staircase": Look(COLOURS["purple"], "v", "HAT, on the staircase"),
 }

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from lib import checks
-from lib.hardware.crossbars import RULES
 from lib.hardware.devices import HARDWARE, make
 from lib.hardware.mitigation import Redundant, remapped
 from lib.hardware.perturbations import Perturbation
@@ -130,7 +129,7 @@ class BeyondTraining(HardwareStudy):
 
     def check(self) -> None:
         """Refuses ``rules``, of which each measure has its own."""
-        if {*self.rules, "unaware"} != {*RULES}:
+        if {*self.rules} - {"unaware"} != {*HardwareStudy.model_fields["rules"].default}:
             raise checks.ParameterError(
                 f"rules must be left out, as the measures have their own, but {self.rules!r} was given."
             )

@@ -42,11 +42,14 @@ SCHEDULES = {
     "vit": Schedule(64, 150, 150),
     "resnet": Schedule(128, 400, 2000),
 }
-#: Solving the circuits in every step of every replica is slow, and training through them settles early.
-MOST_STEPS = {"ir_drop": 80}
 
 #: What the rules are called in sentences.
-NAMES = {"autograd": "vanilla training", "straight_through": "straight-through training", "unaware": "no training"}
+NAMES = {
+    "autograd": "vanilla training",
+    "noise_injection": "noise-injection training",
+    "straight_through": "straight-through training",
+    "unaware": "no training",
+}
 
 #: Bytes that a replica holds for each parameter: weight, gradient, two moments, two conductances, and noise on each.
 HELD = 32
@@ -67,7 +70,7 @@ class HardwareStudy(Study):
     rules       backward rules that train; the unaware baseline is always there
     seeds       number of seeds, 0 to seeds - 1
     chips       unseen chips on which every network is judged
-    steps       optimiser steps after the fork; "auto": as SCHEDULES has them, at most MOST_STEPS
+    steps       optimiser steps after the fork; "auto": as SCHEDULES has them
     gradients   sampled gradients of a diagnosis
     network     a network of lib.hardware.networks
     data, root  the data set, and the folder of pictures that do not come with the library
@@ -97,13 +100,13 @@ class HardwareStudy(Study):
         dataset(self.data, self.root)
 
     def start(self, hardware: str, *, network: str | None = None, most: int | None = None) -> dict[str, Any]:
-        """What decides where the runs through the hardware of that name begin, and how long they last.
+        """What decides where the runs through hardware begin, and how long they last: the same for every perturbation.
 
         ``network`` is the study's own unless another is named, ``most`` bounds the steps where they are "auto".
         """
         own = network or self.network
         schedule = SCHEDULES[own]
-        bound = min(schedule.steps, MOST_STEPS.get(hardware, schedule.steps), most or schedule.steps)
+        bound = min(schedule.steps, most or schedule.steps)
         return {
             "network": own,
             "data": self.data,

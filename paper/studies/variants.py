@@ -29,8 +29,8 @@ class Variant:
 
 
 VARIANTS: dict[str, dict[str, Variant]] = {
-    "read_noise": {"scale follows the largest weight": Variant(), "scale kept": Variant({"fixed_scale": True})},
-    "variability": {"scale follows the largest weight": Variant(), "scale kept": Variant({"fixed_scale": True})},
+    "read_noise": {"scale follows the largest weight": Variant(), "scale kept": Variant({"scale": "fixed"})},
+    "variability": {"scale follows the largest weight": Variant(), "scale kept": Variant({"scale": "fixed"})},
     "drift": {
         "uncompensated": Variant(),
         "compensated": Variant({"compensation": "global"}),
@@ -41,12 +41,12 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         "all off": Variant({"on": 0.0}),
         "all on": Variant({"on": 1.0}),
         "in clusters of 4 x 4": Variant({"cluster": 4}),
-        "scale kept": Variant({"fixed_scale": True}),
+        "scale kept": Variant({"scale": "fixed"}),
     },
     "ir_drop": {
         "circuit, gradient through it": Variant(),
         "circuit, straight-through": Variant(rule="straight_through"),
-        "circuit, scale kept": Variant({"fixed_scale": True}),
+        "circuit, scale kept": Variant({"scale": "fixed"}),
         "load frozen": Variant({"load": "frozen"}),
         "trained on the formula, judged on the circuit": Variant({"solver": "approximate"}, judged={}),
     },
