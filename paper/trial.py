@@ -328,6 +328,11 @@ def tuned(recipe: Recipe, family: str, arm: str, rates: Sequence[float], device:
     return float(table.rate[table.validation.idxmax()]), table
 
 
+def middle(rates: Sequence[float]) -> float:
+    """The learning rate of what is not tuned: the middle one, or the lower of two."""
+    return rates[(len(rates) - 1) // 2]
+
+
 def looks(losses: Tensor) -> dict[str, np.ndarray]:
     """Mean training losses [replicas] over each of :data:`LOOKS` equal parts of the steps."""
     parts = torch.tensor_split(losses.double(), LOOKS)
@@ -342,7 +347,7 @@ def trial(config: Mapping[str, Any], site: Mapping[str, Any]) -> dict[str, pd.Da
     base, family = ground(recipe, tuple(config["seeds"]), device), FAMILIES[config["family"]]
     arm = ARMS[config["arm"]]
     rates = list(config["rates"])
-    rate, tables = rates[len(rates) // 2], {}
+    rate, tables = middle(rates), {}
     if arm.tuned and len(rates) > 1:
         rate, tried = tuned(recipe, config["family"], config["arm"], rates, device)
         tables["rates"] = tried.assign(network=recipe.network, family=config["family"], arm=config["arm"])
@@ -432,12 +437,12 @@ def start(config: Mapping[str, Any], site: Mapping[str, Any]) -> dict[str, pd.Da
 
 
 def falling(curve: np.ndarray) -> np.ndarray:
-    """Of curves [looks, ...] from high to low: what they fell by over the last quarter as a share of the whole fall; 0
-    where they did not fall at all.
+    """Of curves [looks, ...]: what they fell by over the last quarter, as a share of their whole fall, or of half of
+    where they began where that is more (a loss that hardly moves falls by chance).
     """
     curve = np.asarray(curve, dtype=float)
     whole, last = curve[0] - curve[-1], curve[-1 - len(curve) // 4] - curve[-1]
-    return np.where(whole > 0, last / np.where(whole > 0, whole, 1), 0.0).clip(0, None)
+    return (last / np.maximum(whole, curve[0] / 2)).clip(0, None)
 
 
 def _levels(config: Mapping[str, Any], recipe: Recipe, device: str) -> dict[str, float]:

@@ -44,7 +44,7 @@ class HardwareTrial(Study):
     The first network has every arm: the backward rules ``arms``, and of the ``extras`` those that say something of a
     family. Further networks have ``more_families``, ``more_arms`` and ``more_seeds``, at the harsher levels. ``rates``
     are learning rates out of which one is chosen for each family and arm on networks of other seeds; arms that are not
-    tuned have the middle one. ``chips`` are those on which networks are judged, ``gradients`` those of a reading.
+    tuned have the middle one (of four, the second). ``chips`` are those on which networks are judged, ``gradients`` those of a reading.
     """
 
     networks: Annotated[tuple[str, ...], Some(NETWORKS)] = ("mlp",)
@@ -60,8 +60,8 @@ class HardwareTrial(Study):
     seeds: Seeds = 2
     chips: Annotated[int, DRAWS] = 10
     steps: Annotated[int, Whole(trial.LOOKS, STEPS.high)] = 300
-    rates: Annotated[tuple[float, ...], Numbers(POSITIVE.low, 1.0, ordered=True)] = (0.003, 0.01, 0.03)
-    gradients: Annotated[int, Whole(4, DRAWS.high)] = 16
+    rates: Annotated[tuple[float, ...], Numbers(POSITIVE.low, 1.0, ordered=True)] = (0.003, 0.01, 0.03, 0.1)
+    gradients: Annotated[int, Whole(4, DRAWS.high)] = 8
     data: Annotated[str, OneOf(DATA)] = "digits"
     root: Annotated[str, Place("the path of a folder", also=("",))] = ""
 
@@ -126,7 +126,7 @@ class HardwareTrial(Study):
                     # A costly family is trained at the middle rate alone.
                     rates = list(self.rates)
                     if not trial.ARMS[arm].tuned or FAMILIES[family].costly:
-                        rates = [rates[len(rates) // 2]]
+                        rates = [trial.middle(rates)]
                     one = own | {"arm": arm, "levels": at, "rates": rates, "end": arm == "autograd" and first}
                     put(2 if arm in trial.RULES else 4, "trial_arm", trial.trial, one, family)
         return list(dict.fromkeys(cell for place in sorted(found) for cell in found[place]))
