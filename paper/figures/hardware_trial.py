@@ -119,13 +119,12 @@ def forest(areas: pd.DataFrame, *, place: str = "start", rerun: pd.DataFrame | N
         for kind, colour in ((False, "blue"), (True, "orange")):
             at = np.array([i for i, name in enumerate(names) if (name in trivial) == kind], dtype=int)
             part = rows.iloc[at]
-            shade = COLOURS["black"] if False else COLOURS[colour]
             axis.errorbar(
                 part.area,
                 at,
                 xerr=whiskers(part.area, part.low, part.high),
                 fmt="s" if kind else "o",
-                color=shade,
+                color=COLOURS[colour],
                 ms=4.5,
                 capsize=2.5,
                 lw=1.2,
@@ -249,7 +248,7 @@ def beyond(
     drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     caption(
         drawn,
-        "Recovery by training beside what needs no gradient (the best clipping, chosen on validation pictures) and what "
-        "is attainable. Rows that are missing cost less than five points at that level.",
+        "Recovery by training beside what needs no gradient (the best clipping, chosen on validation pictures) and "
+        "what is attainable. Rows that are missing cost less than five points at that level.",
     )
     return drawn

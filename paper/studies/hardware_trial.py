@@ -102,10 +102,11 @@ class HardwareTrial(Study):
 
     def cells(self) -> list[Cell]:
         """Where everything starts; what needs no training; the backward rules; readings; and what is attainable."""
-        found: dict[int, list[Cell]] = {}
+        # The first network whole, then the others.
+        found: dict[tuple[bool, int], list[Cell]] = {}
 
         def put(place: int, *given: Any) -> None:
-            found.setdefault(place, []).append(self._cell(*given))
+            found.setdefault((not first, place), []).append(self._cell(*given))
 
         for network in self.networks:
             families, arms, levels, first = self._of(network)
@@ -187,11 +188,10 @@ def sensible(family: str, arm: str) -> bool:
 
 def levels_of(family: str, arm: str) -> tuple[str, ...]:
     """The levels at which an arm is trained through a family."""
-    if arm == "chips":
-        return HARSHER
-    if FAMILIES[family].costly or arm not in (*trial.RULES, "long", "injected"):
-        return LEVELS
-    return (*LEVELS, trial.PUBLISHED)
+    if arm in trial.RULES:
+        return LEVELS if FAMILIES[family].costly else (*LEVELS, trial.PUBLISHED)
+    # What takes long is done where it matters most.
+    return {"chips": LEVELS[2:], "scratch": LEVELS[1:2], "long": HARSHER, "injected": HARSHER}.get(arm, LEVELS)
 
 
 # -------------------------------------------------------------------------------------------- what came of it

@@ -177,7 +177,8 @@ _LINES = {
         "How much of the compensation clipping alone brings differs too much between families to say.",
     ),
     "scale": (
-        "Vanilla training owes much to one number a layer: it differentiates the scale and draws the largest weights in.",
+        "Vanilla training owes much to one number a layer: it differentiates the scale, which draws the largest"
+        " weights in.",
         "That the scale is differentiated is worth less than five points in the mean over families.",
         "What the differentiated scale is worth stays open.",
     ),
@@ -345,7 +346,7 @@ def longest(tables: Tables) -> str:
         if len(both):
             more = 100 * (both.accuracy_other - both.accuracy)
             text.append(
-                f"{words} change{'' if arm == 'long' else 's'} vanilla's accuracy by {np.median(more):.1f} points in the "
-                f"median of {len(both)} cases, by {more.max():.1f} at most."
+                f"{words} change{'' if arm == 'long' else 's'} vanilla's accuracy by {np.median(more):.1f} points in "
+                f"the median of {len(both)} cases, by {more.max():.1f} at most."
             )
     return " ".join(text).replace("-", "−")
