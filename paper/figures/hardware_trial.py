@@ -144,8 +144,8 @@ def forest(areas: pd.DataFrame, *, place: str = "start", rerun: pd.DataFrame | N
     caption(
         drawn,
         'Area under the ROC curve for "training compensates", each backward rule by itself; intervals when families '
-        f"are drawn again. Dashed: a coin; dotted: {TELLS:g}. {named(SELECTED).capitalize()} is judged on families that "
-        "it was not chosen on.",
+        f"are drawn again. Dashed: a coin; dotted: {TELLS:g}. {named(SELECTED).capitalize()} is judged on the "
+        "family that was left out.",
     )
     return drawn
 

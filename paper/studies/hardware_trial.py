@@ -43,8 +43,9 @@ class HardwareTrial(Study):
 
     The first network has every arm: the backward rules ``arms``, and of the ``extras`` those that say something of a
     family. Further networks have ``more_families``, ``more_arms`` and ``more_seeds``, at the harsher levels. ``rates``
-    are learning rates out of which one is chosen for each family and arm on networks of other seeds; arms that are not
-    tuned have the middle one (of four, the second). ``chips`` are those on which networks are judged, ``gradients`` those of a reading.
+    are learning rates out of which one is chosen for each family and arm on networks of other seeds; what is not tuned
+    has the middle one (of four, the second). ``chips`` are those on which networks are judged, ``gradients`` those of a
+    reading.
     """
 
     networks: Annotated[tuple[str, ...], Some(NETWORKS)] = ("mlp",)
