@@ -605,8 +605,7 @@ def _by_family(table: pd.DataFrame, column: str) -> np.ndarray:
 def _pairs(every: pd.DataFrame, one: str, other: str) -> pd.DataFrame:
     """Cases with clear damage that both arms were trained in: ``points`` by which the first is ahead, ``same`` side."""
     clear = every[every.damage >= CLEAR_DAMAGE]
-    sides_ = [clear[clear.arm == arm].set_index(KEYS) for arm in (one, other)]
-    both = sides_[0].join(sides_[1], rsuffix="_other", how="inner").reset_index()
+    both = clear[clear.arm == one].merge(clear[clear.arm == other], on=KEYS, suffixes=("", "_other"))
     return both.assign(points=100 * (both.accuracy - both.accuracy_other), same=both.side == both.side_other)
 
 

@@ -338,10 +338,10 @@ def longest(tables: Tables) -> str:
     """What five times the steps are worth (Markdown)."""
     cases = tables["cases"]
     keys = ["network", "family", "level"]
-    sides_ = {arm: cases[cases.arm == arm].set_index(keys) for arm in ("autograd", "long", "scratch")}
+    vanilla = cases[cases.arm == "autograd"]
     text = []
     for arm, words in (("long", "Five times the steps"), ("scratch", "Training from scratch")):
-        both = sides_["autograd"].join(sides_[arm], rsuffix="_other", how="inner")
+        both = vanilla.merge(cases[cases.arm == arm], on=keys, suffixes=("", "_other"))
         both = both[both.verdict != "slight"]
         if len(both):
             more = 100 * (both.accuracy_other - both.accuracy)
