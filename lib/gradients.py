@@ -146,8 +146,9 @@ def expected_cosine(
     """cos(E g, g0) with its bootstrap interval over the K samples.
 
     The norm of E g is the unbiased one: with the norm of the sample mean, noise alone would pull the cosine
-    towards zero, the more so the fewer samples. Where E g cannot be told from zero the plain cosine of the
-    mean is returned with the interval (−1, 1). Zero gradients give 0.0 and (0.0, 0.0).
+    towards zero, the more so the fewer samples. Where E g cannot be told from zero (more of the draws have a
+    ‖E g‖² of zero or less than the interval leaves out at one end) it has no direction: nan and (−1, 1). Zero
+    gradients give 0.0 and (0.0, 0.0).
     """
     values = _samples(samples)
     _, direction = _pair(values[0], clean)
@@ -158,11 +159,11 @@ def expected_cosine(
         return 0.0, (0.0, 0.0)
     if not math.isfinite(length) or not math.isfinite(estimate.norm_sq):
         return math.nan, (math.nan, math.nan)
-    if estimate.norm_sq <= 0:
-        return cosine(estimate.mean, direction), (-1.0, 1.0)
-    value = float(estimate.mean @ direction) / (length * math.sqrt(estimate.norm_sq))
     drawn = _resample(values, direction, resamples, seed)
     signal = drawn.norm_sq > 0
+    if estimate.norm_sq <= 0 or np.mean(~signal) > (1 - level) / 2:
+        return math.nan, (-1.0, 1.0)
+    value = float(estimate.mean @ direction) / (length * math.sqrt(estimate.norm_sq))
     draws = np.clip(drawn.along[signal] / (length * np.sqrt(drawn.norm_sq[signal])), -1, 1)
     # A draw without signal has no direction: it may be anything, so it widens both ends.
     lost = np.count_nonzero(~signal)

@@ -24,17 +24,14 @@ KINDS = ("read", "chip", "chip and read", "deterministic")
 class Family:
     """A distortion by the ``name`` of :data:`lib.hardware.devices.HARDWARE`, with ``options``, in so many ``copies``.
 
-    Severities are sought between ``mild`` and ``harsh``; ``published`` is the harshest that the literature has for
-    devices or circuits as built (None: there is none), with its ``source``. A ``costly`` one solves circuits in every
-    step and is trained under fewer variants.
+    Severities are sought between ``mild`` and ``harsh``. A ``costly`` one solves circuits in every step and is trained
+    under fewer variants.
     """
 
     title: str
     name: str
     mild: float
     harsh: float
-    published: float | None = None
-    source: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     copies: int = 1
     costly: bool = False
@@ -61,53 +58,46 @@ def _parts(one: Perturbation) -> tuple[Perturbation, ...]:
     return getattr(one, "parts", None) or (getattr(one, "part", one),)
 
 
-_YEAR = 3.15e7
-_PCM = "Nandakumar et al. 2019"
-
 #: Severities of one device as a share of full scale, and rates.
 _SHARE = (0.003, 1.0)
 #: Seconds since programming.
 _TIME = (60.0, 1e10)
 #: Bits, from mild to harsh.
 _BITS = (9.0, 2.0)
+#: Multiples of what was published.
+_MULTIPLES = (0.3, 30.0)
 #: Ohm per segment of a wire.
 _WIRES = (3.0, 1e4)
 
 #: Every family by name, the six classes first.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "read_noise": Family("Read noise", "read_noise", *_SHARE, 0.04, _PCM),
-        "variability": Family("Programming variability", "variability", *_SHARE, 0.042, _PCM),
-        "drift": Family("Conductance drift", "drift", *_TIME, _YEAR, _PCM),
-        "stuck_at": Family("Stuck-at faults", "stuck_at", *_SHARE, 0.108, "Chen et al. 2014"),
-        "ir_drop": Family("IR-drop, one array", "ir_drop", *_WIRES, 20.0, "0.35 Ω on 512 lines", costly=True),
-        "adc": Family("ADC, range by quantile", "adc", *_BITS, 6.0, "6 bits", {"calibration": "quantile"}),
-        "programming": Family("Programming noise, PCM", "programming_noise", 0.3, 30.0, 1.0, _PCM),
-        "resistive": Family("Programming noise, RRAM", "rram", 0.3, 30.0, 1.0, "Wan et al. 2022"),
-        "flicker": Family("Read noise, 1/f", "flicker_noise", *_TIME, _YEAR, _PCM),
-        "pcm": Family("Phase-change chip", "pcm", *_TIME, _YEAR, _PCM),
-        "pcm_compensated": Family(
-            "Phase-change chip, drift compensated", "pcm", *_TIME, _YEAR, _PCM, {"compensation": "global"}
-        ),
-        "drift_compensated": Family("Drift, compensated", "drift", *_TIME, _YEAR, _PCM, {"compensation": "global"}),
-        "stuck_on": Family("Stuck on", "stuck_at", *_SHARE, 0.09, "Chen et al. 2014", {"on": 1.0}),
-        "stuck_off": Family("Stuck off", "stuck_at", *_SHARE, 0.09, "Chen et al. 2014", {"on": 0.0}),
-        "clusters": Family("Clustered faults", "stuck_at", *_SHARE, 0.108, "Chen et al. 2014", {"cluster": 4}),
-        "dac": Family("DAC", "dac", *_BITS, 7.0, "7 bits"),
-        "adc_largest": Family("ADC, range by largest", "adc", *_BITS, 6.0, "6 bits", {"calibration": "largest"}),
-        "adc_best": Family("ADC, best range", "adc", *_BITS, 6.0, "6 bits", {"calibration": "best"}),
-        "ir_drop_tiles": Family("IR-drop, tiles of 32", "ir_drop", *_WIRES, None, "", {"tile": (32, 32)}, costly=True),
+        "read_noise": Family("Read noise", "read_noise", *_SHARE),
+        "variability": Family("Programming variability", "variability", *_SHARE),
+        "drift": Family("Conductance drift", "drift", *_TIME),
+        "stuck_at": Family("Stuck-at faults", "stuck_at", *_SHARE),
+        "ir_drop": Family("IR-drop, one array", "ir_drop", *_WIRES, costly=True),
+        "adc": Family("ADC, range by quantile", "adc", *_BITS, {"calibration": "quantile"}),
+        "programming": Family("Programming noise, PCM", "programming_noise", *_MULTIPLES),
+        "resistive": Family("Programming noise, RRAM", "rram", *_MULTIPLES),
+        "flicker": Family("Read noise, 1/f", "flicker_noise", *_TIME),
+        "pcm": Family("Phase-change chip", "pcm", *_TIME),
+        "pcm_compensated": Family("Phase-change chip, compensated", "pcm", *_TIME, {"compensation": "global"}),
+        "drift_compensated": Family("Drift, compensated", "drift", *_TIME, {"compensation": "global"}),
+        "stuck_on": Family("Stuck on", "stuck_at", *_SHARE, {"on": 1.0}),
+        "stuck_off": Family("Stuck off", "stuck_at", *_SHARE, {"on": 0.0}),
+        "clusters": Family("Clustered faults", "stuck_at", *_SHARE, {"cluster": 4}),
+        "dac": Family("DAC", "dac", *_BITS),
+        "adc_largest": Family("ADC, range by largest", "adc", *_BITS, {"calibration": "largest"}),
+        "adc_best": Family("ADC, best range", "adc", *_BITS, {"calibration": "best"}),
+        "ir_drop_tiles": Family("IR-drop, tiles of 32", "ir_drop", *_WIRES, {"tile": (32, 32)}, costly=True),
         "ir_drop_asymmetric": Family(
-            "IR-drop, word lines worse", "ir_drop", *_WIRES, None, "", {"ratio": 4.0, "tile": (32, 32)}, costly=True
+            "IR-drop, word lines worse", "ir_drop", *_WIRES, {"ratio": 4.0, "tile": (32, 32)}, costly=True
         ),
-        "variability_columns": Family(
-            "Variability, scale per column", "variability", *_SHARE, 0.042, _PCM, {"scale": "column"}
-        ),
-        "read_noise_columns": Family(
-            "Read noise, scale per column", "read_noise", *_SHARE, 0.04, _PCM, {"scale": "column"}
-        ),
-        "variability_copies": Family("Variability, three devices", "variability", *_SHARE, 0.042, _PCM, copies=3),
-        "stuck_copies": Family("Stuck-at, three devices", "stuck_at", *_SHARE, 0.108, "Chen et al. 2014", copies=3),
+        "variability_columns": Family("Variability, scale per column", "variability", *_SHARE, {"scale": "column"}),
+        "read_noise_columns": Family("Read noise, scale per column", "read_noise", *_SHARE, {"scale": "column"}),
+        "variability_copies": Family("Variability, three devices", "variability", *_SHARE, copies=3),
+        "stuck_copies": Family("Stuck-at, three devices", "stuck_at", *_SHARE, copies=3),
     }
 )
 #: The six classes of the source paper.

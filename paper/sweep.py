@@ -68,25 +68,27 @@ class Sweep:
     gradients: int = 32
     judge: Perturbation | None = None
 
-    def trained(self, rule: str, known: bool = False) -> tuple[Tree, Tensor]:
+    def trained(self, rule: str, known: bool = False, clip: float | None = None) -> tuple[Tree, Tensor]:
         """Networks [severities x seeds, ...] after training by ``rule``, and the step at which each diverged (-1)."""
         fork = self.fork
         if rule == "unaware":
-            params = tiled(fork.clean, len(self.severities))
+            clean = fork.clean if clip is None else fork.trainer.clipped(fork.clean, clip)
+            params = tiled(clean, len(self.severities))
             return params, torch.full((len(next(iter(params.values()))),), -1)
         given = (fork.start, self.physics, rule, self.severities, fork.seeds, fork.optimiser, fork.warm_up)
-        trained = fork.trainer.train_aware(*given, known=known)
+        trained = fork.trainer.train_aware(*given, known=known, clip=clip)
         return trained.params, trained.diverged_at
 
-    def accuracy(self, rule: str, known: bool = False) -> pd.DataFrame:
+    def accuracy(self, rule: str, known: bool = False, clip: float | None = None) -> pd.DataFrame:
         """Test accuracy on unseen chips after training by ``rule``, one row for each seed and severity.
 
         Columns: ``severity``, or of a composed chip ``severity_PART`` for each part and the ``chip_index``; ``clean``
         without hardware; ``accuracy`` mean, ``low`` 5th percentile and ``spread`` standard deviation over ``chips``;
         ``first`` accuracy on the first of them; ``steps`` in all; ``crest``; ``diverged_at`` a step, or -1; how far the
         weights have ``moved`` from the fork. ``known``: trained on the first chip, and judged on that one only.
+        ``clip``: weights cut off at so many standard deviations, in training or (unaware) when it is over.
         """
-        params, diverged = self.trained(rule, known)
+        params, diverged = self.trained(rule, known, clip)
         fork, chips = self.fork, 1 if known else self.chips
         seen = fork.trainer.accuracy_on_chips(
             params,

@@ -223,7 +223,7 @@ def rounded(value: float) -> float:
 
 @cache
 def severities(recipe: Recipe, family: str, device: str) -> dict[str, float]:
-    """The severity of every level by its name, from mild to harsh, then the published one where there is one.
+    """The severity of every level by its name, from mild to harsh.
 
     Levels that the harshest severity does not reach are missing; where none is reached, the harshest stands for the
     mildest level.
@@ -249,8 +249,6 @@ def severities(recipe: Recipe, family: str, device: str) -> dict[str, float]:
                 closer = crossing(fine, damage_of(base, one, list(fine)), level)
                 found[_name(level)] = rounded(closer if closer == closer else about)
         found = found or {_name(LEVELS[0]): rounded(own.harsh)}
-    if own.published is not None:
-        found[PUBLISHED] = own.published
     return found
 
 
@@ -311,16 +309,13 @@ def tuned(recipe: Recipe, family: str, arm: str, rates: Sequence[float], device:
     each rate: ``validation`` and test ``accuracy`` of those networks, ``unaware`` and ``clean``.
     """
     base, own = ground(recipe, OTHERS, device), FAMILIES[family]
-    levels = severities(recipe, family, device)
-    names = [name for name in levels if name != PUBLISHED]
-    severity = [levels[names[min(TUNED_AT, len(names) - 1)]]]
+    found = list(severities(recipe, family, device).values())
+    severity = [found[min(TUNED_AT, len(found) - 1)]]
     rows = []
     lost = judged(base, own, base.unaware, severity, _CHIPS, "off chip").mean()
     for rate in rates:
-        found = train(base, own, ARMS[arm], severity, rate)
-        seen = [
-            judged(base, own, found.params, severity, _CHIPS, validation=checked).mean() for checked in (True, False)
-        ]
+        one = train(base, own, ARMS[arm], severity, rate)
+        seen = [judged(base, own, one.params, severity, _CHIPS, validation=checked).mean() for checked in (True, False)]
         clean = float(base.trainer.accuracy(base.unaware).mean())
         row = {"rate": rate, "validation": seen[0], "accuracy": seen[1], "unaware": lost, "clean": clean}
         rows.append({"severity": severity[0], **row})
@@ -446,9 +441,13 @@ def falling(curve: np.ndarray) -> np.ndarray:
 
 
 def _levels(config: Mapping[str, Any], recipe: Recipe, device: str) -> dict[str, float]:
+    """The levels that are wanted and reached (the mildest that is, where none is), and the published severity."""
     found = severities(recipe, config["family"], device)
-    wanted = config["levels"]
-    return {name: value for name, value in found.items() if name in wanted} or dict([next(iter(found.items()))])
+    wanted = {name: value for name, value in found.items() if name in config["levels"]}
+    wanted = wanted or dict([next(iter(found.items()))])
+    if PUBLISHED in config["levels"] and config["published"] is not None:
+        wanted[PUBLISHED] = config["published"]
+    return wanted
 
 
 def _named(config: Mapping[str, Any], levels: Mapping[str, float], base: Ground) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from paper.studies.mixture import (
     weighted,
     worst,
 )
-from paper.studies.recovery import paired
+from paper.studies.recovery import OPEN, paired
 from paper.sweep import Sweep
 from paper.words import composed as words
 
@@ -138,8 +138,10 @@ def test_predictions_by_hand():
     # An open verdict is worse than a good one, and does not excuse a bad one.
     assert worst(["compensated", "inconclusive"]) == "inconclusive"
     assert worst(["inconclusive", "not compensated"]) == "not compensated"
-    seen = [called(0.005, 0.0), called(0.1, 0.6), called(0.1, 0.3), called(0.1, 0.1)]
-    assert seen == [name for name in WORST if name not in ("inconclusive", "not trained")]
+    seen = [called(0.005, 0.0), called(0.1, 0.6), called(0.1, 0.3), called(0.1, 0.1), called(0.1, -0.3)]
+    assert seen == [name for name in WORST if name not in OPEN]
+    # Harm counts in points, also where next to nothing was lost.
+    assert called(0.001, -10.0) == "harmed" and called(0.1, -0.05) == "broken"
     assert split(label(["drift", "adc"])) == ("drift", "adc")
 
 

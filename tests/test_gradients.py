@@ -156,8 +156,34 @@ def test_expected_cosine_edges():
     value, (low, high) = gradients.expected_cosine(torch.ones(4, 3), ones)
     assert value == low == high == pytest.approx(1)
     value, interval = gradients.expected_cosine(torch.tensor([[1.0, 0.1], [-1.0, 0.1]]), torch.ones(2))
-    assert interval == (-1.0, 1.0) and value == pytest.approx(2**-0.5)
+    assert interval == (-1.0, 1.0) and math.isnan(value)
     assert math.isnan(gradients.expected_cosine(torch.full((2, 3), math.nan), ones)[0])
+
+
+@pytest.mark.parametrize(
+    ("size", "noise", "told"), [(5, 100.0, False), (200, 100.0, False), (5, 1.0, True), (200, 5.0, True)]
+)
+@pytest.mark.parametrize("along", [0.6, 1.0])
+def test_a_mean_that_drowns_in_noise_has_no_direction(size, noise, told, along):
+    """tr Cov / ||E g||^2 = ``noise``, 32 samples: known by construction, so is the cosine."""
+    draws = generator(1)
+    mean, clean = torch.zeros(2, size, dtype=torch.float64)
+    mean[0], mean[1], clean[0] = along, math.sqrt(1 - along**2), 1
+    values, covered = [], []
+    for repetition in range(200):
+        samples = mean + math.sqrt(noise / size) * torch.randn(32, size, generator=draws, dtype=torch.float64)
+        value, (low, high) = gradients.expected_cosine(samples, clean, seed=repetition)
+        values.append(value)
+        covered.append(low <= along <= high)
+        assert not math.isnan(value) or (low, high) == (-1, 1)
+    nothing = np.isnan(values)
+    # Of noise at most as many are taken for a direction as an interval of 95 % leaves out; 4 standard errors more.
+    assert nothing.mean() < 0.01 if told else nothing.mean() > 1 - 0.05 - 4 * math.sqrt(0.05 * 0.95 / 200)
+    assert np.mean(covered) > 0.89
+    if along < 1:
+        assert np.mean(np.abs(values) == 1) < 0.02
+    if told:
+        assert np.nanmean(values) == pytest.approx(along, abs=0.05)
 
 
 def test_variance_interval_edges():

@@ -407,6 +407,9 @@ LAYERS = {
     "one column": WEIGHT[:, :1],
     "one device": WEIGHT[:1, :1],
     "hardly anything": WEIGHT[:5, :6] * 1e-30,
+    "little": WEIGHT[:5, :6] * 1e-4,
+    "very large": WEIGHT[:5, :6] * 1e10,
+    "huge": WEIGHT[:5, :6] * 1e30,
 }
 
 
@@ -443,6 +446,10 @@ def test_a_layer_of_zeros_has_faults_like_any_other():
     for name in ("variability", "read_noise", "programming_noise", "flicker_noise", "pcm", "rram"):
         one = HARDWARE[name]
         assert product(one, one.grid[-1], x=ones, weight=weight).abs().max() > 1e-3
+        # Next to nothing is nothing: the fault must not fade with the weight that it replaces.
+        for little in (1e-38, 1e-20, 1e-7):
+            almost = product(one, one.grid[-1], x=ones, weight=torch.full((40, 30), little))
+            assert almost.abs().max() > 1e-3
     # A scale that was kept when a layer began at zero leaves room for the weights that it learns.
     held = Variability(scale="fixed")
     started = Crossbars(held, torch.tensor(0.0), "autograd", numbers(held))

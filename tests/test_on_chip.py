@@ -393,6 +393,58 @@ def test_an_input_of_another_type_is_refused(build, x, dtype):
             model(x.to(dtype))
 
 
+CONVERTERS = {
+    **{f"adc, {name}": ADC(calibration=name) for name in ("quantile", "largest", "best", "learned")},
+    "dac": make("dac"),
+    "both": Composite([make("dac"), ADC()]),
+}
+WAYS = {
+    "plain": lambda layer, x: layer(x),
+    "no gradient": lambda layer, x: torch.no_grad()(layer)(x),
+    "func": lambda layer, x: torch.func.grad(lambda x: layer(x).sum())(x),
+    "twice": lambda layer, x: torch.func.jacfwd(torch.func.grad(lambda x: layer(x).sum()))(x),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTERS)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("nothing", [0.0, 1e-38, 1e-20])
+def test_a_converter_that_sees_nothing_says_so_once_and_waits_for_the_next_batch(name, way, nothing):
+    layer, one = nn.Linear(6, 8, bias=False), CONVERTERS[name]
+    severity = (8, 8) if name == "both" else 8
+    if way == "twice":
+        layer, nothing = nn.Linear(2, 2, bias=False), 0.0
+    x, zeros = X[:, : layer.in_features], torch.full((2, layer.in_features), nothing)
+    with on_chip(layer, one, severity, generator=seeded()) as chip:
+        with pytest.warns(UserWarning, match="^The converter of the layer is not calibrated: .* The next batch will"):
+            assert WAYS[way](layer, zeros).isfinite().all()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            WAYS[way](layer, zeros)
+            seen = layer(x)
+        assert all(type(own["range"]) is torch.Tensor for own in chip._numbers[""][1].values())
+    assert torch.equal(seen, anew(layer, x, one, severity))
+    # Eight bits of what there is, not of what there was not; the quantile cuts off little.
+    assert (seen - x @ layer.weight.mT).abs().max() < 0.1
+
+
+def test_a_converter_says_nothing_where_it_is_not_used():
+    layer = nn.Linear(6, 8)
+    with warnings.catch_warnings(), on_chip(layer, ADC(), 8, rule="unaware"):
+        warnings.simplefilter("error")
+        layer(torch.zeros(2, 6))
+
+
+def test_a_range_of_nothing_that_nobody_could_look_at_does_not_cut_off_what_comes_later():
+    zeros, y = torch.zeros(2, 9), torch.linspace(-1, 1, 9)
+    bound = torch.func.vmap(lambda y: ADC().full_scale(y, torch.tensor(8.0)))(zeros)[0]
+    drawn = {"range": bound}
+    assert (ADC().current(y, None, None, torch.tensor(8.0), drawn) - y).abs().max() < 0.005
+    # The smallest of ranges that is one stays what it is.
+    tiny = {"range": torch.tensor(1e-12)}
+    assert ADC().current(y, None, None, torch.tensor(8.0), tiny).abs().max() == pytest.approx(1e-12)
+
+
 @pytest.mark.parametrize("chip", KINDS)
 def test_an_empty_batch_gives_an_empty_result_and_calibrates_nothing(chip):
     for model, x in ((made(), X), (convolutions(), IMAGES), (nn.Conv2d(4, 4, 3, groups=2), torch.rand(2, 4, 8, 8))):

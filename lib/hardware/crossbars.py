@@ -26,8 +26,17 @@ from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from lib import checks
-from lib.hardware.numbers import ARRAY, Numbers, Parts, merged
-from lib.hardware.perturbations import Arrays, Pair, Perturbation, moved_weight, natural_scale, seen_weight, to_pair
+from lib.hardware.numbers import ARRAY, Numbers, Parts, merged, selected
+from lib.hardware.perturbations import (
+    Arrays,
+    Pair,
+    Perturbation,
+    moved_weight,
+    natural_scale,
+    seen_weight,
+    to_pair,
+    usable,
+)
 from lib.replicas import mapped
 
 #: How the gradient passes the perturbation: see :class:`Crossbars`.
@@ -336,7 +345,8 @@ def _lasting(value: Tensor) -> Tensor:
         if functorch.is_batchedtensor(value):
             raise checks.ParameterError("input must be a whole batch to calibrate on, but a part in a vmap was given.")
         value = functorch.get_unwrapped(value)
-    with torch.inference_mode(False):
+    # A copy made within a transform would be the transform's.
+    with torch.inference_mode(False), temporarily_clear_interpreter_stack():
         return value.detach().clone()
 
 
@@ -364,6 +374,7 @@ class OnChip:
         self.changed: dict[str, float] = dict.fromkeys(self.layers, 0.0) if self.off else {}
         self._undo: list[Callable[[], None]] = []
         self._used: set[str] = set()
+        self._told: set[str] = set()
         self._numbers: dict[str, tuple[Perturbation, Parts]] = {}
         self._memory: dict[str, _Programmed] = {}
 
@@ -409,7 +420,17 @@ class OnChip:
         drawn = mapped(like, merged({layer: numbers}, {layer: read}))
         crossbars = Crossbars(hardware, severity, checks.choice("rule", self.rule, RULES), drawn, memory=self._memory)
         y = crossbars(layer, x, weight)
-        self._numbers[layer] = hardware, merged({layer: numbers}, mapped(_lasting, crossbars.calibrated)).get(layer, {})
+        found = mapped(_lasting, crossbars.calibrated)
+        found = selected(found, lambda part, kind: kind != "range" or usable(found[layer][part][kind]))
+        self._numbers[layer] = hardware, merged({layer: numbers}, found).get(layer, {})
+        ranged = 0 if self.rule == "unaware" else sum(part.ranged for part in getattr(hardware, "parts", (hardware,)))
+        if layer not in self._told and sum("range" in own for own in self._numbers[layer][1].values()) < ranged:
+            self._told.add(layer)
+            nothing = "its batch gave it nothing but zeros, or numbers that are not finite"
+            warnings.warn(
+                f"The converter of {layer or 'the layer'} is not calibrated: {nothing}. The next batch will.",
+                stacklevel=2,
+            )
         if self.watch:
             self.changed[layer] = float((y - ideal(layer, x, weight)).detach().abs().max())
         return y
@@ -428,7 +449,8 @@ def on_chip(
 
     ``perturbation`` None, or a ``severity`` at its "off", is the plain model, bit by bit. ``generator`` draws the chip
     and the reads (on the CPU); without one it is always the same chip. Layers named in ``digital`` stay in the
-    computer. Converters calibrate their range on the first batch that they see: let that be training data.
+    computer. Converters calibrate their range on the first batch that they see: let that be training data. One that
+    sees nothing but zeros is named in a warning, and calibrates on the next.
 
     On the chip is each layer's own forward; a layer that never ran is named in a warning when the block ends, products
     without a layer (``x @ self.w``) stay in the computer. A copy made meanwhile, or a file, is an ordinary model.

@@ -94,7 +94,8 @@ class FlickerNoise(Perturbation):
     def current(self, y, x, arrays, severity, drawn):
         # At "off" (no time, no noise) the logarithm is cut off at zero.
         variance = flicker(arrays.g, severity, self.window, arrays.pair.g).square().sum(0).to(y.dtype)
-        spread = (x.square() @ variance.mT).clamp_min(torch.finfo(y.dtype).tiny).sqrt() / arrays.pair.of_currents
+        power, tiny = x.square() @ variance.mT, torch.finfo(y.dtype).tiny
+        spread = power.clamp_min(tiny).sqrt() * exceeds(power, tiny) / arrays.pair.of_currents
         return y + spread * drawn["read"] * exceeds(severity, 0)
 
 

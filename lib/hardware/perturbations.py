@@ -34,8 +34,10 @@ from lib.registry import Registry
 #: How the scale between weights and conductances follows the weights: see :class:`Perturbation`.
 SCALES = ("differentiated", "detached", "column", "fixed")
 
-# The largest weight or current that counts as none.
-_NOTHING = torch.finfo(torch.float32).tiny ** 0.5
+# The largest current that counts as none.
+NOTHING = torch.finfo(torch.float32).tiny ** 0.5
+# The largest weight that counts as none, and from which on the scale passes no gradient on: its square would overflow.
+_NO_WEIGHT, _HUGE = 1e-6, 1e12
 # The time after programming at which drift begins, in seconds, and the last one that is asked about.
 T_ZERO = 20.0
 T_LAST = 1e10
@@ -97,15 +99,17 @@ def natural_scale(weight: Tensor, window: Window = WINDOW, kind: str = "differen
     """The scale at which the largest weight fills the window: (high - low) / max|W|, in single precision at least.
 
     Of the ``kind`` "column" it is one for each output [..., out, 1]; a gradient flows only where "differentiated".
-    Weights that are all zero have no largest one. Their scale is that of weights up to 1, so that what faults and
-    noise make the devices conduct is a current as in any other layer; a column of zeros has that of its layer.
+    Weights that are all zero, or at most 1e-6, have no largest one: a scale that grew as they vanish would make faults
+    and noise vanish with them. Theirs is that of weights up to 1, so that what the devices conduct is a current as in
+    any other layer; a column of such weights has that of its layer.
     """
     size = weight.abs() if kind == "differentiated" else weight.detach().abs()
     largest = to_single(size.amax())
-    largest = torch.where(largest > 0, largest.clamp_min(_NOTHING), 1.0)
+    largest = torch.where(largest < _HUGE, largest, largest.detach())
+    largest = torch.where(largest > _NO_WEIGHT, largest, 1.0)
     if kind == "column":
         own = to_single(size.amax(-1, keepdim=True))
-        largest = torch.where(own > 0, own.clamp_min(_NOTHING), largest)
+        largest = torch.where(own > _NO_WEIGHT, own, largest)
     return (window.high - window.low) / largest
 
 
@@ -413,7 +417,9 @@ class Drift(Perturbation):
             return y
         now = arrays.g.sum()
         if self.readout == "noisy":
-            fluctuation = flicker(arrays.g, severity, self.window, arrays.pair.g).square().sum().sqrt()
+            power = flicker(arrays.g, severity, self.window, arrays.pair.g).square().sum()
+            # The root of nothing has no slope.
+            fluctuation = power.clamp_min(torch.finfo(power.dtype).tiny).sqrt()
             now = now + torch.where(severity > T_ZERO, fluctuation * drawn["gauge"], 0.0)
         # Where nothing conducts any more, there is no current to restore.
         return y * (arrays.pair.g.to(arrays.g.dtype).sum() / (now + (now == 0))).to(y.dtype)
@@ -609,14 +615,19 @@ def calibrated(drawn: Own, measure: Callable[[], Tensor]) -> Tensor:
     """The range in ``drawn``, or else what ``measure`` finds in this operation, kept there for later ones.
 
     Where that is nothing, or not finite, it is not kept: a later operation is to tell. Inside ``torch.func`` transforms
-    it cannot be looked at, and is kept.
+    it cannot be looked at, and is kept; to :func:`convert` a range of nothing is one of 1.
     """
     if "range" in drawn:
         return drawn["range"]
     found = measure()
-    if circuit.wrapped(found) or _NOTHING < found < math.inf:
+    if circuit.wrapped(found) or usable(found):
         drawn["range"] = found
     return found
+
+
+def usable(found: Tensor) -> bool:
+    """Can a range be that of a converter: more than nothing, and finite?"""
+    return bool(NOTHING < found < math.inf)
 
 
 def _levels(bits: Tensor) -> Tensor:
@@ -645,6 +656,8 @@ def convert(
     rounding.
     """
     off = torch.isinf(bits).to(y.dtype)
+    # A layer without any current has none to be calibrated on, which is not to cut off all that comes later.
+    bound = torch.where(bound.abs() > NOTHING, bound, 1.0)
     if inside is not None:
         inside.append(1 - exceeds(y.detach().abs(), bound) * (1 - off))
     # A staircase passes no gradient on, so none is sought.
@@ -658,7 +671,7 @@ def quantile_of_size(y: Tensor, share: float) -> Tensor:
     """
     size = y.detach().abs().flatten()
     largest = to_single(size.topk(max(1, round((1 - share) * size.numel()))).values)
-    return torch.where(largest[-1] > 0, largest[-1], largest[0]).clamp_min(_NOTHING)
+    return torch.where(largest[-1] > 0, largest[-1], largest[0]).clamp_min(NOTHING)
 
 
 #: The six classes.

@@ -37,6 +37,11 @@ TELLS = Threshold(0.8, since=_FIRST)
 #: The balanced accuracy on a class or network never seen from which on a diagnostic counts as transferring.
 TRANSFERS = Threshold(0.75, since=_FIRST)
 
+#: The area by which a diagnostic must beat the best predictor that needs no gradient: anything at all.
+BEYOND_TRIVIAL = Threshold(0.0, since="7230298")
+#: Points that drift must cost a network with batch normalisation more than every other one.
+NORMALISED_LOSES = Threshold(5.0, since="7230298")
+
 # ------------------------------------------------------------------- differences between variants, in points
 
 #: What makes a difference of accuracy count.
@@ -47,6 +52,25 @@ RULE_POINTS = Threshold(5.0, since=_FIRST)
 POINT = Threshold(1.0, since=_CLOSER)
 #: One rule or variant is better than another, by however little.
 BETTER = Threshold(0.0, since=_FIRST)
+
+# ------------------------------------------------------------ arms of the scale, of the rule, and clipping
+#
+# Written before any of them was measured here with these definitions; a trial with two seeds had been seen (read noise
+# and variability at .1 and .2, IR-drop at one severity), which is why the claims ask for signs and for the thresholds
+# above rather than for sizes of their own. "Over the severities" means those that cost CLEAR_DAMAGE.
+#
+# - clipped.half      clipping the finished network at two deviations wins back COMPENSATED at the mildest of them
+# - arms.beyond       vanilla training wins back more than the better of nothing and clipping (BETTER)
+# - arms.trained      of what that leaves, vanilla training wins back COMPENSATED at the mildest of them
+# - arms.detached     differentiating the scale is worth POINTS over a detached one
+# - arms.variance.*   variance over signal rises with severity (RISES), scale differentiated and detached
+# - arms.injection    noise injection wins back more than straight-through (BETTER)
+# - arms.clipping     clipping in training is worth POINTS to noise injection
+# - arms.recipe       noise injection with clipping wins back more than vanilla training (BETTER)
+# - arms.column       a scale of its own for each column is worth POINTS without any training
+
+#: Rank correlation of a number with severity, seed by seed, from which on it rises with severity.
+RISES = Threshold(0.9, since="4fa9359")
 
 # ------------------------------------------------------------------------------------------------ operator
 #: What "grows with the square" allows: the exponent's distance from 2.

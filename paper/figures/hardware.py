@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 
 from lib.hardware.devices import HARDWARE
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
+from paper import published
 from paper.criteria.hardware import COMPENSATED, DAMAGE
 from paper.figures.style import (
     COLOURS,
@@ -36,12 +37,12 @@ from paper.figures.style import (
 )
 from paper.studies.base import duration
 from paper.studies.bench import Look as ChipLook
-from paper.studies.separation import JOINT, SCORES
+from paper.studies.separation import JOINT, LABELS, POOLED, SCORES, TRIVIAL
 
 RULES = {
     "unaware": Look(COLOURS["grey"], "s", "unaware"),
     "autograd": Look(COLOURS["blue"], "o", "HAT, autograd"),
-    "noise_injection": Look(COLOURS["green"], "D", "HAT, noise injection"),
+    "noise_injection": Look(COLOURS["green"], "P", "HAT, noise injection"),
     "straight_through": Look(COLOURS["orange"], "^", "HAT, straight-through"),
     "staircase": Look(COLOURS["purple"], "v", "HAT, on the staircase"),
 }
@@ -69,15 +70,6 @@ _CLASS_COLOURS = {
 }
 #: Colours of the ground on which recovery is shown: compensated, and not.
 _COMPENSATED, _NOT = (verdict_mark(name)[1] for name in ("compensated", "not compensated"))
-DIAGNOSTIC_LABELS = {
-    "cosine": "cosine with clean",
-    "truth": "truth",
-    "signal": "share of signal",
-    "live": "live weights",
-    "sensitivity": "Jacobian gain",
-    "rank": "effective rank",
-    JOINT: "the three together",
-}
 
 
 def physics_of(name: str) -> Perturbation | None:
@@ -111,7 +103,26 @@ def _severity_axis(axis: Axes, severities: Sequence[float], physics: Perturbatio
     if label:
         unit = "" if physics.unit in ("", "s") else f" ({physics.unit})"
         axis.set_xlabel(f"{_SHORT.get(physics.name, physics.measures)}{unit}, harsher to the right")
+    published_band(axis, severities, physics.name)
     return places
+
+
+#: What captions say of the band.
+_BAND = " Grey: where published devices lie."
+
+
+def published_band(axis: Axes, severities: Sequence[float], name: str, label: bool = False) -> None:
+    """A grey band where published devices lie on an axis of severities that stand at 0, 1, 2 and so on.
+
+    Its harsh end is a dotted line, which is all of it where even the mildest severity is beyond them.
+    """
+    known = published.place(name, severities)
+    if known is None:
+        return
+    low, high = (min(max(end, -0.4), len(severities) - 0.6) for end in known)
+    text = "published devices" if label else "_"
+    axis.axvspan(low, high, color=COLOURS["grey"], alpha=0.16, lw=0, zorder=0, label=text)
+    axis.axvline(high, color=COLOURS["grey"], ls=":", lw=1.2, zorder=0)
 
 
 _SHORT = {
@@ -161,7 +172,7 @@ def accuracy(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
     caption(
         drawn,
         f"What {physics.title} costs and what training wins back. Lines: mean over {table.seed.nunique()} seeds and "
-        f"{shown}; {int(table.steps.iloc[0])} optimiser steps in all.",
+        f"{shown}; {int(table.steps.iloc[0])} optimiser steps in all.{_BAND}",
     )
     return drawn
 
@@ -202,7 +213,8 @@ def diagnostics(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFra
         drawn,
         "What the gradients say at the fork, before any training through the hardware (1 is as good as clean). "
         f"Lines: median over {table.seed.nunique()} seeds; bands: their range, cut off at the frame. The share of "
-        "signal is 1 / (1 + tr Cov g / ‖E g‖²); the unaware gradient is the clean one, so only its truth is drawn.",
+        "signal is 1 / (1 + tr Cov g / ‖E g‖²); the unaware gradient is the clean one, so only its truth is drawn."
+        f"{_BAND}",
     )
     return drawn
 
@@ -235,11 +247,12 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
         at = [severities.index(severity) for severity in of_known.index]
         axis.plot(at, of_known, "v--", color=COLOURS["purple"], ms=5, lw=1.2, label="HAT, autograd, chip known")
     _diamonds(axis, severities, again[again.known.notna()].set_index("severity").known)
-    first = table.drop_duplicates("severity").set_index("severity").reindex(severities)
-    for place, damage, verdict in zip(places, first.damage, first.verdict, strict=True):
-        # Recovery is undefined, and the verdict says whether that is because nothing is lost.
-        if damage < DAMAGE:
-            axis.text(place, 0.25, verdict, rotation=90, ha="center", va="center", fontsize=8, color="#555555")
+    for severity, group in table[table.damage < DAMAGE].groupby("severity"):
+        # Recovery is undefined, and the verdicts say whether that is because nothing is lost.
+        said = dict(zip(group.verdict, (rules[rule].label.removeprefix("HAT, ") for rule in group.rule), strict=True))
+        text = next(iter(said)) if len(said) == 1 else "\n".join(f"{one}: {rule}" for one, rule in said.items())
+        place = severities.index(severity)
+        axis.text(place, 0.25, text, rotation=90, ha="center", va="center", fontsize=8, color="#555555")
     axis.text(len(places) - 0.65, 1.04, "compensated", ha="right", fontsize=8, color="#00694D")
     axis.text(len(places) - 0.65, -0.48, "not compensated", ha="right", fontsize=8, color="#A14400")
     axis.set(ylabel="recovery", ylim=(-0.55, 1.15))
@@ -248,7 +261,8 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
         drawn,
         f"The share of the loss that training wins back. From {COMPENSATED:g} on (green) a severity counts as "
         "compensated. Bars: 95 % bootstrap over seeds; below one point of loss it is undefined."
-        + (" Triangles on their tips: trained on the chip itself, and judged on it." if len(of_known) else ""),
+        + (" Triangles on their tips: trained on the chip itself, and judged on it." if len(of_known) else "")
+        + _BAND,
     )
     return drawn
 
@@ -368,6 +382,7 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
         physics, (table, points) = physics_of(name), (part[part.perturbation == name] for part in (summary, again))
         severities = _severities(physics, table, points)
         _strip(axes[2 * row, 0], severities, rules, table, points)
+        published_band(axes[2 * row, 0], severities, name)
         axes[2 * row, 0].set_title(title(name), fontweight="bold", fontsize=10)
         axis = axes[2 * row + 1, 0]
         first = next(iter(rules))
@@ -385,6 +400,7 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
         for verdict, (symbol, colour) in ((one, verdict_mark(one)) for one in order("verdict", summary, known=VERDICTS))
     ]
     drawn.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    handles.append(Patch(color=COLOURS["grey"], alpha=0.3, label="published devices"))
     above, *below = (look.label.removeprefix("HAT, ") for look in rules.values())
     edges = f"{above} (above)" + (f" and {below[0]} (below)" if below else "")
     caption(
@@ -433,17 +449,19 @@ def _told_beforehand(axis: Axes, severities: Sequence[float], table: pd.DataFram
     axis.grid(False)
 
 
+#: How marks are filled that differ by rule.
+_FILLS = ("full", "none", "left", "bottom")
+
+
 def against_recovery(
     cells: pd.DataFrame, columns: Sequence[str] = ("cosine", "signal", "live"), *, rerun: pd.DataFrame | None = None
 ) -> Figure:
-    """Each diagnostic at the fork against the recovery reached, one point for each class, severity and
-    rule.
-    """
+    """Each diagnostic at the fork against the recovery reached, one point for each class, severity and rule."""
     drawn, axes = figure(9.2, 3.8, columns=len(columns), sharey=True, squeeze=False)
     again = this_run(rerun, cells)
     joined, points = (_recovered(table, columns) for table in (cells, again))
     colours, marks = classes(order("perturbation", cells)), looks(order("network", cells), NETWORKS)
-    filled, *_ = order("rule", cells) or [""]
+    fills = dict(zip(order("rule", cells), itertools.cycle(_FILLS), strict=False))
     for axis, column in zip(axes[0], columns, strict=True):
         axis.axhspan(COMPENSATED, 1.2, color=_COMPENSATED, alpha=0.10, lw=0)
         axis.axhspan(-0.6, COMPENSATED, color=_NOT, alpha=0.06, lw=0)
@@ -454,24 +472,26 @@ def against_recovery(
                 marks[network].mark,
                 color=colours[name].colour,
                 ms=5.5,
-                mfc=None if rule == filled else "white",
+                fillstyle=fills[rule],
+                mfcalt="white",
                 alpha=0.9,
             )
         diamonds(axis, points[column], points.recovery)
-        axis.set(xlabel=DIAGNOSTIC_LABELS.get(column, column), ylim=(-0.6, 1.2), xlim=(-0.06, 1.08))
+        axis.set(xlabel=LABELS.get(column, column), ylim=(-0.6, 1.2), xlim=(-0.06, 1.08))
     axes[0, 0].set_ylabel("recovery", labelpad=8)
     handles = [Line2D([], [], color=look.colour, marker="o", ls="", label=look.label) for look in colours.values()]
     plain: dict[str, Any] = {"color": COLOURS["black"], "ls": ""}
     handles += [Line2D([], [], marker=look.mark, label=look.label, **plain) for look in marks.values()]
     handles += [
-        Line2D([], [], marker="o", label=look.label, mfc=None if rule == filled else "white", **plain)
+        Line2D([], [], marker="o", label=look.label, fillstyle=fills[rule], mfcalt="white", **plain)
         for rule, look in looks(order("rule", cells), RULES).items()
     ]
     drawn.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
     caption(
         drawn,
         "A diagnostic that tells would sort the points: high recovery on the right, low on the left. Each point is "
-        "one class at one damaging severity in one network (shape) under one rule (filled or open), mean over seeds.",
+        "one class at one severity of clear damage in one network (shape) under one rule (how it is filled), mean over "
+        "seeds; none where a gradient has no direction.",
     )
     return drawn
 
@@ -483,72 +503,78 @@ def _recovered(cells: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return joined.assign(recovery=(joined.gain / joined.damage).clip(-0.5, 1.1))
 
 
-def roc(cells: pd.DataFrame, told: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
-    """ROC curves of the diagnostics (all seeds pooled) and their areas with the balanced accuracy on unseen
-    classes.
+def roc(cells: pd.DataFrame, areas: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
+    """ROC curves of the predictors under the first rule, and the areas under every rule with two intervals: over seeds
+    (thick) and over classes and networks (thin).
 
-    ``rerun`` is what this run has for ``told``: its points are drawn on the right.
+    ``rerun`` is what this run has for ``areas``: its points are drawn on the right.
     """
-    again = this_run(rerun, told)
-    drawn, (left, right) = figure(9.4, 4.2, columns=2)
-    known = {JOINT: Look(COLOURS["black"], "o", DIAGNOSTIC_LABELS[JOINT])}
+    again = this_run(rerun, areas)
+    drawn, (left, right) = figure(9.4, 6.4, columns=2, width_ratios=(1, 1.15))
+    names = order("predictor", areas, again, known=[*SCORES, JOINT, *TRIVIAL])
+    rules = looks(
+        order("rule", areas, again), {**RULES, POOLED: Look(COLOURS["black"], "X", "all rules thrown together")}
+    )
+    first = next(iter(rules), "")
     # Colours go with the scores' own order, not with that of their areas, which may change.
-    lines = looks([*SCORES, JOINT], known)
-    for name in told.diagnostic:
-        if name not in lines:
-            continue
-        chosen = cells[cells.chance.notna()] if name == JOINT else cells
-        label = chosen.compensated.to_numpy(dtype=bool)
+    lines = looks([*SCORES, JOINT], {JOINT: Look(COLOURS["black"], "o", LABELS[JOINT])})
+    greys = dict(zip(TRIVIAL, ("--", ":", "-."), strict=False))
+    chosen = cells[cells.rule == first]
+    for name in names:
+        score = _score(name, chosen)
+        known = np.isfinite(score)
+        score, label = score[known], chosen.compensated.to_numpy(dtype=bool)[known]
         if label.all() or not label.any():
             continue
-        score = (chosen.chance if name == JOINT else SCORES[name](chosen)).to_numpy(dtype=float)
         thresholds = np.concatenate([[math.inf], np.unique(score)[::-1]])
         hits = [(score[label] >= threshold).mean() for threshold in thresholds]
         alarms = [(score[~label] >= threshold).mean() for threshold in thresholds]
-        width = 2.4 if name == JOINT else 1.4
-        left.plot(alarms, hits, color=lines[name].colour, lw=width, label=DIAGNOSTIC_LABELS.get(name, name))
+        colour = lines[name].colour if name in lines else COLOURS["grey"]
+        width = 2.4 if name == JOINT else 1.6
+        left.plot(alarms, hits, greys.get(name, "-"), color=colour, lw=width, label=LABELS[name])
     left.plot([0, 1], [0, 1], color="#BBBBBB", lw=1, ls="--")
     left.set(xlabel="share of uncompensated called compensable", ylabel="share of compensated called so")
+    if rules:
+        left.set_title(rules[first].label, fontsize=9.5)
     if left.get_legend_handles_labels()[0]:
-        left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
-    names = order("diagnostic", told, again)
-    shown, points = (table.set_index("diagnostic").reindex(names) for table in (told, again))
+        left.legend(frameon=False, fontsize=8, loc="lower right")
     places = np.arange(len(names))
-    for shift, column, colour, words_ in (
-        (-0.2, "area", "black", "area under ROC"),
-        (0.0, "held_out", "vermillion", "balanced accuracy, class unseen"),
-        (0.2, "held_out_network", "sky", "balanced accuracy, network unseen"),
-    ):
-        diamonds(right, points[column], places + shift)
-        if told[column].isna().all():
-            continue
-        right.errorbar(
-            shown[column],
-            places + shift,
-            xerr=whiskers(shown[column], shown[f"{column}_low"], shown[f"{column}_high"]),
-            fmt="o",
-            color=COLOURS[colour],
-            capsize=3,
-            ms=5,
-            label=words_,
-        )
+    for shift, (rule, look) in zip(np.linspace(-0.27, 0.27, max(len(rules), 2)), rules.items(), strict=False):
+        shown, points = (table[table.rule == rule].set_index("predictor").reindex(names) for table in (areas, again))
+        diamonds(right, points.area, places + shift)
+        for kind, width in (("area", 1.0), ("seeds", 3.2)):
+            ends = whiskers(shown.area, shown[f"{kind}_low"], shown[f"{kind}_high"])
+            right.errorbar(shown.area, places + shift, xerr=ends, fmt="none", ecolor=look.colour, elinewidth=width)
+        right.plot(shown.area, places + shift, look.mark, color=look.colour, ms=5, label=look.label)
     right.axvline(0.5, color="#BBBBBB", ls="--", lw=1)
-    right.set_yticks(places, [DIAGNOSTIC_LABELS.get(name, name) for name in names])
-    right.invert_yaxis()
-    right.set(xlim=(0.2, 1.02), xlabel="score (0.5: a coin)")
+    free = [place for place, name in enumerate(names) if name not in (*SCORES, JOINT)]
+    if free:
+        right.axhspan(min(free) - 0.5, max(free) + 0.5, color=COLOURS["grey"], alpha=0.12, lw=0)
+    right.set_yticks(places, [LABELS.get(name, str(name).replace("_", " ")) for name in names])
+    right.set_ylim(len(names) - 0.5, -0.5)
+    right.set(xlim=(-0.03, 1.03), xlabel="area under ROC (0.5: a coin)")
     if right.get_legend_handles_labels()[0]:
-        right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+        right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
     caption(
         drawn,
-        'Left: each diagnostic as a test for "training will compensate"; the three together are judged on classes that '
-        "they were not fitted to. Right: the area under the curve, and how often a threshold learnt on the other "
-        "classes or networks is right about one that it has not seen (mean over seeds, 95 % bootstrap).",
+        'Left: each predictor as a test for "training will win back half" (grey: known without a gradient). Right: the '
+        "area under the curve, rule by rule, 95 % over seeds (thick) and over classes and networks (thin; none where "
+        "one class holds all of one side). Grey ground: known without a gradient. The three together are judged on "
+        "classes that they were not fitted to.",
     )
     return drawn
 
 
+def _score(name: str, cells: pd.DataFrame) -> np.ndarray:
+    """What a predictor says of every cell; nothing where the table of cells does not have it."""
+    if name == JOINT:
+        return cells.chance.to_numpy(dtype=float)
+    known = {**SCORES, **TRIVIAL}
+    return known[name](cells).to_numpy(dtype=float) if name in known else np.full(len(cells), np.nan)
+
+
 #: What a field without a recovery says, by its verdict.
-_NONE = {"no damage": "no loss", "not trained": "not trained"}
+_NONE = {"no damage": "no loss", "not trained": "not trained", "harmed": "harmed"}
 
 
 def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:

@@ -121,13 +121,17 @@ def order(column: str, *tables: pd.DataFrame, known: Iterable[Any] = ()) -> list
 NEUTRAL = ("", "#D0D0D0")
 
 #: Verdicts on one severity, from the mildest to the worst.
-VERDICTS = ("no damage", "compensated", "in part", "inconclusive", "not compensated", "broken")
+VERDICTS = (
+    *("no damage", "compensated", "in part", "inconclusive", "not measured", "not trained"),
+    *("not compensated", "broken", "harmed"),
+)
 
 _OUTCOMES = {
     "compensated": Outcome.HOLDS,
     "in part": Outcome.DOES_NOT_HOLD,
     "broken": Outcome.DOES_NOT_HOLD,
     "not compensated": Outcome.DOES_NOT_HOLD,
+    "harmed": Outcome.DOES_NOT_HOLD,
     **{str(outcome): outcome for outcome in Outcome},
 }
 
@@ -151,9 +155,12 @@ def interval(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[float, f
 
 
 def whiskers(value: Any, low: Any, high: Any) -> np.ndarray:
-    """Lengths [2, n] of error bars from a value and the ends of its interval; none where an end is not known."""
+    """Lengths [2, n] of error bars from a value and the ends of its interval; none where an end is not known.
+
+    Towards an end without bound the bar leaves every frame that shows shares.
+    """
     ends = np.array([np.subtract(value, low), np.subtract(high, value)], dtype=float).reshape(2, -1)
-    return np.nan_to_num(ends.clip(0, None))
+    return np.nan_to_num(ends.clip(0, None), posinf=100.0)
 
 
 def band(axis: Axes, rows: pd.DataFrame, colour: str, label: str, style: str = "-") -> None:

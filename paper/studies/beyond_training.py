@@ -259,8 +259,8 @@ def advice(summary: pd.DataFrame) -> pd.DataFrame:
     """For each class and severity the best recovery of every kind of measure, alone and together with training, and the
     first kind (:data:`KINDS`) that has a measure which compensates the loss beyond doubt.
 
-    Where none does it is "inconclusive" if one may, "nothing tried" otherwise. Batch statistics are left out: they were
-    measured on another network.
+    Where none does it is "inconclusive" or "not measured" if one may, "nothing tried" otherwise. Batch statistics are
+    left out: they were measured on another network.
     """
     rows = []
     table = summary[summary.measure != next(iter(_STATISTICS))]
@@ -269,8 +269,10 @@ def advice(summary: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, object] = {"perturbation": name, "severity": severity, "damage": group.damage.iloc[0]}
         row |= {kind: group[kinds == kind].recovery.max() for kind in (*KINDS, TOGETHER)}
         enough = [kind for kind in (*KINDS, TOGETHER) if "compensated" in set(group[kinds == kind].verdict)]
-        open_ = "inconclusive" if "inconclusive" in set(group.verdict) else "nothing tried"
-        row["advice"] = "no damage" if group.verdict.iloc[0] == "no damage" else next(iter(enough), open_)
+        said = set(group.verdict)
+        open_ = next((one for one in ("inconclusive", "not measured") if one in said), "nothing tried")
+        # All measures are held against the same loss, though some may do harm where there is none.
+        row["advice"] = "no damage" if "no damage" in said else next(iter(enough), open_)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -131,11 +131,13 @@ class HardwareStudy(Study):
         options: Mapping[str, Any] | None = None,
         judged: Mapping[str, Any] | None = None,
         known: bool = False,
+        clip: float | None = None,
     ) -> Cell:
         """Training by ``rule`` from ``start``, or none ("unaware"), and the accuracy on unseen chips.
 
         ``options`` are those of the perturbation, ``judged`` of the hardware that networks are judged on where it is
-        another; ``known``: trained on the first unseen chip, and judged on that one only.
+        another; ``known``: trained on the first unseen chip, and judged on that one only. ``clip``: weights cut off at
+        so many standard deviations of their layer, in training or once where there is none.
         """
         own = {} if options is None else dict(options)
         config = {
@@ -146,6 +148,7 @@ class HardwareStudy(Study):
             "severities": list(severities),
             "rule": rule,
             "known": known,
+            "clip": clip,
             "chips": 1 if known else self.chips,
         }
         return Cell(
@@ -227,7 +230,7 @@ def accuracy(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
     own, judged = (make(config["perturbation"], **config[name]) for name in ("options", "judged"))
     begin = fork(config["start"], site)
     sweep = Sweep(begin, own, config["severities"], config["chips"], judge=judged)
-    table = sweep.accuracy(config["rule"], config["known"])
+    table = sweep.accuracy(config["rule"], config["known"], config["clip"])
     return {"accuracy": table.assign(network=config["start"]["network"])}
 
 

@@ -21,6 +21,7 @@ from paper.criteria import trial as criteria
 from paper.criteria.hardware import CLEAR_DAMAGE, COMPENSATED, DAMAGE, POINTS, TELLS, TRANSFERS
 from paper.families import FAMILIES
 from paper.prediction import conjunction, drawn_again, duels, nested
+from paper.published import span
 from paper.studies.base import Compared, Study
 from paper.studies.hardware import PICTURE, pictures
 from paper.studies.parameters import DRAWS, POSITIVE, STEPS, Numbers, OneOf, Place, Some, Whole
@@ -114,7 +115,7 @@ class HardwareTrial(Study):
             config = self._config(network, first)
             put(0, "trial_start", trial.start, {key: config[key] for key in ("recipe", "pictures", "seeds")})
             for family in families:
-                own = config | {"family": family, "levels": levels}
+                own = config | {"family": family, "levels": levels, "published": harshest(family)}
                 free = {key: value for key, value in own.items() if key != "gradients"}
                 put(1, "trial_free", trial.free, free, family)
                 rules = [arm for arm in arms if arm in trial.RULES and sensible(family, arm)]
@@ -166,6 +167,12 @@ class HardwareTrial(Study):
             "published": published(every),
         }
         return made, Findings.of(claims(made), holm=True)
+
+
+def harshest(family: str) -> float | None:
+    """The harshest published severity of a family's law (:mod:`paper.published`); None where there is none."""
+    known = span(FAMILIES[family].name)
+    return None if known is None else float(f"{known[1]:.3g}")
 
 
 def sensible(family: str, arm: str) -> bool:

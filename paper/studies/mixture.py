@@ -26,12 +26,12 @@ from paper.criteria.hardware import (
 )
 from paper.studies.base import pivoted
 from paper.studies.hardware import NAMES
-from paper.studies.recovery import NO_DAMAGE, over_seeds, paired, recovery, verdict, void
+from paper.studies.recovery import NO_DAMAGE, OPEN, over_seeds, paired, recovery, verdict, void
 
 #: What these add to a current has a size of its own; what the others add shrinks with the signal.
 ABSOLUTE = ("stuck_at", "read_noise")
 #: Verdicts from the mildest to the worst.
-WORST = ("no damage", "compensated", "inconclusive", "not trained", "not compensated", "broken")
+WORST = ("no damage", "compensated", *OPEN, "not compensated", "broken", "harmed")
 #: What tells one run of a table from another.
 KEYS = ("network", "parts", "seed")
 
@@ -123,6 +123,8 @@ def worst(verdicts: Sequence[str]) -> str:
 
 def called(damage: float, won_back: float) -> str:
     """The verdict by the numbers alone, for predictions of it, whose interval is taken over everything at once."""
+    if won_back * max(damage, DAMAGE / 10) <= -DAMAGE:
+        return "harmed"
     if damage < DAMAGE:
         return "no damage"
     return "compensated" if won_back >= COMPENSATED else "not compensated" if won_back >= BROKEN else "broken"

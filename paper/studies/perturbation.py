@@ -13,11 +13,14 @@ from lib.hardware.perturbations import Perturbation
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
 from paper.criteria.hardware import BETTER, CLEAR_DAMAGE, COMPENSATED, COSINE, LIVE, NOTHING, SIGNAL, points
-from paper.studies import variants
+from paper.studies import arms, variants
 from paper.studies.base import Compared, double_precision, fits, pivoted
 from paper.studies.hardware import HELD, NAMES, PICTURE, HardwareStudy, trained
 from paper.studies.parameters import Numbers, OneOf, Options, Some
 from paper.studies.recovery import beyond, on_known_chips, paired, summarise, void
+
+#: What a page can look at closer.
+_CLOSER = ("known", "variants", "clipped", "arms")
 
 
 class Cells(NamedTuple):
@@ -27,10 +30,12 @@ class Cells(NamedTuple):
     diagnostics: list[Cell]
     known: list[Cell]
     variants: dict[str, variants.Runs]
+    arms: dict[str, arms.Runs]
 
     def all(self) -> list[Cell]:
         """All of them, those that the others are compared with first."""
-        pairs = [cell for runs in self.variants.values() for cell in runs if cell is not None]
+        several = (*self.variants.values(), *self.arms.values())
+        pairs = [cell for runs in several for cell in runs if cell is not None]
         return list(dict.fromkeys([*self.accuracy, *self.diagnostics, *self.known, *pairs]))
 
 
@@ -39,14 +44,15 @@ class PerturbationStudy(HardwareStudy):
 
     ``perturbation`` is one of the six classes or another name of :data:`~lib.hardware.devices.HARDWARE`, ``options``
     are its fields; ``severities`` is a list in its unit, "all" for its own grid or "few" for every other one of it.
-    ``closer`` adds chips "known" in training and the "variants" of the class (:mod:`paper.studies.variants`); "all" is
-    both, "none" neither. The rest is as in :class:`~paper.studies.hardware.HardwareStudy`.
+    ``closer`` adds chips "known" in training, the "variants" of the class (:mod:`paper.studies.variants`), networks with
+    "clipped" weights and the "arms" of scale and backward rule (:mod:`paper.studies.arms`); "all" is all of it, "none"
+    nothing. The rest is as in :class:`~paper.studies.hardware.HardwareStudy`.
     """
 
     perturbation: Annotated[str, OneOf(lambda: HARDWARE)] = "read_noise"
     options: Annotated[dict[str, Any], Options()] = {}
     severities: Annotated[Any, Numbers(also=("all", "few"))] = "few"
-    closer: Annotated[tuple[str, ...], Some(("known", "variants"), everything="all", nothing="none")] = ()
+    closer: Annotated[tuple[str, ...], Some(_CLOSER, everything="all", nothing="none")] = ()
 
     PARTS: ClassVar[tuple[str, ...]] = ("rules", "severities", "closer")
     COMPARED: ClassVar[Mapping[str, Compared]] = {
@@ -91,6 +97,7 @@ class PerturbationStudy(HardwareStudy):
             [self.diagnostics_cell(*given, rule, options=own) for rule in looked],
             [self.accuracy_cell(*given, "autograd", known=True, options=own)] if known else [],
             variants.runs(self, *given) if more else {},
+            {} if own else arms.runs(self, *given, self.closer),
         )
 
     def cells(self) -> list[Cell]:
@@ -103,10 +110,12 @@ class PerturbationStudy(HardwareStudy):
 
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
         """Tables ``accuracy`` and ``diagnostics`` (one row for each rule, severity, seed), ``known`` (trained on the
-        chip that it is judged on), ``variants`` (the class closer up) and ``summary`` (seeds joined).
+        chip that it is judged on), ``variants`` (the class closer up), ``arms`` and ``arms_diagnostics`` (scale,
+        backward rule, clipping) and ``summary`` (seeds joined).
         """
         tables = measured(self.parts(), found)
-        tables["summary"] = summarise(tables["accuracy"], tables["diagnostics"], tables.get("known"))
+        summary = summarise(tables["accuracy"], tables["diagnostics"], tables.get("known"))
+        tables["summary"] = arms.beyond_clipping(summary, tables["accuracy"], tables.get("arms"))
         return tables, Findings.of(claims(self.physics, tables))
 
 
@@ -127,7 +136,7 @@ def few(grid: Sequence[float]) -> tuple[float, ...]:
 
 
 def measured(parts: Cells, found: Mapping[Cell, Tables]) -> Tables:
-    """The tables of the cells, joined: ``accuracy``, ``diagnostics``, ``known`` and ``variants`` where asked for."""
+    """The tables of the cells, joined: ``accuracy``, ``diagnostics``, and what was asked for of the rest."""
 
     def joined(cells: Iterable[Cell], name: str) -> pd.DataFrame:
         return pd.concat([found[cell][name] for cell in cells], ignore_index=True)
@@ -138,6 +147,8 @@ def measured(parts: Cells, found: Mapping[Cell, Tables]) -> Tables:
     if parts.variants:
         name = parts.accuracy[0].config["perturbation"]
         tables["variants"] = variants.table(parts.variants, name, found, tables["accuracy"])
+    if parts.arms:
+        tables |= arms.tables(parts.arms, found, tables)
     return tables
 
 
@@ -187,7 +198,7 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
             nothing = nothing if severity is not None else cheap
             own = f"{page}.won_back.{rule}.{key}"
             found.append(Claim(own, text, samples, ">=", NOTHING, page, **half, void=nothing))
-    if len(rules) == 2:
+    if rules == ["autograd", "straight_through"]:
         table = pivoted(runs[runs.severity.isin(clear.index)], ["seed"], "rule", "points")
         found.append(
             Claim(
@@ -213,6 +224,7 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
         found.append(Claim(f"{page}.known", f"{text} severity", samples, ">=", NOTHING, page, **half))
     if "variants" in tables:
         found += variants.claims(page, physics.name, tables["variants"])
+    found += arms.claims(page, tables, mildest, list(clear.index))
     return found
 
 

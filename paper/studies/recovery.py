@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.verdicts import Outcome, Verdict, bootstrap, judge
+from lib.verdicts import Outcome, Verdict, bootstrap, judge, tail
+from paper import published
 from paper.criteria.hardware import BROKEN, COMPENSATED, DAMAGE, points
 
-#: Verdicts, from the mildest to the worst; "inconclusive" and "not trained" are none of them.
-VERDICTS = ("no damage", "compensated", "not compensated", "broken")
+#: Verdicts, from the mildest to the worst.
+VERDICTS = ("no damage", "compensated", "not compensated", "broken", "harmed")
+#: What is said where none of them is: the seeds do not decide, a number is missing, nothing was trained.
+OPEN = ("inconclusive", "not measured", "not trained")
 #: Why nothing is said of what comes back where next to nothing was lost.
 NO_DAMAGE = f"no damage: an unaware network loses less than {points(DAMAGE):g} point, so there is nothing to win back"
 
 #: What decides a run of a table.
 KEYS = ("network", "perturbation", "severity", "seed")
+
+#: Draws of a bootstrap.
+RESAMPLES = 2000
 
 
 def paired(accuracy: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFrame:
@@ -47,20 +54,34 @@ def on_known_chips(accuracy: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
 def recovery(damage: Sequence[float], gain: Sequence[float]) -> tuple[float, tuple[float, float]]:
     """Recovery over seeds, sum of gains over sum of damages, with a bootstrap interval over seeds.
 
-    A ratio of means: with the seed's own small damage as a denominator, single ratios run off to infinity.
-    NaN ("no damage") where the mean damage is below DAMAGE.
+    A ratio of means: with the seed's own small damage as a denominator, single ratios run off to infinity. The interval
+    is that of the ratio itself: resamples in which nothing is lost may stand for any ratio, so that an end is infinite
+    where more than the interval leaves out are such. NaN ("no damage") where the mean damage is below DAMAGE, or where
+    a seed has no number; without an interval for one seed.
     """
-    pairs = np.stack([np.asarray(damage, dtype=float), np.asarray(gain, dtype=float)])
-    if pairs[0].mean() < DAMAGE:
-        return float("nan"), (float("nan"), float("nan"))
-    seeds = np.arange(pairs.shape[1])
+    lost, won = _pairs(damage, gain)
+    unknown = (float("nan"), float("nan"))
+    if not lost.mean() >= DAMAGE or np.isnan(won).any():
+        return float("nan"), unknown
+    value = float(won.mean() / lost.mean())
+    if len(lost) < 2:
+        return value, unknown
+    picks = np.random.default_rng(0).integers(len(lost), size=(RESAMPLES, len(lost)))
+    lost, won = lost[picks].mean(1), won[picks].mean(1)
+    none = np.full(np.count_nonzero(lost <= 0), np.inf)
+    with np.errstate(over="ignore"):
+        drawn = np.concatenate([won[lost > 0] / lost[lost > 0], none, -none])
+    end = tail(picks.shape[1], 0.95)
+    # Neighbouring order statistics: a weighted mean of two would be nan between infinities.
+    low, high = np.quantile(drawn, end, method="lower"), np.quantile(drawn, 1 - end, method="higher")
+    return value, (float(low), float(high))
 
-    def ratio(picked: np.ndarray, axis: int | None = None) -> np.ndarray:
-        lost, won = pairs[:, np.asarray(picked, dtype=int)]
-        # A resample may hold only seeds that lost nothing.
-        return won.mean(axis) / np.maximum(lost.mean(axis), DAMAGE / 10)
 
-    return float(ratio(seeds)), bootstrap(seeds, ratio)
+def _pairs(damage: Sequence[float], gain: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Losses and gains of the seeds, in an order that does not depend on the one in which they are given."""
+    lost, won = np.broadcast_arrays(*(np.atleast_1d(np.asarray(values, dtype=float)) for values in (damage, gain)))
+    order = np.lexsort((won, lost))
+    return lost[order], won[order]
 
 
 def beyond(damage: np.ndarray, gain: np.ndarray, share: float = COMPENSATED) -> np.ndarray:
@@ -68,28 +89,44 @@ def beyond(damage: np.ndarray, gain: np.ndarray, share: float = COMPENSATED) -> 
     return 100 * (np.asarray(gain, dtype=float) - share * np.asarray(damage, dtype=float))
 
 
-def verdict(damage: Sequence[float], gain: Sequence[float]) -> Verdict:
+def verdict(damage: Sequence[float], gain: Sequence[float], trained: bool = True) -> Verdict:
     """What the seeds' losses and gains say about one severity and backward rule.
 
-    Decided as a claim is, by the whole interval over seeds: "no damage" where it lies below DAMAGE, "compensated" where
-    at least COMPENSATED of the loss comes back, "not compensated" where less does, "broken" where less than BROKEN
-    does, and "inconclusive" where an interval has both sides in it; "not trained" where no gain is known.
+    Decided as a claim is, by whole intervals over seeds: "harmed" where training costs at least DAMAGE, whatever was
+    lost before; "no damage" where less than DAMAGE is lost, and no more by training; "compensated" where at least
+    DAMAGE is lost and at least COMPENSATED of it comes back, "not compensated" where less does, "broken" where less
+    than BROKEN does. "inconclusive" where an interval has both sides in it, "not measured" where a seed has no number
+    or there is one seed, which has no interval; "not trained" where nothing was ``trained``, and something may be lost.
     """
-    lost, won = (np.asarray(values, dtype=float) for values in (damage, gain))
+    lost, won = _pairs(damage, gain)
+    more = "Measure more seeds."
+    if missing := int((np.isnan(lost) | (np.isnan(won) if trained else False)).sum()):
+        return Verdict("not measured", (f"{missing} of {lost.size} seeds have no number",), "Measure it.")
+    if lost.size < 2:
+        return Verdict("not measured", ("one seed has no interval",), more)
     reason = f"the unaware network loses {100 * lost.mean():.1f} points"
-    if np.isnan(won).all() and not lost.mean() < DAMAGE:
+    little = judge("", lost, "<", DAMAGE).outcome
+    if not trained:
+        if little is Outcome.HOLDS:
+            return Verdict("no damage", (reason,), "Nothing to do.")
         return Verdict("not trained", (reason,), "Train through it.")
-    if judge("", lost, "<", DAMAGE).outcome == Outcome.HOLDS:
-        return Verdict("no damage", (reason,), "Nothing to do.")
-    if lost.mean() < DAMAGE:
-        return Verdict("inconclusive", (f"{reason}, and in some seeds more",), "Measure more seeds.")
+    after = f"training changes the accuracy by {100 * won.mean():+.1f}"
+    worse = judge("", np.sort(won), "<=", -DAMAGE).outcome
+    if worse is Outcome.HOLDS:
+        return Verdict("harmed", (f"{reason}, {after}",), "Do not train through it like this.")
+    if little is Outcome.INCONCLUSIVE:
+        return Verdict("inconclusive", (f"{reason}, more in some seeds than in others",), more)
+    if little is Outcome.HOLDS:
+        if worse is Outcome.DOES_NOT_HOLD:
+            return Verdict("no damage", (reason,), "Nothing to do.")
+        return Verdict("inconclusive", (f"{reason}, {after}",), more)
     reason = f"training wins back {100 * won.mean() / lost.mean():.0f} % of {100 * lost.mean():.1f} points"
-    enough = judge("", beyond(lost, won), ">=", 0).outcome
-    if enough == Outcome.HOLDS:
+    enough = judge("", np.sort(beyond(lost, won)), ">=", 0).outcome
+    if enough is Outcome.HOLDS:
         return Verdict("compensated", (reason,), "Train through it.")
-    if enough == Outcome.INCONCLUSIVE:
-        return Verdict("inconclusive", (reason,), "Measure more seeds.")
-    if judge("", beyond(lost, won, BROKEN), "<", 0).outcome == Outcome.HOLDS:
+    if enough is Outcome.INCONCLUSIVE:
+        return Verdict("inconclusive", (reason,), more)
+    if judge("", np.sort(beyond(lost, won, BROKEN)), "<", 0).outcome is Outcome.HOLDS:
         return Verdict("broken", (reason,), "Change the backward rule, the calibration or the circuit.")
     return Verdict("not compensated", (reason,), "Train through it, and reduce it by calibration or in the circuit.")
 
@@ -104,6 +141,7 @@ def over_seeds(value: Callable[[np.ndarray], float], seeds: int) -> tuple[float,
 def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row per network, perturbation, rule and severity: seeds joined, recovery, verdict, median diagnostics.
 
+    ``published`` says whether the severity lies inside of what published devices have, or beyond.
     ``known`` are the runs of vanilla training on the chip itself, where there are any: their recovery and verdict are
     in columns ``known`` and ``known_verdict``.
     """
@@ -126,6 +164,7 @@ def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataF
                 "perturbation": name,
                 "rule": rule,
                 "severity": severity,
+                "published": published.side(name, severity),
                 **{
                     column: group[column].mean()
                     for column in ("clean", "unaware", "accuracy", "low", "damage", "crest")
@@ -135,10 +174,36 @@ def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataF
                 "recovery_high": interval[1],
                 "known": own,
                 "known_verdict": on_own,
-                "verdict": verdict(group.damage, group.gain).name,
+                "verdict": verdict(group.damage, group.gain, rule != "unaware").name,
                 # The median: a variance ratio may be infinite in one seed.
                 **diagnostics.loc[same, measured].rename(columns={"gain": "sensitivity"}).median().to_dict(),
                 "steps": int(group.steps.iloc[0]),
             }
         )
     return pd.DataFrame(rows)
+
+
+def by_side(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """What is lost and won back inside the range of published devices and beyond, judged separately.
+
+    One row per network, perturbation, rule and side; each seed counts with its mean over the severities of the side,
+    whose number is in ``severities``, whose ``most`` is the largest loss among them.
+    """
+    runs = paired(accuracy)
+    runs = runs.assign(published=published.sides(runs))
+    runs = runs[runs.published != ""]
+    rows = []
+    keys = ["network", "perturbation", "rule", "published"]
+    for given, group in runs.groupby(keys, sort=False):
+        row: dict[str, Any] = dict(zip(keys, given, strict=True))
+        # Seeds of which one training has diverged are no mean over the same severities as the others.
+        seeds = group.groupby("seed")[["damage", "gain"]].mean().assign(count=group.groupby("seed").size())
+        if row["rule"] != "unaware":
+            seeds = seeds[seeds["count"] == group.severity.nunique()]
+        won_back, (low, high) = recovery(seeds.damage, seeds.gain)
+        row |= {"severities": group.severity.nunique(), "damage": seeds.damage.mean(), "gain": seeds.gain.mean()}
+        row |= {"most": group.groupby("severity").damage.mean().max(), "recovery": won_back}
+        row |= {"recovery_low": low, "recovery_high": high}
+        rows.append(row | {"verdict": verdict(seeds.damage, seeds.gain, row["rule"] != "unaware").name})
+    names = ["severities", "damage", "gain", "most", "recovery", "recovery_low", "recovery_high", "verdict"]
+    return pd.DataFrame(rows, columns=[*keys, *names])

@@ -10,6 +10,7 @@ from lib.verdicts import Findings, Outcome
 from paper.criteria.hardware import CLEAR_DAMAGE, points
 from paper.studies.base import duration
 from paper.studies.beyond_training import KINDS, TOGETHER
+from paper.studies.recovery import OPEN
 from paper.words.numbers import share
 
 
@@ -21,7 +22,8 @@ def answer(tables: Tables) -> str:
     words = [f"{kind} in {counts[kind]}" for kind in (*KINDS, TOGETHER, "nothing tried") if kind in counts]
     if not words:
         return ""
-    open_ = f" The seeds leave {counts['inconclusive']} of them open." if "inconclusive" in counts else ""
+    left = sum(counts.get(name, 0) for name in OPEN)
+    open_ = f" The seeds leave {left} of them open." if left else ""
     return (
         f"Of {len(hurt)} pairs of class and severity that cost at least {points(CLEAR_DAMAGE):g} points, the first "
         f"measure that gives half of the loss back is {', '.join(words)}.{open_}"

@@ -7,8 +7,8 @@ def share(value: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """An interval of shares; empty where there is none, as with a single seed."""
-    return "" if low != low else f"[{share(low)}, {share(high)}]"
+    """An interval of shares; empty where there is none, as with a single seed, and open at an end without bound."""
+    return "" if low != low else f"[{share(low)}, {share(high)}]".replace("inf", "∞")
 
 
 class Shown(float):

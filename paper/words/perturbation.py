@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import torch
@@ -10,10 +11,12 @@ import torch
 from lib.hardware.perturbations import Perturbation
 from lib.results import Tables
 from lib.verdicts import ONE_SEED, Finding, Findings, Outcome
+from paper import published
 from paper.criteria.hardware import CLEAR_DAMAGE, points
 from paper.studies.hardware import NAMES
+from paper.studies.recovery import by_side
 from paper.words.hardware import wording
-from paper.words.numbers import interval, share
+from paper.words.numbers import Shown, interval, share
 
 _QUESTIONS = {
     "read_noise": (
@@ -106,6 +109,37 @@ def story(tables: Tables, physics: Perturbation) -> str:
     return "\n".join(lines)
 
 
+def inside_and_beyond(tables: Tables, physics: Perturbation) -> str:
+    """What is lost and won back where published devices lie, and beyond, judged separately (Markdown)."""
+    table, known = by_side(tables["accuracy"]), published.sentence(physics.name)
+    if table.empty or not known:
+        return "Of no published device do we know where on this axis it lies."
+    lines = [f"{known} (the grey band in the figures)."]
+    for side, where in ((published.INSIDE, "**Inside** that range"), (published.BEYOND, "**Beyond** it")):
+        here = table[table.published == side]
+        if here.empty:
+            lines.append(f"{where} lies none of the severities shown.")
+            continue
+        first = here.iloc[0]
+        count = f"{first.severities} severit{'y' if first.severities == 1 else 'ies'}"
+        cost = f"{where} ({count}) an unaware network loses {Shown(100 * first.damage):.1f} points in the mean"
+        said = [f"{NAMES[row.rule]} {_won(row)}" for row in here.itertuples() if row.rule != "unaware"]
+        lines.append(f"{'; '.join([cost, *said])}.")
+    return " ".join(lines)
+
+
+def _won(row: Any) -> str:
+    """What training does on one side of the range: the recovery where something is lost, the points where not."""
+    if row.recovery == row.recovery:
+        ends = interval(row.recovery_low, row.recovery_high)
+        known = f"wins back {share(row.recovery)} of it {ends}".rstrip()
+    elif row.gain == row.gain:
+        known = f"changes the accuracy by {Shown(100 * row.gain):.1f} points"
+    else:
+        known = "has no number"
+    return f"{known}, *{row.verdict}*"
+
+
 def verdicts(tables: Tables) -> pd.DataFrame:
     """The verdict table of a page, rounded for reading; the recovery with its interval, which decides the verdict."""
     table = tables["summary"]
@@ -114,7 +148,7 @@ def verdicts(tables: Tables) -> pd.DataFrame:
     ends = zip(table.recovery, table.recovery_low, table.recovery_high, strict=True)
     shown["recovery"] = ["–" if value != value else f"{share(value)} {interval(*span)}" for value, *span in ends]
     shown["known"] = ["–" if value != value else share(value) for value in table.known]
-    return shown.assign(verdict=table.verdict, steps=table.steps)
+    return shown.assign(verdict=table.verdict, published=table.published, steps=table.steps)
 
 
 def question(name: str) -> str:
@@ -137,7 +171,7 @@ def beforehand(tables: Tables, physics: Perturbation) -> str:
         return ""
     severity = clear.severity.iloc[0]
     parts = [
-        f"the gradient of {NAMES[row.rule]} has a cosine of {share(row.cosine)} with the clean one and a truth of "
+        f"the gradient of {NAMES[row.rule]} has {_cosine(row.cosine)} and a truth of "
         f"{share(row.truth)}, and afterwards {share(row.recovery)} of the loss comes back"
         for row in clear[clear.severity == severity].itertuples()
     ]
@@ -145,6 +179,12 @@ def beforehand(tables: Tables, physics: Perturbation) -> str:
         f"Read the panels against the recovery above: at {severity:g} {physics.unit}, the mildest severity that costs "
         f"{points(CLEAR_DAMAGE):g} points, {'; '.join(parts)}."
     )
+
+
+def _cosine(value: float) -> str:
+    """The cosine in words, also where the mean gradient cannot be told from zero."""
+    known = f"a cosine of {share(value)} with the clean one"
+    return known if value == value else "a mean that cannot be told from zero, so no direction"
 
 
 _OUTCOMES = {

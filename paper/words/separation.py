@@ -9,32 +9,22 @@ from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.criteria.hardware import CLEAR_DAMAGE, DAMAGE, SEVERE, points
 from paper.studies.hardware import NAMES
-from paper.studies.separation import JOINT, REGIMES, tell
+from paper.studies.separation import CLASS, JOINT, LABELS, POOLED, REGIMES, RULE
 from paper.words.numbers import interval, share
 
 
-def answer(tables: Tables) -> str:
+def answer(tables: Tables, findings: Findings) -> str:
     """The page in a few sentences, with its measured numbers (Markdown)."""
-    summary, regimes, told = tables["summary"], tables["regimes"], tell(tables["scores"])
+    summary, regimes = tables["summary"], tables["regimes"]
     parts = []
     for rule in dict.fromkeys(summary.rule):
         hurt = summary[(summary.rule == rule) & (summary.damage >= DAMAGE)]
         won, lost = int((hurt.verdict == "compensated").sum()), int(hurt.verdict.isin(_SHORT).sum())
-        parts.append(f"{NAMES[rule]} wins back at least half of the loss in {won} of {len(hurt)} and less in {lost}")
+        parts.append(f"{_named(rule)} wins back at least half of the loss in {won} of {len(hurt)} and less in {lost}")
     known = summary[(summary.damage >= DAMAGE) & summary.known.notna()]
     moderate = regimes[(regimes.regime == "moderate") & (regimes.rule == "autograd")]
     means = moderate.groupby("perturbation").recovery.mean().sort_values(ascending=False)
-    shares = [f"{HARDWARE[name].title} {share(value)}" for name, value in means.dropna().items()]
-    best = told[told.diagnostic != JOINT].iloc[0]
-    cosine, together = (told[told.diagnostic == name].iloc[0] for name in ("cosine", JOINT))
-    telling = (
-        f"Of the gradient's properties before training, *{best.diagnostic}* tells best which cases will be "
-        f"compensated, with an area under the ROC curve of {best.area:.2f}; the cosine with the clean gradient "
-        f"reaches {cosine.area:.2f}, "
-        # With a single class there is none that was not seen.
-        + (f"the three together {together.area:.2f} on classes not seen, " if together.area == together.area else "")
-        + "and 0.5 is a coin."
-    )
+    shares = [f"{title(name)} {share(value)}" for name, value in means.dropna().items()]
     return (
         f"Among all classes, severities and networks where damage is done, {'; '.join(parts)} cases; the others are "
         "undecided. "
@@ -44,18 +34,111 @@ def answer(tables: Tables) -> str:
             if len(known)
             else ""
         )
+        + _clipping(tables.get("beyond"))
         + (
             f"Where a distortion costs {points(CLEAR_DAMAGE):g} to {points(SEVERE):g} points, the share that vanilla "
             f"training wins back is: {', '.join(shares)}. "
             if shares
             else ""
         )
-        + (telling if best.area == best.area else "")
+        + _beforehand(tables["areas"], findings)
     )
 
 
+def _clipping(beyond: pd.DataFrame | None) -> str:
+    """What clipping a finished network wins back, and what vanilla training does beyond."""
+    vanilla = pd.DataFrame() if beyond is None else beyond[beyond.rule == "autograd"]
+    if vanilla.empty or vanilla.clipped.isna().all():
+        return ""
+    alone = int((vanilla.clipped_verdict == "compensated").sum())
+    left = vanilla[vanilla.left >= DAMAGE]
+    more = int((left.verdict == "compensated").sum())
+    return (
+        f"Clipping the finished network, without any training, gives at least half back in {alone} of {len(vanilla)}; "
+        f"of what the better of the two leaves, vanilla training wins back half in {more} of {len(left)}. "
+    )
+
+
+def _beforehand(areas: pd.DataFrame, findings: Findings) -> str:
+    """What the gradients of the first rule say beforehand, against what takes none, and what that decides."""
+    rule = next((rule for rule in dict.fromkeys(areas.rule) if rule != POOLED), "")
+    best, free = (_best(areas, rule, trivial) for trivial in (False, True))
+    if best is None or free is None:
+        return ""
+    cosine = areas[(areas.rule == rule) & (areas.predictor == "cosine")].iloc[0]
+    beside = "" if best.predictor == "cosine" else f", the cosine with the clean gradient {_area(cosine)}"
+    told = [one for one in findings if one.family.startswith(_FAMILIES) and one.family.endswith(f" {rule}")]
+    counts = [sum(one.outcome == outcome for one in told) for outcome in Outcome]
+    return (
+        f"Of what the gradients of {_named(rule)} say beforehand, *{LABELS[best.predictor]}* tells best which cases "
+        f"will be compensated, with an area under the ROC curve of {_area(best)}{beside}. "
+        f"*{LABELS[free.predictor].capitalize()}*, which takes no gradient, has {_area(free)}, and 0.5 is a coin. "
+        f"Of {len(told)} claims that one of the three properties or all together separate the cases, carry over, or "
+        f"tell more than such a guess, {counts[0]} hold, {counts[1]} do not, and {counts[2]} stay open: there are "
+        f"{best.classes} classes."
+    )
+
+
+#: Families of claims about predictors, without the rule.
+_FAMILIES = tuple(f"separation {what} " for what in ("tells", "transfers", "beyond"))
+
+
+def _named(rule: str) -> str:
+    return NAMES.get(rule, rule.replace("_", " "))
+
+
+def title(name: str) -> str:
+    """The title of a class; of one that is not known, its name."""
+    return HARDWARE[name].title if name in HARDWARE else name
+
+
+def _best(areas: pd.DataFrame, rule: str, trivial: bool) -> pd.Series | None:
+    """The row of the largest area under a rule, of diagnostics or of what takes no gradient; None where there is none.
+
+    A regression and what has been trained in other networks are left out: they are no single measurement.
+    """
+    rows = areas[(areas.rule == rule) & (areas.trivial == trivial) & ~areas.predictor.isin((JOINT, CLASS))]
+    rows = rows[rows.area.notna()]
+    return rows.loc[rows.area.idxmax()] if len(rows) else None
+
+
+def _area(row: pd.Series) -> str:
+    """An area with both its intervals."""
+    seeds, classes = interval(row.seeds_low, row.seeds_high), interval(row.area_low, row.area_high)
+    both = ", ".join(f"{one} over {of}" for one, of in ((seeds, "seeds"), (classes, "classes and networks")) if one)
+    return f"{share(row.area)} ({both})" if both else share(row.area)
+
+
+def ranking(areas: pd.DataFrame, rule: str = "") -> pd.DataFrame:
+    """The areas under a rule (none: the first) in words: a row for each predictor, those without a gradient last.
+
+    Intervals are over classes and networks, but for the one called so.
+    """
+    areas = areas[areas.rule == (rule or next(iter(areas.rule), ""))]
+    shown = pd.DataFrame({"predictor": areas.predictor.map(lambda name: LABELS.get(name, name))})
+    columns = {
+        "area": "area",
+        "within a class": "within",
+        "beyond clipping": "beyond",
+        "class unseen": "held_class",
+        "network unseen": "held_network",
+        "over the best guess": "over_trivial",
+    }
+    for label, name in columns.items():
+        ends = areas[[name, f"{name}_low", f"{name}_high"]]
+        if ends[name].notna().any():
+            shown[label] = [_cell(*row) for row in ends.itertuples(index=False)]
+        if name == "area":
+            shown["over seeds"] = [interval(*row) for row in areas[["seeds_low", "seeds_high"]].itertuples(index=False)]
+    return shown.set_index("predictor")
+
+
+def _cell(value: float, low: float, high: float) -> str:
+    return "–" if value != value else f"{share(value)} {interval(low, high)}".strip()
+
+
 # Verdicts that say that less than half of the loss comes back.
-_SHORT = ("not compensated", "broken")
+_SHORT = ("not compensated", "broken", "harmed")
 
 
 def sides(tables: Tables) -> pd.DataFrame:
@@ -107,6 +190,15 @@ _LINES = {
         "Where IR-drop costs most of the accuracy, training does not get it back.",
         "Even where IR-drop costs most of the accuracy, training wins more than a fifth of it back.",
     ),
+    "separation.normalised": (
+        "Drift depends on the network: one with batch normalisation loses much more than any other in the same time.",
+        "Batch normalisation makes no great difference to what drift costs.",
+    ),
+    "separation.recalibrated": (
+        "What drift costs the normalised network is mostly its stale statistics: measured again on the chip, without "
+        "any training, they give at least half of it back.",
+        "Batch statistics that are measured again on the chip do not give half of what drift costs back.",
+    ),
 }
 
 
@@ -124,41 +216,60 @@ def _decided(findings: Findings, sentences: dict[str, tuple[str, str]]) -> str:
     return "\n".join(lines)
 
 
-_TELLS = {
-    "separation.tells.cosine": (
-        "The cosine with the clean gradient separates the two sides.",
-        "The cosine with the clean gradient does not separate the two sides: under vanilla training the gradient may "
-        "well leave the clean direction, because the chip asks for another network than the computer does.",
-    ),
-    "separation.transfers.cosine.class": (
-        "A threshold on the cosine decides about a class that it never saw.",
-        "A threshold on the cosine that was learnt on the other classes misleads about the one that was left out.",
-    ),
-    "separation.tells.signal": (
-        "The share of signal separates the two sides.",
-        "The share of signal does not separate the two sides.",
-    ),
-    "separation.tells.live": (
-        "The share of live weights separates the two sides.",
-        "The share of live weights does not separate the two sides.",
-    ),
-    "separation.tells.three_together": (
-        "The three together separate the two sides in classes that were not fitted.",
-        "Three numbers that each mean something else in every class do not become a rule by being added up: what a "
-        "regression learns on the other classes does not carry over.",
-    ),
-}
-
-
 def telling(tables: Tables, findings: Findings) -> str:
-    """Which diagnostics tell, by their claims, and which of all has the largest area (Markdown)."""
-    told = tell(tables["scores"])
-    lines = [_decided(findings, _TELLS)]
-    single = told[(told.diagnostic != JOINT) & told.area.notna()]
-    if len(single):
-        best = single.iloc[0]
-        ends = interval(best.area_low, best.area_high)
-        lines.append(f"- The largest area is that of *{best.diagnostic}*: {share(best.area)} {ends}.")
-    if (told.area_high < 0.5).any():
-        lines.append("- An area below one half is no plotting error: that diagnostic points the wrong way here.")
-    return "\n".join(filter(None, lines))
+    """Which predictors tell under which rule, what does not enter, and what the claims come to (Markdown)."""
+    areas, cells = tables["areas"], tables["cells"]
+    rules = [rule for rule in dict.fromkeys(areas.rule) if rule != POOLED]
+    lines = []
+    for rule in rules:
+        best, free = (_best(areas, rule, trivial) for trivial in (False, True))
+        if best is None or free is None:
+            continue
+        under = f"Under {_named(rule)} the largest area of a diagnostic is that of *{LABELS[best.predictor]}*"
+        lines.append(f"- {under}: {_area(best)}. Without a gradient, *{LABELS[free.predictor]}* has {_area(free)}.")
+        won = cells[(cells.rule == rule) & cells.compensated].perturbation.value_counts()
+        if len(won) and best.area_low != best.area_low:
+            lines.append(
+                f"  There is no interval over classes: {won.iloc[0]} of {won.sum()} compensated cells are "
+                f"{title(won.index[0])}."
+            )
+        cosine = areas[(areas.rule == rule) & (areas.predictor == "cosine")].iloc[0]
+        if cosine.entered < cosine.rows:
+            lines.append(
+                f"  In {cosine.rows - cosine.entered} of {cosine.rows} cells the mean gradient cannot be told from "
+                "zero: it has no cosine, and they do not enter that of the cosine."
+            )
+    lines += _pooled(areas, rules)
+    told = [one for one in findings if one.family.startswith(_FAMILIES)]
+    decided = [one for one in told if one.outcome != Outcome.INCONCLUSIVE]
+    lines += [f"- {one.claim}: {one.outcome}." for one in decided]
+    if told:
+        lines.append(
+            f"- {len(told) - len(decided)} of {len(told)} claims about diagnostics stay open, after Holm's correction "
+            "in each family and with classes and networks drawn again."
+        )
+    return "\n".join(lines)
+
+
+def _pooled(areas: pd.DataFrame, rules: list[str]) -> list[str]:
+    """What rules thrown together hide, and what truth adds to the name of the rule."""
+    pooled = areas[areas.rule == POOLED].set_index("predictor")
+    if pooled.empty:
+        return []
+    lines = []
+    own = areas[areas.predictor == "cosine"].set_index("rule").area
+    apart = [f"{share(own[rule])} under {_named(rule)}" for rule in rules if own[rule] == own[rule]]
+    if apart and pooled.area["cosine"] == pooled.area["cosine"]:
+        lines.append(
+            f"- Rules thrown together say something else: the cosine has {', '.join(apart)}, and "
+            f"{share(pooled.area['cosine'])} over all. How high a cosine is depends on the rule before it depends on "
+            "the chip."
+        )
+    truth = pooled.loc["truth"]
+    if truth.over_rule == truth.over_rule:
+        lines.append(
+            f"- Over all rules truth has {_area(truth)}. The name of the rule and whether there is a converter, known "
+            f"without any gradient, have {_area(pooled.loc[RULE])}; truth adds {share(truth.over_rule)} "
+            f"{interval(truth.over_rule_low, truth.over_rule_high)}."
+        )
+    return lines
