@@ -50,31 +50,20 @@ def duels(
 Duels: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
-def drawn_again(found: Duels, less: Duels | None = None, resamples: int = 1000) -> tuple[float, tuple[float, float]]:
-    """The area from the :func:`duels` of units, or by how much it is larger than that of ``less``, and its 95 %
-    interval when whole units are drawn again, the same ones for both.
-
-    There is no interval where one draw in twenty has no duel: with nearly all positives, or negatives, in one unit.
+def drawn_again(
+    score: Labels,
+    label: Labels,
+    unit: Labels,
+    within: Labels | None = None,
+    rival: Labels | None = None,
+    resamples: int = 1000,
+) -> tuple[float, tuple[float, float]]:
+    """The area of a score with its 95 % interval when whole units are drawn again, or by how much it is larger than
+    that of a ``rival`` on the rows that have the score.
     """
-    count = len(found[0])
-
-    def share(duel: Duels, times: np.ndarray) -> np.ndarray:
-        won, met = (((times @ one) * times).sum(1) for one in duel)
-        return won / np.where(met > 0, met, np.nan)
-
-    def value(picks: np.ndarray, axis: int = 1) -> np.ndarray:
-        places = picks.astype(int) + count * np.arange(len(picks))[:, None]
-        times = np.bincount(places.ravel(), minlength=count * len(picks)).reshape(-1, count).astype(float)
-        return share(found, times) - (0 if less is None else share(less, times))
-
-    every = np.arange(count)
-    whole = float(value(every[None])[0])
-    draws = value(np.random.default_rng(0).integers(count, size=(resamples, count)))
-    if count < 2 or not np.isfinite(whole) or np.isfinite(draws).mean() < 0.95:
-        return whole, (float("nan"), float("nan"))
-    end = tail(count, 0.95)
-    low, high = np.nanquantile(draws, [end, 1 - end])
-    return whole, (float(low), float(high))
+    found = duels(score, label, within, unit)
+    other = () if rival is None else (duels(np.where(np.isfinite(score), rival, np.nan), label, within, unit),)
+    return clustered(found, [np.arange(len(found[0]))], other, resamples)
 
 
 def conjunction(scores: np.ndarray, label: np.ndarray, group: np.ndarray, options: int = 9) -> np.ndarray:

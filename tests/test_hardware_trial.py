@@ -16,7 +16,7 @@ from lib.verdicts import Outcome
 from paper import trial
 from paper.families import FAMILIES, KINDS, SIX
 from paper.figures import hardware_trial as figures
-from paper.prediction import area, balanced, conjunction, drawn_again, duels
+from paper.prediction import area, balanced, conjunction, drawn_again
 from paper.studies import hardware_trial as study
 from paper.studies.hardware_trial import HardwareTrial
 from paper.tools import profiles
@@ -161,19 +161,22 @@ def test_a_mild_distortion_reads_like_none():
 
 def test_areas_drawn_again():
     score, label = np.array([0.1, 0.4, 0.35, 0.8, 0.9, 0.2]), np.array([0, 0, 1, 1, 1, 0], dtype=bool)
-    unit = np.array([0, 0, 1, 1, 2, 2])
-    value, (low, high) = drawn_again(duels(score, label, unit=unit))
+    value, (low, high) = drawn_again(score, label, np.array([0, 0, 1, 1, 2, 2]))
     assert value == area(score, label)
     # A draw of the first unit or the second alone has no duel: too many draws have none.
     assert math.isnan(low) and math.isnan(high)
     many = np.repeat(np.arange(12), 2)
-    value, (low, high) = drawn_again(duels(np.tile([0.0, 1.0], 12), np.tile([False, True], 12), unit=many))
+    sides = np.tile([False, True], 12)
+    value, (low, high) = drawn_again(np.tile([0.0, 1.0], 12), sides, many)
     assert value == low == high == 1
-    rng = np.random.default_rng(0)
-    noisy = duels(rng.normal(size=24), np.tile([False, True], 12), unit=many)
-    value, (low, high) = drawn_again(noisy)
+    noise = np.random.default_rng(0).normal(size=24)
+    value, (low, high) = drawn_again(noise, sides, many)
     assert low < value < high
-    assert drawn_again(noisy, noisy) == (0, (0, 0))
+    assert drawn_again(noise, sides, many, rival=noise) == (0, (0, 0))
+    # Rows without the score are not held against it by its rival either.
+    part = np.where(np.arange(24) < 6, np.nan, noise)
+    value, _ = drawn_again(part, sides, many, rival=np.tile([0.0, 1.0], 12))
+    assert value == pytest.approx(area(noise[6:], sides[6:]) - 1)
 
 
 def test_all_conditions_against_a_plain_loop():

@@ -20,7 +20,7 @@ from paper import trial
 from paper.criteria import trial as criteria
 from paper.criteria.hardware import CLEAR_DAMAGE, COMPENSATED, DAMAGE, POINTS, TELLS, TRANSFERS
 from paper.families import FAMILIES
-from paper.prediction import conjunction, drawn_again, duels, nested
+from paper.prediction import conjunction, drawn_again, nested
 from paper.published import span
 from paper.studies.base import Compared, Study
 from paper.studies.hardware import PICTURE, pictures
@@ -464,13 +464,10 @@ def areas(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             for (name, place), score in found.items():
                 by = {}
                 for unit, ends in (("family", ("low", "high")), ("seed", ("seed_low", "seed_high"))):
-                    value, interval = drawn_again(duels(score, label, network, part[unit].to_numpy()))
+                    value, interval = drawn_again(score, label, part[unit], network)
                     by |= {"area": value, **dict(zip(ends, interval, strict=True))}
                 if name != "damage":
-                    # Rows without the score do not count for damage either: both are asked the same questions.
-                    rival = np.where(np.isfinite(score), found["damage", ""], np.nan)
-                    pair = [duels(one, label, network, part.family.to_numpy()) for one in (score, rival)]
-                    more, ends_ = drawn_again(*pair)
+                    more, ends_ = drawn_again(score, label, part.family, network, found["damage", ""])
                     by |= {"over_damage": more, "over_low": ends_[0], "over_high": ends_[1]}
                 row = {"rule": rule, "scope": scope, "predictor": name, "place": place, **by, **sizes}
                 rows.append(row | {"known": float(np.isfinite(score).mean()), "trivial": name in TRIVIAL})
@@ -563,7 +560,7 @@ def properties(table: pd.DataFrame) -> pd.DataFrame:
                 continue
             for what, names in (("three conditions", columns), ("damage", ["damage"])):
                 said = conjunction(part[names].to_numpy(dtype=float), label, group)
-                value, (low, high) = drawn_again(duels(said.astype(float), label, None, part.family.to_numpy()))
+                value, (low, high) = drawn_again(said.astype(float), label, part.family)
                 rows.append({"rule": rule, "held": held, "what": what, "balanced": value, "low": low, "high": high})
     return pd.DataFrame(rows, columns=["rule", "held", "what", "balanced", "low", "high"])
 
