@@ -81,8 +81,8 @@ def conjunction(scores: np.ndarray, label: np.ndarray, group: np.ndarray, option
         grids = []
         for column in known.T:
             finite = column[np.isfinite(column)]
-            grid = np.unique(np.quantile(finite, np.linspace(0, 1, options + 2)[1:-1])) if len(finite) else []
-            grids.append([None, *grid])
+            ends = np.linspace(0, 1, options + 2)[1:-1]
+            grids.append([None, *(np.unique(np.quantile(finite, ends)) if len(finite) else ())])
         best, worth = None, -1.0
         for picked in product(*grids):
             value = balanced(_all_above(known, picked), label[~inside])

@@ -168,14 +168,14 @@ class Ground:
     @property
     def start(self) -> Tree:
         """The converged networks from which all trainings through hardware start [seeds, ...]."""
-        return self.converged.params  # type: ignore[return-value]
+        return self.converged.params
 
     @cached_property
     def unaware(self) -> Tree:
         """The same after as many further steps of clean training [seeds, ...]."""
         optimiser = Optimiser("adam", RATE, self.recipe.steps)
         own = trained_clean(self.trainer, self.start, self.seeds, optimiser, self.recipe.converge)
-        return own.params  # type: ignore[return-value]
+        return own.params
 
     def places(self) -> dict[str, Tree]:
         """The networks at every one of :data:`PLACES`."""
@@ -282,7 +282,7 @@ def train(base: Ground, family: Family, arm: Arm, severities: Sequence[float], r
     found = base.trainer.train_aware(
         start, one, arm.rule, severities, base.seeds, optimiser, first, known=arm.known, **more
     )
-    return Trained(found.params, found.losses, found.diverged_at)  # type: ignore[arg-type]
+    return Trained(found.params, found.losses, found.diverged_at)
 
 
 def judged(
@@ -641,7 +641,7 @@ def _grouped(own: Nested, hardware: Perturbation | None, rule: str, slopes: Any)
     found = []
     for group in range(_GROUPS):
         part = {name: own[name] for name in ("x", "y", "read")}
-        found.append(slopes({**own, **mapped(lambda one, g=group: one.chunk(_GROUPS, 1)[g], part)}, hardware, rule))
+        found.append(slopes({**own, **mapped(lambda one, g=group: one.chunk(_GROUPS, 1)[g], part)}, hardware, rule))  # type: ignore[misc]
     return torch.stack(found, 1)
 
 

@@ -250,6 +250,7 @@ def made(unaware: float, free: float, arms: dict[str, float], *, falling: float 
                     "low": accuracy,
                     "rate": 0.01,
                     "falling": falling,
+                    "moved": 0.0 if arm == "dead" else 0.3,
                     **looks,
                 }
             )
@@ -276,6 +277,11 @@ def test_verdicts(given, verdict):
     assert one.verdict == verdict and verdict in study.VERDICTS
     assert one.counted == (verdict not in ("slight", "needs no gradient", "not converged"))
     assert one.side == (verdict in ("compensated",) or (verdict == "slight" and one.over >= 0.5))
+
+
+def test_what_has_no_gradient_is_a_control_and_does_not_count():
+    found = study.cases(made(0.50, 0.50, {"autograd": 0.9, "dead": 0.5})).set_index("arm").loc["dead"]
+    assert found.verdict == "no gradient" and not found.counted
 
 
 def test_shares_of_a_case_by_hand():

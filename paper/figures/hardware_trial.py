@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -33,7 +34,7 @@ EDGES = {
     "inconclusive": COLOURS["grey"],
 }
 #: What is written in a field that has no side.
-_SHORT = {"slight": "slight", "needs no gradient": "free"}
+_SHORT = {"slight": "slight", "needs no gradient": "free", "no gradient": "none"}
 _LEVELS = (*(f"{100 * level:g} %" for level in trial.LEVELS), trial.PUBLISHED)
 
 
@@ -96,7 +97,7 @@ def phases(cases: pd.DataFrame, *, network: str | None = None, rerun: pd.DataFra
         "Families over damage: severities at which networks of other seeds lose 10, 30 and 60 % of what can be lost, "
         "and the harshest that is published. In every field, the share of what is attainable that training wins back; "
         "the edge is the verdict over seeds, beyond what needs no gradient. Slight: the loss is under five points; "
-        "free: a measure without a gradient leaves less than a point.",
+        "free: a measure without a gradient leaves less than a point; none: there is no gradient, and nothing moves.",
     )
     return drawn
 
@@ -239,8 +240,8 @@ def beyond(
         axis.set_yticks(range(len(families)), [title(name) for name in families], fontsize=8)
     np.atleast_1d(axes)[0].invert_yaxis()
     known = looks(ARMS, ARMS)
-    handles = [Line2D([], [], color=one.colour, marker=one.mark, lw=0, label=one.label) for one in known.values()]
-    handles += [
+    handles: list[Artist] = [
+        *(Line2D([], [], color=one.colour, marker=one.mark, lw=0, label=one.label) for one in known.values()),
         Patch(facecolor="#D0D0D0", label="without a gradient"),
         Line2D([], [], color=COLOURS["black"], lw=2, label="attainable on any chip"),
         Line2D([], [], color=COLOURS["purple"], marker="*", lw=0, ms=7, label="chip known"),

@@ -22,7 +22,7 @@ from paper.criteria.hardware import CLEAR_DAMAGE, COMPENSATED, DAMAGE, POINTS, T
 from paper.families import FAMILIES
 from paper.prediction import conjunction, drawn_again, nested
 from paper.published import span
-from paper.studies.base import Compared, Study
+from paper.studies.base import STILL, Compared, Study
 from paper.studies.hardware import PICTURE, pictures
 from paper.studies.parameters import DRAWS, POSITIVE, STEPS, Numbers, OneOf, Place, Some, Whole
 from paper.studies.recovery import beyond, over_seeds
@@ -205,7 +205,7 @@ def levels_of(family: str, arm: str) -> tuple[str, ...]:
 # -------------------------------------------------------------------------------------------- what came of it
 
 KEYS = ["network", "family", "level"]
-#: Verdicts on a case, from the mildest to the worst; the first two and the last two are no side.
+#: Verdicts on a case, from the mildest to the worst; the first two and the last three are no side.
 VERDICTS = (
     "slight",
     "needs no gradient",
@@ -213,6 +213,7 @@ VERDICTS = (
     "gradient fails",
     "needs the chip",
     "nothing to win",
+    "no gradient",
     "not converged",
     "inconclusive",
 )
@@ -240,7 +241,8 @@ def cases(every: pd.DataFrame) -> pd.DataFrame:
     gradient brings, ``over`` the share of the rest that training brings on top, ``of_ceiling`` the share of what is
     attainable: the arm that is best on validation pictures, ``ceiling_arm``; ``known`` is the recovery of training on
     the chip itself. ``side`` is whether training compensates ``over`` what needs none, in the mean; ``counted`` says
-    whether the case counts: damage is clear, something is left, and what is not compensated has converged.
+    whether the case counts: damage is clear, something is left, the weights have moved (rounding has no gradient, which
+    is a control and no result), and what is not compensated has converged.
     """
     rows = []
     for key, group in every.groupby(KEYS, sort=False):
@@ -257,6 +259,9 @@ def cases(every: pd.DataFrame) -> pd.DataFrame:
             attainable = most.accuracy - part.free
             falling = float(part.falling.mean())
             verdict = _verdict(damage, left, part.accuracy - part.free, attainable, on_chip, falling)
+            still = bool((part.moved < STILL).all())
+            if still and verdict not in VERDICTS[:2]:
+                verdict = "no gradient"
             lost, won = damage.mean(), (part.accuracy - part.unaware).mean()
             over = (part.accuracy - part.free).mean() / max(left.mean(), DAMAGE)
             width = (most.accuracy - part.unaware).mean()
@@ -291,6 +296,7 @@ def cases(every: pd.DataFrame) -> pd.DataFrame:
                         and left.mean() >= DAMAGE
                         and (compensated or falling <= criteria.RISING)
                         and np.isfinite(over)
+                        and not still
                     ),
                 }
             )
@@ -462,7 +468,7 @@ def areas(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
                 found[SELECTED, ""] = picked.rank
                 chosen += [{"rule": rule, "family": name, "reading": one} for name, one in picked.choice.items()]
             for (name, place), score in found.items():
-                by = {}
+                by: dict[str, float] = {}
                 for unit, ends in (("family", ("low", "high")), ("seed", ("seed_low", "seed_high"))):
                     value, interval = drawn_again(score, label, part[unit], network)
                     by |= {"area": value, **dict(zip(ends, interval, strict=True))}
@@ -472,8 +478,8 @@ def areas(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
                 row = {"rule": rule, "scope": scope, "predictor": name, "place": place, **by, **sizes}
                 rows.append(row | {"known": float(np.isfinite(score).mean()), "trivial": name in TRIVIAL})
     columns = ["rule", "scope", "predictor", "place", "area", "low", "high", "seed_low", "seed_high"]
-    more = ["over_damage", "over_low", "over_high", "rows", "families", "positive", "known", "trivial"]
-    return pd.DataFrame(rows, columns=[*columns, *more]), pd.DataFrame(chosen, columns=["rule", "family", "reading"])
+    sizes_ = ["over_damage", "over_low", "over_high", "rows", "families", "positive", "known", "trivial"]
+    return pd.DataFrame(rows, columns=[*columns, *sizes_]), pd.DataFrame(chosen, columns=["rule", "family", "reading"])
 
 
 def _selected(found: Mapping[tuple[str, str], np.ndarray], part: pd.DataFrame) -> Any:
