@@ -103,36 +103,38 @@ class HardwareTrial(Study):
         return self.more_families, self.more_arms, list(HARSHER), False
 
     def cells(self) -> list[Cell]:
-        """Where everything starts; what needs no training; the backward rules; readings; and what is attainable."""
-        # The first network whole, then the others.
-        found: dict[tuple[bool, int], list[Cell]] = {}
-
-        def put(place: int, *given: Any) -> None:
-            found.setdefault((not first, place), []).append(self._cell(*given))
-
+        """Where everything starts; then network by network and family by family, those that cost most last: what needs
+        no training, the backward rules, readings, and what is attainable.
+        """
+        started, found = [], []
         for network in self.networks:
             families, arms, levels, first = self._of(network)
             config = self._config(network, first)
-            put(0, "trial_start", trial.start, {key: config[key] for key in ("recipe", "pictures", "seeds")})
-            for family in families:
+            whole = {key: config[key] for key in ("recipe", "pictures", "seeds")}
+            started.append(self._cell("trial_start", trial.start, whole))
+            for family in sorted(families, key=lambda name: FAMILIES[name].costly):
                 own = config | {"family": family, "levels": levels, "published": harshest(family)}
                 free = {key: value for key, value in own.items() if key != "gradients"}
-                put(1, "trial_free", trial.free, free, family)
                 rules = [arm for arm in arms if arm in trial.RULES and sensible(family, arm)]
-                looked = own | {"rules": rules, "places": list(trial.PLACES)}
-                del looked["chips"]
-                put(3, "trial_diagnosis", trial.diagnosis, looked, family)
-                for arm in arms:
-                    if not sensible(family, arm):
-                        continue
-                    at = [level for level in levels if level in levels_of(family, arm)]
-                    # A costly family is trained at the middle rate alone.
-                    rates = list(self.rates)
-                    if not trial.ARMS[arm].tuned or FAMILIES[family].costly:
-                        rates = [trial.middle(rates)]
-                    one = own | {"arm": arm, "levels": at, "rates": rates, "end": arm == "autograd" and first}
-                    put(2 if arm in trial.RULES else 4, "trial_arm", trial.trial, one, family)
-        return list(dict.fromkeys(cell for place in sorted(found) for cell in found[place]))
+                looked = {key: value for key, value in own.items() if key != "chips"}
+                looked |= {"rules": rules, "places": list(trial.PLACES)}
+                trained = [self._arm(own, arm, first) for arm in arms if sensible(family, arm)]
+                found += [
+                    self._cell("trial_free", trial.free, free, family),
+                    *trained[: len(rules)],
+                    self._cell("trial_diagnosis", trial.diagnosis, looked, family),
+                    *trained[len(rules) :],
+                ]
+        return list(dict.fromkeys([*started, *found]))
+
+    def _arm(self, own: Mapping[str, Any], arm: str, first: bool) -> Cell:
+        """A family's training by one arm; a costly family is trained at the middle rate alone."""
+        family, rates = own["family"], list(self.rates)
+        if not trial.ARMS[arm].tuned or FAMILIES[family].costly:
+            rates = [trial.middle(rates)]
+        at = [level for level in own["levels"] if level in levels_of(family, arm)]
+        config = {**own, "arm": arm, "levels": at, "rates": rates, "end": arm == "autograd" and first}
+        return self._cell("trial_arm", trial.trial, config, family)
 
     # What it says ---------------------------------------------------------------------------------------
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
