@@ -221,6 +221,12 @@ def compared(_: int, new: float = SECONDS[0]) -> pd.DataFrame:
     return measured(table, "peer", "error", "z", "deviation")
 
 
+def judged(seeds: int, *new: str) -> pd.DataFrame:
+    cases = ["programmed", "pcm none 86420", "wires 100"]
+    table = cells(simulator=["aihwkit", *new], case=cases, kind=["unaware", "aware"], seed=range(seeds))
+    return measured(table, "accuracy", "difference")
+
+
 VERDICTS = cells(task=["shapes", "conflict"]).assign(verdict="idle")
 
 
@@ -523,6 +529,17 @@ CASES = {
         None,
         lambda t, _: [(1, 100 * first_of(t, rule="autograd", severity=0.2).accuracy.mean(), 0)],
     ),
+    "hardware.arms": Case(
+        hardware.arms,
+        lambda n, *new: (
+            pd.concat([first_of(runs(n, *new), rule=rule).assign(arm=rule) for rule in ("autograd", *new)]),
+            first_of(runs(n), rule="autograd").assign(arm="scale detached", variance=3.0),
+            PHYSICS,
+        ),
+        ("unheard_of",),
+        None,
+        lambda t, *_: [(0, 100 * first_of(t, rule="autograd", severity=0.05).accuracy.mean(), 0)],
+    ),
     "hardware.strips": Case(
         hardware.strips,
         lambda n, *new: (summary(n, *new),),
@@ -666,6 +683,16 @@ CASES = {
             (1, 2.5, 100 * first_of(t, law="chip", g=2.5, seconds=SECONDS[1], statistic="std").deviation.item())
         ],
     ),
+    "peers.simulators": Case(
+        peers.simulators,
+        lambda n, *new: (judged(n).assign(simulator="ours"), judged(n, *new)),
+        ("abacus",),
+        lambda simulated, differences: {"simulated": simulated, "differences": differences},
+        lambda simulated, differences: [
+            (0, -0.04, first_of(simulated, case="programmed").accuracy.mean()),
+            (5, 2.14, first_of(differences, case="wires 100").difference.mean()),
+        ],
+    ),
 }
 
 
@@ -725,6 +752,7 @@ NUMBERS = {
         "sampled",
         "z",
         "deviation",
+        "difference",
     ),
 }
 

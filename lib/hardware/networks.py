@@ -189,12 +189,12 @@ def _vit(channels: int, size: int, classes: int) -> nn.Module:
     return nn.Sequential(*body, nn.Linear(width, classes))
 
 
-def _resnet(channels: int, size: int, classes: int) -> nn.Module:
-    """ResNet-20 (He et al. 2016, for CIFAR-10): three stages of three blocks, 16, 32 and 64 channels wide."""
-    widths = [16] * 3 + [32] * 3 + [64] * 3
-    blocks = [Block(a, b, 2 if b > a else 1) for a, b in zip([16, *widths], widths, strict=False)]
-    first = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
-    return nn.Sequential(first, BatchNorm(16), nn.ReLU(), *blocks, Pooled(), nn.Linear(64, classes))
+def _resnet(channels: int, size: int, classes: int, width: int = 16) -> nn.Module:
+    """ResNet-20 (He et al. 2016, for CIFAR-10): three stages of three blocks, 1, 2 and 4 times ``width`` channels."""
+    widths = [width] * 3 + [2 * width] * 3 + [4 * width] * 3
+    blocks = [Block(a, b, 2 if b > a else 1) for a, b in zip([width, *widths], widths, strict=False)]
+    first = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+    return nn.Sequential(first, BatchNorm(width), nn.ReLU(), *blocks, Pooled(), nn.Linear(4 * width, classes))
 
 
 _NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -203,8 +203,14 @@ _NETWORKS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "cnn_norm": lambda *given: _cnn(*given, norm=True),  # type: ignore[misc]
     "vit": _vit,
     "resnet": _resnet,
+    "resnet_narrow": lambda *given: _resnet(*given, width=8),  # type: ignore[misc]
 }
 NETWORKS = tuple(_NETWORKS)
+
+
+def build(name: str, channels: int = 1, size: int = 8, classes: int = 10) -> nn.Module:
+    """The plain module of that name, as it is built: with it a network can be trained in the computer alone."""
+    return _NETWORKS[checks.choice("network", name, NETWORKS)](channels, size, classes)
 
 
 class Network:
@@ -218,7 +224,7 @@ class Network:
         self.name = checks.choice("network", name, NETWORKS)
         self._input = (channels, size, size)
         with torch.random.fork_rng(devices=[]):
-            self._module = _NETWORKS[name](channels, size, classes).requires_grad_(False)
+            self._module = build(name, channels, size, classes).requires_grad_(False)
         self._product: Product = ideal
         self._statistics = BatchNorm.of_batch
         layers = mappable(self._module)

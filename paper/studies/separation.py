@@ -79,7 +79,7 @@ LABELS = {
     "damage": "damage",
     "severity": "place on the class's grid",
     "kind": "random or not",
-    RULE: "name of the rule",
+    RULE: "rule, and converter or not",
     CLASS: "class, from other networks",
 }
 
@@ -368,9 +368,9 @@ def areas(table: pd.DataFrame) -> pd.DataFrame:
     network alone; ``held_class`` and ``held_network``, the balanced accuracy with a threshold, or a fit, from the other
     ones; ``over_trivial``, by how much the area is larger than that of the ``best`` of :data:`TRIVIAL` on the same
     rows, and ``over_rule`` than that of :data:`RULE` where rules are pooled. All have ``..._low`` and ``..._high`` when
-    classes and networks are drawn again (:func:`~paper.prediction.clustered`). ``beyond`` is the area for the cells
-    that training compensates beyond clipping. The area of the three together is that
-    of predictions for classes not fitted. ``trivial``: it takes no gradient; ``entered`` of ``rows`` have a value.
+    classes and networks are drawn again (:func:`~paper.prediction.clustered`). ``beyond`` is the area for what training
+    compensates beyond clipping. The area of the three together is that of predictions for classes not fitted.
+    ``trivial``: it takes no gradient; ``entered`` of ``rows`` have a value.
     """
     rules = list(dict.fromkeys(table.rule))
     scopes = {rule: table[table.rule == rule] for rule in rules}
@@ -408,7 +408,6 @@ def _areas(scope: str, part: pd.DataFrame) -> list[dict[str, object]]:
         return duels(score, label, within, unit)
 
     over = part.beyond.to_numpy(dtype=float)
-
     rows = []
     for name, score in scores.items():
         known, trivial = np.isfinite(score), name in (*free, CLASS)

@@ -1,0 +1,1 @@
+"""Finished networks of Part II: weights with their training record (``paper.tools.pretrain_hardware`` makes them)."""
