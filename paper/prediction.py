@@ -56,7 +56,7 @@ def drawn_again(
     unit: Labels,
     within: Labels | None = None,
     rival: Labels | None = None,
-    resamples: int = 1000,
+    resamples: int = 500,
 ) -> tuple[float, tuple[float, float]]:
     """The area of a score with its 95 % interval when whole units are drawn again, or by how much it is larger than
     that of a ``rival`` on the rows that have the score.

@@ -316,7 +316,7 @@ def test_bad_parameters_are_refused(given, sentence):
 def test_the_rerun_is_a_part_of_the_evidence():
     page = profiles.evidence()["hardware_trial"]
     whole = HardwareTrial(**page.parameters)
-    assert HardwareTrial()._covered(whole) and len(whole.families) == len(FAMILIES)
+    assert HardwareTrial()._covered(whole)
     cells = whole.cells()
     assert len(set(cells)) == len(cells)
     steps = {cell.config["recipe"]["steps"] for cell in cells}

@@ -10,6 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import LogLocator, NullLocator
 
 from paper import trial
 from paper.criteria.hardware import COMPENSATED, TELLS
@@ -19,8 +20,8 @@ from paper.studies.hardware_trial import POOLED, SELECTED, VERDICTS, named
 
 #: The backward rules under trial, and what they are held against.
 ARMS = {
-    "autograd": Look(COLOURS["blue"], "o", "vanilla, scale differentiated"),
-    "detached": Look(COLOURS["sky"], "v", "vanilla, scale detached"),
+    "autograd": Look(COLOURS["blue"], "o", "vanilla"),
+    "detached": Look(COLOURS["sky"], "v", "vanilla, detached"),
     "noise_injection": Look(COLOURS["green"], "s", "noise injection"),
     "straight_through": Look(COLOURS["orange"], "^", "straight-through"),
 }
@@ -84,11 +85,12 @@ def phases(cases: pd.DataFrame, *, network: str | None = None, rerun: pd.DataFra
             picture.to_rgba(points.of_ceiling.clip(0, 1).to_numpy()),
         )
         axis.set_title(ARMS[rule].label, fontsize=9.5)
-        axis.set_xticks(range(len(levels)), levels, fontsize=7.5)
+        axis.set_xticks(range(len(levels)), ["publ." if level == trial.PUBLISHED else level for level in levels])
+        axis.tick_params(axis="x", labelsize=7.5)
         axis.set_yticks(range(len(families)), [title(name) for name in families], fontsize=8)
         axis.grid(False)
     if picture is not None:
-        drawn.colorbar(picture, ax=axes, shrink=0.5, label="share of what is attainable", aspect=30)
+        drawn.colorbar(picture, ax=axes, shrink=0.6, label="share attained", aspect=30)
     known = [name for name in VERDICTS if name in set(own.verdict) and name in EDGES]
     handles = [Patch(fill=False, edgecolor=EDGES[name], lw=1.8, label=name) for name in known]
     drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles) or 1, frameon=False, fontsize=8)
@@ -134,7 +136,8 @@ def forest(areas: pd.DataFrame, *, place: str = "start", rerun: pd.DataFrame | N
         axis.axvline(0.5, color="#BBBBBB", ls="--", lw=1)
         axis.axvline(float(TELLS), color=COLOURS["green"], ls=":", lw=1)
         axis.set_title(ARMS[rule].label if rule in ARMS else rule, fontsize=8.5)
-        axis.set_xlim(-0.03, 1.03)
+        axis.set_xlim(-0.06, 1.06)
+        axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=8)
         axis.set_yticks(places, [named(name) for name in names], fontsize=8)
     axes[0, 0].invert_yaxis()
     handles = [
@@ -176,16 +179,21 @@ def curves(
             points = again[(again.family == family) & (again.level == at) & (again.arm == arm)]
             if len(points):
                 diamonds(axis, steps[[-1]], points[names[-1:]].mean())
-        axis.set_title(f"{title(family)}, {at}", fontsize=7)
+        axis.set_title(title(family).replace(", ", ",\n"), fontsize=7)
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axis.tick_params(labelsize=7)
     handles = [Line2D([], [], color=look.colour, label=look.label) for look in ARMS.values()]
     drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     drawn.supylabel("training loss", fontsize=9)
     caption(
         drawn,
-        "Learning curves over the steps of the recipe, from the converged network: the loss on chips that are new in "
-        "every step, mean over an eighth of the steps; bands: all seeds.",
+        "Learning curves over the share of the steps done, from the converged network: the loss on chips that are new "
+        "in every step, mean over an eighth of the steps; bands: all seeds. The level is that at which networks of other "
+        f"seeds lose {level}, or the mildest there is.",
     )
     return drawn
 

@@ -45,7 +45,8 @@ def grid(tables: Tables) -> pd.DataFrame:
     free = tables["free"]
     own = free[free.network == free.network.iloc[0]].drop_duplicates(["family", "level"])
     wide = own.pivot(index="family", columns="level", values="severity")
-    wide = wide.reindex(columns=[name for name in (*LEVELS, trial.PUBLISHED) if name in wide])
+    wide = wide.reindex([name for name in FAMILIES if name in wide.index])
+    wide = wide[[name for name in (*LEVELS, trial.PUBLISHED) if name in wide]]
     wide = wide.map(lambda value: "–" if value != value else f"{value:.3g}")
     units = [FAMILIES[name].physics().unit for name in wide.index]
     kinds = [FAMILIES[name].kind for name in wide.index]
@@ -69,7 +70,7 @@ def answer(tables: Tables, findings: Findings) -> str:
         none = [_title(name) for name in vanilla[vanilla.side == "none"].family]
         text += (
             f" At equal damage vanilla training compensates {len(whole)} of {len(vanilla)} families at every level, "
-            f"{len(none)} at none ({_listed(none)})."
+            f"{len(none)} at none{f' ({_listed(none)})' if none else ''}."
         )
     return text + " " + " ".join(filter(None, (_best(tables["areas"], rule) for rule in trial.RULES[:1])))
 
@@ -262,6 +263,8 @@ _PLURAL = {"family": "families", "level": "levels of damage", "network": "networ
 
 def _in_brackets(table: pd.DataFrame) -> str:
     names = [_title(name) for name in dict.fromkeys(table.family)]
+    if len(names) > 6:
+        return f" ({', '.join(names[:6])} and {len(names) - 6} more)"
     return f" ({_listed(names)})" if names else ""
 
 
@@ -292,7 +295,7 @@ def conditional(findings: Findings) -> str:
     words = {
         Outcome.HOLDS: "tells as expected",
         Outcome.DOES_NOT_HOLD: "does not tell",
-        Outcome.INCONCLUSIVE: "is undecided",
+        Outcome.INCONCLUSIVE: "undecided",
     }
     lines = []
     for name, about in names.items():
