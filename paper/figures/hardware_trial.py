@@ -192,8 +192,8 @@ def curves(
     caption(
         drawn,
         "Learning curves over the share of the steps done, from the converged network: the loss on chips that are new "
-        "in every step, mean over an eighth of the steps; bands: all seeds. The level is that at which networks of other "
-        f"seeds lose {level}, or the mildest there is.",
+        "in every step, mean over an eighth of the steps; bands: all seeds. The level is that at which networks of "
+        f"other seeds lose {level}, or the mildest there is.",
     )
     return drawn
 
