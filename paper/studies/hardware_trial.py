@@ -50,7 +50,7 @@ class HardwareTrial(Study):
     """
 
     networks: Annotated[tuple[str, ...], Some(NETWORKS)] = ("mlp",)
-    families: Families = ("variability", "adc")
+    families: Families = ("variability",)
     arms: Annotated[tuple[str, ...], Some(trial.RULES, everything="all", ordered=True)] = (
         "autograd",
         "noise_injection",
