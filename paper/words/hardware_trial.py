@@ -90,6 +90,8 @@ def _best(areas: pd.DataFrame, rule: str) -> str:
     if not len(single):
         return ""
     best = single.loc[single.area.idxmax()]
+    if best.low != best.low:
+        return f"Under {NAMES[rule]} too few cases are on one of the sides for readings to be told apart."
     plain = own[own.predictor.isin(TRIVIAL) & own.area.notna()]
     rival = plain.loc[plain.area.idxmax()] if len(plain) else None
     text = (
@@ -233,8 +235,8 @@ def line(tables: Tables, findings: Findings) -> str:
             {
                 Outcome.HOLDS: "Under vanilla training some families are whole on either side: a line between families "
                 "exists for them.",
-                Outcome.DOES_NOT_HOLD: "Under vanilla training there is no family whole on one of the sides: the line "
-                "does not run between families.",
+                Outcome.DOES_NOT_HOLD: "Under vanilla training one of the sides has no family that is whole on it: at "
+                "these levels no line between families is seen.",
                 Outcome.INCONCLUSIVE: "Whether there is a family whole on either side under vanilla training depends "
                 "on the seeds.",
             }[both.outcome]
@@ -282,7 +284,8 @@ def telling(tables: Tables, findings: Findings) -> str:
                 Outcome.DOES_NOT_HOLD: "does not tell",
                 Outcome.INCONCLUSIVE: "is undecided",
             }[one.outcome]
-            parts.append(f"{named(name)} {words} ({share(one.value)} {interval(*one.interval)})")
+            ends = f"{share(one.value)} {interval(*one.interval)}".strip()
+            parts.append(f"{named(name)} {words} ({ends})")
         if parts:
             lines.append(f"- {NAMES[rule].capitalize()}: {'; '.join(parts)}.")
     return "\n".join(lines)
@@ -302,7 +305,8 @@ def conditional(findings: Findings) -> str:
         one = findings.get(f"hardware_trial.conditional.{name}")
         if one is not None and one.value == one.value:
             at = where.get(name, "over all backward rules")
-            lines.append(f"- {about}, {at}: {words[one.outcome]} ({share(one.value)} {interval(*one.interval)})")
+            ends = f"{share(one.value)} {interval(*one.interval)}".strip()
+            lines.append(f"- {about}, {at}: {words[one.outcome]} ({ends})")
     return "\n".join(lines)
 
 
