@@ -223,12 +223,20 @@ VERDICTS = (
 
 def runs(free: pd.DataFrame, accuracy: pd.DataFrame) -> pd.DataFrame:
     """Every training with what networks without it do in the same case and seed, and ``falling``: what its loss still
-    fell by in the last quarter (:func:`paper.trial.falling`).
+    fell by in the last quarter (:func:`falling`).
     """
     base = free[[*KEYS, "seed", "kind", "clean", "unaware", "first", "clip_2", "free", "clipped_at"]]
     table = accuracy.merge(base, on=[*KEYS, "seed"])
     curve = table[[f"look_{i}" for i in range(trial.LOOKS)]].to_numpy().T
-    return table.assign(falling=trial.falling(curve))
+    return table.assign(falling=falling(curve))
+
+
+def falling(curve: np.ndarray) -> np.ndarray:
+    """Of losses [looks, ...]: what they fell by over the last quarter, as a share of their whole fall, or of half of the
+    largest where that is more: a loss that hardly moves, or rises, falls by chance.
+    """
+    last = curve[-1 - len(curve) // 4] - curve[-1]
+    return (last / np.maximum(curve[0] - curve[-1], curve.max(0) / 2)).clip(0, None)
 
 
 def outcome(lost: np.ndarray, won: np.ndarray) -> Outcome:
