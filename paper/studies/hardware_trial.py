@@ -232,8 +232,8 @@ def runs(free: pd.DataFrame, accuracy: pd.DataFrame) -> pd.DataFrame:
 
 
 def falling(curve: np.ndarray) -> np.ndarray:
-    """Of losses [looks, ...]: what they fell by over the last quarter, as a share of their whole fall, or of half of the
-    largest where that is more: a loss that hardly moves, or rises, falls by chance.
+    """Of losses [looks, ...]: what they fell by over the last quarter, as a share of their whole fall, or of half of
+    the largest where that is more: a loss that hardly moves, or rises, falls by chance.
     """
     last = curve[-1 - len(curve) // 4] - curve[-1]
     return (last / np.maximum(curve[0] - curve[-1], curve.max(0) / 2)).clip(0, None)
