@@ -7,6 +7,7 @@ so that how many positives a stratum has cannot help.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -47,6 +48,56 @@ def duels(
 
 
 Duels: TypeAlias = tuple[np.ndarray, np.ndarray]
+
+
+def drawn_again(
+    score: Labels,
+    label: Labels,
+    unit: Labels,
+    within: Labels | None = None,
+    rival: Labels | None = None,
+    resamples: int = 500,
+) -> tuple[float, tuple[float, float]]:
+    """The area of a score with its 95 % interval when whole units are drawn again, or by how much it is larger than
+    that of a ``rival`` on the rows that have the score.
+    """
+    found = duels(score, label, within, unit)
+    other = () if rival is None else (duels(np.where(np.isfinite(score), rival, np.nan), label, within, unit),)
+    return clustered(found, [np.arange(len(found[0]))], other, resamples)
+
+
+def conjunction(scores: np.ndarray, label: np.ndarray, group: np.ndarray, options: int = 9) -> np.ndarray:
+    """For every group: are all of the ``scores`` [N, D] above thresholds that are best together on all other groups?
+
+    The thresholds of each score are ``options`` quantiles of it and one below all; what is best has the largest
+    balanced accuracy, and among equals the lowest thresholds. A score that is not known is not above any threshold but
+    the lowest.
+    """
+    filled = np.where(np.isfinite(scores), scores, -np.inf)
+    said = np.zeros(len(label), dtype=bool)
+    for name in np.unique(group):
+        inside = group == name
+        known = filled[~inside]
+        grids = []
+        for column in known.T:
+            finite = column[np.isfinite(column)]
+            ends = np.linspace(0, 1, options + 2)[1:-1]
+            grids.append([None, *(np.unique(np.quantile(finite, ends)) if len(finite) else ())])
+        best, worth = None, -1.0
+        for picked in product(*grids):
+            value = balanced(_all_above(known, picked), label[~inside])
+            if value > worth + 1e-12:
+                best, worth = picked, value
+        said[inside] = _all_above(filled[inside], best)
+    return said
+
+
+def _all_above(scores: np.ndarray, thresholds: tuple[float | None, ...] | None) -> np.ndarray:
+    above = np.ones(len(scores), dtype=bool)
+    for column, bound in zip(scores.T, thresholds or (), strict=False):
+        if bound is not None:
+            above &= column > bound
+    return above
 
 
 def _codes(names: Labels | None, count: int) -> np.ndarray:

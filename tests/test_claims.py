@@ -13,7 +13,7 @@ from lib.results import Cell, measured
 from lib.verdicts import Claim, Findings, Threshold
 from paper import ROOT
 from paper.comparison import Comparison
-from paper.criteria import hardware, prompts
+from paper.criteria import hardware, prompts, trial
 from paper.evidence import Evidence
 from paper.studies import base
 from paper.studies.base import Study
@@ -111,7 +111,7 @@ def test_the_book_has_every_page_that_measures_something():
 
 
 def _thresholds():
-    for part in (prompts, hardware):
+    for part in (prompts, hardware, trial):
         yield from ((name, one) for name, one in vars(part).items() if isinstance(one, Threshold))
 
 
