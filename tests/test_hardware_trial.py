@@ -73,7 +73,7 @@ def test_a_crossing_lies_between_two_severities_on_a_logarithmic_scale():
 def test_severities_cost_networks_of_other_seeds_what_their_level_says():
     recipe = trial.Recipe(**RECIPE, root="")
     found = trial.severities(recipe, "read_noise", "cpu")
-    assert list(found) == ["10 %", "30 %", "60 %"]
+    assert list(found) == ["10 %", "30 %", "60 %", "85 %"]
     values = list(found.values())
     assert values == sorted(values) and all(value == trial.rounded(value) for value in values)
     base = trial.ground(recipe, trial.OTHERS, "cpu")

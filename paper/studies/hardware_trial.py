@@ -33,7 +33,7 @@ SCHEDULES = {"mlp": (128, 600), "cnn": (64, 600), "cnn_norm": (64, 500), "vit": 
 EXTRAS = tuple(name for name in trial.ARMS if name not in trial.RULES)
 LEVELS = tuple(f"{100 * level:g} %" for level in trial.LEVELS)
 #: Levels of the costly arms that say what is attainable with several chips a step.
-HARSHER = LEVELS[1:]
+HARSHER = LEVELS[2:]
 
 Families = Annotated[tuple[str, ...], Some(FAMILIES, everything="all", of=lambda: FAMILIES, ordered=True)]
 Seeds = Annotated[int, Whole(1, 1000)]
@@ -201,7 +201,7 @@ def levels_of(family: str, arm: str) -> tuple[str, ...]:
     if arm in trial.RULES:
         return LEVELS if FAMILIES[family].costly else (*LEVELS, trial.PUBLISHED)
     # What takes long is done where it matters most.
-    return {"chips": LEVELS[2:], "scratch": LEVELS[1:2], "long": HARSHER, "injected": HARSHER}.get(arm, LEVELS)
+    return {"chips": LEVELS[2:3], "scratch": LEVELS[1:2], "long": HARSHER, "injected": HARSHER}.get(arm, LEVELS)
 
 
 # -------------------------------------------------------------------------------------------- what came of it
