@@ -61,7 +61,7 @@ def test_convolutions_compute_what_patches_do(images, rule, name, options, sever
     (loss, params, seen), (other_loss, other_params, other_seen) = found
     torch.testing.assert_close(loss, other_loss, rtol=1e-4, atol=1e-5)
     for key, value in params.items():
-        torch.testing.assert_close(value, other_params[key], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(value, other_params[key], rtol=1e-3, atol=2e-4)
     assert torch.equal(seen, other_seen)
 
 

@@ -29,8 +29,7 @@ PREDICTORS = {**LABELS, "damage": "damage (no gradient)", "severity": "severity 
 _MEASURES = {
     ("none", "off chip"): "as programmed",
     ("global", "off chip"): "drift compensated",
-    ("none", "each chip"): "normalisation recalibrated",
-    ("global", "each chip"): "both",
+    ("global", "each chip"): "compensated, and normalisation recalibrated",
 }
 
 
@@ -198,7 +197,7 @@ def chips(table: pd.DataFrame | None) -> Figure:
     if table is None:
         return _missing()
     arms, times = order("arm", table), sorted(set(table.seconds))
-    drawn, axes = figure(9.2, 5.4, columns=2, rows=2, sharey=True, sharex=True)
+    drawn, axes = figure(9.6, 3.9, columns=3, sharey=True)
     places = np.arange(len(times))
     clean = 100 * table[table.arm == "unaware"].clean.mean()
     for axis, (given, heading) in zip(axes.flat, _MEASURES.items(), strict=True):
@@ -212,10 +211,8 @@ def chips(table: pd.DataFrame | None) -> Figure:
         axis.set(title=heading, ylim=(0, 100))
         axis.axhline(10, color=COLOURS["grey"], ls=":", lw=1)
         axis.set_xticks(places, [duration(at) for at in times])
-    for row in axes:
-        row[0].set_ylabel("test accuracy (%)")
-    for axis in axes[-1]:
-        axis.set_xlabel("time since programming")
+    axes[0].set_ylabel("test accuracy (%)")
+    axes[1].set_xlabel("time since programming")
     _legend(drawn, arms)
     caption(
         drawn,

@@ -52,6 +52,7 @@ NETWORKS = {
     "cnn_norm": Look(COLOURS["black"], "P", "cnn_norm"),
     "vit": Look(COLOURS["black"], "v", "vit"),
     "resnet": Look(COLOURS["black"], "X", "resnet"),
+    "resnet_narrow": Look(COLOURS["black"], "^", "resnet_narrow"),
 }
 KINDS = {
     "training": Look(COLOURS["blue"], "o", "training"),

@@ -62,7 +62,7 @@ UNTRAINED = ("unaware", "statistics", "clipped")
 RULES = ("autograd", "noise_injection")
 CLIP = 2.0
 #: Images of a step and rate of Adam, from the finished network on.
-BATCH, RATE = 32, 1e-3
+BATCH, RATE = 32, 3e-3
 #: What the deep network is trained with: noise on every conductance, about the largest that was published for PCM.
 NOISE = 0.04
 #: Seconds after programming: 20 s, a day, a month and a year.
@@ -73,7 +73,7 @@ BITS, OHMS = 6.0, (0.35, 5.0)
 #: Arms of the deep network: not trained, or trained with noise, clipped or not.
 ARMS = ("unaware", "clipped", "noise_injection", "noise_injection, clipped")
 #: What a chip may be given: a factor for every layer against drift, and statistics of normalisation of its own.
-MEASURES = (("none", "off chip"), ("global", "off chip"), ("none", "each chip"), ("global", "each chip"))
+MEASURES = (("none", "off chip"), ("global", "off chip"), ("global", "each chip"))
 #: Chips on which the sample is judged, and severities of it.
 FEW = 2
 #: Parts of a training curve.
@@ -104,8 +104,8 @@ class Cifar(Study):
     root: Annotated[str, Place("the path of a folder", also=("",))] = ""
     seeds: Annotated[int, Whole(1, 1000)] = 2
     repeats: Annotated[int, Whole(2, 1000)] = 3
-    chips: Annotated[int, DRAWS] = 4
-    tested: Annotated[int, Whole(100, 10_000)] = 1000
+    chips: Annotated[int, DRAWS] = 3
+    tested: Annotated[int, Whole(100, 10_000)] = 600
     steps: Annotated[int, STEPS] = 150
     gradients: Annotated[int, Whole(2, DRAWS.high)] = 8
 
@@ -174,11 +174,12 @@ class Cifar(Study):
                 found.append(self.cell("cifar_diagnostics", diagnostics, SMALL, "all", copy, **given))
         own["tested"] = self.tested // 2
         for arm in ARMS:
-            more = training | {"noise": NOISE} if arm in ARMS[2:] else {}
-            given = {**own, "seeds": list(range(self.seeds + 1)), "arm": arm, "times": list(TIMES), **more}
+            more: dict[str, Any] = training | {"noise": NOISE} if arm in ARMS[2:] else {}
+            given = {**own, "arm": arm, "times": list(TIMES), **more}
             found.append(self.cell("cifar_chips", chips, DEEP, "all", copy, **given))
         for arm in (*UNTRAINED, "noise_injection"):
-            more = training if arm == "noise_injection" else {}
+            # Nothing is random but the order of the pictures that are trained on.
+            more = training if arm == "noise_injection" else {"seeds": seeds[:1]}
             given = {**own, "chips": 1, "arm": arm, "bits": BITS, "ohms": list(OHMS), "tile": list(TILE), **more}
             found.append(self.cell("cifar_converters", converters, DEEP, "all", copy, **given))
         return found
@@ -332,12 +333,14 @@ def converters(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
     arm, seeds = config["arm"], config["seeds"]
     physics = Composite((IRDrop(tile=tuple(config["tile"])), ADC()))
     severities = [physics.check({"ir_drop": ohm, "adc": config["bits"]}) for ohm in config["ohms"]]
-    params, diverged = tiled(start, len(severities)), torch.full((len(severities) * len(seeds),), -1)
+    params, diverged = start, torch.full((len(seeds),), -1)
     if arm == "clipped":
         params = trainer.clipped(params, CLIP)
     elif arm not in UNTRAINED:
-        trained = _train(trainer, start, physics, arm, severities, config)
+        # Through the wires that lose most.
+        trained = _train(trainer, start, physics, arm, severities[-1:], config)
         params, diverged = trained.params, trained.diverged_at
+    params = tiled(params, len(severities))
     statistics = "off chip" if arm == "unaware" else "each chip"
     seen = trainer.accuracy_on_chips(params, physics, severities, seeds, 1, statistics=statistics).numpy()
     table = pd.DataFrame(
@@ -347,7 +350,7 @@ def converters(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
             "seed": list(seeds) * len(severities),
             "clean": trainer.accuracy({name: value[:1] for name, value in start.items()}).item(),
             "accuracy": seen[:, 0],
-            "diverged_at": diverged.numpy(),
+            "diverged_at": diverged.repeat(len(severities)).numpy(),
         }
     )
     return {"converters": table}
@@ -592,10 +595,10 @@ def _deep(table: pd.DataFrame, converted: pd.DataFrame) -> list[Claim]:
     day = {arm: of_chips(table, arm, both, DAY) for arm in ARMS}
     drop = 100 * (of_chips(table, best, both, TIMES[0]) - day[best])
     norm = 100 * (clean - of_chips(table, "unaware", bare, DAY))
-    wide = converted.pivot(index=["ohm", "seed"], columns="arm", values="accuracy")
-    measure = wide[list(UNTRAINED)].groupby(level="ohm").mean().idxmax(axis=1)
-    free = pd.Series([row[measure[at]] for (at, _), row in wide.iterrows()], wide.index)
-    ahead = 100 * (wide["noise_injection"] - free).groupby(level="seed").mean()
+    # Without training all seeds are alike.
+    free = converted[converted.arm.isin(UNTRAINED)].groupby("ohm").accuracy.max()
+    own = converted[~converted.arm.isin(UNTRAINED)]
+    ahead = 100 * (own.accuracy - own.ohm.map(free)).groupby(own.seed).mean()
     given = ("resnet", "points", "mean difference")
     texts = {
         "hat": "On a phase-change chip after a day, compensated and recalibrated, training with noise is ahead",
