@@ -17,9 +17,10 @@ from lib.hardware.networks import BatchNorm, Images, Network, build
 from lib.hardware.perturbations import ADC, IRDrop
 from lib.hardware.training import Trainer
 from lib.replicas import Optimiser, stack
-from lib.verdicts import Outcome
+from lib.verdicts import Findings, Outcome
 from paper import finished
 from paper.convolved import Convolved
+from paper.figures import cifar as figures
 from paper.studies import cifar
 from paper.studies.cifar import Cifar
 from paper.tools import pretrain_hardware as pretrain
@@ -266,3 +267,90 @@ def test_wires_and_converters_are_judged_in_the_order_given():
 
 def test_sentences_of_the_answer_are_there_without_the_whole():
     assert "sample alone" in words.answer({"sample": pd.DataFrame()})
+
+
+# ------------------------------------------------------------------------------------------------------ the page
+
+
+def whole(seeds: int = 2) -> dict[str, pd.DataFrame]:
+    """Tables as the whole data set gives them, small and made up."""
+    rng = np.random.default_rng(0)
+    rows, looks, curve = [], [], []
+    for name, grid in cifar.GRID.items():
+        for place, severity in enumerate(grid):
+            for seed in range(seeds):
+                key = {"network": "cnn_norm", "perturbation": name, "severity": severity, "seed": seed}
+                for arm in (*cifar.UNTRAINED, *cifar.RULES):
+                    seen = 0.65 - 0.15 * place * rng.uniform(0.2, 1) - (0.1 if arm == "unaware" else 0)
+                    rows.append(key | {"arm": arm, "clean": 0.66, "accuracy": seen})
+                for arm in cifar.RULES:
+                    numbers = {
+                        one: rng.uniform(0.1, 1) for one in ("cosine", "truth", "signal", "live", "gain", "rank")
+                    }
+                    looks.append(key | {"arm": arm, "cosine_low": 0.05, "cosine_high": 1.0} | numbers)
+                    curve += [key | {"arm": arm, "part": part, "loss": 2 - part / 8} for part in range(8)]
+    accuracy = pd.DataFrame(rows)
+    cells = cifar.damaging(accuracy, pd.DataFrame(looks))
+    chips = [
+        {"arm": arm, "compensation": given[0], "statistics": given[1], "seconds": at, "seed": seed}
+        | {"clean": 0.78, "accuracy": rng.uniform(0.3, 0.7)}
+        for arm in cifar.ARMS
+        for given in cifar.MEASURES
+        for at in cifar.TIMES
+        for seed in range(seeds)
+    ]
+    converted = [
+        {"arm": arm, "ohm": ohm, "seed": seed, "clean": 0.78, "accuracy": rng.uniform(0.3, 0.7)}
+        for arm in (*cifar.UNTRAINED, "noise_injection")
+        for ohm in cifar.OHMS
+        for seed in range(1 if arm in cifar.UNTRAINED else seeds)
+    ]
+    return {
+        "sample": accuracy[accuracy.arm.isin(cifar.UNTRAINED)],
+        "accuracy": accuracy,
+        "curve": pd.DataFrame(curve),
+        "cells": cells,
+        "summary": cifar.summary(accuracy),
+        "areas": cifar.areas(cells),
+        "chips": pd.DataFrame(chips),
+        "converters": pd.DataFrame(converted),
+    }
+
+
+def test_everything_is_drawn_told_and_claimed():
+    """All figures, with the whole and without; all claims are decided or say why not; all sentences are there."""
+    tables = whole()
+    names = ("accuracies", "phases", "curves", "areas", "chips", "converters")
+    of = {"accuracies": "accuracy", "phases": "summary", "curves": "curve"}
+    for name in names:
+        for table in (tables[of.get(name, name)], None):
+            drawn = getattr(figures, name)(table)
+            assert drawn._repr_png_()[:4] == b"\x89PNG"
+    drawn = figures.sample(tables["sample"], rerun=tables["sample"][tables["sample"].seed == 0])
+    assert any("this run" in text.get_text() for text in drawn.texts) or drawn._supxlabel is not None
+    found = Findings.of(cifar.claims(tables), holm=True)
+    assert len(found) == 6 + 2 * 4 + 4 and all(one.value == one.value or one.note for one in found)
+    assert "the best measure without a gradient" in words.answer(tables)
+    assert len(words.shown(tables)) == 18 and words.telling(tables).count("\n") == 1
+    assert words.outstanding(found) and words.deep(found)
+    assert set(words.networks()["parameters"]) == {14002, 68050}
+
+
+def test_the_deep_claims_follow_their_numbers():
+    tables = whole()
+    chips, converted = tables["chips"].assign(accuracy=0.7), tables["converters"].assign(accuracy=0.5)
+
+    def outcomes() -> dict[str, Outcome]:
+        return {claim.id: claim.judged().outcome for claim in cifar._deep(chips, converted)}
+
+    level = outcomes()
+    assert level["resnet.hat"] is Outcome.DOES_NOT_HOLD and level["resnet.day"] is Outcome.HOLDS
+    assert level["resnet.norm"] is Outcome.DOES_NOT_HOLD and level["resnet.converter"] is Outcome.DOES_NOT_HOLD
+    trained = chips.arm == cifar.ARMS[-1]
+    chips.loc[trained & (chips.seconds == cifar.TIMES[0]), "accuracy"] = 0.76
+    chips.loc[trained & (chips.seconds == cifar.DAY), "accuracy"] = 0.74
+    chips.loc[(chips.arm == "unaware") & (chips.compensation == "none"), "accuracy"] = 0.2
+    converted.loc[converted.arm == "noise_injection", "accuracy"] = 0.6
+    other = outcomes()
+    assert other["resnet.hat"] is Outcome.HOLDS and other["resnet.day"] is Outcome.DOES_NOT_HOLD
+    assert other["resnet.norm"] is Outcome.HOLDS and other["resnet.converter"] is Outcome.HOLDS
