@@ -179,6 +179,7 @@ def areas(table: pd.DataFrame | None) -> Figure:
         axis.errorbar(
             own.area, places, xerr=error, fmt=look.mark, color=look.colour, ms=5, lw=1.4, capsize=2, label=label
         )
+        axis.plot(own.further, places, look.mark, color=look.colour, mfc="white", ms=5)
     axis.set_yticks(range(len(names)), [PREDICTORS.get(name, name) for name in names])
     axis.invert_yaxis()
     axis.set(xlim=(-0.02, 1.02), xlabel="area under the ROC curve")
@@ -187,7 +188,8 @@ def areas(table: pd.DataFrame | None) -> Figure:
         drawn,
         "What tells beforehand whether at least half comes back, rule by rule: properties of a few gradients at the "
         "finished network, and two numbers that need no gradient. Dotted: a coin; dashed: what counts as telling. "
-        "Bars: 95 % over classes drawn again.",
+        "Bars: 95 % over classes drawn again. Open: what tells whether training will be a point above the best measure "
+        "without a gradient.",
     )
     return drawn
 

@@ -154,7 +154,10 @@ def telling(tables: Tables) -> str:
     for arm, group in tables["areas"].groupby("arm", sort=False):
         known = group[group.area.notna()].sort_values("area", ascending=False)
         rule = {"autograd": "Under vanilla training", "noise_injection": "Under noise injection"}[str(arm)]
-        counts = f"{int(group.compensated.max())} of {int(group.cells.max())} damaging cells compensated"
+        counts = (
+            f"{int(group.compensated.max())} of {int(group.cells.max())} damaging cells compensated, "
+            f"{int(group.ahead.max())} a point above the best measure without a gradient"
+        )
         if not len(known):
             lines.append(f"- {rule} all damaging cells are on one side ({counts}), so there is nothing to tell apart.")
             continue
@@ -163,4 +166,10 @@ def telling(tables: Tables) -> str:
             f"- {rule} ({counts}) *{best.predictor}* has the largest area, {share(best.area)}; the cosine has "
             f"{share(cosine.area) if cosine.area == cosine.area else 'none'}."
         )
+        further = group[group.further.notna()].sort_values("further", ascending=False)
+        if len(further):
+            lines[-1] += (
+                f" For what training adds to the best measure without a gradient it is *{further.iloc[0].predictor}*, "
+                f"{share(further.iloc[0].further)}, and the cosine has {share(cosine.further)}."
+            )
     return "\n".join(lines)
