@@ -327,7 +327,7 @@ def test_everything_is_drawn_told_and_claimed():
             drawn = getattr(figures, name)(table)
             assert drawn._repr_png_()[:4] == b"\x89PNG"
     drawn = figures.sample(tables["sample"], rerun=tables["sample"][tables["sample"].seed == 0])
-    assert "Diamonds: this run" in getattr(drawn, "_supxlabel").get_text().replace("\n", " ")
+    assert "Diamonds: this run" in drawn._supxlabel.get_text().replace("\n", " ")
     found = Findings.of(cifar.claims(tables), holm=True)
     assert len(found) == 6 + 2 * 4 + 4 and all(one.value == one.value or one.note for one in found)
     assert "the best measure without a gradient" in words.answer(tables)
