@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,12 +106,17 @@ class WeightNoise(Perturbation):
     low, high, grid = 0.0, 1.0, (0.1,)
     chip, alone = "normal", True
 
-    def moved(self, g: Tensor, severity: Tensor, chip: Tensor) -> tuple[Tensor, Tensor]:
+    def draw_chip(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:
+        return {"chip": torch.randn(shape, generator=generator)}
+
+    def difference(self, scaled: Tensor, severity: Tensor, chip: Tensor) -> tuple[Tensor, Tensor]:
+        # Nothing is cut off, so the noise of a pair is that of its difference: one number for each weight is exact.
         span = self.window.high - self.window.low
-        return severity * (span / math.sqrt(2)) * chip, torch.zeros_like(g)
+        return chip * (severity * span), scaled.new_ones(()).expand_as(scaled)
 
     def conductance(self, g: Tensor, severity: Tensor, drawn: dict[str, Tensor]) -> Tensor:
-        return g + self.moved(g, severity, drawn["chip"])[0]
+        change = self.difference(g[0], severity, drawn["chip"])[0] / 2
+        return g + torch.stack([change, -change])
 
 
 def peer_training(steps: int = 20) -> tuple[Callable[[], object], Callable[[], object]]:

@@ -155,7 +155,7 @@ def sentence(name: str) -> str:
     physics = HARDWARE[name]
     if physics.unit == "s":
         return "Published devices reach from the first read to ten years"
-    mild, harsh = (f"{one:.2g}" for one in known)
+    mild, harsh = (f"{one:.2g}" if one < 1 else f"{one:.3g}" for one in known)
     scaled = (
         f" ({span(name)[1] / equivalent(1):.3g} Ω on {THEIRS} lines, as resistance weighs with the square of the lines)"  # type: ignore[index]
         if name == "ir_drop"

@@ -446,16 +446,16 @@ def test_a_killed_run_loses_no_finished_rule(tmp_path, monkeypatch):
     study = Composed(**{**TINY, "classes": "drift, adc", "rules": "straight_through", "results": str(tmp_path)})
     real = Sweep.accuracy
 
-    def dies(self, rule, known=False):
+    def dies(self, rule, *more):
         if rule == "straight_through":
             raise KeyboardInterrupt
-        return real(self, rule, known)
+        return real(self, rule, *more)
 
     monkeypatch.setattr(Sweep, "accuracy", dies)
     with pytest.raises(KeyboardInterrupt):
         study.run()
     seen = []
-    monkeypatch.setattr(Sweep, "accuracy", lambda self, rule, known=False: seen.append(rule) or real(self, rule, known))
+    monkeypatch.setattr(Sweep, "accuracy", lambda self, rule, *more: seen.append(rule) or real(self, rule, *more))
     result = study.run()
     # The composed chips unaware of it were stored; the phase-change chip and the ruler had not been reached.
     assert seen[0] == "straight_through" and words.twos(result.tables) == ["drift + adc"]

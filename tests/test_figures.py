@@ -160,6 +160,13 @@ def remedied(_: int, new: str = "read_noise") -> pd.DataFrame:
     return measured(pd.concat(parts, ignore_index=True), "recovery")
 
 
+def yielded(_: int, new: str = "stuck_at") -> pd.DataFrame:
+    arms = ["unaware", "clipped", "autograd"]
+    names = list(dict.fromkeys(["variability", new]))
+    table = cells(perturbation=names, severity=[0.05, 0.2], arm=arms, specification=[2.0, 5.0])
+    return ended(measured(table, "share"), "share").rename(columns={"share_low": "low", "share_high": "high"})
+
+
 def chips(_: int, new: str = "adc") -> pd.DataFrame:
     parts = list(dict.fromkeys(["read_noise", "drift", "adc", new]))
     named = {name: "alone" for name in parts}
@@ -219,6 +226,12 @@ def compared(_: int, new: float = SECONDS[0]) -> pd.DataFrame:
     table = cells(law=["chip"], g=[2.5, 10.0], seconds=list(dict.fromkeys([*SECONDS, new])), statistic=["mean", "std"])
     table = pd.concat([sampled(0)[["law", "g", "seconds", "statistic"]], table], ignore_index=True)
     return measured(table, "peer", "error", "z", "deviation")
+
+
+def judged(seeds: int, *new: str) -> pd.DataFrame:
+    cases = ["programmed", "pcm none 86420", "wires 100"]
+    table = cells(simulator=["aihwkit", *new], case=cases, kind=["unaware", "aware"], seed=range(seeds))
+    return measured(table, "accuracy", "difference")
 
 
 VERDICTS = cells(task=["shapes", "conflict"]).assign(verdict="idle")
@@ -523,6 +536,17 @@ CASES = {
         None,
         lambda t, _: [(1, 100 * first_of(t, rule="autograd", severity=0.2).accuracy.mean(), 0)],
     ),
+    "hardware.arms": Case(
+        hardware.arms,
+        lambda n, *new: (
+            pd.concat([first_of(runs(n, *new), rule=rule).assign(arm=rule) for rule in ("autograd", *new)]),
+            first_of(runs(n), rule="autograd").assign(arm="scale detached", variance=3.0),
+            PHYSICS,
+        ),
+        ("unheard_of",),
+        None,
+        lambda t, *_: [(0, 100 * first_of(t, rule="autograd", severity=0.05).accuracy.mean(), 0)],
+    ),
     "hardware.strips": Case(
         hardware.strips,
         lambda n, *new: (summary(n, *new),),
@@ -569,6 +593,19 @@ CASES = {
         ("temperature",),
         None,
         lambda t: [(1, first_of(t, perturbation="adc", measure="one factor per layer").recovery.iloc[0], 1)],
+    ),
+    "hardware.yields": Case(
+        hardware.yields,
+        lambda n, *new: (yielded(n, *new),),
+        ("temperature",),
+        None,
+        lambda t: [
+            (
+                0,
+                0.92,
+                first_of(t, perturbation="variability", severity=0.2, arm="unaware", specification=5.0).share.iloc[0],
+            )
+        ],
     ),
     "composed.predicted_loss": Case(
         composed.predicted_loss,
@@ -666,6 +703,16 @@ CASES = {
             (1, 2.5, 100 * first_of(t, law="chip", g=2.5, seconds=SECONDS[1], statistic="std").deviation.item())
         ],
     ),
+    "peers.simulators": Case(
+        peers.simulators,
+        lambda n, *new: (judged(n).assign(simulator="ours"), judged(n, *new)),
+        ("abacus",),
+        lambda simulated, differences: {"simulated": simulated, "differences": differences},
+        lambda simulated, differences: [
+            (0, -0.04, first_of(simulated, case="programmed").accuracy.mean()),
+            (5, 2.14, first_of(differences, case="wires 100").difference.mean()),
+        ],
+    ),
 }
 
 
@@ -725,6 +772,7 @@ NUMBERS = {
         "sampled",
         "z",
         "deviation",
+        "difference",
     ),
 }
 

@@ -41,11 +41,16 @@ MIDDLE = {
     "dac": 4.0,
     "pcm": 1e6,
     "rram": 2.0,
+    "input_noise": 0.1,
+    "output_noise": 0.4,
+    "tile_adc": 4.0,
 }
 CHIPS: dict[str, tuple[Perturbation, object]] = {
     **{name: (HARDWARE[name], severity) for name, severity in MIDDLE.items()},
     "composite": (Composite([Variability(), ReadNoise(), ADC()]), [0.1, 0.05, 5]),
 }
+# What leaves the weights as they are.
+AROUND = ("read_noise", "flicker_noise", "dac", "input_noise", "output_noise")
 LAYERS = {
     "linear": lambda: nn.Linear(7, 5),
     "linear without bias": lambda: nn.Linear(7, 5, bias=False),
@@ -319,10 +324,10 @@ def test_gradients_under_every_rule(chip, layer):
             assert not torch.allclose(y, clean_y, atol=1e-5)
         if rule != "autograd" and not isinstance(hardware, ADC) and chip != "composite":
             # Noise injection sends what goes to the input through the weight that was seen, and no noise of currents.
-            same = rule != "noise_injection" or chip in ("read_noise", "flicker_noise", "dac")
+            same = rule != "noise_injection" or chip in AROUND
             assert torch.allclose(into_x, clean_x, atol=1e-4) == same
-            # What a converter has rounded at the input is what the weight meets.
-            if (rule, chip) != ("noise_injection", "dac"):
+            # What was rounded or disturbed at the input is what the weight meets.
+            if rule != "noise_injection" or chip not in ("dac", "input_noise"):
                 assert all(torch.allclose(found[rule][name], clean[name], atol=1e-4) for name in clean)
     real = found["autograd"]["weight"]
     assert real.isfinite().all()

@@ -470,7 +470,18 @@ def test_a_resistive_chip_is_programming_noise_of_its_law():
 
 
 def test_hardware_by_name():
-    assert set(HARDWARE) == {*PERTURBATIONS, "programming_noise", "flicker_noise", "dac", "pcm", "rram", "ideal"}
+    more = {
+        "programming_noise",
+        "flicker_noise",
+        "dac",
+        "pcm",
+        "rram",
+        "ideal",
+        "input_noise",
+        "output_noise",
+        "tile_adc",
+    }
+    assert set(HARDWARE) == {*PERTURBATIONS} | more
     assert all(make(name) is one and one.name == name for name, one in HARDWARE.items())
     assert make("drift", compensation="global") == Drift(compensation="global")
     assert make("adc", calibration="best", scale="fixed") == ADC(calibration="best", scale="fixed")

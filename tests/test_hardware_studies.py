@@ -113,6 +113,8 @@ def test_parameters_are_brought_into_one_form():
     assert PerturbationStudy(closer="none").closer == () and PerturbationStudy(closer="all").closer == (
         "known",
         "variants",
+        "clipped",
+        "arms",
     )
 
 
@@ -547,7 +549,7 @@ def test_a_run_is_complete_and_resumes(tmp_path, monkeypatch):
     # At severity 0 nothing is on, for either rule.
     idle = accuracy[accuracy.severity == 0]
     assert np.allclose(idle.accuracy, idle.clean, atol=2 / 599) and np.allclose(idle.low, idle.accuracy)
-    assert len(result.findings) == 9 and result.seconds > 0
+    assert len(result.findings) == 18 and result.seconds > 0
     for name in ("train_clean", "train_aware", "fork", "accuracy_on_chips"):
         monkeypatch.setattr(Trainer, name, None)
     monkeypatch.setattr(sweep, "diagnose", None)
@@ -620,6 +622,7 @@ def test_prose_and_the_live_experiment(tmp_path):
         "recovery",
         "known",
         "verdict",
+        "published",
         "steps",
     ]
     for physics in PERTURBATIONS.values():

@@ -259,7 +259,7 @@ def test_where_nothing_is_lost_nothing_is_won_back(trained):
 
 def test_a_measure_against_nothing_is_not_ahead():
     def judged(unaware: float, factor: float) -> Any:
-        shared = {"perturbation": "drift", "severity": 1.0, "clean": 0.95, "unaware": unaware, "kind": "calibration"}
+        shared = {"perturbation": "drift", "network": "mlp", "severity": 1.0, "clean": 0.95, "unaware": unaware}
         values = {"vanilla training": unaware, "one factor per layer": factor}
         rows = [
             {**shared, "measure": measure, "seed": seed, "accuracy": value}

@@ -21,7 +21,7 @@ from paper.studies.base import Result
 from paper.studies.peers import LAWS, READINGS, SECONDS, Peers, aihwkit, devices, published
 from paper.words import peers as words
 
-TINY = {"samples": 10_000, "seeds": 2, "sides": [4, 6], "device": "cpu"}
+TINY = {"samples": 10_000, "seeds": 2, "sides": [4, 6], "networks": 1, "chips": 2, "device": "cpu"}
 
 
 def judged(tables):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lib import checks
 from lib.hardware.numbers import Kinds, Own, Parts
+from lib.hardware.periphery import InputNoise, OutputNoise, TileADC
 from lib.hardware.perturbations import (
     ADC,
     PERTURBATIONS,
@@ -118,7 +119,19 @@ class DAC(Perturbation):
 
 #: The order of the physics: voltages enter, devices are programmed, drift and fail, wires lose, currents fluctuate,
 #: converters round, and what is digital comes last. A class of one's own comes behind them.
-ORDER = (DAC, Variability, ProgrammingNoise, Drift, StuckAt, IRDrop, ReadNoise, FlickerNoise, ADC)
+ORDER = (
+    DAC,
+    InputNoise,
+    Variability,
+    ProgrammingNoise,
+    Drift,
+    StuckAt,
+    IRDrop,
+    ReadNoise,
+    FlickerNoise,
+    OutputNoise,
+    ADC,
+)
 
 
 def _place(part: Perturbation) -> int:
@@ -225,13 +238,18 @@ class Composite(Perturbation):
     def draw_read(self, shape, generator):
         return {part.name: part.draw_read(shape, generator) for part in self.parts}
 
+    def draw_inputs(self, shape, generator):
+        return {part.name: part.draw_inputs(shape, generator) for part in self.parts}
+
     def _each(
         self, method: str, value: Tensor, severity: Tensor, drawn: Parts, *more: object, **shown: Tensor
     ) -> Tensor:
         """Pass ``value`` through a method of every part; ``shown`` are numbers that a part sees and does not keep."""
+        idle = getattr(Perturbation, method)
         seen: Own = {**shown, **({"inside": drawn["inside"]} if "inside" in drawn else {})}
         for part, own in zip(self.parts, self.severities(severity), strict=True):
-            value = getattr(part, method)(value, *more, own, ChainMap(part.own(drawn), seen))
+            if getattr(type(part), method) is not idle:
+                value = getattr(part, method)(value, *more, own, ChainMap(part.own(drawn), seen))
         return value
 
     def voltage(self, x, severity, drawn):
@@ -295,6 +313,7 @@ HARDWARE: Registry[Perturbation] = Registry(
     {
         **PERTURBATIONS,
         **{one.name: one for one in (ProgrammingNoise(), FlickerNoise(), DAC(), PhaseChange(), Resistive(), Ideal())},
+        **{one.name: one for one in (InputNoise(), OutputNoise(), TileADC())},
     },
 )
 

@@ -39,6 +39,12 @@ def _rows(tree: Tree) -> Tensor:
     return torch.cat([value.flatten(1) for value in tree.values()], 1)
 
 
+def _largest(weights: Tree) -> list[int]:
+    """Where the largest weight of every layer lies among all of them."""
+    sizes = [value.numel() for value in weights.values()]
+    return [sum(sizes[:place]) + int(value.abs().argmax()) for place, value in enumerate(weights.values())]
+
+
 def _part(inputs: Nested, group: int) -> Nested:
     """One of GROUPS parts of the images, together with their reads; the chip stays."""
     parted = {name: inputs[name] for name in ("x", "y", "read")}
@@ -67,7 +73,9 @@ def diagnose(
     - variance: ``variance`` = tr Cov g / ‖E g‖² with its interval, and ``signal`` = 1 / (1 + variance), 0 where
       no gradient is left;
     - sensitivity, each relative to the clean network: ``live`` parameters, Jacobian ``gain``, effective ``rank``
-      of the gradients of image groups.
+      of the gradients of image groups;
+    - ``top``: the share of ‖E g‖² that the largest weight of every layer carries, those which set the scales (nan where
+      no gradient is left).
     """
     device = next(iter(start.values())).device
     repeat = len(severities)
@@ -155,6 +163,7 @@ def diagnose(
                 "live": (1 - dead[-1]) / (1 - dead[0]),
                 "gain": float(gains[-1][replica] / gains[0][replica]),
                 "rank": ranks[-1] / ranks[0],
+                "top": float(moments.mean[_largest(own_weights)].square().sum() / moments.mean.square().sum()),
             }
         )
     return pd.DataFrame(rows)

@@ -20,11 +20,12 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import hardtanh
 
 from lib import checks
 from lib.hardware import circuit
@@ -103,14 +104,35 @@ def natural_scale(weight: Tensor, window: Window = WINDOW, kind: str = "differen
     and noise vanish with them. Theirs is that of weights up to 1, so that what the devices conduct is a current as in
     any other layer; a column of such weights has that of its layer.
     """
-    size = weight.abs() if kind == "differentiated" else weight.detach().abs()
-    largest = to_single(size.amax())
+    weight = weight if kind == "differentiated" else weight.detach()
+    largest = to_single(_Largest.apply(weight))
     largest = torch.where(largest < _HUGE, largest, largest.detach())
     largest = torch.where(largest > _NO_WEIGHT, largest, 1.0)
     if kind == "column":
-        own = to_single(size.amax(-1, keepdim=True))
+        own = to_single(weight.abs().amax(-1, keepdim=True))
         largest = torch.where(own > _NO_WEIGHT, own, largest)
     return (window.high - window.low) / largest
+
+
+class _Largest(torch.autograd.Function):
+    """max|W|, with the gradient of ``weight.abs().amax()`` (equal shares for equals) in a fraction of its time."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight: Tensor) -> Tensor:
+        return weight.abs().amax()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx, received: Tensor):
+        weight, largest = ctx.saved_tensors
+        at = (weight.abs() - largest).sign_().add_(1)
+        share = received / at.sum()
+        return at.mul_(weight.sign()) * share
 
 
 def to_pair(
@@ -160,32 +182,25 @@ class _Moved(torch.autograd.Function):
 
     @staticmethod
     def forward(weight: Tensor, scale: Tensor, severity: Tensor, chip: Tensor, hardware: Perturbation):
-        scaled = weight * scale
-        plus = scaled.relu()
-        minus = plus - scaled
-        low = hardware.window.low
-        up, up_slope = hardware.moved(plus + low, severity, chip[0])
-        down, down_slope = hardware.moved(minus + low, severity, chip[1])
-        change = up - down
-        carries = plus.sign()
-        return weight + change / scale, change, up_slope * carries + down_slope * (1 - carries)
+        change, follows = hardware.difference(weight * scale, severity, chip)
+        return torch.addcmul(weight, change, 1 / scale), follows
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        weight, scale = inputs[:2]
-        _, change, slope = output
-        ctx.mark_non_differentiable(change, slope)
-        ctx.save_for_backward(weight, scale, change, slope)
+        seen, follows = output
+        ctx.mark_non_differentiable(follows)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:2], seen, follows)
 
     @staticmethod
     def backward(ctx, received: Tensor, *_: Tensor):
-        weight, scale, change, slope = ctx.saved_tensors
-        through = received * slope
+        weight, scale, seen, follows = ctx.saved_tensors
+        through = received * follows
         to_scale = None
         if ctx.needs_input_grad[1]:
-            # Both sums in one: W' moves with s by k W / s - dG / s^2.
-            to_scale = ((through * weight).sum() - (received * change).sum() / scale) / scale
-        return received + through, to_scale, None, None, None
+            # W' moves with s by k W / s - dG / s^2, and dG / s is W' - W.
+            to_scale = (through * weight).sub_(received * seen).sum() / scale
+        return through, to_scale, None, None, None
 
 
 def moved_weight(weight: Tensor, severity: Tensor, chip: Tensor, hardware: Perturbation) -> Tensor:
@@ -308,6 +323,10 @@ class Perturbation:
         drawn = _draw(self.read, shape, generator)
         return {} if drawn is None else {"read": drawn}
 
+    def draw_inputs(self, shape: tuple[int, ...], generator: torch.Generator) -> Own:
+        """Further numbers of the read, drawn after those of all layers, for inputs of ``shape`` [batch, ..., in]."""
+        return {}
+
     def voltage(self, x: Tensor, severity: Tensor, drawn: Own) -> Tensor:
         """What reaches the word lines for inputs ``x`` [batch, ..., in]."""
         return x
@@ -319,6 +338,16 @@ class Perturbation:
     def moved(self, g: Tensor, severity: Tensor, chip: Tensor) -> tuple[Tensor, Tensor]:
         """Where devices move one by one: how far, from ``g`` (like ``chip``), and the derivative of that in ``g``."""
         raise TypeError(f"{type(self).__name__} does not move devices one by one.")
+
+    def difference(self, scaled: Tensor, severity: Tensor, chip: Tensor) -> tuple[Tensor, Tensor]:
+        """Where devices move one by one: how far the difference of a pair moves from ``scaled``, in microsiemens, and
+        1 + the derivative of the move of the device that carries it (how far the difference follows ``scaled``).
+        """
+        plus = scaled.relu()
+        carries = plus.sign()
+        up, up_slope = self.moved(plus + self.window.low, severity, chip[0])
+        down, down_slope = self.moved(plus - scaled + self.window.low, severity, chip[1])
+        return up - down, 1 + down_slope + (up_slope - down_slope) * carries
 
     def current(self, y: Tensor, x: Tensor, arrays: Arrays, severity: Tensor, drawn: Own) -> Tensor:
         """What the periphery reports [batch, ..., out] of the currents ``y``, in units of weight times input."""
@@ -346,7 +375,9 @@ class ReadNoise(Perturbation):
         # Independent noise on each of the two devices per weight: the variances add, so one draw per output
         # is exact.
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return y + (severity * (math.sqrt(2) * self.window.high) / arrays.pair.of_currents) * length * drawn["read"]
+        return torch.addcmul(
+            y, (severity * (math.sqrt(2) * self.window.high) / arrays.pair.of_currents) * length, drawn["read"]
+        )
 
 
 @dataclass(frozen=True)
@@ -368,6 +399,22 @@ class Variability(Perturbation):
         change = torch.maximum(aimed, -g).minimum((self.window.high - g).clamp_min(0))
         # Where it is clipped, a device ends at the edge, wherever it comes from.
         return change, -(change - aimed).abs().sign()
+
+    def difference(self, scaled, severity, chip):
+        # The same in half as many passes over the arrays, from conductances above the lowest.
+        low, span = self.window.low, self.window.high - self.window.low
+        # Room for a rounding error, which the largest weight may need at its natural scale.
+        most = span * (1 + 4 * torch.finfo(scaled.dtype).eps)
+        spread = severity * self.window.high
+        plus = scaled.relu()
+        up = torch.addcmul(plus, chip[0], spread)
+        down = torch.addcmul(plus, chip[1], spread).sub_(scaled)
+        carrying = torch.lerp(down, up, plus.sign_())
+        # Where it is clipped, a device ends at the edge, wherever it comes from.
+        one = scaled.new_ones(()).expand_as(carrying)
+        follows = torch.ops.aten.hardtanh_backward(one, carrying, -low - 1e-6 * span, most)
+        change = hardtanh(up, -low, most, inplace=True).sub_(hardtanh(down, -low, most, inplace=True))
+        return change.sub_(scaled), follows
 
     def conductance(self, g, severity, drawn):
         return g + self.moved(g, severity, drawn["chip"])[0]
@@ -500,6 +547,8 @@ class IRDrop(Perturbation):
     the circuit. ``load`` "frozen" keeps every cell's share of the loss as it was when training began, which makes the
     map linear in the weights. ``predistort`` counts the corrections by which conductances are programmed
     higher where the circuit loses more; one factor per layer behind the converter restores the scale.
+    ``interleaved``: G+ and G- of a weight are neighbours in one array of twice as many bit lines, whose word lines
+    carry the currents of both; otherwise each has an array, with word lines, of its own.
     """
 
     ratio: float = 1.0
@@ -507,6 +556,7 @@ class IRDrop(Perturbation):
     solver: Literal["circuit", "approximate"] = "circuit"
     load: Literal["own", "frozen"] = "own"
     predistort: int = 0
+    interleaved: bool = False
 
     name, title = "ir_drop", "IR-drop"
     measures, unit = "resistance of one wire segment, on word and bit lines alike", "Ω"
@@ -518,6 +568,7 @@ class IRDrop(Perturbation):
         checks.choice("solver", self.solver, ("circuit", "approximate"))
         checks.choice("load", self.load, ("own", "frozen"))
         checks.integer("predistort", self.predistort, low=0, high=100)
+        checks.flag("interleaved", self.interleaved)
         if self.load == "frozen":
             # A device that does not conduct has no share to keep.
             checks.number("window.low", self.window.low, above=0)
@@ -535,7 +586,10 @@ class IRDrop(Perturbation):
         return super().held | ({self.name: ("share",)} if self.load == "frozen" else {})
 
     def seen(self, g: Tensor, severity: Tensor) -> Tensor:
-        """What the circuit makes of ``g`` [..., out, in] at ``severity`` ohm per segment of a bit line."""
+        """What the circuit makes of ``g`` [2, ..., out, in] at ``severity`` ohm per segment of a bit line."""
+        if self.interleaved:
+            side_by_side = replace(self, interleaved=False).seen(g.movedim(0, -2).flatten(-3, -2), severity)
+            return side_by_side.unflatten(-2, (-1, 2)).movedim(-2, 0)
         word, bit = self.ratio * severity, severity
         if self.tile is not None:
             return circuit.tiled_conductance(g.mT, word, bit, self.tile).mT

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -18,7 +19,7 @@ from matplotlib.patches import Patch
 from lib.hardware.devices import HARDWARE
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
 from paper import published
-from paper.criteria.hardware import COMPENSATED, DAMAGE
+from paper.criteria.hardware import CLEAR_DAMAGE, COMPENSATED, DAMAGE
 from paper.figures.style import (
     COLOURS,
     ON_MAP,
@@ -35,6 +36,7 @@ from paper.figures.style import (
     verdict_mark,
     whiskers,
 )
+from paper.studies.arms import COLUMN, DETACHED, DIFFERENTIATED, INJECTION, STRAIGHT
 from paper.studies.base import duration
 from paper.studies.bench import Look as ChipLook
 from paper.studies.separation import JOINT, LABELS, POOLED, SCORES, TRIVIAL
@@ -55,6 +57,7 @@ NETWORKS = {
     "resnet_narrow": Look(COLOURS["black"], "^", "resnet_narrow"),
 }
 KINDS = {
+    "no training": Look(COLOURS["vermillion"], "o", "what is programmed"),
     "training": Look(COLOURS["blue"], "o", "training"),
     "calibration": Look(COLOURS["orange"], "o", "calibration"),
     "training per chip": Look(COLOURS["sky"], "o", "training per chip"),
@@ -279,39 +282,20 @@ def variants(table: pd.DataFrame | None, physics: Perturbation, *, rerun: pd.Dat
     Hardware without variants gives a line that says so.
     """
     if table is None or not len(table):
-        drawn, axis = figure(6.4, 0.8)
-        axis.set_axis_off()
-        axis.text(0, 0.5, f"There are no variants of {physics.title.lower()} with these parameters.", va="center")
-        return drawn
+        return _nothing(f"There are no variants of {physics.title.lower()} with these parameters.")
     again = this_run(rerun, table)
     severities, labels = _severities(physics, table, again), order("variant", table, again)
     rules = looks(order("rule", table, again), RULES)
     width = max(9.0, 2.6 * len(severities))
     drawn, axes = figure(width, 0.42 * len(labels) + 1.5, columns=len(severities), sharey=True, squeeze=False)
+    known = {label: rules[part.rule.iloc[0]] for label, part in table.groupby("variant")}
     for axis, severity in zip(axes[0], severities, strict=True):
         here, points = (part[part.severity == severity] for part in (table, again))
-        if len(here):
-            axis.axvline(100 * here.clean.mean(), color=COLOURS["black"], ls="--", lw=1.2)
-        for place, label in enumerate(labels):
-            there = points[points.variant == label]
-            diamonds(axis, 100 * there[["unaware", "accuracy"]].mean().to_numpy(), place)
-            group = here[here.variant == label]
-            if not len(group):
-                continue
-            look, before = rules[group.rule.iloc[0]], 100 * group.unaware.mean()
-            after, low, high = interval(100 * group.accuracy)
-            axis.plot([before, after], [place, place], color="#BBBBBB", lw=1.5, zorder=1)
-            axis.plot([low, high], [place, place], color=look.colour, lw=4, alpha=0.35, solid_capstyle="butt")
-            axis.plot(before, place, "o", color=COLOURS["grey"], mfc="white", ms=6)
-            axis.plot(after, place, look.mark, color=look.colour, ms=6)
-        heading = f"{severity_label(severity, physics)} {_unit(physics)}".strip()
-        axis.set(xlim=(0, 102), xlabel="test accuracy (%)", title=heading)
+        _before_and_after(axis, here, points, labels, "variant", known)
+        axis.set_title(f"{severity_label(severity, physics)} {_unit(physics)}".strip())
     axes[0, 0].set_yticks(range(len(labels)), labels)
     axes[0, 0].invert_yaxis()
-    handles = [Line2D([], [], color=COLOURS["grey"], marker="o", mfc="white", ls="", label="without training")]
-    handles += [Line2D([], [], color=look.colour, marker=look.mark, ls="", label=look.label) for look in rules.values()]
-    handles.append(Line2D([], [], color=COLOURS["black"], ls="--", label="clean, no hardware"))
-    drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
+    _legend_of_rows(drawn, rules.values())
     caption(
         drawn,
         f"{physics.title} closer up: what differs between two rows is one thing, so the distance between their filled "
@@ -319,6 +303,119 @@ def variants(table: pd.DataFrame | None, physics: Perturbation, *, rerun: pd.Dat
         f"{table.seed.nunique()} seeds, bars: 95 % bootstrap.",
     )
     return drawn
+
+
+def _nothing(sentence: str) -> Figure:
+    """A line in place of a figure."""
+    drawn, axis = figure(6.4, 0.8)
+    axis.set_axis_off()
+    axis.text(0, 0.5, sentence, va="center")
+    return drawn
+
+
+def _before_and_after(
+    axis: Axes, here: pd.DataFrame, points: pd.DataFrame, labels: Sequence[str], column: str, known: Mapping[str, Look]
+) -> None:
+    """A row for each of the ``labels``: accuracy without training (open) and after it, at one severity."""
+    if len(here):
+        axis.axvline(100 * here.clean.mean(), color=COLOURS["black"], ls="--", lw=1.2)
+    for place, label in enumerate(labels):
+        there = points[points[column] == label]
+        diamonds(axis, 100 * there[["unaware", "accuracy"]].mean().to_numpy(), place)
+        group = here[here[column] == label]
+        if not len(group):
+            continue
+        look, before = known[label], 100 * group.unaware.mean()
+        after, low, high = interval(100 * group.accuracy)
+        axis.plot([before, after], [place, place], color="#BBBBBB", lw=1.5, zorder=1)
+        axis.plot([low, high], [place, place], color=look.colour, lw=4, alpha=0.35, solid_capstyle="butt")
+        axis.plot(before, place, "o", color=COLOURS["grey"], mfc="white", ms=6)
+        axis.plot(after, place, look.mark, color=look.colour, ms=6)
+    axis.set(xlim=(0, 102), xlabel="test accuracy (%)")
+
+
+def _legend_of_rows(drawn: Figure, kinds: Iterable[Look]) -> None:
+    handles = [Line2D([], [], color=COLOURS["grey"], marker="o", mfc="white", ls="", label="without training")]
+    handles += [Line2D([], [], color=look.colour, marker=look.mark, ls="", label=look.label) for look in kinds]
+    handles.append(Line2D([], [], color=COLOURS["black"], ls="--", label="clean, no hardware"))
+    drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
+
+
+def arms(
+    table: pd.DataFrame | None,
+    diagnostics: pd.DataFrame | None,
+    physics: Perturbation,
+    *,
+    rerun: pd.DataFrame | None = None,
+) -> Figure:
+    """Arms of scale, rule and clipping: accuracy before and after at two severities, and what variance does over all.
+
+    The severities are the two mildest of those that cost clearly and that every trained arm has run at.
+    """
+    if table is None or not len(table):
+        return _nothing("The arms of scale, rule and clipping are not among these parameters.")
+    again = this_run(rerun, table)
+    labels = order("arm", table, again)
+    runs = [set(part.severity) for _, part in table.groupby("arm")]
+    severities = [one for one in _severities(physics, table, again) if all(one in own for own in runs)]
+    damage = (table.clean - table.unaware).groupby(table.severity).max()
+    picked = [one for one in severities if damage.get(one, 0.0) >= CLEAR_DAMAGE][:2] or severities[-2:]
+    looked = diagnostics is not None and physics.random
+    ratios = [1.0] * len(picked) + [1.15] * looked
+    drawn, axes = figure(
+        2.2 + 3.2 * len(ratios),
+        0.36 * len(labels) + 1.6,
+        columns=len(ratios),
+        squeeze=False,
+        gridspec_kw={"width_ratios": ratios},
+    )
+    rules = looks(order("rule", table, again), RULES)
+    known = {label: rules[part.rule.iloc[0]] for label, part in table.groupby("arm")}
+    for axis, severity in zip(axes[0], picked, strict=False):
+        here, points = (part[part.severity == severity] for part in (table, again))
+        _before_and_after(axis, here, points, labels, "arm", known)
+        axis.set_title(f"{severity_label(severity, physics)} {_unit(physics)}".strip())
+        axis.set_yticks(range(len(labels)), labels if axis is axes[0, 0] else [""] * len(labels))
+        axis.invert_yaxis()
+    if looked:
+        assert diagnostics is not None
+        _variances(axes[0, -1], diagnostics, physics)
+    _legend_of_rows(drawn, rules.values())
+    caption(
+        drawn,
+        "The same class under gradients that know the scale or do not, by rule, with and without clipping. Open: never "
+        "trained on hardware, on the same chips; filled: trained (or, in the last row, clipped). Mean over "
+        f"{table.seed.nunique()} seeds, bars: 95 % bootstrap."
+        + (" Right: tr Cov g / ‖E g‖² at the fork, median over seeds and range." if looked else ""),
+    )
+    return drawn
+
+
+#: How the arms look whose gradients are compared.
+_LOOKED = {
+    DIFFERENTIATED: (COLOURS["blue"], "o", "-"),
+    DETACHED: (COLOURS["vermillion"], "s", "-"),
+    COLUMN: (COLOURS["purple"], "P", "--"),
+    INJECTION: (COLOURS["green"], "D", "--"),
+    STRAIGHT: (COLOURS["orange"], "^", ":"),
+}
+
+
+def _variances(axis: Axes, table: pd.DataFrame, physics: Perturbation) -> None:
+    """Variance over signal against severity, an arm each."""
+    severities = _severities(physics, table)
+    places = _severity_axis(axis, severities, physics, label=False)
+    unit = "" if physics.unit in ("", "s") else f" ({physics.unit})"
+    axis.set_xlabel(f"{_SHORT.get(physics.name, 'severity')}{unit}")
+    for label, (colour, mark, line) in _LOOKED.items():
+        own = table[(table.arm == label) & np.isfinite(table.variance) & (table.variance > 0)]
+        if not len(own):
+            continue
+        spread = own.groupby("severity").variance.agg(["median", "min", "max"]).reindex(severities)
+        axis.plot(places, spread["median"], marker=mark, ls=line, color=colour, ms=4, lw=1.4, label=label)
+        axis.fill_between(places, spread["min"], spread["max"], color=colour, alpha=0.12, lw=0)
+    axis.set(yscale="log", ylabel="variance over signal", title="gradient at the fork")
+    axis.legend(fontsize=7, frameon=False, loc="best")
 
 
 def _unit(physics: Perturbation | None) -> str:
@@ -400,8 +497,9 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
         Patch(color=colour, label=f"{symbol} {verdict}".strip())
         for verdict, (symbol, colour) in ((one, verdict_mark(one)) for one in order("verdict", summary, known=VERDICTS))
     ]
+    shade, edge = to_rgba(COLOURS["grey"], 0.16), COLOURS["grey"]
+    handles.append(Patch(facecolor=shade, edgecolor=edge, ls=":", label="published devices"))
     drawn.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
-    handles.append(Patch(color=COLOURS["grey"], alpha=0.3, label="published devices"))
     above, *below = (look.label.removeprefix("HAT, ") for look in rules.values())
     edges = f"{above} (above)" + (f" and {below[0]} (below)" if below else "")
     caption(
@@ -479,7 +577,7 @@ def against_recovery(
             )
         diamonds(axis, points[column], points.recovery)
         axis.set(xlabel=LABELS.get(column, column), ylim=(-0.6, 1.2), xlim=(-0.06, 1.08))
-    axes[0, 0].set_ylabel("recovery", labelpad=8)
+    axes[0, 0].set_ylabel("recovery")
     handles = [Line2D([], [], color=look.colour, marker="o", ls="", label=look.label) for look in colours.values()]
     plain: dict[str, Any] = {"color": COLOURS["black"], "ls": ""}
     handles += [Line2D([], [], marker=look.mark, label=look.label, **plain) for look in marks.values()]
@@ -487,7 +585,7 @@ def against_recovery(
         Line2D([], [], marker="o", label=look.label, fillstyle=fills[rule], mfcalt="white", **plain)
         for rule, look in looks(order("rule", cells), RULES).items()
     ]
-    drawn.legend(handles=handles, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
+    drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     caption(
         drawn,
         "A diagnostic that tells would sort the points: high recovery on the right, low on the left. Each point is "
@@ -535,10 +633,9 @@ def roc(cells: pd.DataFrame, areas: pd.DataFrame, *, rerun: pd.DataFrame | None 
         left.plot(alarms, hits, greys.get(name, "-"), color=colour, lw=width, label=LABELS[name])
     left.plot([0, 1], [0, 1], color="#BBBBBB", lw=1, ls="--")
     left.set(xlabel="share of uncompensated called compensable", ylabel="share of compensated called so")
-    if rules:
-        left.set_title(rules[first].label, fontsize=9.5)
     if left.get_legend_handles_labels()[0]:
-        left.legend(frameon=False, fontsize=8, loc="lower right")
+        above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "borderaxespad": 0}
+        left.legend(frameon=False, fontsize=8, title=f"Curves: {rules[first].label}", title_fontsize=9, **above)
     places = np.arange(len(names))
     for shift, (rule, look) in zip(np.linspace(-0.27, 0.27, max(len(rules), 2)), rules.items(), strict=False):
         shown, points = (table[table.rule == rule].set_index("predictor").reindex(names) for table in (areas, again))
@@ -552,7 +649,7 @@ def roc(cells: pd.DataFrame, areas: pd.DataFrame, *, rerun: pd.DataFrame | None 
     if free:
         right.axhspan(min(free) - 0.5, max(free) + 0.5, color=COLOURS["grey"], alpha=0.12, lw=0)
     right.set_yticks(places, [LABELS.get(name, str(name).replace("_", " ")) for name in names])
-    right.set_ylim(len(names) - 0.5, -0.5)
+    right.set_ylim(max(len(names), 1) - 0.5, -0.5)
     right.set(xlim=(-0.03, 1.03), xlabel="area under ROC (0.5: a coin)")
     if right.get_legend_handles_labels()[0]:
         right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
@@ -620,6 +717,13 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
                 red = COLOURS["vermillion"]
                 axis.plot([at[1], at[1]], [y - 0.46, y + 0.46], color=red, lw=2.5)
                 axis.plot(ends, [y + 0.4, y + 0.4], color=red, lw=1.2)
+        for y, name in enumerate(names):
+            # Between fields: the line must not cross what is written in them.
+            sides = [published.side(name, one) for one in grids[name]]
+            if published.INSIDE in sides:
+                end = sides.count(published.INSIDE) - 0.5
+                axis.plot([end, end], [y - 0.46, y + 0.46], color="white", lw=2.4)
+                axis.plot([end, end], [y - 0.46, y + 0.46], color=COLOURS["black"], ls=":", lw=1.6)
         axis.set_title(f"{network}, {rules[rule].label}", fontsize=9.5)
         axis.set_yticks(range(len(names)), [title(name) for name in names], fontsize=8)
         axis.set_xticks([])
@@ -631,7 +735,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
         drawn,
         "Where training wins back the loss (light) and where it does not (dark), with the severity in every field. "
         f"Red: the boundary at which recovery falls below {COMPENSATED:g}, and its 95 % interval over seeds. White "
-        "fields were not run, or cost less than a point.",
+        "fields were not run, or cost less than a point. Dotted: what lies to the right is beyond published devices.",
         ON_MAP,
     )
     return drawn
@@ -693,6 +797,39 @@ def remedies(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fig
         "What each measure gives back of the loss: colour for the kind of measure, rim for the severity (light: mild, "
         "dark: harsh). Green ground: at least half. Severities that cost less than a point have no mark."
         + (apart if others else ""),
+    )
+    return drawn
+
+
+def yields(table: pd.DataFrame, *, specification: float = 5.0, rerun: pd.DataFrame | None = None) -> Figure:
+    """The share of chips that meet a specification over severity: a panel for each class, a line for what was done."""
+    again = this_run(rerun, table)
+    here, points = (part[part.specification == specification] for part in (table, again))
+    names = order("perturbation", here, points)
+    arms = {
+        "unaware": Look(COLOURS["grey"], "s", "nothing done"),
+        "clipped": Look(COLOURS["vermillion"], "^", "weights clipped"),
+        "autograd": Look(COLOURS["blue"], "o", "vanilla training"),
+    }
+    drawn, axes = figure(max(5.6, 3.7 * len(names)), 3.6, columns=len(names), sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        physics = physics_of(name)
+        own, seen = (part[part.perturbation == name] for part in (here, points))
+        severities = _severities(physics, own, seen)
+        places = _severity_axis(axis, severities, physics or HARDWARE["ideal"])
+        axis.xaxis.label.set_fontsize(8.5)
+        for shift, (arm, look) in zip((-0.08, 0.0, 0.08), arms.items(), strict=True):
+            line = own[own.arm == arm].set_index("severity").reindex(severities)
+            bars = whiskers(line.share, line.low, line.high)
+            axis.errorbar(places + shift, line.share, bars, color=look.colour, marker=look.mark, label=look.label)
+            diamonds(axis, places + shift, seen[seen.arm == arm].set_index("severity").reindex(severities).share)
+        axis.set(ylim=(-0.04, 1.04), title=title(name))
+    axes[0, 0].set_ylabel(f"share of chips within {specification:g} points")
+    legend_above(drawn, axes[0, 0])
+    caption(
+        drawn,
+        f"Yield: the share of chips on which a network loses at most {specification:g} points against the clean one. "
+        "Bars: seeds drawn again and then their chips, and no narrower than the exact binomial interval." + _BAND,
     )
     return drawn
 

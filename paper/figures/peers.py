@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper.criteria.hardware import CHANCE
-from paper.figures.style import COLOURS, Look, caption, diamonds, figure, looks, order, this_run
+from paper import simulators as through
+from paper.criteria.hardware import CHANCE, SIMULATORS_ALIKE
+from paper.figures.style import COLOURS, Look, caption, diamonds, figure, interval, looks, order, this_run, whiskers
 from paper.studies.base import duration
 from paper.studies.peers import LAWS, SECONDS, curve
 
@@ -129,5 +130,82 @@ def chips(peers: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     caption(
         drawn,
         f"Programmed, drifted and read: whole devices {told}. Bars: ±{CHANCE:g} standard errors of the difference.",
+    )
+    return drawn
+
+
+#: How the simulators look.
+_SIMULATORS = {
+    "ours": Look(COLOURS["blue"], "o", "ours"),
+    "aihwkit": Look(COLOURS["vermillion"], "s", "aihwkit, its tiles"),
+    "aihwkit devices": Look(COLOURS["orange"], "^", "aihwkit, its devices in pairs"),
+    "CrossSim": Look(COLOURS["green"], "P", "CrossSim"),
+}
+_PANELS = {
+    "phase change, no compensation": ("programmed", *(f"pcm none {seconds:g}" for seconds in through.SECONDS)),
+    "phase change, one factor per layer": tuple(f"pcm global {seconds:g}" for seconds in through.SECONDS),
+    "6-bit converters behind wires": tuple(f"wires {ohm:g}" for ohm in (0.0, *through.OHMS)),
+}
+
+
+def _named(case: str) -> str:
+    """What an axis calls a case."""
+    if case.startswith("pcm"):
+        seconds = float(case.split()[-1])
+        return duration(seconds - SECONDS[0] or seconds)
+    return f"{case.split()[-1]} Ω" if case.startswith("wires") else "written"
+
+
+def simulators(
+    simulated: pd.DataFrame, differences: pd.DataFrame, *, rerun: Mapping[str, pd.DataFrame] | None = None
+) -> Figure:
+    """The same networks through several simulators: above accuracy, below what others' is above ours.
+
+    ``rerun`` has this run's ``simulated`` and ``differences``, or one of them.
+    """
+    given = rerun or {}
+    again, apart = (this_run(given.get("simulated"), simulated), this_run(given.get("differences"), differences))
+    drawn, axes = figure(10.4, 5.6, columns=3, rows=2, sharex="col", gridspec_kw={"height_ratios": [1.5, 1.0]})
+    key = ["simulator", "case", "seed", "accuracy"]
+    shown, here = (
+        pd.concat([own[key], other[key]], ignore_index=True)
+        for own, other in ((simulated, differences), (again, apart))
+    )
+    names = order("simulator", shown, here, known=_SIMULATORS)
+    styles = looks(names, _SIMULATORS)
+    for (title, cases), (top, bottom) in zip(_PANELS.items(), axes.T, strict=True):
+        bottom.axhspan(-SIMULATORS_ALIKE, SIMULATORS_ALIKE, color="#EEEEEE", lw=0)
+        bottom.axhline(0, color="#999999", lw=1)
+        for axis, table, run, column in ((top, shown, here, "accuracy"), (bottom, differences, apart, "difference")):
+            for (place, name), (at, case) in itertools.product(enumerate(names), enumerate(cases)):
+                x, look = at + 0.18 * (place - (len(names) - 1) / 2) - 0.04, styles[name]
+                whole, part = (one[(one.simulator == name) & (one.case == case)] for one in (table, run))
+                if len(whole):
+                    value, low, high = interval(whole.groupby("seed")[column].mean())
+                    bars = {"color": look.colour, "ms": 4.5, "capsize": 2, "lw": 1.2}
+                    axis.errorbar(x, value, whiskers(value, low, high), fmt=look.mark, **bars)
+                if len(part):
+                    # Beside the mark, which it would hide.
+                    diamonds(axis, x + 0.09, part.groupby("seed")[column].mean().mean())
+        top.set_title(title, fontsize=9.5)
+        bottom.set_xticks(range(len(cases)), [_named(case) for case in cases])
+    for at, about in enumerate(("time since programming", "time since programming", "resistance of a wire segment")):
+        axes[1, at].set_xlabel(about, fontsize=9)
+    edge = 1.4 * max(SIMULATORS_ALIKE, *axes[1, 0].get_ylim(), *axes[1, 1].get_ylim())
+    for at in (0, 1):
+        axes[1, at].set_ylim(-edge, edge)
+    axes[0, 0].sharey(axes[0, 1])
+    axes[0, 0].autoscale()
+    axes[1, 2].set_yscale("symlog", linthresh=2 * SIMULATORS_ALIKE)
+    axes[1, 2].set_yticks([-10, -1, 0, 1, 10], ["−10", "−1", "0", "1", "10"])
+    axes[0, 0].set_ylabel("accuracy (%)", fontsize=9)
+    axes[1, 0].set_ylabel("theirs − ours\n(points)", fontsize=9)
+    handles = [Line2D([], [], color=look.colour, marker=look.mark, ls="", label=look.label) for look in styles.values()]
+    drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
+    caption(
+        drawn,
+        "The same networks, trained for hardware or not, through each simulator; bars are 95 % intervals over seeds, "
+        f"below of the difference on the same networks. Inside the grey band (±{SIMULATORS_ALIKE:g} point) two "
+        "simulators count as alike; behind wires the lower axis is logarithmic beyond two points.",
     )
     return drawn

@@ -16,9 +16,9 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from lib.hardware.devices import DAC, make
-from lib.hardware.perturbations import ADC
+from lib.hardware.perturbations import ADC, Perturbation
 from lib.results import Cell, Tables
-from lib.verdicts import Claim, Threshold
+from lib.verdicts import Claim, Relation, Threshold
 from paper.criteria.hardware import BETTER, CLEAR_DAMAGE, COMPENSATED, NOTHING, POINTS, RISES, points
 from paper.studies.hardware import HardwareStudy
 from paper.studies.recovery import KEYS, beyond, paired, recovery, verdict, void
@@ -183,7 +183,9 @@ def rises(looks: pd.DataFrame) -> np.ndarray:
     return np.asarray(found)
 
 
-def claims(page: str, main: Tables, mildest: float | None, clear: Sequence[float]) -> list[Claim]:
+def claims(
+    page: str, physics: Perturbation, main: Tables, mildest: float | None, clear: Sequence[float]
+) -> list[Claim]:
     """The claims about the arms that are there; ``clear`` are the severities with clear damage, the ``mildest`` first.
 
     Differences are seed by seed, in points, mean over those of the clear severities that both arms have.
@@ -207,7 +209,7 @@ def claims(page: str, main: Tables, mildest: float | None, clear: Sequence[float
         at = shared(one, other)
         sides = (_means(arms, label, at, column) for label, column in zip((one, other), columns, strict=True))
         samples = np.subtract(*next(sides).align(next(sides), join="inner")).to_numpy() if at else []
-        relation = ">" if threshold is BETTER else ">="
+        relation: Relation = ">" if threshold is BETTER else ">="
         more: dict[str, Any] = {"unit": "points", "name": "mean difference", "void": cheap}
         found.append(Claim(f"{page}.{own}", text, samples, relation, threshold, family, **more))
 
@@ -261,7 +263,7 @@ def claims(page: str, main: Tables, mildest: float | None, clear: Sequence[float
         *(DIFFERENTIATED, DETACHED, POINTS),
     )
     looks = main.get("arms_diagnostics")
-    if looks is not None and make(page.removeprefix("perturbation_")).random:
+    if looks is not None and physics.random:
         for key, label in (("differentiated", DIFFERENTIATED), ("detached", DETACHED)):
             if label not in set(looks.arm):
                 continue

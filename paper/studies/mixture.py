@@ -187,7 +187,7 @@ def summarise(accuracy: pd.DataFrame, signal: pd.DataFrame, chance: float) -> pd
         verdicts = {}
         for parts, damage, gain in zip(table.parts, table.damage, table.gain, strict=True):
             won_back, interval = recovery(damage, gain)
-            verdicts[parts] = verdict(damage, gain).name
+            verdicts[parts] = verdict(damage, gain, rule != "unaware").name
             group = runs[(runs.rule == rule) & (runs.parts == label(parts))]
             if not len(group):
                 continue
@@ -210,7 +210,7 @@ def summarise(accuracy: pd.DataFrame, signal: pd.DataFrame, chance: float) -> pd
                     "recovery_high": interval[1],
                     "weighted": back,
                     "verdict": verdicts[parts],
-                    "of_weighted": verdict(table.damage[own].sum(0), table.gain[own].sum(0)).name,
+                    "of_weighted": verdict(table.damage[own].sum(0), table.gain[own].sum(0), rule != "unaware").name,
                     "worst": worst([verdicts[(part,)] for part in parts]),
                     "steps": int(group.steps.iloc[0]),
                 }

@@ -1,7 +1,7 @@
 """Our models beside the published ones, and beside what another simulator samples from them.
 
 ``python benchmarks/peer_aihwkit.py --noise | python -m paper.studies.peers`` keeps a run of aihwkit's noise model in
-``results/peers``, with its versions.
+``results/peers``, with its versions. What whole networks come to in other simulators: :mod:`paper.simulators`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from lib.hardware.perturbations import T_ZERO, WINDOW, Arrays, Drift, Pair, Pert
 from lib.replicas import mapped
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings
-from paper import ROOT
+from paper import ROOT, simulators
 from paper.agreement import Quantity
 from paper.criteria.hardware import CHANCE, CHANCE_SPREAD, CHIPS_ALIKE, CIRCUIT_EXACT, CIRCUIT_FAST
 from paper.nodal import node_voltages
 from paper.studies.base import Compared, Study, double_precision, joined
-from paper.studies.parameters import Numbers, Whole
+from paper.studies.hardware import PICTURE
+from paper.studies.parameters import DRAWS, Numbers, Whole
 
 #: What aihwkit sampled, and with which versions.
 KEPT = ROOT / "results" / "peers" / "aihwkit_pcm.csv"
@@ -78,10 +79,15 @@ class Peers(Study):
     samples: Annotated[int, Whole(1000, 50_000_000)] = 50_000
     seeds: Annotated[int, Whole(1, 1000)] = 2
     sides: Annotated[tuple[int, ...], Numbers(2, 256, whole=True, ordered=True)] = (8, 16, 32)
+    networks: Annotated[int, Whole(1, len(simulators.SEEDS))] = 2
+    chips: Annotated[int, DRAWS] = 20
 
+    SIZES: ClassVar[tuple[str, ...]] = ("seeds", "networks", "chips")
     PARTS: ClassVar[tuple[str, ...]] = ("sides",)
     COMPARED: ClassVar[Mapping[str, Compared]] = {
-        "sampled": Compared(tuple(_POINT), {"sampled": Quantity(scale="log")})
+        "sampled": Compared(tuple(_POINT), {"sampled": Quantity(scale="log")}),
+        "simulated": Compared(("kind", "case"), {"accuracy": 100 * PICTURE}),
+        "trained": Compared(("by", "case"), {"accuracy": 100 * PICTURE}),
     }
 
     def check(self) -> None:
@@ -95,7 +101,8 @@ class Peers(Study):
             Cell("peers_reading", {**drawn, "exponent": one, "noise": other, "points": list(points("chip"))}, reading)
             for one, other in READINGS
         ]
-        return found + [Cell("peers_wires", {"side": side, "wires": list(WIRES)}, wires) for side in self.sides]
+        found += [Cell("peers_wires", {"side": side, "wires": list(WIRES)}, wires) for side in self.sides]
+        return found + simulators.cells(self.networks, self.chips)
 
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
         whole = joined(found)
@@ -109,8 +116,10 @@ class Peers(Study):
             "readings": _closest(read, peers, theirs),
             "wires": whole["wires"],
             "sampled": whole["sampled"],
+            **{name: whole[name] for name in ("simulated", "taken", "trained")},
+            "differences": simulators.differences(whole["simulated"]),
         }
-        return tables, Findings.of(claims(tables))
+        return tables, Findings.of([*claims(tables), *simulators.claims(tables)])
 
 
 # ------------------------------------------------------------------------------------------------------ sampled here

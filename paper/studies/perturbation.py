@@ -44,9 +44,9 @@ class PerturbationStudy(HardwareStudy):
 
     ``perturbation`` is one of the six classes or another name of :data:`~lib.hardware.devices.HARDWARE`, ``options``
     are its fields; ``severities`` is a list in its unit, "all" for its own grid or "few" for every other one of it.
-    ``closer`` adds chips "known" in training, the "variants" of the class (:mod:`paper.studies.variants`), networks with
-    "clipped" weights and the "arms" of scale and backward rule (:mod:`paper.studies.arms`); "all" is all of it, "none"
-    nothing. The rest is as in :class:`~paper.studies.hardware.HardwareStudy`.
+    ``closer`` adds chips "known" in training, the "variants" of the class (:mod:`paper.studies.variants`), networks
+    with "clipped" weights and the "arms" of scale and backward rule (:mod:`paper.studies.arms`); "all" is all of it,
+    "none" nothing. The rest is as in :class:`~paper.studies.hardware.HardwareStudy`.
     """
 
     perturbation: Annotated[str, OneOf(lambda: HARDWARE)] = "read_noise"
@@ -224,7 +224,7 @@ def claims(physics: Perturbation, tables: Tables) -> list[Claim]:
         found.append(Claim(f"{page}.known", f"{text} severity", samples, ">=", NOTHING, page, **half))
     if "variants" in tables:
         found += variants.claims(page, physics.name, tables["variants"])
-    found += arms.claims(page, tables, mildest, list(clear.index))
+    found += arms.claims(page, physics, tables, mildest, list(clear.index))
     return found
 
 

@@ -79,7 +79,7 @@ LABELS = {
     "damage": "damage",
     "severity": "place on the class's grid",
     "kind": "random or not",
-    RULE: "name of the rule",
+    RULE: "rule, and converter or not",
     CLASS: "class, from other networks",
 }
 
@@ -368,9 +368,9 @@ def areas(table: pd.DataFrame) -> pd.DataFrame:
     network alone; ``held_class`` and ``held_network``, the balanced accuracy with a threshold, or a fit, from the other
     ones; ``over_trivial``, by how much the area is larger than that of the ``best`` of :data:`TRIVIAL` on the same
     rows, and ``over_rule`` than that of :data:`RULE` where rules are pooled. All have ``..._low`` and ``..._high`` when
-    classes and networks are drawn again (:func:`~paper.prediction.clustered`). ``beyond`` is the area for the cells
-    that training compensates beyond clipping. The area of the three together is that
-    of predictions for classes not fitted. ``trivial``: it takes no gradient; ``entered`` of ``rows`` have a value.
+    classes and networks are drawn again (:func:`~paper.prediction.clustered`). ``beyond`` is the area for what training
+    compensates beyond clipping. The area of the three together is that of predictions for classes not fitted.
+    ``trivial``: it takes no gradient; ``entered`` of ``rows`` have a value.
     """
     rules = list(dict.fromkeys(table.rule))
     scopes = {rule: table[table.rule == rule] for rule in rules}
@@ -408,7 +408,6 @@ def _areas(scope: str, part: pd.DataFrame) -> list[dict[str, object]]:
         return duels(score, label, within, unit)
 
     over = part.beyond.to_numpy(dtype=float)
-
     rows = []
     for name, score in scores.items():
         known, trivial = np.isfinite(score), name in (*free, CLASS)
@@ -425,7 +424,10 @@ def _areas(scope: str, part: pd.DataFrame) -> list[dict[str, object]]:
             elif len(np.unique(of[known])) > 1:
                 said[known] = held_out(score[known], label[known], of[known])
             # The area of a yes or no is its balanced accuracy.
-            row |= _ends(f"held_{one}", clustered(met(said), clusters))
+            found = clustered(met(said), clusters)
+            # One answer for all is right about half of them whatever is drawn, which is no precision.
+            constant = len(np.unique(said[np.isfinite(said)])) < 2
+            row |= _ends(f"held_{one}", (found[0], (np.nan, np.nan)) if constant else found)
         if not trivial:
             rivals = {rival: met(np.where(known, own, np.nan)) for rival, own in free.items()}
             row |= _ends("over_trivial", clustered(met(score), clusters, list(rivals.values())))
@@ -451,15 +453,15 @@ def _elsewhere(part: pd.DataFrame) -> np.ndarray:
 
 
 def _over_seeds(score: np.ndarray, label: np.ndarray, seed: np.ndarray) -> tuple[float, float]:
-    """The interval of the area when seeds are drawn again."""
+    """The interval of the area when seeds are drawn again, of those that have both outcomes."""
     found = [duels(score[seed == one], label[seed == one]) for one in np.unique(seed)]
-    won, fought = (np.array([pair[side].sum() for pair in found]) for side in (0, 1))
+    won, fought = (np.array([pair[side].sum() for pair in found if pair[1].any()]) for side in (0, 1))
 
     def share(picked: np.ndarray, axis: int | None = None) -> np.ndarray:
         places = np.asarray(picked, dtype=int)
-        return won[places].sum(axis) / np.maximum(fought[places].sum(axis), 1)
+        return won[places].sum(axis) / fought[places].sum(axis)
 
-    return bootstrap(np.arange(len(found)), share) if fought.any() else (float("nan"), float("nan"))
+    return bootstrap(np.arange(len(won)), share)
 
 
 def _beyond(accuracy: pd.DataFrame, name: str, rule: str, regime: str, share: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from lib.verdicts import Findings, Outcome
 from paper.criteria.hardware import LOSS_ERROR, points
 from paper.studies.hardware import NAMES
 from paper.studies.mixture import gradient_signal, split
-from paper.words.numbers import interval, share
+from paper.words.numbers import cosine, interval, share
 
 _STAGES = {
     "voltage": "on the voltages that enter",
@@ -96,7 +96,7 @@ def on_gradients(tables: Tables) -> str:
         return ""
     table = gradient_signal(tables["diagnostics"]).mean()
     return (
-        f"At the fork the vanilla gradient of the full chip has a cosine of {share(table.cosine)} with the clean one, "
+        f"At the fork the vanilla gradient of the full chip has {cosine(table.cosine)}, "
         f"and {share(table.measured)} of its second moment is signal; adding up the variances of its parts one expects "
         f"{share(table.added)}."
     )

@@ -26,8 +26,9 @@ _WORDS = {
         lesson=(
             "The noise is a share of a full-scale device, and full scale is set by the largest weight of the layer. A "
             "network without outstanding weights suffers less from the same hardware. Vanilla training differentiates "
-            "the scale too and can find that out; straight-through training takes the noise for something that the "
-            "weights cannot change."
+            "through the scale, and therefore through the largest weight; straight-through training, noise injection "
+            "and a vanilla gradient with the scale *detached* take it for a constant. That is a choice of whoever "
+            "writes the backward pass, not a property of the noise, and the arms below tell what it is worth."
         ),
     ),
     "variability": Words(
@@ -137,6 +138,37 @@ _WORDS = {
         formula=r"\tilde x = \Delta\,\mathrm{clip}\bigl(\mathrm{round}(x/\Delta),\,-L,\,L\bigr)",
         physics="Inputs are numbers, word lines carry voltages: a converter of $b$ bits knows $2^b-1$ of them.",
         lesson="What is rounded here is multiplied by every weight of its row.",
+    ),
+    "input_noise": Words(
+        formula=r"\tilde x_j = x_j + \sigma X\,\xi_j,\quad X = \max|x|\ \text{in training}",
+        physics=(
+            "Drivers of word lines and the supply behind them fluctuate. One disturbed input enters every output of "
+            "the layer, through a weight of its own each time."
+        ),
+        lesson="Outputs err together, and all weights of a column count, not the largest one.",
+    ),
+    "output_noise": Words(
+        formula=r"\tilde y_i = y_i + \sigma\,\max|W|\,X\;\xi_i,\quad X = \max|x|\ \text{in training}",
+        physics=(
+            "Amplifiers and integrators at the end of a bit line add noise of their own, whatever flows through it."
+        ),
+        lesson=(
+            "The noise is fixed and the signal is not: a layer whose inputs and weights use their ranges suffers less."
+        ),
+    ),
+    "tile_adc": Words(
+        formula=(
+            r"\tilde y_i = \textstyle\sum_t \mathrm{ADC}\bigl((1 + a\,\xi_{ti})\,y_{ti} + b R\,\eta_{ti}\bigr),\quad "
+            r"y_i = \sum_t y_{ti}"
+        ),
+        physics=(
+            "A layer larger than an array is cut into tiles, and every column of every tile has a converter with a "
+            "gain and an offset of its own. What the converters report is added digitally."
+        ),
+        lesson=(
+            "Gains and offsets belong to a chip and do not average out over images; rounding errors of tiles add up, "
+            "and the range has only to hold a part of the sum."
+        ),
     ),
     "composite": Words(
         formula=(

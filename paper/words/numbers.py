@@ -11,6 +11,12 @@ def interval(low: float, high: float) -> str:
     return "" if low != low else f"[{share(low)}, {share(high)}]".replace("inf", "∞")
 
 
+def cosine(value: float) -> str:
+    """The cosine of a mean gradient in words, also where the mean cannot be told from zero."""
+    known = f"a cosine of {share(value)} with the clean one"
+    return known if value == value else "a mean that cannot be told from zero, and so no direction"
+
+
 class Shown(float):
     """A number as the reader sees it: never "-0.0", and with a minus that is one."""
 

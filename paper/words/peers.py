@@ -6,8 +6,9 @@ import pandas as pd
 
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
-from paper.criteria.hardware import CHANCE
-from paper.studies.base import shown_on
+from paper import simulators as through
+from paper.criteria.hardware import CHANCE, SIMULATORS_ALIKE, TRAINED_ALIKE
+from paper.studies.base import duration, shown_on
 from paper.studies.peers import aihwkit, largest
 
 
@@ -59,6 +60,129 @@ def compared(tables: Tables) -> str:
     )
 
 
+def ran() -> str:
+    """Which simulators ran, in which versions, and how their training was checked (Markdown)."""
+    table, origins = through.others()
+    own = origins["aihwkit"]
+    versions = own["versions"]
+    solver = origins["crosssim"]["versions"]["cross-sim"]
+    chips = int(table.chips.max())
+    refused = origins["crosssim"].get("refused", [])
+    also = f" Its solver found no solution in {len(refused)} cases, which are missing." if refused else ""
+    return (
+        f"aihwkit {versions['aihwkit']} (torch {versions['torch'].partition('+')[0]}) ran whole. CrossSim is on no "
+        f"package index; of it ran the classes of its array, its converter and its phase-change device (from commits "
+        f"{solver}), with a driver of ours around them.{also} Up to {chips} chips for each network. "
+        f"Without noise, aihwkit's training ends at our weights to {own['without_noise']:.0e} of their norm: start, "
+        "batches, rates and optimiser are the same."
+    )
+
+
+def _difference(table: pd.DataFrame, simulator: str, case: str) -> float:
+    found = float(through.by_seed(table[(table.simulator == simulator) & (table.case == case)]).mean())
+    return round(found, 1) + 0.0  # no negative zero
+
+
+def aged(tables: Tables) -> str:
+    """What whole phase-change chips come to (Markdown)."""
+    table = tables["differences"]
+    here = table[table.case.str.startswith(("pcm", "programmed"))]
+    worst = here.groupby(["simulator", "case"]).apply(
+        lambda own: float(through.by_seed(own).mean()), include_groups=False
+    )
+    at = worst.abs().idxmax()
+    tiles = here[(here.simulator == "aihwkit") & (here.case == f"pcm global {through.AGES['day'][0]:g}")]
+    plain = table[table.case == "ideal"].ours.mean()
+    lost = [
+        f"{plain - here[here.case == f'pcm none {seconds:g}'].ours.mean():.1f} points after {about}"
+        for seconds, about in through.AGES.values()
+    ]
+    alike = "all within" if worst.abs().max() < SIMULATORS_ALIKE else "not all within"
+    return (
+        f"Of {len(worst)} comparisons on phase-change chips the largest mean difference is {worst[at]:+.2f} points "
+        f"({through.SIMULATORS[at[0]]}, {_said(at[1])}): {alike} the {SIMULATORS_ALIKE:g} point that was set. "
+        f"Hardware takes {' and '.join(lost)}, without compensation; a margin says something where it is much smaller "
+        "than that. The "
+        "standard deviation over chips, a day old and with one factor per layer, is "
+        f"{tiles.spread.mean():.2f} points in aihwkit's tiles and {tiles.ours_spread.mean():.2f} here. Its read noise "
+        "is drawn once for all pictures, ours for each."
+    )
+
+
+def _said(case: str) -> str:
+    """A case in words."""
+    if case == "programmed":
+        return "programming noise alone"
+    if case.startswith("wires"):
+        ohm = float(case.split()[-1])
+        return f"wires of {ohm:g} Ω" if ohm else "no wires"
+    _, compensation, seconds = case.split()
+    how = "one factor per layer" if compensation == "global" else "no compensation"
+    return f"{duration(float(seconds))} after programming, {how}"
+
+
+def taken_table(tables: Tables) -> pd.DataFrame:
+    """What wires take from the outputs of every layer: ours and theirs, and how far apart."""
+    table = tables["taken"]
+    shown = table.assign(
+        **{
+            "wires (Ω)": table.ohm.map("{:g}".format),
+            "layer": table.layer + 1,
+            "ours (%)": (100 * table.lost).map("{:.3g}".format),
+            "theirs (%)": (100 * table.lost_theirs).map("{:.3g}".format),
+            "apart": table.apart.map("{:.2g}".format),
+            "bit lines alone (%)": (100 * table.lost_bit).map("{:.3g}".format),
+            "apart from these": table.apart_bit.map("{:.2g}".format),
+        }
+    )
+    columns = ["ours (%)", "theirs (%)", "apart", "bit lines alone (%)", "apart from these"]
+    return shown.set_index(["simulator", "layer", "wires (Ω)"])[columns]
+
+
+def wired(tables: Tables) -> str:
+    """What converters behind wires come to in every simulator (Markdown)."""
+    table, taken = tables["differences"], tables["taken"]
+    parts = []
+    for ohm in (0.0, *through.OHMS):
+        case = f"wires {ohm:g}"
+        here = table[table.case == case]
+        ours = here.drop_duplicates(["kind", "seed"]).ours.mean()
+        others = ", ".join(
+            f"{_difference(table, name, case):+.1f} in {through.SIMULATORS[name]}"
+            for name in ("CrossSim", "aihwkit")
+            if len(here[here.simulator == name])
+        )
+        parts.append(f"{_said(case)}: {ours:.1f} % here, {others}")
+    formula = taken[(taken.simulator == "aihwkit") & (taken.ohm < max(through.OHMS))]
+    ratio, bit = (formula.lost_theirs.to_numpy() / formula[one].to_numpy() for one in ("lost", "lost_bit"))
+    return (
+        f"Accuracy, and by how many points the others differ: {'; '.join(parts)}. Up to {formula.ohm.max():g} Ω "
+        f"aihwkit's formula takes {ratio.min():.2f} to {ratio.max():.2f} times what the circuit takes, and "
+        f"{bit.min():.2f} to {bit.max():.2f} times what bit lines alone would."
+    )
+
+
+def trained_table(tables: Tables) -> pd.DataFrame:
+    """Mean accuracy (%) of networks that two libraries trained with the same noise."""
+    table = tables["trained"]
+    names = {"clean": "without hardware", **through.JUDGED}
+    whose = {"here": "trained here", "aihwkit": "trained by aihwkit"}
+    means = table.groupby(["by", "case"]).accuracy.mean().unstack("case")[list(names)]
+    return means.rename(columns=names, index=whose).loc[list(whose.values())].round(2)
+
+
+def trained(tables: Tables) -> str:
+    """How far apart the two trainings are, seed by seed (Markdown)."""
+    table = tables["trained"]
+    sides = table.pivot(index=["case", "seed"], columns="by", values="accuracy")
+    apart = (sides["aihwkit"] - sides["here"]).groupby("case")
+    each, means = apart.std(), apart.mean()
+    return (
+        f"Networks of one seed differ by {each.max():.2f} points (standard deviation) at most, for their noise is not "
+        f"the same; their means by {means.abs().max():.2f}. The margin was {TRAINED_ALIKE:g} point."
+    )
+
+
 def follows(findings: Findings) -> str:
     """What follows from the findings (Markdown): only what holds is said."""
 
@@ -72,10 +196,20 @@ def follows(findings: Findings) -> str:
         said.append(f"Each law is as published{chip}, within what sampling can tell.")
     if holds("circuit."):
         said.append("The circuit is as Kirchhoff has it, within rounding.")
+    if _hold(findings, "simulators.day.", "simulators.decade.", "simulators.programmed."):
+        said.append("The same networks come out alike on phase-change chips in every simulator that has them.")
+    if _hold(findings, "simulators.trained."):
+        said.append("Trained with the same noise by another library, they are as good.")
     return (
         f"**What follows.** {' '.join(said)} Whatever this book finds out about training is a finding about these "
         "models. Had the laws been put together in another way, it would have shown here, and nowhere else in the book."
     )
+
+
+def _hold(findings: Findings, *starts: str) -> bool:
+    """Do all claims hold whose names start so?"""
+    own = [one for one in findings if one.id.startswith(starts)]
+    return bool(own) and all(one.outcome == Outcome.HOLDS for one in own)
 
 
 def beside() -> str:

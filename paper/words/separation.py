@@ -9,7 +9,7 @@ from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.criteria.hardware import CLEAR_DAMAGE, DAMAGE, SEVERE, points
 from paper.studies.hardware import NAMES
-from paper.studies.separation import CLASS, JOINT, LABELS, POOLED, REGIMES, RULE
+from paper.studies.separation import CLASS, JOINT, LABELS, POOLED, REGIMES, RULE, directed
 from paper.words.numbers import interval, share
 
 
@@ -170,7 +170,7 @@ _LINES = {
     ),
     "separation.adc_rule": (
         "The backward rule moves the line: an ADC under vanilla training is another case than under straight-through.",
-        "For an ADC the two backward rules are not far apart.",
+        "For an ADC straight-through is not far ahead of vanilla training.",
     ),
     "separation.read_noise.moderate": (
         "Read noise is compensated where it costs little.",
@@ -230,8 +230,8 @@ def telling(tables: Tables, findings: Findings) -> str:
         won = cells[(cells.rule == rule) & cells.compensated].perturbation.value_counts()
         if len(won) and best.area_low != best.area_low:
             lines.append(
-                f"  There is no interval over classes: {won.iloc[0]} of {won.sum()} compensated cells are "
-                f"{title(won.index[0])}."
+                f"  There is no interval over classes: {won.sum()} of {best.rows} cells are compensated, {won.iloc[0]} "
+                f"of them {title(won.index[0])}."
             )
         cosine = areas[(areas.rule == rule) & (areas.predictor == "cosine")].iloc[0]
         if cosine.entered < cosine.rows:
@@ -239,7 +239,7 @@ def telling(tables: Tables, findings: Findings) -> str:
                 f"  In {cosine.rows - cosine.entered} of {cosine.rows} cells the mean gradient cannot be told from "
                 "zero: it has no cosine, and they do not enter that of the cosine."
             )
-    lines += _pooled(areas, rules)
+    lines += _pooled(areas, cells, rules)
     told = [one for one in findings if one.family.startswith(_FAMILIES)]
     decided = [one for one in told if one.outcome != Outcome.INCONCLUSIVE]
     lines += [f"- {one.claim}: {one.outcome}." for one in decided]
@@ -251,19 +251,23 @@ def telling(tables: Tables, findings: Findings) -> str:
     return "\n".join(lines)
 
 
-def _pooled(areas: pd.DataFrame, rules: list[str]) -> list[str]:
+def _pooled(areas: pd.DataFrame, cells: pd.DataFrame, rules: list[str]) -> list[str]:
     """What rules thrown together hide, and what truth adds to the name of the rule."""
     pooled = areas[areas.rule == POOLED].set_index("predictor")
     if pooled.empty:
         return []
     lines = []
     own = areas[areas.predictor == "cosine"].set_index("rule").area
-    apart = [f"{share(own[rule])} under {_named(rule)}" for rule in rules if own[rule] == own[rule]]
+    means = cells.cosine.where(directed(cells)).groupby(cells.rule).mean()
+    apart = [
+        f"{share(own[rule])} under {_named(rule)} (its mean is {share(means[rule])})"
+        for rule in rules
+        if own[rule] == own[rule]
+    ]
     if apart and pooled.area["cosine"] == pooled.area["cosine"]:
         lines.append(
-            f"- Rules thrown together say something else: the cosine has {', '.join(apart)}, and "
-            f"{share(pooled.area['cosine'])} over all. How high a cosine is depends on the rule before it depends on "
-            "the chip."
+            f"- The cosine has an area of {', '.join(apart)}, and {share(pooled.area['cosine'])} where rules are "
+            "thrown together."
         )
     truth = pooled.loc["truth"]
     if truth.over_rule == truth.over_rule:
