@@ -29,7 +29,7 @@ PREDICTORS = {**LABELS, "damage": "damage (no gradient)", "severity": "severity 
 _MEASURES = {
     ("none", "off chip"): "as programmed",
     ("global", "off chip"): "drift compensated",
-    ("global", "each chip"): "compensated, and normalisation recalibrated",
+    ("global", "each chip"): "compensated and recalibrated",
 }
 
 
