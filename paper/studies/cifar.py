@@ -103,7 +103,7 @@ class Cifar(Study):
     pictures: Annotated[str, OneOf(("few", "all"))] = "few"
     root: Annotated[str, Place("the path of a folder", also=("",))] = ""
     seeds: Annotated[int, Whole(1, 1000)] = 2
-    repeats: Annotated[int, Whole(2, 1000)] = 3
+    repeats: Annotated[int, Whole(2, 1000)] = 2
     chips: Annotated[int, DRAWS] = 3
     tested: Annotated[int, Whole(100, 10_000)] = 600
     steps: Annotated[int, Whole(2, STEPS.high)] = 300
