@@ -173,3 +173,16 @@ def telling(tables: Tables) -> str:
                 f"{share(further.iloc[0].further)}, and the cosine has {share(cosine.further)}."
             )
     return "\n".join(lines)
+
+
+def afterwards(tables: Tables) -> str:
+    """What training through noise does to the accuracy without hardware (Markdown)."""
+    if "chips" not in tables:
+        return ""
+    clean = 100 * tables["chips"].groupby("arm").clean.mean()
+    first, second = ARMS[2:]
+    return (
+        f"Without hardware the finished network gets {clean['unaware']:.1f} % of these test pictures right, the one "
+        f"trained with noise {clean[first]:.1f} %, the one trained with noise and clipped {clean[second]:.1f} %: what is "
+        "lost here is lost before any chip is programmed, and a longer training may win it back."
+    )
