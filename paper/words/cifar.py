@@ -183,6 +183,6 @@ def afterwards(tables: Tables) -> str:
     first, second = ARMS[2:]
     return (
         f"Without hardware the finished network gets {clean['unaware']:.1f} % of these test pictures right, the one "
-        f"trained with noise {clean[first]:.1f} %, the one trained with noise and clipped {clean[second]:.1f} %: what is "
-        "lost here is lost before any chip is programmed, and a longer training may win it back."
+        f"trained with noise {clean[first]:.1f} %, the one trained with noise and clipped {clean[second]:.1f} %: what "
+        "is lost here is lost before any chip is programmed, and a longer training may win it back."
     )
