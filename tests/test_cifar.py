@@ -332,7 +332,8 @@ def test_everything_is_drawn_told_and_claimed():
     assert len(found) == 6 + 2 * 4 + 4 and all(one.value == one.value or one.note for one in found)
     assert "the best measure without a gradient" in words.answer(tables)
     assert len(words.shown(tables)) == 18 and words.telling(tables).count("\n") == 1
-    assert words.outstanding(found) and "without hardware" in words.afterwards(tables).lower()
+    assert words.outstanding(found) and "Without hardware" in words.afterwards(tables)
+    assert words.added(tables).count(", ") >= 5 and words.added({}) == words.afterwards({}) == ""
     assert set(words.networks()["parameters"]) == {14002, 68050}
 
 

@@ -67,6 +67,23 @@ def answer(tables: Tables) -> str:
     )
 
 
+def added(tables: Tables) -> str:
+    """What training adds to the best measure without a gradient, class by class, the better rule of each (Markdown)."""
+    if "summary" not in tables:
+        return ""
+    hurt = tables["summary"].query("damage >= @CLEAR_DAMAGE")
+    means = hurt.groupby(["perturbation", "arm"]).beyond.mean().groupby("perturbation").max()
+    listed = [f"{HARDWARE[name].title} {_signed(value)}" for name, value in means.sort_values(ascending=False).items()]
+    return (
+        f"Where a class costs at least {points(CLEAR_DAMAGE):g} points, its better rule is ahead of the best measure "
+        f"without a gradient by, in points: {', '.join(listed)}."
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{Shown(value):+.1f}".replace("+−", "−") if value >= 0 else f"{Shown(value):.1f}"
+
+
 def shown(tables: Tables) -> pd.DataFrame:
     """The phase diagram as a table: points lost and shares won back."""
     rows = []
