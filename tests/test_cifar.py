@@ -356,4 +356,4 @@ def test_the_deep_claims_follow_their_numbers():
     assert other["resnet.hat"] is Outcome.HOLDS and other["resnet.day"] is Outcome.DOES_NOT_HOLD
     assert other["resnet.norm"] is Outcome.HOLDS and other["resnet.converter"] is Outcome.HOLDS
     told = words.deep(Findings.of(cifar._deep(chips, converted)))
-    assert "training with noise is ahead" in told and "costs as much as" in told and "6 bits" in told
+    assert "training with noise is ahead" in told and "the first thing to measure again" in told and "6 bits" in told

@@ -237,7 +237,7 @@ def converters(table: pd.DataFrame | None) -> Figure:
         at = np.arange(len(ohms)) + (place - (len(arms) - 1) / 2) * width
         error = whiskers(*rows.T)
         bars = axis.bar(at, rows[:, 0], 0.9 * width, color=look.colour, yerr=error, error_kw={"lw": 1})
-        axis.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
+        axis.bar_label(bars, fmt="%.0f", fontsize=9, label_type="center", color="white")
     axis.axhline(100 * table.clean.mean(), color=COLOURS["black"], ls="--", lw=1.2)
     axis.set_xticks(range(len(ohms)), [f"{ohm:g} Ω per segment" for ohm in ohms])
     axis.set(ylabel="test accuracy (%)", ylim=(0, 100))
