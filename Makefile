@@ -68,7 +68,7 @@ check: $(STAMP) ## say what is wrong with the committed notebooks, the profiles 
 evidence: PROFILE := evidence
 evidence: $(STAMP) ## compute what is missing or stale of what the book shows: PAGES, DEVICE, JOBS, DRY=1, VERIFY=1
 	@OMP_NUM_THREADS=1 python -m paper.tools.evidence run $(PAGES) --device $(DEVICE) --jobs $(JOBS) \
-	  --profile $(PROFILE) $(if $(filter real,$(PROFILE)),-p root "$(ROOT)") $(if $(DRY),--dry-run) $(if $(VERIFY),--verify)
+	  --profile $(PROFILE) $(if $(ROOT)$(filter real,$(PROFILE)),-p root "$(ROOT)") $(if $(DRY),--dry-run) $(if $(VERIFY),--verify)
 
 pretrain: $(STAMP) ## train MiniCLIP again from nothing and report its zero-shot table
 	@python -m paper.tools.pretrain

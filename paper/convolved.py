@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.checks import ParameterError
 from lib.hardware.crossbars import matrix
 from lib.hardware.networks import Network
 
@@ -58,6 +59,12 @@ class Patches:
         """The squares."""
         return self._with(self.x.square())
 
+    def abs(self) -> Patches:
+        """What a converter at the input asks for, whose range goes by patches and not by images."""
+        raise ParameterError(
+            "perturbation must be one that leaves the inputs of arrays as they are, but a converter of them was given."
+        )
+
     def __add__(self, other: Patches) -> Patches:
         return self._with(self.x + other.x)
 
@@ -90,7 +97,7 @@ class Patches:
 class Convolved(Network):
     """A network whose convolutions go over their images instead of through patches; see :class:`Network`.
 
-    For converters at the input (:class:`~lib.hardware.devices.DAC`) it has no short way and is not made.
+    Converters at the input (:class:`~lib.hardware.devices.DAC`) have no short way and are refused.
     """
 
     def __init__(self, name: str, channels: int = 1, size: int = 8, classes: int = 10) -> None:

@@ -18,8 +18,10 @@ from torch.nn import functional as F
 from lib import checks, runtime
 from lib.checks import ParameterError
 from lib.hardware.networks import Images, Network, dataset
+from lib.hardware.numbers import Numbers
+from lib.hardware.perturbations import Perturbation
 from lib.hardware.training import Trainer
-from lib.replicas import Tree, stack
+from lib.replicas import Nested, Tree, stack
 from paper import ROOT
 from paper.convolved import Convolved
 
@@ -30,6 +32,8 @@ SAMPLE = ROOT / "paper" / "pictures" / "cifar10"
 FINISHED = ("cnn_norm", "resnet_narrow")
 #: Channels, pixels and classes of the pictures.
 CHANNELS, SIZE, CLASSES = 3, 32, 10
+#: Training pictures on which converters and statistics are calibrated: each is a thousand places of a kernel.
+CALIBRATION = 300
 #: Pixels by which a training picture is moved at most.
 MARGIN = 4
 
@@ -94,12 +98,18 @@ def moved(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class OnPictures(Trainer):
-    """A trainer whose training pictures are moved and mirrored."""
+    """A trainer whose training pictures are moved and mirrored, and which calibrates on a few hundred of them."""
 
     def images(self, seed: int, step: int | str) -> Tree:
         """The training images and labels of one step."""
         plain = super().images(seed, step)
         return {**plain, "x": moved(plain["x"], runtime.stream(seed, "moved", step))}
+
+    def calibrate(self, params: Nested, perturbation: Perturbation | None, severity: Tensor, chip: Numbers) -> Numbers:
+        """What is calibrated on CALIBRATION training pictures, every so many of them."""
+        x, y = (part[:: max(1, len(part) // CALIBRATION)][:CALIBRATION] for part in (self.data.x, self.data.y))
+        few = Trainer(self.network, self.data._replace(x=x, y=y), self.batch, self.digital)
+        return few.calibrate(params, perturbation, severity, chip)
 
 
 @cache

@@ -28,7 +28,7 @@ from lib.replicas import Optimiser, unstack
 
 MIDDLE = {"read_noise": 0.05, "variability": 0.1, "drift": 1e6, "stuck_at": 0.1, "ir_drop": 500.0, "adc": 4.0}
 CALIBRATED = {"programming_noise": 2.0, "flicker_noise": 1e6, "pcm": 1e6, "rram": 1.0}
-SMALL = [name for name in NETWORKS if name != "resnet"]
+SMALL = [name for name in NETWORKS if not name.startswith("resnet")]
 TINY = Network("mlp", size=3, classes=4)
 LAST = TINY.layers[-1]
 

@@ -54,6 +54,7 @@ NETWORKS = {
     "cnn_norm": Look(COLOURS["black"], "P", "cnn_norm"),
     "vit": Look(COLOURS["black"], "v", "vit"),
     "resnet": Look(COLOURS["black"], "X", "resnet"),
+    "resnet_narrow": Look(COLOURS["black"], "^", "resnet_narrow"),
 }
 KINDS = {
     "no training": Look(COLOURS["vermillion"], "o", "what is programmed"),

@@ -41,6 +41,7 @@ SCHEDULES = {
     "cnn_norm": Schedule(64, 60, 120),
     "vit": Schedule(64, 150, 150),
     "resnet": Schedule(128, 400, 2000),
+    "resnet_narrow": Schedule(128, 400, 2000),
 }
 
 #: What the rules are called in sentences.
@@ -91,8 +92,10 @@ class HardwareStudy(Study):
     def check(self) -> None:
         """Refuses what does not fit together, and pictures that are not there."""
         object.__setattr__(self, "rules", tuple(rule for rule in RULES if rule in self.rules or rule == "unaware"))
-        if self.network == "resnet" and self.data == "digits":
-            raise checks.ParameterError("network must be smaller than a resnet for digits, but 'resnet' was given.")
+        if self.network.startswith("resnet") and self.data == "digits":
+            raise checks.ParameterError(
+                f"network must be smaller than a resnet for digits, but {self.network!r} was given."
+            )
         # Pictures are read once a session, and again for the first study after a file has changed.
         if self.data != "digits" and changed(files.folder(self.root)):
             for known in (cifar10, network, pictures, _fork):
