@@ -99,7 +99,8 @@ def phases(cases: pd.DataFrame, *, network: str | None = None, rerun: pd.DataFra
         "Families over damage: severities at which networks of other seeds lose 10, 30, 60 and 85 % of what can be "
         "lost, and the harshest that is published. In every field, the share of what is attainable that training wins "
         "back; the edge is the verdict over seeds, beyond what needs no gradient. Slight: the loss is under five "
-        "points; free: a measure without a gradient leaves less than a point; none: there is no gradient, and nothing moves.",
+        "points; free: a measure without a gradient leaves less than a point; none: there is no gradient, and nothing "
+        "moves.",
     )
     return drawn
 
