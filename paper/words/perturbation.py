@@ -200,8 +200,12 @@ def of_arms(tables: Tables, physics: Perturbation) -> str:
         for arm, group in here.groupby("arm", sort=False):
             # Each against networks that were never trained, on the same hardware.
             won, span = recovery(group.clean - group.unaware, group.accuracy - group.unaware)
+            # What has diverged in some seed has no number.
+            if won != won:
+                continue
             said.append(f"{arm} {share(won)} ({interval(*span)})")
-        lines.append(f"- **Recovery** at {at[0]:g} {physics.unit}: {'; '.join(said)}.")
+        if said:
+            lines.append(f"- **Recovery** at {at[0]:g} {physics.unit}: {'; '.join(said)}.")
         vanilla = summary[(summary.severity == at[0]) & (summary.rule == "autograd")]
         if len(vanilla) and vanilla.beyond.notna().all():
             row = vanilla.iloc[0]
