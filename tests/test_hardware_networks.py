@@ -366,7 +366,9 @@ def test_a_network_on_a_composed_chip():
 
 
 def test_an_unknown_network_is_refused():
-    with pytest.raises(ParameterError, match="^network must be one of mlp, cnn, cnn_norm, vit, resnet, resnet_narrow, but 'rnn' was"):
+    with pytest.raises(
+        ParameterError, match="^network must be one of mlp, cnn, cnn_norm, vit, resnet, resnet_narrow, but 'rnn' was"
+    ):
         Network("rnn")
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from paper import trial
 from paper.criteria.hardware import COMPENSATED, TELLS
 from paper.families import FAMILIES
-from paper.figures.style import COLOURS, Look, caption, diamonds, figure, looks, order, this_run, whiskers
+from paper.figures.style import COLOURS, Look, caption, diamonds, figure, order, this_run, whiskers
 from paper.studies.hardware_trial import POOLED, SELECTED, VERDICTS, named
 
 #: The backward rules under trial, and what they are held against.
@@ -187,7 +187,7 @@ def curves(
         axis.yaxis.set_minor_locator(NullLocator())
         axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axis.tick_params(labelsize=7)
-    handles = [Line2D([], [], color=look.colour, label=look.label) for look in ARMS.values()]
+    handles = [Line2D([], [], color=look.colour, label=look.label) for look in _there(own, again).values()]
     drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     drawn.supylabel("training loss", fontsize=9)
     caption(
@@ -197,6 +197,12 @@ def curves(
         f"other seeds lose {level}, or the mildest there is.",
     )
     return drawn
+
+
+def _there(*tables: pd.DataFrame) -> dict[str, Look]:
+    """The looks of the arms that any of the tables has."""
+    found = {arm for table in tables for arm in table.arm}
+    return {arm: look for arm, look in ARMS.items() if arm in found}
 
 
 def _level(part: pd.DataFrame, wanted: str) -> str:
@@ -248,9 +254,9 @@ def beyond(
         axis.set(xlim=(-0.35, 1.1), title=f"{level} lost", xlabel="recovery")
         axis.set_yticks(range(len(families)), [title(name) for name in families], fontsize=8)
     np.atleast_1d(axes)[0].invert_yaxis()
-    known = looks(ARMS, ARMS)
+    known = _there(own, again).values()
     handles: list[Artist] = [
-        *(Line2D([], [], color=one.colour, marker=one.mark, lw=0, label=one.label) for one in known.values()),
+        *(Line2D([], [], color=one.colour, marker=one.mark, lw=0, label=one.label) for one in known),
         Patch(facecolor="#D0D0D0", label="without a gradient"),
         Line2D([], [], color=COLOURS["black"], lw=2, label="attainable on any chip"),
         Line2D([], [], color=COLOURS["purple"], marker="*", lw=0, ms=7, label="chip known"),
@@ -259,6 +265,6 @@ def beyond(
     caption(
         drawn,
         "Recovery by training beside what needs no gradient (the best clipping, chosen on validation pictures) and "
-        "what is attainable. Rows that are missing cost less than five points at that level.",
+        "what is attainable. Rows that are missing do not reach that level, or cost less than five points at it.",
     )
     return drawn
