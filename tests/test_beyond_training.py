@@ -38,6 +38,7 @@ from paper.studies.beyond_training import (
 from paper.studies.hardware import fork
 from paper.studies.perturbation import few
 from paper.words import beyond_training as words
+from paper.words.page import Whole
 
 WEIGHT = torch.randn(6, 9, generator=runtime.stream(0, "weight"))
 INPUT = torch.rand(5, 9, generator=runtime.stream(0, "input"))
@@ -393,7 +394,12 @@ def test_a_class_without_measures_is_trained_through(tmp_path, monkeypatch):
     assert [cell.config["measure"]["clip"] for cell in study.cells() if cell.kind == "measure"] == [2.0]
     result = study.run()
     assert set(result.tables["accuracy"].measure) == set(measures("variability"))
-    assert len(words.shown(result.tables)) == 3
+    shown = words.shown(result.tables)
+    assert len(shown) == 3
+    # The list of measures is longer than pandas shows of a cell.
+    page = Whole(shown)
+    for text in shown["worth considering"]:
+        assert text in page._repr_html_() and text in repr(page)
 
 
 def test_a_cell_is_known_by_its_text_and_fewer_seeds_give_the_same_rows():

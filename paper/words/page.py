@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import pandas as pd
+
 from paper.studies.base import Page, Study
 
 
@@ -18,3 +22,17 @@ def shown(page: Page) -> str:
 def _seeds(study: Study) -> str:
     count = getattr(study, "seeds", None)
     return "" if count is None else f" ({count} seed{'s' if count > 1 else ''})"
+
+
+@dataclass(frozen=True, repr=False)
+class Whole:
+    """A table whose cells are shown in full, however long they are."""
+
+    table: pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return self.table.to_html(border=0)
+
+    def __repr__(self) -> str:
+        return self.table.to_string()
