@@ -70,7 +70,7 @@ def test_every_arm_is_run_once_and_those_of_the_page_are_its_own():
 
 def test_a_clipped_network_that_is_finished_is_the_unaware_one_cut_off():
     study = PerturbationStudy(perturbation="stuck_at", severities=[0.05], seeds=2, steps=20, chips=3)
-    start = study.start("stuck_at")
+    start = study.start()
     begin = fork(start, {"root": "", "device": "cpu"})
     sweep = Sweep(begin, study.physics, [0.05], 3)
     params, _ = sweep.trained("unaware", clip=2.0)

@@ -172,7 +172,7 @@ class BeyondTraining(HardwareStudy):
 
     def cell(self, name: str, measure: Measure) -> Cell:
         """The runs with a measure taken that is more than training."""
-        start = self.start(name, network=NORMALISED if measure.statistics is not None else None)
+        start = self.start(network=NORMALISED if measure.statistics is not None else None)
         severities = list(few(HARDWARE[name].grid))
         config = {
             "start": start,
@@ -193,7 +193,7 @@ class BeyondTraining(HardwareStudy):
             severities = list(few(physics.grid))
             for arm in ARMS:
                 config = {
-                    "start": self.start(name),
+                    "start": self.start(),
                     "perturbation": name,
                     "severities": severities,
                     "arm": arm,
@@ -235,7 +235,7 @@ class BeyondTraining(HardwareStudy):
         for name in self.perturbations:
             for label, measure in measures(name).items():
                 own = NORMALISED if measure.statistics is not None else self.network
-                start = self.start(name, network=own)
+                start = self.start(network=own)
                 found = costs(measure, network(own, self.data, self.root).shapes, start["warm_up"] + start["steps"])
                 rows.append({"perturbation": name, "measure": label, "trained": measure.rule is not None, **found})
         return pd.DataFrame(rows)

@@ -150,7 +150,7 @@ class Composed(HardwareStudy):
         """
         told = arm == "autograd" and self.kind(parts) in ("alone", "all")
         shared = {
-            "start": self.start("composite", most=STEPS),
+            "start": self.start(most=STEPS),
             "classes": list(self.classes),
             "arm": arm,
             "chips": self.chips,
@@ -170,12 +170,12 @@ class Composed(HardwareStudy):
 
     def ruler_cell(self) -> Cell:
         """Read noise alone, at several severities."""
-        config = {"start": self.start("composite", most=STEPS), "severities": list(RULER), "chips": self.chips}
+        config = {"start": self.start(most=STEPS), "severities": list(RULER), "chips": self.chips}
         return Cell("composed_ruler", config, ruler, uses=(make("read_noise"),), site=self.site())
 
     def phase_change(self) -> dict[tuple[str, str], Cell]:
         """The runs of the phase-change chip by compensation and rule."""
-        begin = self.start("composite", most=STEPS)
+        begin = self.start(most=STEPS)
         return {
             (one, rule): self.accuracy_cell(begin, "pcm", self.times, rule, options={"compensation": one})
             for one in ("none", "global")
@@ -347,7 +347,7 @@ def attempt(
     chosen = checks.choices("parts", parts, study.classes)
     chosen = tuple(name for name in study.classes if name in chosen)
     checks.choice("rule", rule, [arm for arm in ARMS if arm != "unaware"])
-    begin = {**study.start("composite", most=STEPS), "seeds": [0], "steps": checks.integer("steps", steps, low=1)}
+    begin = {**study.start(most=STEPS), "seeds": [0], "steps": checks.integer("steps", steps, low=1)}
     one = fork(begin, {**study.site(), "device": "cpu"})
     clean = float(one.trainer.accuracy(one.clean)[0])
     rows = [("clean, no hardware", clean, clean)]

@@ -102,7 +102,7 @@ class HardwareStudy(Study):
                 known.cache_clear()
         dataset(self.data, self.root)
 
-    def start(self, hardware: str, *, network: str | None = None, most: int | None = None) -> dict[str, Any]:
+    def start(self, *, network: str | None = None, most: int | None = None) -> dict[str, Any]:
         """What decides where the runs through hardware begin, and how long they last: the same for every perturbation.
 
         ``network`` is the study's own unless another is named, ``most`` bounds the steps where they are "auto".

@@ -85,7 +85,7 @@ class PerturbationStudy(HardwareStudy):
 
     def parts(self) -> Cells:
         """The cells by what they measure."""
-        start = self.start(self.perturbation)
+        start = self.start()
         given = (start, self.perturbation, self.severities)
         own = self.options
         looked = [rule for rule in self.rules if rule != "unaware" or self.closer or len(self.rules) == 1]

@@ -143,7 +143,7 @@ class Separation(HardwareStudy):
         """Finished networks that were never trained through hardware, their weights clipped: no gradient, no chip."""
         return [
             study.accuracy_cell(
-                study.start(study.perturbation), study.perturbation, study.severities, "unaware", clip=CLIP
+                study.start(), study.perturbation, study.severities, "unaware", clip=CLIP
             )
             for study in self.studies()
         ]
