@@ -99,11 +99,11 @@ def test_parameters_are_brought_into_one_form():
     assert study.severities == (0.05, 0.2) and study.rules == ("straight_through", "unaware")
     # Harsher is fewer bits.
     assert PerturbationStudy(perturbation="adc", severities=[3, 8]).severities == (8.0, 3.0)
-    assert PerturbationStudy(perturbation="ir_drop").start("ir_drop")["steps"] == SCHEDULES["mlp"].steps
-    assert PerturbationStudy().start("read_noise")["steps"] == SCHEDULES["mlp"].steps
-    assert PerturbationStudy(steps=7).start("read_noise", most=3)["steps"] == 7
-    assert PerturbationStudy().start("read_noise", most=3)["steps"] == 3
-    assert PerturbationStudy(network="vit").start("adc")["warm_up"] == SCHEDULES["vit"].warm_up
+    assert PerturbationStudy(perturbation="ir_drop").start()["steps"] == SCHEDULES["mlp"].steps
+    assert PerturbationStudy().start()["steps"] == SCHEDULES["mlp"].steps
+    assert PerturbationStudy(steps=7).start(most=3)["steps"] == 7
+    assert PerturbationStudy().start(most=3)["steps"] == 3
+    assert PerturbationStudy(network="vit").start()["warm_up"] == SCHEDULES["vit"].warm_up
     grid = PERTURBATIONS["read_noise"].grid
     whole, some = (PerturbationStudy(severities=words) for words in ("all", "few"))
     assert (
