@@ -401,6 +401,8 @@ def advice(summary: pd.DataFrame, accuracy: pd.DataFrame) -> pd.DataFrame:
         best = {}
         once = group.trained & (group.kind != "training per chip")
         for column, part in (("without", group[~group.trained]), ("trained", group[once])):
+            # What diverged in every seed has no accuracy, and is nobody's best.
+            part = part[part.accuracy.notna()]
             at = part.accuracy.idxmax() if len(part) else None
             best[column] = "" if at is None else part.measure[at]
             row |= {column: best[column], f"{column}_recovery": np.nan if at is None else part.recovery[at]}

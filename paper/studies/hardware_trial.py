@@ -51,10 +51,7 @@ class HardwareTrial(Study):
 
     networks: Annotated[tuple[str, ...], Some(NETWORKS)] = ("mlp",)
     families: Families = ("variability",)
-    arms: Annotated[tuple[str, ...], Some(trial.RULES, everything="all", ordered=True)] = (
-        "autograd",
-        "noise_injection",
-    )
+    arms: Annotated[tuple[str, ...], Some(trial.RULES, everything="all", ordered=True)] = ("autograd",)
     extras: Annotated[tuple[str, ...], Some(EXTRAS, everything="all", nothing="none", ordered=True)] = ()
     more_families: Families = ("variability",)
     more_arms: Annotated[tuple[str, ...], Some(tuple(trial.ARMS), ordered=True)] = ("autograd",)

@@ -142,9 +142,7 @@ class Separation(HardwareStudy):
     def clipped(self) -> list[Cell]:
         """Finished networks that were never trained through hardware, their weights clipped: no gradient, no chip."""
         return [
-            study.accuracy_cell(
-                study.start(), study.perturbation, study.severities, "unaware", clip=CLIP
-            )
+            study.accuracy_cell(study.start(), study.perturbation, study.severities, "unaware", clip=CLIP)
             for study in self.studies()
         ]
 
