@@ -565,8 +565,10 @@ def _beyond(table: pd.DataFrame) -> Iterator[Claim]:
         untrained = own[own.measure.isin([label for label, one in known.items() if one.rule is None])]
         ahead = []
         for severity, group in untrained.groupby("severity"):
-            best = group.groupby("measure").accuracy.mean().idxmax()
-            ahead.append(_ahead(own, str(name), own.network.iloc[0], float(severity), "vanilla training", best))
+            means = group.groupby("measure").accuracy.mean().dropna()
+            if len(means):
+                network = own.network.iloc[0]
+                ahead.append(_ahead(own, str(name), network, float(severity), "vanilla training", str(means.idxmax())))
         if not ahead:
             continue
         first = own[own.measure == "vanilla training"]
