@@ -567,8 +567,8 @@ def _beyond(table: pd.DataFrame) -> Iterator[Claim]:
         for severity, group in untrained.groupby("severity"):
             means = group.groupby("measure").accuracy.mean().dropna()
             if len(means):
-                network = own.network.iloc[0]
-                ahead.append(_ahead(own, str(name), network, float(severity), "vanilla training", str(means.idxmax())))
+                net = str(own.network.iloc[0])
+                ahead.append(_ahead(own, str(name), net, float(severity), "vanilla training", str(means.idxmax())))
         if not ahead:
             continue
         first = own[own.measure == "vanilla training"]
