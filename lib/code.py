@@ -30,6 +30,7 @@ PACKAGES = ("lib", "paper")
 _IGNORED = {"ctx", "type_comment", "type_params", "kind", "lineno", "col_offset", "end_lineno", "end_col_offset"}
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
 _REGISTRY = "Registry"
+_ELSEWHERE = "ELSEWHERE"
 # Where the methods stand that dataclass writes: they follow from the source of the class.
 _WRITTEN = ("<string>", "dataclasses.py")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -82,6 +83,19 @@ def _type_checking(node: ast.AST) -> bool:
     return isinstance(test, ast.Name | ast.Attribute) and getattr(test, "id", getattr(test, "attr", "")) == (
         "TYPE_CHECKING"
     )
+
+
+def _elsewhere(node: object) -> bool:
+    """Is this ``if key in ELSEWHERE: return ...``, which hands over to an entry of a registry?
+
+    It says nothing of what is computed where the key is not in there; and where it is, the entry is given as a root.
+    """
+    test = node.test if isinstance(node, ast.If) and not node.orelse else None
+    if not (isinstance(test, ast.Compare) and [type(one) for one in test.ops] == [ast.In]):
+        return False
+    asked = test.comparators[0]
+    named = getattr(asked, "id", getattr(asked, "attr", "")) == _ELSEWHERE
+    return named and isinstance(node, ast.If) and [type(one) for one in node.body] == [ast.Return]
 
 
 def _targets(node: ast.AST) -> Iterator[str]:
@@ -213,7 +227,7 @@ def _dump(node: object) -> str:
             parts.append(f"{name}={_dump(value)}")
         return f"{type(node).__name__}({','.join(parts)})"
     if isinstance(node, list):
-        return f"[{','.join(map(_dump, node))}]"
+        return f"[{','.join(_dump(one) for one in node if not _elsewhere(one))}]"
     return repr(node)
 
 
@@ -243,7 +257,7 @@ class _Uses(ast.NodeVisitor):
         if _type_checking(node):
             for child in node.orelse:
                 self.visit(child)
-        else:
+        elif not _elsewhere(node):
             self.generic_visit(node)
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
@@ -550,7 +564,8 @@ def reached(*roots: object) -> list[str]:
     """The definitions that count, as "module:name", sorted: what :func:`version` is a hash of.
 
     ``roots`` are functions, classes, bound methods, partials, or instances, which count by the classes that they and
-    their fields are of. A name bound to a ``Registry`` is not followed: the entry in use is given as a root.
+    their fields are of. A name bound to a ``Registry`` is not followed: the entry in use is given as a root. So is what
+    an ``if key in ELSEWHERE: return ...`` hands over to, and the branch itself is no part of the hash.
     """
     return sorted(_reach(_found(roots)).pieces)
 

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from lib import checks
 from lib.checks import ParameterError
 from lib.prompts import world
+from lib.registry import Registry
 
 NAME = "miniclip"
 WEIGHTS = Path(__file__).parent / "weights" / "miniclip.safetensors"
@@ -39,6 +41,10 @@ MINICLIP = {
     "text_cfg": dict(context_length=CONTEXT, vocab_size=len(world.WORDS), width=128, heads=4, layers=3),
 }
 """open_clip configuration of MiniCLIP; the patch embedding is replaced by a small convolutional stem."""
+
+ELSEWHERE: Registry[Any] = Registry("backbone", {})
+"""Backbones that other modules of this package bring: classes with ``check``, ``load``, ``identity``, ``tokenizer`` and
+``configuration``."""
 
 Insert = Callable[[int, Tensor], Tensor]
 """What a learner does before block ``layer``: takes and returns the token sequence [..., T, width]."""
@@ -411,6 +417,8 @@ def check(backbone: str, pretrained: str | Path) -> str | Path:
     QuickGELU and GELU have the same tensors: weights of one load as the other and do worse. So what is known of their
     training must agree with the backbone's name, and where nothing is known the name of the file has to say it.
     """
+    if str(backbone) in ELSEWHERE:
+        return ELSEWHERE[backbone].check(pretrained)
     if not isinstance(backbone, str) or backbone not in (NAME, *models()):
         raise ParameterError(
             f"backbone must be '{NAME}' or one of open_clip's models with a class-token ViT, a causal text tower and"
@@ -467,13 +475,15 @@ def load(
 ) -> Backbone:
     """Loads a frozen backbone::
 
-        backbone    "miniclip" or one of models(), e.g. "ViT-B-16-quickgelu"
+        backbone    "miniclip", "photoclip" or one of models(), e.g. "ViT-B-16-quickgelu"
         pretrained  "default" (MiniCLIP's shipped weights; for an open_clip name the first published tag of its
                     activation), "random" (fresh weights from ``seed``: the null), an open_clip tag such as "openai"
                     (downloaded by open_clip), or the path of a local checkpoint (see read_state)
 
     Raises :class:`ParameterError` with one sentence for anything that does not fit.
     """
+    if str(backbone) in ELSEWHERE:
+        return ELSEWHERE[backbone].load(pretrained, device, seed)
     device, source = torch.device(device), check(backbone, pretrained)
     if source == WEIGHTS:
         if not WEIGHTS.is_file() or not RECORD.is_file():
@@ -514,6 +524,8 @@ def load(
 
 def identity(backbone: str, pretrained: str | Path) -> str:
     """What tells one set of weights from another: a checksum for a file, the tag or name otherwise."""
+    if str(backbone) in ELSEWHERE:
+        return ELSEWHERE[backbone].identity(pretrained)
     source = check(backbone, pretrained)
     return record()["sha256"] if source == WEIGHTS else checksum(source) if isinstance(source, Path) else source
 
