@@ -232,6 +232,10 @@ class Store:
     def _file(self, cell: Cell) -> Path:
         return self.root / cell.kind / f"{cell.key}-{cell.code}.zip"
 
+    def has(self, cell: Cell) -> bool:
+        """Is there a file of the cell? It may be damaged."""
+        return cell.code is not None and os.path.exists(self._file(cell))
+
     def get(self, cell: Cell) -> Stored | None:
         """What is stored of the cell, None if there is nothing; a damaged file raises :class:`DamagedResult`."""
         path = self._file(cell)

@@ -1,12 +1,18 @@
-"""Findings of the evidence and of a rerun, side by side, with their measured numbers."""
+"""Findings of the evidence and of a rerun, side by side, with their measured numbers; and what two backbones agree on.
+
+A claim that was judged on two backbones *holds on both*, or *does not hold on either*, where each of them says so by
+itself: both must decide, so that neither needs another correction. It *differs* where they decide otherwise, and is
+*inconclusive* where one of them does not decide or was not asked.
+"""
 
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Mapping
+from enum import StrEnum
 
-from lib.verdicts import MARKS, Finding, Findings
+from lib.verdicts import MARKS, Finding, Findings, Outcome
 
 
 def _digits(number: float) -> str:
@@ -34,22 +40,70 @@ def change(finding: Finding) -> str:
 
 def marked(finding: Finding) -> str:
     """Its outcome with symbol and colour (HTML)."""
-    symbol, colour = MARKS[finding.outcome]
-    return f'<b style="color:{colour};white-space:nowrap">{symbol} {finding.outcome}</b>'
+    return _mark(*MARKS[finding.outcome], finding.outcome)
+
+
+def _mark(symbol: str, colour: str, words: str) -> str:
+    return f'<b style="color:{colour};white-space:nowrap">{symbol} {words}</b>'
+
+
+#: The heading of what two sides say together.
+JOINT = "on both"
+
+
+class Both(StrEnum):
+    """What two judgements of one claim say together."""
+
+    HOLDS = "holds on both"
+    NEITHER = "does not hold on either"
+    DIFFERS = "differs"
+    INCONCLUSIVE = "inconclusive"
+
+
+_BOTH_MARKS = {
+    Both.HOLDS: MARKS[Outcome.HOLDS],
+    Both.NEITHER: MARKS[Outcome.DOES_NOT_HOLD],
+    Both.DIFFERS: ("≠", "#0072B2"),
+    Both.INCONCLUSIVE: MARKS[Outcome.INCONCLUSIVE],
+}
+
+
+def on_both(sides: Mapping[str, Finding | None]) -> tuple[Both, str]:
+    """What the findings of one claim say together, by the names of the two sides, and why where they decide nothing;
+    None is a claim that was not asked there.
+    """
+    for problem, words in ((lambda one: one is None, "not asked of"), (_is_open, "open on")):
+        if named := [name for name, one in sides.items() if problem(one)]:
+            return Both.INCONCLUSIVE, f"{words} {' and '.join(named)}"
+    outcomes = {one.outcome for one in sides.values() if one is not None}
+    if len(outcomes) > 1:
+        return Both.DIFFERS, ""
+    return (Both.HOLDS if outcomes == {Outcome.HOLDS} else Both.NEITHER), ""
+
+
+def _is_open(finding: Finding | None) -> bool:
+    return finding is not None and finding.outcome is Outcome.INCONCLUSIVE
 
 
 class Comparison:
     """Findings from the evidence and from this run, side by side: shown as a table with both columns.
 
-    ``sides`` are findings by the heading of their column; rows follow the first side, then what others add.
+    ``sides`` are findings by the heading of their column; rows follow the first side, then what others add. ``both``
+    says of two of them what they are of; they are judged together (:func:`on_both`) in a column behind the second.
     """
 
-    def __init__(self, sides: Mapping[str, Findings]) -> None:
+    def __init__(self, sides: Mapping[str, Findings], both: Mapping[str, str] | None = None) -> None:
+        self._both = dict(both or {})
         self._sides = {name: {found.id or found.claim: found for found in side} for name, side in sides.items()}
+        self._last = next(reversed(self._both), None)
         #: The first that is known of every claim, in order.
         self._rows: dict[str, Finding] = {}
         for side in self._sides.values():
             self._rows = {**self._rows, **{key: found for key, found in side.items() if key not in self._rows}}
+
+    def on_both(self, key: str) -> tuple[Both, str]:
+        """:func:`on_both` of the claim with this id."""
+        return on_both({of: self._sides[name].get(key) for name, of in self._both.items()})
 
     def __repr__(self) -> str:
         lines = []
@@ -58,6 +112,9 @@ class Comparison:
             for name, side in self._sides.items():
                 if found := side.get(key):
                     parts.append(f"{name}: {measured(found)} {found.outcome}")
+                if name == self._last:
+                    together, why = self.on_both(key)
+                    parts.append(f"{JOINT}: {together}{f' ({why})' if why else ''}")
             lines.append(" | ".join(parts))
         return "\n".join(lines)
 
@@ -65,19 +122,26 @@ class Comparison:
         def cell(text: str, more: str = "") -> str:
             return f'<td style="text-align:left{more}">{text}</td>'
 
-        heads = ["Claim", "Criterion", *(f"{name} [95 % interval]" for name in self._sides)]
+        heads = ["Claim", "Criterion"]
+        for name in self._sides:
+            heads += [f"{name} [95 % interval]", *([JOINT] if name == self._last else [])]
         head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in heads)
         rows = []
         for key, first in self._rows.items():
             criterion = "<br>".join(map(html.escape, filter(None, (first.criterion, change(first)))))
             row = cell(html.escape(first.claim)) + cell(criterion)
-            for side in self._sides.values():
+            for name, side in self._sides.items():
                 found = side.get(key)
                 if found is None:
                     row += cell("not measured")
-                    continue
-                below = map(html.escape, filter(None, [measured(found), found.note]))
-                row += cell("<br>".join([marked(found), *below]))
+                else:
+                    below = map(html.escape, filter(None, [measured(found), found.note]))
+                    row += cell("<br>".join([marked(found), *below]))
+                if name == self._last:
+                    together, why = self.on_both(key)
+                    row += cell(
+                        "<br>".join([_mark(*_BOTH_MARKS[together], together), *filter(None, [html.escape(why)])])
+                    )
             rows.append(f"<tr>{row}</tr>")
         body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
         return f'<table class="findings">{body}</table>'

@@ -55,6 +55,10 @@ def double_precision(device: str, purpose: str = "") -> None:
         )
 
 
+#: Headings of the evidence where there is that of photographs, too, and what it is of.
+DRAWN, PHOTOGRAPHS = "evidence, drawn world", "evidence, photographs"
+OF = {DRAWN: "the drawn world", PHOTOGRAPHS: "photographs"}
+
 _SEEN: dict[Path, int] = {}
 
 
@@ -223,8 +227,13 @@ class Study(BaseModel):
 
     def run(self) -> Result:
         """Compute, or fetch what is stored, and judge."""
-        store = self.store()
-        return replace(self.judged(store.fetch(self.cells(), self.place())), seconds=store.seconds)
+        store, cells = self.store(), self.cells()
+        if not all(map(store.has, cells)):
+            self.ready()
+        return replace(self.judged(store.fetch(cells, self.place())), seconds=store.seconds)
+
+    def ready(self) -> None:
+        """Refuse what stands in the way of computing and not of reading evidence: pictures that are not there."""
 
     def judged(self, found: Mapping[Cell, Tables]) -> Result:
         """What :meth:`judge` says of the trainings that did not diverge, with remarks on those that did."""
@@ -247,6 +256,22 @@ class Study(BaseModel):
     def notebook(cls) -> str:
         """The name of the notebook and of the evidence: the module's own."""
         return cls.__module__.rpartition(".")[2]
+
+    def shelf(self) -> str:
+        """The name of the file that its evidence belongs to; studies that share one share its limit."""
+        return self.notebook()
+
+    def beside(self) -> Self | None:
+        """The same study as its evidence is shown beside this one's (:attr:`paper.tools.profiles.Page.beside`): on
+        photographs. None where there is none, or where this is that study.
+        """
+        from paper.tools import profiles
+
+        for page in profiles.evidence().values():
+            if page.beside and page.notebook == self.notebook():
+                other = type(self)(**{**page.parameters, "device": self.device, "results": self.results})
+                return None if other.shelf() == self.shelf() else other
+        return None
 
     def covering(self) -> Self | None:
         """The study whose evidence covers this one: it measured the same, perhaps more of it; None if there is none."""
@@ -494,7 +519,20 @@ class Page:
         """The findings with their numbers, evidence and this run side by side."""
         if self.evidence is None:
             return Comparison({"this run": self.rerun.findings})
-        return Comparison({"evidence": self.evidence.findings, "this run": self.rerun.findings})
+        if self.photographs is None:
+            return Comparison({"evidence": self.evidence.findings, "this run": self.rerun.findings})
+        sides = {DRAWN: self.evidence.findings, PHOTOGRAPHS: self.photographs.findings}
+        return Comparison({**sides, "this run": self.rerun.findings}, both=OF)
+
+    @cached_property
+    def counterpart(self) -> Study | None:
+        """The study on photographs whose evidence belongs beside that of this page; None where there is none."""
+        return None if self.evidence is None or self.whole is None else self.whole.beside()
+
+    @cached_property
+    def photographs(self) -> Result | None:
+        """What the evidence on photographs says; None where there is none, or not all of it."""
+        return None if self.counterpart is None else self.counterpart.from_evidence()[0]
 
     @cached_property
     def agreement(self) -> Agreement | str:

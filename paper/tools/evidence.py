@@ -40,7 +40,7 @@ ROUNDING = 2e-3
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell of the book with the study whose file it belongs to, and how its evidence stands."""
+    """A cell of the book with the file of evidence that it belongs to, and how its evidence stands."""
 
     cell: Cell
     study: str
@@ -82,7 +82,7 @@ def plan(
     for study in studies(names, device, profile, given).values():
         costs = study.costs()
         for cell in study.cells():
-            found.setdefault(cell, Planned(cell, study.notebook(), evidence.state(cell), costs))
+            found.setdefault(cell, Planned(cell, study.shelf(), evidence.state(cell), costs))
     return list(found.values())
 
 

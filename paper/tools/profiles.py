@@ -33,6 +33,7 @@ class Page:
     after: tuple[str, ...] = ()
     threads: int = 1  # CPU threads of its job; 0: all
     first: bool = False  # starts before other pages that could run
+    beside: str = ""  # no page of its own: evidence that the page of this name shows beside its own
 
     @property
     def source(self) -> Path:
@@ -48,6 +49,12 @@ def profile(path: Path) -> dict[str, Page]:
     for page in pages.values():
         if lost := [name for name in page.after if name not in pages]:
             raise ParameterError(f"after of {page.name} must be pages of {path.name}, but {lost[0]!r} was given.")
+        main = pages.get(page.beside)
+        if page.beside and (main is None or main.beside or main.notebook != page.notebook):
+            raise ParameterError(
+                f"beside of {page.name} must be a page of {path.name} with the notebook {page.notebook},"
+                f" but {page.beside!r} was given."
+            )
         try:
             check_parameters(page.source, page.parameters)
         except ParameterError as refused:
@@ -124,6 +131,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "threads": (lambda given: type(given) is int and given >= 0, "a whole number of at least 0"),
     "first": (lambda given: isinstance(given, bool), "true or false"),
+    "beside": (lambda given: isinstance(given, str), "the name of a page"),
 }
 
 
