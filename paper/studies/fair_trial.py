@@ -9,12 +9,12 @@ from typing import Annotated, Any, ClassVar
 import pandas as pd
 
 from lib import results
-from lib.prompts import learners, tasks, training
+from lib.prompts import learners, training
 from lib.prompts.gates import BLIND
 from lib.results import Cell
 from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
-from paper.studies import tuning, worth
+from paper.studies import roles, tuning, worth
 from paper.studies.base import Compared
 from paper.studies.gating import GateNames, GateStudy, LearnerNames, Seeds, TaskNames, assembled, per_seed, scored
 from paper.studies.parameters import POSITIVE, Numbers, Some
@@ -59,6 +59,7 @@ class FairTrial(GateStudy):
         *GateStudy.PARTS,
         *("recipes", "control_task", "control_learner", "control_gate", "many_task", "tuned_learner", "tuned_gate"),
     )
+    TASKS: ClassVar[tuple[str, ...]] = ("task", "control_task", "many_task")
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "accuracy": Compared((*worth.KEYS, "variant"), {"accuracy": 1.0}),
         "many": Compared(("task",), dict.fromkeys((*worth.DEPENDENCE, *worth.GAIN), 1.0)),
@@ -151,7 +152,7 @@ def _claim(what: str, text: str, samples: Sequence[float], relation: Any, thresh
 
 def _trained(accuracy: pd.DataFrame, zero: pd.DataFrame, lengths: pd.DataFrame) -> list[Claim]:
     """Are the learners without a gate trained until trained?"""
-    ordinary = ~accuracy["task"].isin(tasks.GRADED)
+    ordinary = ~accuracy["task"].isin(roles.GRADED)
     plain = accuracy[(accuracy["recipe"] == "tuned") & (accuracy["gate"] == "none") & ordinary]
     if not len(plain):
         return []
@@ -191,7 +192,7 @@ _OVER = {"over_fixed": "the learner without a gate", "over_blind": "a blind gate
 
 def _many(many: pd.DataFrame) -> list[Claim]:
     """With seeds enough to see a point: does a gate that is trained well depend, and gain, on ordinary tasks?"""
-    ordinary = many[~many["task"].isin(tasks.GRADED)] if len(many) else many
+    ordinary = many[~many["task"].isin(roles.GRADED)] if len(many) else many
     found = []
     for task, part in [("", ordinary), *ordinary.groupby("task", sort=False)] if len(ordinary) else []:
         where = f"on the task {str(task).replace('_', ' ')}" if task else "on ordinary tasks together"
@@ -209,7 +210,7 @@ def _many(many: pd.DataFrame) -> list[Claim]:
 
 def _ordinary(points: pd.DataFrame) -> list[Claim]:
     """Do gates depend, and gain, on the tasks that none was built for? Each recipe by itself."""
-    ordinary = points[~points["task"].isin(tasks.GRADED)]
+    ordinary = points[~points["task"].isin(roles.GRADED)]
     found = []
     for recipe, part in ordinary.groupby("recipe", sort=False):
         # A mean over learners and gates needs the same of them for every seed.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lib import results
-from lib.prompts import tasks, training
+from lib.prompts import training
 from lib.prompts.diagnosis import FACTORS, upstream
 from lib.prompts.gates import Depth, Gate, Length, Soft
 from lib.prompts.learners import Learner
@@ -104,7 +104,7 @@ class GapOrigin(GateStudy):
         return {
             "tokens": self.tokens,
             "task": task,
-            "strength": float(self.strength) if task in tasks.GRADED else 1.0,
+            "strength": self.graded(task),
             "data": self.data_of(task),
             "pictures": self.pictures,
             "prompt_std": self.prompt_std,
@@ -115,7 +115,7 @@ class GapOrigin(GateStudy):
         """Gates that scale, turn and mix, on one task: all lengths and seeds."""
         used = {learner: design(learner) for learner, _, _ in ACROSS.values()}
         config = {"designs": used, "lengths": list(INTERVENTIONS["prompt_std"]), **self._shared(task), **self.weights()}
-        return Cell("gap_across", config, across, uses=(TurnLength, TurnDepth, Soft), site=self.site())
+        return Cell("gap_across", config, across, uses=(TurnLength, TurnDepth, Soft, *self.uses()), site=self.site())
 
     def origin(self, learner: str, gate: str, task: str, pretrained: str | None) -> Cell:
         """One learner on one task: all interventions, values and seeds as one batch."""

@@ -74,6 +74,7 @@ class GateDegradation(GateStudy):
     # At a constant rate a shorter training is the beginning of a longer one.
     SIZES: ClassVar[tuple[str, ...]] = (*GateStudy.SIZES, "long_steps")
     PARTS: ClassVar[tuple[str, ...]] = (*GateStudy.PARTS, "long_tasks")
+    TASKS: ClassVar[tuple[str, ...]] = ("task", "long_tasks")
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "gates": Compared(
             ("learner", "gate", "task", "step"),

@@ -9,11 +9,12 @@ import pandas as pd
 
 from lib import results
 from lib.checks import ParameterError
-from lib.prompts import tasks
+from lib.prompts import photographs, tasks
 from lib.prompts.gates import BLIND
 from lib.results import Cell
 from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
+from paper.studies import roles
 from paper.studies.base import Compared, Result
 from paper.studies.gating import Count, GateStudy, Positive, Steps, TaskNames, assembled, per_seed, scored
 from paper.studies.parameters import Numbers, Some
@@ -46,9 +47,10 @@ class GateValue(GateStudy):
     control_rate: Positive = 0.01
     control_gates: Annotated[tuple[str, ...], Some(COMPARED_GATES, ordered=True)] = ("length",)
     few_shots: Annotated[tuple[int, ...], Numbers(1, tasks.POOL, whole=True)] = (1,)
-    few_tasks: Annotated[tuple[str, ...], Some(tasks.TASKS)] = ("coarse",)
+    few_tasks: Annotated[tuple[str, ...], Some(lambda: (*tasks.TASKS, *photographs.TASKS))] = ("coarse",)
 
     PARTS: ClassVar[tuple[str, ...]] = (*GateStudy.PARTS, "control_gates", "few_shots", "few_tasks")
+    TASKS: ClassVar[tuple[str, ...]] = ("task", "few_tasks")
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "accuracy": Compared((*KEYS, "variant"), {"accuracy": 1.0}),
         "few": Compared(("task", "shots"), {"over_mean": 1.0}),
@@ -108,7 +110,7 @@ class GateValue(GateStudy):
     def answer(self, result: Result) -> str:
         """The page in three sentences, with its measured numbers (Markdown)."""
         worth = differences(result.table)
-        ordinary = worth[~worth["task"].isin(tasks.GRADED)]
+        ordinary = worth[~worth["task"].isin(roles.GRADED)]
         control = worth[worth["recipe"] == "control"]
         short = worth[(worth["task"] == "conflict") & (worth["recipe"] == "short")]
         said = []
@@ -145,7 +147,7 @@ def _claim(what: str, text: str, samples: Sequence[float], relation: Any, thresh
 
 def _ordinary(differences: pd.DataFrame) -> list[Claim]:
     """Claims on the tasks that no gate was built for, if there are any."""
-    worth = differences[~differences["task"].isin(tasks.GRADED)]
+    worth = differences[~differences["task"].isin(roles.GRADED)]
     if not len(worth):
         return []
     claims = [

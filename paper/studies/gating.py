@@ -1,7 +1,7 @@
 """The trainings that the pages on prompts share: a cell for every learner, gate and task, all its seeds together.
 
 `gradient_imbalance`, `gate_degradation` and `gate_value` look at the same trainings from three sides. What one page has
-trained is stored and serves the next.
+trained is stored and serves the next. The tasks are those of the backbone's pictures (:mod:`paper.studies.roles`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lib import checks, pictures, replicas, results
 from lib.prompts import backbone as backbones
 from lib.prompts import data, gates, learners, recipes, tasks, training
 from lib.results import Cell
+from paper.studies import roles
 from paper.studies.base import Study, changed, fits
 from paper.studies.parameters import POSITIVE, STEPS, Number, OneOf, Place, Some, Text, Whole
 
@@ -32,7 +33,7 @@ KEYS = ["learner", "gate", "task", "seed"]
 DRAWN = 8
 
 #: Types of parameters that the pages on prompts share.
-TaskNames = Annotated[tuple[str, ...], Some(lambda: (*tasks.TASKS, *data.NAMES))]
+TaskNames = Annotated[tuple[str, ...], Some(roles.NAMES)]
 LearnerNames = Annotated[tuple[str, ...], Some(lambda: learners.LEARNERS)]
 GateNames = Annotated[tuple[str, ...], Some(lambda: gates.GATES)]
 Seeds = Annotated[int, Whole(1, 1000)]
@@ -91,38 +92,47 @@ class PromptStudy(Study):
 
     SIZES: ClassVar[tuple[str, ...]] = ("seeds", "test_size")
     PARTS: ClassVar[tuple[str, ...]] = ("task", "learner")
+    #: Fields that name tasks.
+    TASKS: ClassVar[tuple[str, ...]] = ("task",)
     #: Does every picture have prompts of its own, so that the text tower runs for each?
     GATED: ClassVar[bool] = True
 
     def check(self) -> None:
         """Refuses what cannot be trained, before anything is loaded."""
-        named = [task for task in self.task if task not in tasks.TASKS]
+        self.has_tasks()
         # A data set is listed once a session, and again for the first study after a file has changed.
-        if named and changed(pictures.folder(self.root)):
+        if set(self.task) & set(data.NAMES) and changed(pictures.folder(self.root)):
             _real.cache_clear()
         found = {name: self.find(name) for name in self.task}
-        real = [found[name][0] for name in named]
-        checks.integer("shots", self.shots, 1, None if real else tasks.POOL)
-        for task in real:
+        held = [found[name][0] for name in self.task if not self.drawn(name)]
+        checks.integer("shots", self.shots, 1, None if held else tasks.POOL)
+        for task in held:
             task.enough(self.shots)
         self.recipe(), self.setting()
         self.fits_published()
         backbones.check(self.backbone, self.pretrained)
         self.room([name for tried in found.values() for part in tried if part is not None for name in part.names])
         self.step_fits("batch")
-        if len(real) < len(self.task):
+        if len(held) < len(self.task):
             fits(self.device, DRAWN * 12 * tasks.world.SIZE**2 * self.test_size, test_size=self.test_size)
 
     def config(self) -> dict[str, Any]:
         """The sizes of the backbone, as open_clip writes them."""
+        if self.backbone in backbones.ELSEWHERE:
+            return cast(dict[str, Any], backbones.ELSEWHERE[self.backbone].configuration)
         known = backbones.MINICLIP if self.backbone == backbones.NAME else open_clip.get_model_config(self.backbone)
         return cast(dict[str, Any], known)
 
     def longest(self, names: Sequence[str]) -> int:
         """Tokens of the longest class name, the end of the text included; nothing is loaded for it."""
-        own = self.backbone == backbones.NAME
-        tokenizer = backbones.WordTokenizer() if own else open_clip.get_tokenizer(self.backbone)
-        return int(tokenizer([name if own else f"{name}." for name in names]).argmax(1).max())
+        if self.backbone in backbones.ELSEWHERE:
+            tokenizer = backbones.ELSEWHERE[self.backbone].tokenizer()
+        elif self.backbone == backbones.NAME:
+            tokenizer = backbones.WordTokenizer()
+        else:
+            tokenizer = open_clip.get_tokenizer(self.backbone)
+        stop = "" if isinstance(tokenizer, backbones.WordTokenizer) else "."
+        return int(tokenizer([f"{name}{stop}" for name in names]).argmax(1).max())
 
     def room(self, names: Sequence[str]) -> None:
         """Refuse more tokens than the context has room for in front of the class names."""
@@ -157,6 +167,27 @@ class PromptStudy(Study):
         for learner in self.learner:
             need = max(self.step_bytes(learner, self.GATED, self.find(name)[0].names, pictures) for name in self.task)
             fits(self.device, need, **{size: pictures})
+
+    def has_tasks(self) -> None:
+        """Refuse tasks that the backbone's pictures do not have."""
+        known = roles.known(self.backbone)
+        for field in self.TASKS:
+            if lost := [name for name in getattr(self, field) if name not in known]:
+                raise checks.ParameterError(
+                    f"{field} must be among {', '.join(known)} with backbone {self.backbone!r}, but {lost[0]!r} was"
+                    " given."
+                )
+
+    def drawn(self, task: str) -> bool:
+        """Is this a task of the procedural world?"""
+        return self.backbone not in roles.WORLDS and task in tasks.TASKS
+
+    def ready(self) -> None:
+        """Refuses photographs that are missing, damaged or not those that are recorded."""
+        for name in dict.fromkeys(name for field in self.TASKS for name in getattr(self, field)):
+            for part in self.find(name):
+                if hasattr(part, "open"):
+                    part.open()
 
     def fits_published(self) -> None:
         """Refuse learners that the published recipe is not of."""
@@ -215,7 +246,7 @@ class PromptStudy(Study):
         config = {
             **trained,
             "task": task,
-            "strength": float(self.strength if strength is None else strength) if task in tasks.GRADED else 1.0,
+            "strength": self.graded(task, strength),
             "shots": self.shots if shots is None else shots,
             "seeds": list(range(self.seeds)),
             "setting": asdict(setting or own),
@@ -231,10 +262,16 @@ class PromptStudy(Study):
         )
 
     # What decides a cell's numbers beside its own parameters ---------------------------------------------
+    def graded(self, task: str, strength: float | None = None) -> float:
+        """The strength of a task, the study's unless another is given; one where there is nothing to grade."""
+        return float(self.strength if strength is None else strength) if task in roles.GRADED else 1.0
+
     def data_of(self, task: str, protocol: str | None = None) -> dict[str, Any] | None:
         """What tells a real data set from another, and from another copy of it; None for the procedural world."""
-        if task in tasks.TASKS:
+        if self.drawn(task):
             return None
+        if self.backbone in roles.WORLDS:
+            return roles.data_of(self.backbone, task, self.root, protocol or self.protocol)
         identities = [identity(part) for part in self.find(task, protocol=protocol) if part is not None]
         return {"name": task, "protocol": protocol or self.protocol, "identities": identities}
 
@@ -249,13 +286,18 @@ class PromptStudy(Study):
         """Where pictures and weights lie."""
         return {"root": self.root, "pretrained": self.pretrained if pretrained is None else pretrained}
 
-    @staticmethod
-    def uses(*kinds: str) -> tuple[type, ...]:
-        """The classes of gates with these names."""
-        return tuple(gates.GATES[kind] for kind in kinds if kind != "none")
+    def uses(self, *kinds: str) -> tuple[Any, ...]:
+        """The classes of gates with these names, and where it is not ours to know the code of backbone and pictures."""
+        return *(gates.GATES[kind] for kind in kinds if kind != "none"), *roles.uses(self.backbone)
 
-    def find(self, name: str, strength: float = 1.0, protocol: str | None = None) -> tuple[Any, data.RealTask | None]:
-        """The task of that name, and for a real data set under base_to_new the task of its new classes."""
+    def shelf(self) -> str:
+        """Photographs have files of their own."""
+        return f"{self.notebook()}_photo" if self.backbone in roles.WORLDS else self.notebook()
+
+    def find(self, name: str, strength: float = 1.0, protocol: str | None = None) -> tuple[Any, Any]:
+        """The task of that name in the backbone's pictures, and under base_to_new the task of its new classes."""
+        if self.backbone in roles.WORLDS:
+            return roles.find(self.backbone, name, strength, self.root, protocol or self.protocol)
         return task_named(name, strength, self.root, protocol or self.protocol)
 
     def load(self) -> backbones.Backbone:
@@ -329,6 +371,8 @@ def identity(task: data.RealTask) -> str:
 
 def task_of(config: Mapping[str, Any], site: Mapping[str, Any]) -> tuple[Any, data.RealTask | None]:
     """The task of a cell with "task", "strength" and "data", as :meth:`PromptStudy.find` gives it."""
+    if (config["data"] or {}).get("world") in tasks.ELSEWHERE:
+        return tasks.ELSEWHERE[config["data"]["world"]].task_of(config, site)
     known = config["data"]
     found = task_named(config["task"], config["strength"], site["root"], known["protocol"] if known else "few_shot")
     if known and known["identities"] != [identity(part) for part in found if part is not None]:

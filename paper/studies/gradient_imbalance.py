@@ -87,7 +87,7 @@ class GradientImbalance(GateStudy):
                 "tasks": [
                     {
                         "task": task,
-                        "strength": self.strength if task in tasks.GRADED else 1.0,
+                        "strength": self.graded(task),
                         "data": self.data_of(task),
                     }
                     for task in self.task

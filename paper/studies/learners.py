@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from lib import results, runtime
-from lib.prompts import data, learners, recipes, tasks
+from lib.prompts import data, learners, recipes
 from lib.results import Cell
 from lib.verdicts import Claim, Findings
 from paper.criteria.prompts import LEARNS, SIZE_DECIDES, VISION_PAYS
@@ -83,13 +83,13 @@ class Learners(PromptStudy):
     def _views(self, task: str) -> Cell:
         config = {
             "task": task,
-            "strength": self.strength if task in tasks.GRADED else 1.0,
+            "strength": self.graded(task),
             "data": self.data_of(task),
             "shots": self.shots,
             "seeds": list(range(self.seeds)),
             **self.weights(),
         }
-        return Cell("views", config, views, site=self.site())
+        return Cell("views", config, views, uses=self.uses(), site=self.site())
 
     def _all(self) -> list[str]:
         """Every learner that is looked at, those that are only tuned included."""
@@ -105,7 +105,7 @@ class Learners(PromptStudy):
             "tokens": self.tokens,
             **self.weights(),
         }
-        return Cell("designs", config, designs, site=self.site())
+        return Cell("designs", config, designs, uses=self.uses(), site=self.site())
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
         trained = self.trainings()

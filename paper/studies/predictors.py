@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from lib import checks, results
-from lib.prompts import gates, tasks
+from lib.prompts import gates
 from lib.results import Cell
 from lib.verdicts import Claim, Findings, bootstrap
 from paper.agreement import Quantity
 from paper.criteria import prompts as criteria
 from paper.prediction import duels, held_out, joint, nested
-from paper.studies import worth
+from paper.studies import roles, worth
 from paper.studies.base import Compared
 from paper.studies.gating import GateNames, GateStudy, LearnerNames, Positive, Seeds, TaskNames, assembled, train
 from paper.studies.parameters import POSITIVE, STEPS, Numbers, OneOf, Whole
@@ -97,9 +97,9 @@ class Predictors(GateStudy):
             raise checks.ParameterError(
                 f"gate must be one with a blind twin ({known}), but {', '.join(self.gate)!r} was given."
             )
-        if not set(self.task) & set(tasks.GRADED):
+        if not set(self.task) & set(known := roles.graded(self.backbone)):
             raise checks.ParameterError(
-                f"task must include one of {', '.join(tasks.GRADED)} (nothing else gives a gate something to gain),"
+                f"task must include one of {', '.join(known)} (nothing else gives a gate something to gain),"
                 f" but {', '.join(self.task)!r} was given."
             )
 
@@ -113,7 +113,7 @@ class Predictors(GateStudy):
             for learner, own in self.pairs():
                 recipes = {own: replace(plain, looks=looks), gates.BLIND[own]: plain, "none": plain}
                 for task in self.task:
-                    for strength in self.strengths if task in tasks.GRADED else (1.0,):
+                    for strength in self.strengths if task in roles.GRADED else (1.0,):
                         for gate, recipe in recipes.items():
                             cell = self.cell(learner, gate, task, recipe=recipe, strength=strength)
                             # The way there is long and not looked at.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib import checks, results
 from lib.prompts import backbone as backbones
-from lib.prompts import data, tasks
+from lib.prompts import data
 from lib.prompts import recipes as published
 from lib.prompts.gates import BLIND
 from lib.results import Cell, plain
@@ -91,7 +91,7 @@ class RealClip(GateStudy):
 
     def check(self) -> None:
         """Refuses what cannot be trained, before anything is loaded: what only the pictures can say where they are."""
-        if made_up := [name for name in self.task if name in tasks.TASKS]:
+        if made_up := [name for name in self.task if name not in data.NAMES]:
             raise checks.ParameterError(
                 f"task must be data sets of real pictures ({', '.join(data.NAMES)}), but {made_up[0]!r} was given."
             )

@@ -20,8 +20,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -47,6 +47,8 @@ class Planned:
     state: State
     #: What it will take, where its study can say it beforehand (:class:`paper.studies.cost.Costs`).
     costs: Any = None
+    #: Refuses what stands in the way of computing it.
+    ready: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 #: Profiles whose evidence is committed: what the book shows, and what is left to whoever has a real CLIP.
@@ -82,7 +84,7 @@ def plan(
     for study in studies(names, device, profile, given).values():
         costs = study.costs()
         for cell in study.cells():
-            found.setdefault(cell, Planned(cell, study.shelf(), evidence.state(cell), costs))
+            found.setdefault(cell, Planned(cell, study.shelf(), evidence.state(cell), costs, study.ready))
     return list(found.values())
 
 
@@ -216,6 +218,8 @@ def run(
         raise checks.ParameterError(f"JOBS must be 1 on a GPU, which works on a batch at a time, but {jobs} was given.")
     by_cell = {one.cell: one for one in todo}
     _WORK[:] = [[by_cell[cell] for cell in group] for group in results.groups(list(by_cell), _DEVICE)]
+    for ready in dict.fromkeys(one.ready for one in todo if not dry):
+        ready()
     for one in todo if not dry else ():
         if one.costs:
             one.costs.refuse([one.cell], jobs)
