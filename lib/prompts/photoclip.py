@@ -158,7 +158,8 @@ class PhotoClip:
         """As :func:`lib.prompts.backbone.identity`."""
         source = cls.check(pretrained)
         if source == WEIGHTS:
-            return record()["sha256"]
+            # What is planned may be planned before they are there; loading them says so.
+            return record()["sha256"] if RECORD.is_file() else "not installed"
         return backbones.checksum(source) if isinstance(source, Path) else source
 
 

@@ -30,6 +30,7 @@ from paper.figures.style import (
     this_run,
     whiskers,
 )
+from paper.studies import roles
 
 FACTOR_LABELS = {
     "coherence": "pictures\nadd up\n(prompts)",
@@ -54,6 +55,7 @@ SPELT = {
     "maple_50": "50 epochs",
     "mis_specified": "mis-specified",
     "conflict_size": "conflict of sizes",
+    "conflict_blur": "conflict of blur",
     "top_k": "top-k",
     "l2p": "L2P",
     "random": "random entries",
@@ -278,7 +280,7 @@ def value_bars(
     """
     again = this_run(rerun, accuracy)
     plain, planted = (
-        [table[table["task"].isin(tasks.GRADED) == graded] for table in (accuracy, again)] for graded in (False, True)
+        [table[table["task"].isin(roles.GRADED) == graded] for table in (accuracy, again)] for graded in (False, True)
     )
     ordinary = order("task", *plain)
     # An ordinary task has one recipe; where it has more, the others stand beside it under their names.
@@ -290,7 +292,7 @@ def value_bars(
     left = len(groups)
     groups += [
         (task, recipe, f"{spelt(task)},\n{RECIPES.get(recipe, spelt(recipe))}")
-        for task in order("task", *planted, known=tasks.GRADED)
+        for task in order("task", *planted, known=roles.GRADED)
         for recipe in order("recipe", *(table[table["task"] == task] for table in planted), known=RECIPES)
     ]
     variants = looks(order("variant", accuracy, again, known=VARIANTS), VARIANTS)

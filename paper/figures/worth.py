@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lib.prompts import tasks
 from paper.criteria import prompts as criteria
 from paper.figures.prompts import spelt
 from paper.figures.style import COLOURS, Look, caption, diamonds, fewer, figure, interval, looks, order, this_run
+from paper.studies import roles
 from paper.studies.worth import KEYS
 
 RECIPES = {
@@ -59,7 +59,7 @@ def plane(
         axis.axvline(0, color=COLOURS["black"], lw=0.7)
         own = _means(points, ["over_mean", column])
         for _, row in own.iterrows():
-            look, planted = styles[row["recipe"]], row["task"] in tasks.GRADED
+            look, planted = styles[row["recipe"]], row["task"] in roles.GRADED
             x, y = row["over_mean"], row[column]
             # What has the most seeds says the most.
             wide, over = (1.6, 5) if row["recipe"] == "many" else (0.7, 3)
@@ -106,7 +106,7 @@ def _none() -> object:
 def _told(verdicts: pd.DataFrame) -> str:
     """How many gates are what, on ordinary tasks and on planted ones."""
     said = []
-    planted = verdicts["task"].isin(tasks.GRADED)
+    planted = verdicts["task"].isin(roles.GRADED)
     for words, part in (("ordinary tasks", verdicts[~planted]), ("planted ones", verdicts[planted])):
         counts = part["verdict"].value_counts()
         shown = ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -154,7 +154,7 @@ def forest(many: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
 
 def _by_seed(many: pd.DataFrame, task: str | None, column: str) -> pd.Series:
     """The differences on a task, seed by seed; without one their mean over the ordinary tasks."""
-    chosen = ~many["task"].isin(tasks.GRADED) if task is None else many["task"] == task
+    chosen = ~many["task"].isin(roles.GRADED) if task is None else many["task"] == task
     return many[chosen].groupby("seed")[column].mean()
 
 

@@ -146,11 +146,18 @@ class Costs:
         )
         return seconds / pictures
 
+    def _names(self) -> list[str]:
+        """Names of classes; a backbone with words of its own knows no others."""
+        tokenizer = self._backbone.tokenizer
+        if isinstance(tokenizer, backbones.WordTokenizer):
+            return [word for word in tokenizer.ids if word.isalpha()][:CLASSES]
+        return [f"class {number}" for number in range(CLASSES)]
+
     def _rate(self, learner: str, gate: str) -> float:
         """Seconds for each byte that a step of this learner with this gate keeps."""
         key = (learner, gate, self.study.tokens)
         if key not in self._known:
-            names = [f"class {number}" for number in range(CLASSES)]
+            names = self._names()
             model = learners.Learner(learner, self._backbone, names, gate=gate, tokens=self.study.tokens)
             pictures, seconds = _timed(lambda count: _step(model, count), self._backbone.device)
             self._known[key] = seconds / model.kept(pictures, gate != "none")

@@ -12,11 +12,13 @@ from scipy.stats import norm
 from torch import Tensor
 
 from lib import checks, results
-from lib.prompts import tasks, training
+from lib.prompts import photographs, tasks, training
 from lib.prompts.learners import Learner
+from lib.registry import Registry
 from lib.results import Cell
 from lib.verdicts import Claim, Findings, tail
 from paper.criteria import prompts as criteria
+from paper.studies import roles
 from paper.studies.base import Compared
 from paper.studies.gating import (
     LearnerNames,
@@ -181,7 +183,7 @@ class Escape(PromptStudy):
 
     def check(self) -> None:
         super().check()
-        for name, allowed in (("task", tasks.GRADED), ("learner", ())):
+        for name, allowed in (("task", roles.graded(self.backbone)), ("learner", ())):
             if len(given := getattr(self, name)) != 1 or (allowed and given[0] not in allowed):
                 one = f"one of {', '.join(allowed)}" if allowed else "one learner"
                 raise checks.ParameterError(f"{name} must be {one}, but {', '.join(given)!r} was given.")
@@ -258,7 +260,7 @@ class Escape(PromptStudy):
             "tokens": self.tokens,
             "task": task,
             "strength": 1.0,
-            "data": None,
+            "data": self.data_of(task),
             "shots": self.shots,
             "test_size": self.test_size,
             "prompt_std": self.prompt_std,
@@ -267,7 +269,8 @@ class Escape(PromptStudy):
             "recipe": asdict(ROUTED),
             **self.weights(),
         }
-        return [Cell("routed", config, route, size=3 * len(STARTS) * self.seeds, site=self.site())]
+        uses = (*self.uses(), *((RuledPhotographs,) if self.uses() else ()))
+        return [Cell("routed", config, route, size=3 * len(STARTS) * self.seeds, uses=uses, site=self.site())]
 
     def cells(self) -> list[Cell]:
         """Every training once."""
@@ -375,6 +378,8 @@ class Ruled(tasks.Task):
     @classmethod
     def of(cls, task: tasks.Task, second: bool) -> Ruled:
         """The pictures of one rule, out of the same ones that the whole task draws."""
+        if type(task).__name__ in ELSEWHERE:
+            return ELSEWHERE[type(task).__name__].of(task, second)
         made = cls(**vars(task))
         object.__setattr__(made, "second", second)
         return made
@@ -389,6 +394,35 @@ class Ruled(tasks.Task):
         return tasks.FewShot(
             whole.images[kept], whole.labels[kept], None, whole.test_images[tested], whole.test_labels[tested], None
         )
+
+
+class RuledPhotographs(photographs.ColourTask):
+    """The same of a conflict task of photographs."""
+
+    second: bool
+
+    @classmethod
+    def of(cls, task: photographs.ColourTask, second: bool) -> RuledPhotographs:
+        """The pictures of one rule, out of the same ones that the whole task draws."""
+        made = cls(**vars(task))
+        object.__setattr__(made, "second", second)
+        return made
+
+    def few_shot(self, shots: int, seed: int, test_size: int, image_size: int = photographs.SIZE) -> tasks.FewShot:
+        """Those of the whole task that follow this rule."""
+        whole = super().few_shot(shots, seed, test_size, image_size)
+        kept, tested = (cue == self.second for cue in cast(tuple[Tensor, Tensor], (whole.cue, whole.test_cue)))
+        if not (kept.any() and tested.any()):
+            raise checks.ParameterError(
+                f"shots and test_size must leave pictures for either rule, but {shots} and {test_size} were given."
+            )
+        own, left = (whole.images, whole.labels), (whole.test_images, whole.test_labels)
+        images, labels, test_images, test_labels = (*(x[kept] for x in own), *(x[tested] for x in left))
+        return tasks.FewShot(images, labels, None, test_images, test_labels, None)
+
+
+ELSEWHERE: Registry[Any] = Registry("conflict", {photographs.ColourTask.__name__: RuledPhotographs})
+"""One rule of a conflict task of other pictures, by the name of its class."""
 
 
 def route(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tables:

@@ -23,6 +23,7 @@ from lib.results import Cell
 from lib.runtime import stream
 from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
+from paper.studies import roles
 from paper.studies.base import Compared
 from paper.studies.gating import GateNames, GateStudy, assembled, design, loaded, per_seed, task_of
 from paper.studies.parameters import Some
@@ -85,12 +86,7 @@ class GradientImbalance(GateStudy):
                 "design": design(learner),
                 "gates": kinds,
                 "tasks": [
-                    {
-                        "task": task,
-                        "strength": self.graded(task),
-                        "data": self.data_of(task),
-                    }
-                    for task in self.task
+                    {"task": task, "strength": self.graded(task), "data": self.data_of(task)} for task in self.task
                 ],
                 "seeds": list(range(self.seeds)),
                 "batch": self.batch,
@@ -101,6 +97,12 @@ class GradientImbalance(GateStudy):
             }
             found.append(Cell("gap", config, gaps_before, uses=self.uses(*kinds), site=self.site(pretrained)))
         return found
+
+    def before(self, model: Backbone, *, task: str = "", **given: Any) -> pd.DataFrame:
+        """:func:`gap_before_training` on a task of the backbone's pictures, by default one that is easy to see."""
+        easy = "objects" if self.backbone in roles.WORLDS else "texture"
+        chosen, _ = self.find(task or easy, given.pop("strength", 1.0))
+        return gap_before_training(model, task=chosen, **given)
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
         gaps = assembled(found, [("", cell) for cell in self.gated()]).trajectory

@@ -174,6 +174,10 @@ class RealClip(GateStudy):
             and (self.recipes == "published" or config["recipe"] == plain(asdict(self.recipe())))
         )
 
+    def shelf(self) -> str:
+        """One file for whatever pictures and weights a reader has."""
+        return self.notebook()
+
     def from_evidence(self) -> tuple[Result | None, dict[str, int]]:
         """What the evidence holds of these parameters, None where it is nothing; pictures are not needed for it."""
         evidence = Evidence(base.EVIDENCE)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib.prompts import tasks
 from lib.prompts.gates import BLIND
 from lib.prompts.learners import LEARNERS
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.figures.prompts import spelt
+from paper.studies import roles
 from paper.words.numbers import Shown
 from paper.words.outcomes import decided, sorted_out
 
@@ -17,7 +17,7 @@ from paper.words.outcomes import decided, sorted_out
 def answer(tables: Tables) -> str:
     """The page in a few sentences, with its measured numbers (Markdown)."""
     points, verdicts = tables["points"], tables["verdicts"]
-    ordinary, planted = (points[points["task"].isin(tasks.GRADED) == graded] for graded in (False, True))
+    ordinary, planted = (points[points["task"].isin(roles.GRADED) == graded] for graded in (False, True))
     said = []
     trained = [recipe for recipe in ("tuned", "control", "short") if (ordinary["recipe"] == recipe).any()]
     if trained:
@@ -44,13 +44,13 @@ def answer(tables: Tables) -> str:
         where = "Where the right prompt depends on the picture by construction, trained gates"
         said.append(f"{where} {', and '.join(told)}.")
     many = tables["many"]
-    if len(many := many[~many["task"].isin(tasks.GRADED)]):
+    if len(many := many[~many["task"].isin(roles.GRADED)]):
         said.append(
             f"Looked at closely, with {many['seed'].nunique()} seeds, one such gate depends by"
             f" {_mean(many, 'over_mean')} points and is {_mean(many, 'over_fixed')} ahead of no gate and"
             f" {_mean(many, 'over_blind')} ahead of its blind twin."
         )
-    counts = verdicts[~verdicts["task"].isin(tasks.GRADED)]["verdict"].value_counts()
+    counts = verdicts[~verdicts["task"].isin(roles.GRADED)]["verdict"].value_counts()
     if len(counts):
         listed = ", ".join(f"{count} *{name}*" for name, count in counts.items())
         said.append(f"Of {counts.sum()} gates on ordinary tasks, {listed}.")
