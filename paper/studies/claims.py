@@ -32,6 +32,8 @@ class Claims(Digest):
         """The studies that measure something, by page, in the order of the book."""
         known = profiles.evidence()
         order = [name for name in profiles.profile(ROOT / "profiles" / "quick.yaml") if name in known]
+        # What is shown beside a page comes behind it.
+        order = [one for name in order for one in (name, *(own.name for own in known.values() if own.beside == name))]
         found = {name: base.named(known[name].notebook) for name in dict.fromkeys([*order, *known])}
         made = {name: kind(**known[name].parameters) for name, kind in found.items() if kind is not Claims}
         return {name: study for name, study in made.items() if study.cells()}
@@ -43,9 +45,12 @@ class Claims(Digest):
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
         """The claims of every page whose cells are all there."""
         tables, rows, every = [], [], Findings()
+        beside = {name for name, page in profiles.evidence().items() if page.beside}
         for name, study in self.studies().items():
             own = study.cells()
             missing = sum(cell not in found for cell in own)
+            if name in beside and missing == len(own):
+                continue  # nothing of it was begun, and its page says so
             mine = Findings() if missing else study.judged({cell: found[cell] for cell in own}).findings
             outcomes = [finding.outcome for finding in mine]
             counts = {str(outcome): outcomes.count(outcome) for outcome in Outcome}

@@ -152,6 +152,11 @@ def split(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table[~selects], table[selects]
 
 
+def of_scaling(table: pd.DataFrame | None) -> pd.DataFrame | None:
+    """The rows of gates that scale prompts; None where nothing was measured."""
+    return None if table is None else split(table)[0]
+
+
 def falls(looks: pd.DataFrame) -> pd.DataFrame:
     """By how many points each gate's worth at the last look lies below that at the best one: training, task, seed,
     ``best`` (the step), ``worth_best``, ``worth_last``, ``fall``.

@@ -119,6 +119,11 @@ class GradientImbalance(GateStudy):
         return tables, Findings.of([*claims, *_started(tables["starts"])], holm=True)
 
 
+def at_start(gaps: pd.DataFrame | None) -> pd.DataFrame | None:
+    """The gap before the first step; None where nothing was measured."""
+    return None if gaps is None else gaps[gaps["step"] == 0]
+
+
 def _claim(what: str, text: str, samples: Sequence[float], relation: Any, threshold: float, **more: Any) -> Claim:
     return Claim(f"gradient_imbalance.{what}", text, samples, relation, threshold, "gradient_imbalance", **more)
 

@@ -233,11 +233,12 @@ def _retitle(notebook: NotebookNode, title: str) -> None:
 
 
 def exports(notebook: NotebookNode) -> dict[str, bytes]:
-    """What cells tagged ``export-NAME`` show, as files: ``NAME.png`` (a picture) or ``NAME.md`` (Markdown)."""
+    """What cells tagged ``export-NAME`` show, as files: ``NAME.png`` (a picture, the first) or ``NAME.md`` (Markdown)."""
     found = {}
     for cell in notebook.cells:
         for matched in filter(None, map(_EXPORT.fullmatch, cell.metadata.get("tags", []))):
-            data = {kind: text for output in cell.get("outputs", []) for kind, text in output.get("data", {}).items()}
+            shown = [output.get("data", {}) for output in cell.get("outputs", [])]
+            data = {kind: text for one in reversed(shown) for kind, text in one.items()}
             if "image/png" in data:
                 found[f"{matched[1]}.png"] = base64.b64decode(data["image/png"])
             elif "text/markdown" in data:

@@ -26,7 +26,8 @@ COLUMNS = {
 
 def spelt(name: str) -> str:
     """The name of a page or family in words."""
-    return name.replace("_", " ")
+    main = name.removesuffix("_photo")
+    return main.replace("_", " ") + ("" if main == name else ", on photographs")
 
 
 def probability(p: float) -> str:

@@ -13,10 +13,38 @@ def shown(page: Page) -> str:
     """What the figures show: the evidence with this run over it (Markdown); empty where this run is all there is."""
     if page.evidence is None:
         return ""
-    return (
+    text = (
         f"Figures, tables and sentences show the evidence{_seeds(page.subject)}; what this run has measured again"
         f"{_seeds(page.study)} is drawn over it."
     )
+    return " ".join(filter(None, [text, photographed(page)]))
+
+
+def photographed(page: Page) -> str:
+    """What there is of the same on photographs; empty where a page has no such part."""
+    other, whole = page.counterpart, page.whole
+    if other is None or whole is None:
+        return ""
+    if page.photographs is None:
+        return (
+            "On photographs the same is still to be measured: there is no evidence of it, and no finding says anything."
+        )
+    left = [f"{name.replace('_', ' ')} {_listed(lost)}" for name in whole.PARTS if (lost := _lost(whole, other, name))]
+    fewer = f" There, nothing was asked of {'; '.join(left)}." if left else ""
+    return (
+        f"Beside it stands what the same measurements on photographs give{_seeds(other)}: in the main figures, which then"
+        f" stand twice, and in the findings, which are judged on each and on both.{fewer}"
+    )
+
+
+def _lost(whole: Study, other: Study, name: str) -> list[object]:
+    """What of a list of the drawn world's page was left out on photographs."""
+    mine, theirs = (getattr(study, name) for study in (whole, other))
+    return [one for one in mine if one not in theirs] if isinstance(mine, tuple) and isinstance(theirs, tuple) else []
+
+
+def _listed(values: list[object]) -> str:
+    return ", ".join(f"{one:g}" if isinstance(one, float) else str(one).replace("_", " ") for one in values)
 
 
 def _seeds(study: Study) -> str:
