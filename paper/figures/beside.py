@@ -38,7 +38,7 @@ class Pair:
 
 
 def both(page: Page, draw: Draw) -> Figure | Pair:
-    """What ``draw`` makes of the page's tables; where there is evidence on photographs, beside what it makes of that."""
+    """What ``draw`` makes of the page's tables; where there is evidence on photographs, with what it makes of that."""
     own = draw(page.tables, page.over)
     if page.photographs is None:
         return own

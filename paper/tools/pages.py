@@ -233,7 +233,7 @@ def _retitle(notebook: NotebookNode, title: str) -> None:
 
 
 def exports(notebook: NotebookNode) -> dict[str, bytes]:
-    """What cells tagged ``export-NAME`` show, as files: ``NAME.png`` (a picture, the first) or ``NAME.md`` (Markdown)."""
+    """What cells tagged ``export-NAME`` show, as files: ``NAME.png`` (the first picture) or ``NAME.md`` (Markdown)."""
     found = {}
     for cell in notebook.cells:
         for matched in filter(None, map(_EXPORT.fullmatch, cell.metadata.get("tags", []))):
