@@ -232,7 +232,8 @@ def coarse(images: Tensor, generator: torch.Generator) -> Tensor:
 def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each picture grey and noisy, strongly blurred, or of very low contrast: more than pre-training ever showed."""
     kind = torch.randint(3, (len(images), 1, 1, 1), generator=generator)
-    noisy = images.mean(1, keepdim=True) + 0.25 * torch.randn(images.shape, generator=generator)
+    noise = torch.randn(len(images), 1, *images.shape[2:], generator=generator)
+    noisy = (images.mean(1, keepdim=True) + 0.25 * noise).expand_as(images)
     blurred = images
     for _ in range(3):
         blurred = F.avg_pool2d(F.pad(blurred, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
