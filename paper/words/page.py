@@ -27,7 +27,7 @@ def photographed(page: Page) -> str:
         return ""
     if page.photographs is None:
         return (
-            "On photographs the same is still to be measured: there is no evidence of it, and no finding says anything."
+            "On photographs the same is still to be measured: there is no evidence of it, or not all of it."
         )
     left = [f"{name.replace('_', ' ')} {_listed(lost)}" for name in whole.PARTS if (lost := _lost(whole, other, name))]
     fewer = f" There, nothing was asked of {'; '.join(left)}." if left else ""
