@@ -26,14 +26,12 @@ def photographed(page: Page) -> str:
     if other is None or whole is None:
         return ""
     if page.photographs is None:
-        return (
-            "On photographs the same is still to be measured: there is no evidence of it, or not all of it."
-        )
+        return "On photographs the same is still to be measured: there is no evidence of it, or not all of it."
     left = [f"{name.replace('_', ' ')} {_listed(lost)}" for name in whole.PARTS if (lost := _lost(whole, other, name))]
     fewer = f" There, nothing was asked of {'; '.join(left)}." if left else ""
     return (
-        f"Beside it stands what the same measurements on photographs give{_seeds(other)}: in the main figures, which then"
-        f" stand twice, and in the findings, which are judged on each and on both.{fewer}"
+        f"Beside it stands what the same measurements on photographs give{_seeds(other)}: in the main figures, which"
+        f" then stand twice, and in the findings, which are judged on each and on both.{fewer}"
     )
 
 
