@@ -294,7 +294,7 @@ def test_what_was_not_asked_of_photographs_is_named():
         base.named("predictors")(**profiles.evidence()[name].parameters) for name in ("predictors", "predictors_photo")
     )
     made = Page(whole, Result(TABLES), whole, Result(TABLES), {"current": 1, "stale": 0, "missing": 0})
-    made.__dict__ |= {"counterpart": other, "photographs": Result(TABLES)}
+    made.__dict__.update(counterpart=other, photographs=Result(TABLES))
     said = about.photographed(made)
     assert "nothing was asked of task conflict size; learner maple; rates 0.5" in said
 
