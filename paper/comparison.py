@@ -72,17 +72,15 @@ def on_both(sides: Mapping[str, Finding | None]) -> tuple[Both, str]:
     """What the findings of one claim say together, by the names of the two sides, and why where they decide nothing;
     None is a claim that was not asked there.
     """
-    for problem, words in ((lambda one: one is None, "not asked of"), (_is_open, "open on")):
-        if named := [name for name, one in sides.items() if problem(one)]:
-            return Both.INCONCLUSIVE, f"{words} {' and '.join(named)}"
     outcomes = {one.outcome for one in sides.values() if one is not None}
+    absent = [name for name, one in sides.items() if one is None]
+    undecided = [name for name, one in sides.items() if one is not None and one.outcome is Outcome.INCONCLUSIVE]
+    for words, named in (("not asked of", absent), ("open on", undecided)):
+        if named:
+            return Both.INCONCLUSIVE, f"{words} {' and '.join(named)}"
     if len(outcomes) > 1:
         return Both.DIFFERS, ""
     return (Both.HOLDS if outcomes == {Outcome.HOLDS} else Both.NEITHER), ""
-
-
-def _is_open(finding: Finding | None) -> bool:
-    return finding is not None and finding.outcome is Outcome.INCONCLUSIVE
 
 
 class Comparison:
