@@ -402,10 +402,11 @@ def test_a_damaged_archive_and_other_pictures_are_refused(tiny):
     archive = tiny / "tiny-imagenet-32.tar.xz"
     half = tiny / "half"
     half.mkdir()
-    (half / archive.name).write_bytes(archive.read_bytes()[:-2000])
+    # What a damaged archive still gives is checked class by class: only half of it has no class whole.
+    (half / archive.name).write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     with pytest.raises(ParameterError) as problem:
         photographs.task_of(cell("fine"), site(half))
-    assert "damaged" in sentence(problem)
+    assert re.search("damaged|missing", sentence(problem))
     shutil.unpack_archive(archive, tiny / "other", "xztar", filter="data")
     dog = photographs.get("fine")[0].kinds[0][0]
     Image.new("RGB", (32, 32)).save(tiny / "other" / "train" / dog / "0.jpg")

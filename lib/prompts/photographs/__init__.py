@@ -140,7 +140,7 @@ class PhotoTask:
         return tasks.FewShot(images[order], labels[order], own, test_images, test_labels, test_cue)
 
     def validation(self, count: int, shots: int, seed: int, image_size: int = SIZE) -> tuple[Tensor, Tensor]:
-        """Training pictures [N, 3, S, S] that ``shots`` leave over and labels [N]: about ``count``, or all there are."""
+        """Training pictures [N, 3, S, S] that ``shots`` leave over and labels [N]: about ``count`` or fewer."""
         checks.integer("count", count, 1)
         self.enough(shots)
         last = min(self.rounds(0), shots - (-count // len(self.names)))
