@@ -209,7 +209,7 @@ SMALL = {
     GateDegradation: {"task": "shift", "learner": "coop,pool", "gate": "length,random", "long_steps": 3},
     GateValue: {"task": "mis_specified", "control_steps": 3, "few_shots": [1]},
     FairTrial: {"task": "shift", "recipes": "control", "many_seeds": 2},
-    Escape: {"steps": 8, "looks": [4, 8], "test_size": 60, "shots": 8, "references": "routed"},
+    Escape: {"steps": 8, "looks": [4, 8], "test_size": 40, "shots": 4, "references": "routed", "interventions": "Adam"},
     Predictors: {"rates": [1], "task": "conflict_blur"},
     Learners: {"task": "shift", "learner": "zero_shot,vpt_shallow", "recipes": "short", "tuned_learner": "coop"},
 }
