@@ -27,9 +27,9 @@ _BELIEVE = (
     " the backbone has seen, how strong it is, or what its tasks ask."
 )
 _LIMITS = (
-    "Claims of one page share their trainings, so their number is not a number of independent trials. And two small CLIPs"
-    " are two: what they share, from the architecture to the recipes, their agreement cannot test, and nothing is claimed"
-    " here of ViT-B/16."
+    "Claims of one page share their trainings, so their number is not one of independent trials. And two small CLIPs are"
+    " two: what they share, from the architecture to the recipes, their agreement cannot test, and nothing is claimed of"
+    " ViT-B/16 here."
 )
 
 
@@ -70,8 +70,8 @@ def headline(page: Page) -> str:
     both = claims[claims["together"] != "one alone"]
     if not len(both):
         return (
-            "**No claim has been judged in both worlds yet.** What this page compares, and by which criteria, was written"
-            " down before the first number on photographs; it judges what there is and fills as evidence comes."
+            "**No claim has been judged in both worlds yet.** What this page compares, and by which criteria, was"
+            " written down before the first number on photographs; it judges what there is and fills as evidence comes."
         )
     counts = both["together"].value_counts()
     alike, differ = int(counts.get("alike", 0)), int(counts.get("differ", 0))
