@@ -221,7 +221,7 @@ def test_a_perfect_sign_travels_and_one_that_turns_round_does_not(tested):
         # A small gap is good: perfect in both worlds. A large deviation is good in one and bad in the other.
         table["gap"] = 1.0 - table["gains"]
         table["spread"] = table["gains"].astype(float) if side == "drawn" else 1.0 - table["gains"]
-    table = transfer(both)
+    table = transfer(both, 200)
     perfect, turned = (area_of(table, name, tested) for name in ("gap", "spread"))
     assert perfect[["area", "area_low", "area_high", "yes", "own", "sign"]].tolist() == [1, 1, 1, 1, 1, 1]
     assert turned[["area", "area_low", "area_high"]].tolist() == [0, 0, 0]
@@ -235,14 +235,14 @@ def test_a_sign_that_is_turned_in_both_worlds_is_turned_back(tested):
     both = {side: cells(side) for side in SIDES}
     for table in both.values():
         table["snr"] = -table["gains"].astype(float)
-    found = area_of(transfer(both), "snr", tested)
+    found = area_of(transfer(both, 200), "snr", tested)
     assert found[["area", "sign", "own"]].tolist() == [1, -1, 0]
 
 
 def test_noise_is_a_coin_and_its_interval_lies_over_one_half():
     low, high, areas = 0, 0, []
-    for seed in range(6):
-        table = transfer({side: cells(side, seed) for side in SIDES})
+    for seed in range(3):
+        table = transfer({side: cells(side, seed) for side in SIDES}, 200)
         own = table[table["measurement"].isin([*SCORES, TOGETHER, SELECTED])]
         low, high = low + (own["area_low"] > 0.5).sum(), high + (own["area_high"] < 0.5).sum()
         areas += own["area"].tolist()
@@ -253,7 +253,7 @@ def test_noise_is_a_coin_and_its_interval_lies_over_one_half():
 
 
 def test_what_costs_nothing_stands_beside_and_a_world_alone_gives_nothing():
-    table = transfer({side: cells(side) for side in SIDES})
+    table = transfer({side: cells(side) for side in SIDES}, 200)
     assert set(table["measurement"]) == set(LABELS)
     assert (table[table["measurement"] == "rate"]["area"] == 0.5).all(), "all trainings of a recipe share it"
     assert (table[table["measurement"] == "loss_start"]["over_loss"] == 0).all()
@@ -263,7 +263,7 @@ def test_what_costs_nothing_stands_beside_and_a_world_alone_gives_nothing():
 def test_a_world_without_gates_that_gain_decides_nothing():
     both = {side: cells(side) for side in SIDES}
     both["photographs"]["gains"] = False
-    table = transfer(both)
+    table = transfer(both, 200)
     assert table[table["tested"] == "photographs"]["area"].isna().all()
     found = photographs.transferred(table, "photographs")
     assert found and all(one.outcome is OPEN for one in found.values())

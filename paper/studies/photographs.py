@@ -397,7 +397,7 @@ def directed(score: np.ndarray, label: np.ndarray, group: np.ndarray, within: np
     return found
 
 
-def transfer(cells: Tables) -> pd.DataFrame:
+def transfer(cells: Tables, resamples: int = 2000) -> pd.DataFrame:
     """Everything that is to be chosen of a predictor, chosen on one world and tried on the other (``tested``).
 
     ``area``: of its score, with the sign that is better on the other world (``sign`` -1 where that turns it); for
@@ -416,11 +416,11 @@ def transfer(cells: Tables) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for when in WHEN:
         part = both[both["when"] == when].reset_index(drop=True)
-        rows += [{"when": when, **row} for row in _transfer(part)]
+        rows += [{"when": when, **row} for row in _transfer(part, resamples)]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _transfer(part: pd.DataFrame) -> list[dict[str, Any]]:
+def _transfer(part: pd.DataFrame, resamples: int) -> list[dict[str, Any]]:
     gains, within, group = part["gains"].to_numpy(dtype=bool), part["label"].to_numpy(), part["backbone"].to_numpy()
     units = part.groupby(list(TRAINING), sort=False).ngroup().to_numpy()
     plain = {name: score(part).to_numpy(dtype=float) for name, (_, score) in (SCORES | TRIVIAL).items()}
@@ -448,7 +448,7 @@ def _transfer(part: pd.DataFrame) -> list[dict[str, Any]]:
                 ("over_loss", score, scores["loss_start"]),
             ):
                 less = None if rival is None else rival[mine]
-                value, (low, high) = drawn_again(values[mine], **where, rival=less, resamples=2000)
+                value, (low, high) = drawn_again(values[mine], **where, rival=less, resamples=resamples)
                 row |= {column: value, f"{column}_low": low, f"{column}_high": high}
             rows.append(row)
     return rows

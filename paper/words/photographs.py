@@ -27,8 +27,8 @@ _BELIEVE = (
     " the backbone has seen, how strong it is, or what its tasks ask."
 )
 _LIMITS = (
-    "Claims of one page share their trainings, so their number is not one of independent trials. And two small CLIPs are"
-    " two: what they share, from the architecture to the recipes, their agreement cannot test, and nothing is claimed of"
+    "Claims of one page share their trainings, so they are not so many independent trials. And two small CLIPs are"
+    " two: what they share, from architecture to recipes, their agreement cannot test, and nothing is claimed of"
     " ViT-B/16 here."
 )
 
