@@ -182,7 +182,6 @@ def gaps(table: pd.DataFrame, reported: float) -> Figure:
         axis.set_title(spelt(task), fontsize=10)
         axis.set_xlim(min(0.0, float(table["low"].min(skipna=True))) if table["low"].notna().any() else 0.0, None)
     _rows(axes[0, 0], [spelt(name) for name in learners])
-    drawn.supxlabel("")
     axes[0, len(tasks) // 2].set_xlabel("gap before training (decades)", x=0.0 if len(tasks) % 2 == 0 else 0.5)
     _legend(drawn, sides)
     told = "; ".join(f"{LOOKS[side].label} {part['value'].mean():.2f}" for side, (part, _) in sides.items())
