@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,16 @@ from lib import checks
 from lib.checks import ParameterError
 from lib.prompts import world
 from lib.prompts.world import Scenes
+from lib.registry import Registry
 from lib.runtime import stream
 
 POOL = 64
 """Training pictures that a task holds per class; ``shots`` cannot exceed it."""
+
+ELSEWHERE: Registry[Any] = Registry("tasks", {})
+"""Tasks of other modules, for backbones that cannot read the drawn world: a class with ``TASKS``, ``GRADED``, ``get``,
+``identity`` and ``task_of``.
+"""
 
 Labeller = Callable[[Scenes, Tensor, torch.Generator], Scenes]
 

@@ -1,4 +1,4 @@
-"""How photographs are made to look as captions say: colours, light, blur, noise, how close."""
+"""How photographs are made to look: tinted, framed, grey, blurry and so on, as pre-training says in its captions."""
 
 from __future__ import annotations
 
