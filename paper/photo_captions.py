@@ -70,6 +70,24 @@ class Captions:
                 after.append(f"in a {kind} of {colour}")
         return " ".join(before), " ".join(after), named
 
+    def _sentence(self, noun: str, before: str, after: str, plain: bool) -> str:
+        """A caption; a ``plain`` one may do without the noun."""
+        medium = self._one_of(words.MEDIA)
+        if plain and self._chance(0.5):
+            parts = ["a", before, medium, after]
+        elif not before and not after and self._chance(0.15):
+            parts = ["a", noun]
+        elif self._chance(0.5):
+            parts = ["a", before, medium, "of a", noun, after]
+        else:
+            parts = ["a", before, medium, after, "of a", noun]
+        return " ".join(part for part in parts if part)
+
+    def of(self, noun: str, has: Tensor) -> str:
+        """A caption that says all of how a picture looks, ``has`` [P], and calls what it shows by a noun."""
+        before, after, _ = self._look(has, 1.0)
+        return self._sentence(noun, before, after, plain=False)
+
     def __call__(self, labels: Tensor, has: Tensor) -> tuple[list[str], Tensor, Tensor, Tensor]:
         """A caption for each of N pictures that names its class, and for :data:`MORE` of them, drawn at random, one
         more that says a general word or how it looks.
@@ -86,16 +104,7 @@ class Captions:
                 plain = second and bool(own.any()) and self._chance(0.6)
                 noun, phrases = ("thing", ["thing"]) if plain else self._noun(label, second)
                 before, after, told = self._look(own, 0.9 if plain else 0.4)
-                medium = self._one_of(words.MEDIA)
-                if plain and self._chance(0.5):
-                    parts = ["a", before, medium, after]
-                elif not before and not after and self._chance(0.15):
-                    parts = ["a", noun]
-                elif self._chance(0.5):
-                    parts = ["a", before, medium, "of a", noun, after]
-                else:
-                    parts = ["a", before, medium, after, "of a", noun]
-                texts.append(" ".join(part for part in parts if part))
+                texts.append(self._sentence(noun, before, after, plain))
                 kinds.append(torch.stack([self.truth[self.place[p]] for p in phrases]).all(0))
                 named.append(F.one_hot(torch.tensor(told, dtype=torch.long), len(PROPERTIES)).sum(0).bool())
         return texts, owner, torch.stack(kinds), torch.stack(named)

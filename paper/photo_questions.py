@@ -5,8 +5,10 @@ The pictures are Tiny ImageNet's validation pictures, which take its archive, an
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from lib.prompts import photographs
 from lib.prompts.backbone import Backbone
-from lib.prompts.photographs import looks, words
+from lib.prompts.photographs import files, looks, words
 from lib.runtime import stream
 
 #: The pictures of a question fall into so many parts of equal size, each with the same share of every class.
@@ -46,6 +48,19 @@ class Asked:
     def chance(self) -> float:
         """Accuracy in per cent of choosing blindly."""
         return 100 / self.classes if self.subsets is not None else 100 * float(self.right[self.labels].float().mean())
+
+
+def held_out(root: Path) -> Tensor:
+    """The validation pictures of Tiny ImageNet in bytes [200, N, 3, 32, 32]; others than the recorded are refused."""
+    return torch.stack([files.opened(photographs.TINY, root, one.wnid)[1] for one in words.classes()])
+
+
+def identity(name: str) -> str:
+    """What tells a question's pictures and words from others, from what is recorded: 16 hexadecimal digits."""
+    if not QUESTIONS[name].archive:
+        return photographs.identity("objects")
+    known = files.record()[photographs.TINY]["classes"]
+    return hashlib.sha256(repr((known, words.classes())).encode()).hexdigest()[:16]
 
 
 def _validation(held: Tensor, places: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -96,8 +111,8 @@ def _kinds(held: Tensor, any_true: bool) -> Asked:
 def _objects() -> Asked:
     """The shipped sample of CIFAR-10 by words that PhotoCLIP knows."""
     task, _ = photographs.get("objects")
-    few = task.few_shot(1, 0, SAMPLE)
-    return Asked(few.test_images, few.test_labels, tuple(task.prompts), torch.eye(len(task.names), dtype=torch.bool))
+    images, labels = task.tested(len(task.names) * task.rounds(1))
+    return Asked(images, labels, tuple(task.prompts), torch.eye(len(task.names), dtype=torch.bool))
 
 
 def _looks(name: str, sentences: Sequence[str], first: int) -> Asked:

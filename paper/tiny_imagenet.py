@@ -1,6 +1,7 @@
-"""Tiny ImageNet at 32 x 32, as PhotoCLIP is trained and asked with it: from its archive or from an unpacked folder.
+"""All of Tiny ImageNet at 32 x 32, as PhotoCLIP is trained on it: from an archive or from an unpacked folder.
 
-``train/WNID/N.jpg`` and ``val/WNID/N.jpg``, one folder for each class of :mod:`lib.prompts.photographs.words`.
+``train/WNID/N.jpg`` and ``val/WNID/N.jpg``, one folder for each class of :mod:`lib.prompts.photographs.words`. Any set
+of this form can be trained on; few-shot tasks take only the recorded one (:mod:`lib.prompts.photographs.files`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +20,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lib import checks
-from lib import pictures as files
+from lib import checks, pictures
 from lib.checks import ParameterError
 from lib.prompts.backbone import checksum
-from lib.prompts.photographs import words
+from lib.prompts.photographs import SIZE, TINY, files, words
 
-ARCHIVE = "tiny-imagenet-32.tar.xz"
-#: Side of a picture in pixels.
-SIDE = 32
-#: Of each seen class so many training pictures, the first by their numbers, are kept for few-shot tasks.
-KEPT = 64
+ARCHIVE: str = files.record()[TINY]["archive"]
+#: Of each class so many training pictures, the first by their numbers, are kept for few-shot tasks.
+KEPT: int = files.record()[TINY]["counts"][0]
 
 #: Pictures of a class by their numbers, as they are stored.
 Stored = dict[int, bytes]
@@ -69,7 +66,7 @@ def read(place: str | Path) -> Pictures:
     Raises :class:`ParameterError` with one sentence for one that is missing, damaged, or not of the classes that
     PhotoCLIP knows.
     """
-    path = files.folder(place)
+    path = pictures.folder(place)
     if not path.exists():
         raise ParameterError(
             f"archive must be Tiny ImageNet at 32 x 32 ({ARCHIVE}, or the folder that it unpacks to), but"
@@ -89,19 +86,6 @@ def read(place: str | Path) -> Pictures:
     for part, own in found.items():
         _fits(part, own)
     return Pictures(found["train"], found["val"], "" if path.is_dir() else checksum(path))
-
-
-@lru_cache(maxsize=1)
-def held_out(place: str) -> tuple[Tensor, str]:
-    """The validation pictures as :meth:`Pictures.held_out` gives them, and the archive's SHA-256; kept in memory."""
-    found = read(place)
-    return found.held_out(), found.sha256
-
-
-def below(root: str | Path) -> Path:
-    """The archive below a folder, or the folder itself where it holds the unpacked pictures."""
-    folder = files.folder(root)
-    return folder if (folder / "val").is_dir() else folder / ARCHIVE
 
 
 def _archive(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -135,7 +119,7 @@ def _fits(part: str, found: dict[str, Stored]) -> None:
 
 def _decoded(found: dict[str, Stored], part: str, wnids: list[str], first: int, each: int) -> Tensor:
     """Pictures [len(wnids), each, 3, 32, 32] in bytes, from the ``first`` on in the order of their numbers."""
-    out = np.empty((len(wnids), each, SIDE, SIDE, 3), np.uint8)
+    out = np.empty((len(wnids), each, SIZE, SIZE, 3), np.uint8)
     for place, wnid in enumerate(wnids):
         for index, number in enumerate(sorted(found[wnid])[first : first + each]):
             name = f"{part}/{wnid}/{number}.jpg"
@@ -145,10 +129,10 @@ def _decoded(found: dict[str, Stored], part: str, wnids: list[str], first: int, 
                 raise ParameterError(
                     f"archive must hold intact pictures, but {name} cannot be read ({checks.reason(problem)})."
                 ) from None
-            if picture.shape != (SIDE, SIDE, 3):
+            if picture.shape != (SIZE, SIZE, 3):
                 size = " x ".join(map(str, picture.shape[1::-1]))
                 raise ParameterError(
-                    f"archive must hold pictures of {SIDE} x {SIDE} pixels, but {name} of {size} was given."
+                    f"archive must hold pictures of {SIZE} x {SIZE} pixels, but {name} of {size} was given."
                 )
             out[place, index] = picture
     return torch.from_numpy(out.transpose(0, 1, 4, 2, 3).copy())

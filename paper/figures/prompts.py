@@ -54,6 +54,7 @@ SPELT = {
     "maple_50": "50 epochs",
     "mis_specified": "mis-specified",
     "conflict_size": "conflict of sizes",
+    "conflict_blur": "conflict by blur",
     "top_k": "top-k",
     "l2p": "L2P",
     "random": "random entries",

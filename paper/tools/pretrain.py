@@ -415,7 +415,7 @@ def tell(table: list[dict], goals: Mapping[str, float]) -> None:
     width = max(len(row["task"]) for row in table)
     for row in table:
         reached = f"{row['classes']:3d} classes  {row['accuracy']:5.1f} %  chance {row['chance']} %"
-        goal = f"  (goal {goals[row['task']]})" if row["task"] in goals else ""
+        goal = f"  (goal {goals[row['task']]:g})" if row["task"] in goals else ""
         print(f"{row['task']:{width}s} {reached}{goal}")
 
 

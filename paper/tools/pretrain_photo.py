@@ -27,11 +27,12 @@ from lib.prompts.backbone import load
 from lib.prompts.photographs import looks, words
 from lib.results import provenance
 from paper import tiny_imagenet
+from paper.criteria.prompts import OBJECTS, SEEN_BY_NAME, TWENTY_OF_SEEN
 from paper.photo_captions import Captions, true
 from paper.photo_questions import zero_shot
 from paper.tools.pretrain import Checkpoint, descend, read, save_weights, say, tell, text_features
 
-GOALS = {"seen_by_name": 30, "twenty_of_seen": 65, "objects": 55}
+GOALS = {"seen_by_name": SEEN_BY_NAME, "twenty_of_seen": TWENTY_OF_SEEN, "objects": OBJECTS}
 """Zero-shot accuracies in per cent that were aimed at, whatever came of it."""
 FLOORS: dict[str, float] = {}
 """Zero-shot accuracies in per cent that the shipped weights must not fall below, set from what they reach; a test holds
@@ -204,7 +205,8 @@ def train(
     same = {**asdict(recipe), "source": source, "shape": list(pictures.shape)}
     kept = None if checkpoint is None else Checkpoint(checkpoint, batches, same, resume)
     curve = descend(model, recipe, loss_at, looked, report, every, kept)
-    model.eval().visual.conv1 = photoclip.folded(model.visual.conv1)
+    model.eval()
+    model.visual.conv1 = photoclip.folded(model.visual.conv1)
     return model, curve
 
 
