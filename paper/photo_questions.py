@@ -20,7 +20,7 @@ from lib.prompts.photographs import files, looks, words
 from lib.runtime import stream
 
 #: The pictures of a question fall into so many parts of equal size, each with the same share of every class.
-PARTS = 4
+FOLDS = 4
 #: Random choices among seen classes, and how many classes are in each.
 SUBSETS, OF = 50, 20
 TEMPLATE = "a photo of a {}"
@@ -188,7 +188,7 @@ def _part(labels: Tensor, name: str, part: int, pictures: int | None) -> Tensor:
         turns[own] = torch.arange(len(own))
     # Of equal turns those come first that the random order has first.
     order = order[turns[order].argsort(stable=True)]
-    return order[turns[order] % PARTS == part][:pictures]
+    return order[turns[order] % FOLDS == part][:pictures]
 
 
 def answers(
@@ -235,7 +235,7 @@ def zero_shot(backbone: Backbone, held: Tensor | None = None, pictures: int | No
     for name, question in QUESTIONS.items():
         if question.archive and held is None:
             continue
-        rows = answers(backbone, name, held, range(PARTS), pictures)
+        rows = answers(backbone, name, held, range(FOLDS), pictures)
         count = sum(row["pictures"] for row in rows)
         mean = sum(row["pictures"] * row["accuracy"] for row in rows) / count
         shared = {"classes": rows[0]["classes"], "pictures": count, "chance": round(rows[0]["chance"], 1)}

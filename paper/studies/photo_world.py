@@ -15,7 +15,7 @@ from lib.prompts.photographs import TINY, files
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings, Threshold
 from paper.criteria.prompts import FAR_ABOVE_CHANCE, OBJECTS, SEEN_BY_NAME, TWENTY_OF_SEEN
-from paper.photo_questions import PARTS, QUESTIONS, SHIPPED, answers, held_out, identity
+from paper.photo_questions import FOLDS, QUESTIONS, SHIPPED, answers, held_out, identity
 from paper.studies.base import Compared, Result, Study
 from paper.studies.gating import WeightsName, loaded
 from paper.studies.parameters import Place, Some, Whole
@@ -50,7 +50,7 @@ class PhotoWorld(Study):
 
     task: Annotated[tuple[str, ...], Some(QUESTIONS, everything="all")] = SHIPPED
     pictures: Annotated[int, Whole(2, 1_000_000)] = 150
-    seeds: Annotated[int, Whole(1, PARTS)] = 2
+    seeds: Annotated[int, Whole(1, FOLDS)] = 2
     pretrained: WeightsName = "default"
     root: Annotated[str, Place("the path of a folder")] = "data"
 
