@@ -20,10 +20,10 @@ export PYTHONNOUSERSITE := 1
 # What is imported is compiled once: without, a container's usual setting doubles the time of every import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help book test lint notebooks check evidence pretrain bench env lock clean
+.PHONY: help book test lint notebooks check evidence pretrain photographs bench env lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 18
 	@echo "PROFILE: a file of profiles/ (quick); JOBS=n runs n notebooks at once (default: one a core)"
 	@echo "make evidence PROFILE=real ROOT=FOLDER: with a real CLIP, on the data sets in FOLDER"
 
@@ -72,6 +72,10 @@ evidence: $(STAMP) ## compute what is missing or stale of what the book shows: P
 
 pretrain: $(STAMP) ## train MiniCLIP again from nothing and report its zero-shot table
 	@python -m paper.tools.pretrain
+
+photographs: ROOT ?= data
+photographs: $(STAMP) ## check ARCHIVE=.../tiny-imagenet-32.tar.xz and put it into ROOT (data), where tasks look for it
+	@python -m paper.tools.photographs place "$(ARCHIVE)" --root "$(ROOT)"
 
 bench: $(STAMP) ## the benchmarks, each a ratio against a peer or a limit measured in the same run
 	@python -m benchmarks

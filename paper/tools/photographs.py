@@ -25,8 +25,8 @@ from lib import pictures, runtime
 from lib.checks import ParameterError
 from lib.prompts.photographs import files
 
-#: Training and test pictures of a class in the sample of CIFAR-10; training pictures of Tiny ImageNet that are kept from
-#: pre-training, and validation pictures to test on.
+#: Training and test pictures of a class in the sample of CIFAR-10; training pictures of Tiny ImageNet that are kept
+#: from pre-training, and validation pictures to test on.
 COUNTS = {"cifar10": (160, 240), "tiny_imagenet": (64, 50)}
 
 

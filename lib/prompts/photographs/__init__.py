@@ -118,7 +118,7 @@ class PhotoTask:
 
     def enough(self, shots: int) -> None:
         """Refuses more training pictures per class than there are, and any for a task that is only tested on."""
-        checks.integer("shots", shots, 1, tasks.POOL)
+        checks.integer("shots", shots, 1, min(tasks.POOL, self.rounds(0)))
         if not self.trained:
             raise ParameterError(
                 f"shots must be drawn from the base classes ({self.name!r} is only tested on), but {shots} was given."
@@ -140,7 +140,7 @@ class PhotoTask:
         return tasks.FewShot(images[order], labels[order], own, test_images, test_labels, test_cue)
 
     def validation(self, count: int, shots: int, seed: int, image_size: int = SIZE) -> tuple[Tensor, Tensor]:
-        """Training pictures [N, 3, S, S] that ``shots`` leave over and labels [N]: about ``count``, or what there is."""
+        """Training pictures [N, 3, S, S] that ``shots`` leave over and labels [N]: about ``count`` or fewer."""
         checks.integer("count", count, 1)
         self.enough(shots)
         last = min(self.rounds(0), shots - (-count // len(self.names)))
@@ -232,7 +232,8 @@ def coarse(images: Tensor, generator: torch.Generator) -> Tensor:
 def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each picture grey and noisy, strongly blurred, or of very low contrast: more than pre-training ever showed."""
     kind = torch.randint(3, (len(images), 1, 1, 1), generator=generator)
-    noisy = images.mean(1, keepdim=True) + 0.25 * torch.randn(images.shape, generator=generator)
+    noise = torch.randn(len(images), 1, *images.shape[2:], generator=generator)
+    noisy = (images.mean(1, keepdim=True) + 0.25 * noise).expand_as(images)
     blurred = images
     for _ in range(3):
         blurred = F.avg_pool2d(F.pad(blurred, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
@@ -243,7 +244,9 @@ def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
 # --------------------------------------------------------------------------------------------------- by name
 def _own_words(numbers: Sequence[str]) -> str:
     """How many of these classes have names with words that pre-training never taught."""
-    taught = {word for one in words.classes() if one.seen for said in (*one.names, *one.general) for word in said.split()}
+    taught = {
+        word for one in words.classes() if one.seen for said in (*one.names, *one.general) for word in said.split()
+    }
     names = [one.names[0] for one in words.classes() if one.wnid in numbers]
     new = sum(not set(name.split()) <= taught for name in names)
     return f"{len(names)} ways, by their names; {new} of them have words that pre-training never taught"
@@ -277,8 +280,8 @@ _CAMERAS: dict[str, Look | None] = {"objects": None, "coarse": coarse, "shift": 
 def get(
     name: str, strength: float = 1.0, root: str | Path = "data", protocol: str = "few_shot"
 ) -> tuple[PhotoTask, PhotoTask | None]:
-    """The task of that name; for ``unseen`` under base_to_new a task of seen classes, and that of the unseen ones, which
-    is only tested on.
+    """The task of that name; for ``unseen`` under base_to_new a task of seen classes, and that of the unseen ones,
+    which is only tested on.
 
     ``strength`` grades the conflict tasks; Tiny ImageNet is looked for below ``root``. Equal arguments give the same
     task. No picture is opened before it is drawn, or before the task is asked to :meth:`~PhotoTask.open`.
@@ -304,9 +307,7 @@ def _get(name: str, strength: float, root: Path, protocol: str) -> tuple[PhotoTa
         template = "a photo of a thing in a {}" if spec else "a {} of a thing"
         kinds = (VEHICLES, ANIMALS) if name == "conflict" else ((*ANIMALS, *VEHICLES),)
         blur = name == "conflict_blur"
-        return ColourTask(
-            name, names, template, about, CIFAR, files.HERE, kinds, strength=strength, blur=blur
-        ), None
+        return ColourTask(name, names, template, about, CIFAR, files.HERE, kinds, strength=strength, blur=blur), None
     if name in _NUMBERS:
         spoken_of = {one.wnid: one.names[0] for one in words.classes()}
         numbers = _NUMBERS[name]

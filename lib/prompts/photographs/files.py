@@ -100,8 +100,8 @@ def opened(source: str, root: Path, kind: str) -> tuple[Tensor, Tensor]:
     members = unpacked(source, where).get(kind, {}) if where.is_file() else _listed(source, where, kind)
     if fingerprint(members) != record()[source]["classes"][kind]:
         raise ParameterError(
-            f"{where.name} must hold the pictures of {record()[source]['title']} that are recorded, but other or missing"
-            f" ones of class {kind!r} were given."
+            f"{where.name} must hold the pictures of {record()[source]['title']} that are recorded, but other or"
+            f" missing ones of class {kind!r} were given."
         )
     parts: dict[str, list[Tensor]] = {"train": [], record()[source]["test"]: []}
     for name in sorted(members, key=lambda name: int(name.split("/")[2].removesuffix(".jpg"))):
