@@ -194,8 +194,8 @@ def _part(labels: Tensor, name: str, part: int, pictures: int | None) -> Tensor:
 def answers(
     backbone: Backbone, name: str, held: Tensor | None = None, parts: Sequence[int] = (0,), pictures: int | None = None
 ) -> list[dict[str, float]]:
-    """How often a backbone is right on some ``parts`` of a question's pictures: a row for each with its ``part``, its
-    ``pictures`` (at most so many), ``accuracy`` in per cent, ``classes`` and ``chance``.
+    """How often a backbone is right on some ``parts`` of a question's pictures: a row for each that there is with its
+    ``part``, its ``pictures`` (at most so many), ``accuracy`` in per cent, ``classes`` and ``chance``.
 
     ``held`` are validation pictures [200, N, 3, 32, 32] in bytes, for questions about them.
     """
@@ -205,6 +205,8 @@ def answers(
     rows = []
     for part in parts:
         places = _part(asked.labels, name, part, pictures)
+        if not len(places):
+            continue
         scores = backbone.image_features(asked.images[places]) @ text.T
         right = _right(scores.cpu(), asked.right[asked.labels[places]], asked.subsets)
         share = {"accuracy": 100 * float(right.mean()), "classes": asked.classes, "chance": asked.chance}

@@ -99,8 +99,8 @@ def curve(record: dict) -> Figure:
     first, last = table["loss"].iloc[[0, -1]]
     caption(
         drawn,
-        f"Pre-training: the loss falls from {first:.2f} to {last:.2f} nats (guessing among as many pictures would cost"
-        f" {np.log(seen):.2f}), while zero-shot accuracy on {seen} classes, pictures held out, rises to"
+        f"Pre-training: the loss, at first with the classifier's, falls from {first:.2f} to {last:.2f} nats (guessing"
+        f" costs {np.log(seen):.2f}), while zero-shot accuracy on {seen} classes, pictures held out, rises to"
         f" {table['accuracy'].iloc[-1]:.0f} % (dashed; chance is {100 / seen:.1f} %).",
     )
     return drawn

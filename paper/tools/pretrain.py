@@ -264,13 +264,16 @@ def descend(
     watch: Callable[[int], dict],
     report: Callable[[dict], None],
     every: int,
+    helper: nn.Module | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[dict]:
     """Trains a model by AdamW on the loss of each step, and returns the training curve: a row per ``every`` steps with
-    the mean loss since the last one and what ``watch`` says after that step, each given to ``report`` as it comes.
+    the mean loss since the last one and what ``watch`` says after that step, each given to ``report`` as it comes. A
+    ``helper`` is a module that takes part in the loss alone, and is trained with the model.
     """
-    decay = [p for p in model.parameters() if p.ndim >= 2]
-    rest = [p for p in model.parameters() if p.ndim < 2]
+    both = nn.ModuleList([model, helper or nn.Identity()])
+    decay = [p for p in both.parameters() if p.ndim >= 2]
+    rest = [p for p in both.parameters() if p.ndim < 2]
     optimiser = torch.optim.AdamW(
         [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}],
         lr=recipe.rate,
@@ -279,7 +282,7 @@ def descend(
     curve: list[dict] = []
     if checkpoint is not None and checkpoint.resume:
         known = checkpoint.read()
-        model.load_state_dict(known["model"])
+        both.load_state_dict(known["model"])
         optimiser.load_state_dict(known["optimiser"])
         checkpoint.draws.restore(known["draws"])
         curve = known["curve"]
@@ -291,7 +294,7 @@ def descend(
             loss = loss_at(step)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
             for group in optimiser.param_groups:
                 group["lr"] = rate_at(recipe, step)
             optimiser.step()
@@ -306,7 +309,7 @@ def descend(
                 report(row)
                 curve.append(row)
                 if checkpoint is not None:
-                    checkpoint.write(model, optimiser, curve)
+                    checkpoint.write(both, optimiser, curve)
     return curve
 
 
