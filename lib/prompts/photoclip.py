@@ -159,7 +159,7 @@ class PhotoClip:
         """As :func:`lib.prompts.backbone.identity`."""
         source = cls.check(pretrained)
         if source == WEIGHTS:
-            return record()["sha256"]
+            return record()["sha256"] if RECORD.is_file() else "not installed"
         return backbones.checksum(source) if isinstance(source, Path) else source
 
 
