@@ -7,6 +7,7 @@ PROFILE ?= quick
 JOBS ?= all
 DEVICE ?= auto
 WORKERS ?= 2
+BACKBONE ?= mini
 TESTS ?= notebooks tests
 
 ENV := .venv
@@ -70,8 +71,12 @@ evidence: $(STAMP) ## compute what is missing or stale of what the book shows: P
 	@OMP_NUM_THREADS=1 python -m paper.tools.evidence run $(PAGES) --device $(DEVICE) --jobs $(JOBS) \
 	  --profile $(PROFILE) $(if $(ROOT)$(filter real,$(PROFILE)),-p root "$(ROOT)") $(if $(DRY),--dry-run) $(if $(VERIFY),--verify)
 
-pretrain: $(STAMP) ## train MiniCLIP again from nothing and report its zero-shot table
-	@python -m paper.tools.pretrain
+pretrain: $(STAMP) ## train MiniCLIP (BACKBONE=mini) or PhotoCLIP (photo, ARCHIVE=...) from nothing; zero-shot table
+	@case '$(BACKBONE)' in \
+	  mini) python -m paper.tools.pretrain;; \
+	  photo) python -m paper.tools.pretrain_photo $(if $(ARCHIVE),--archive "$(ARCHIVE)");; \
+	  *) echo "BACKBONE must be mini or photo, but '$(BACKBONE)' was given." >&2; exit 2;; \
+	esac
 
 photographs: ROOT ?= data
 photographs: $(STAMP) ## check ARCHIVE=.../tiny-imagenet-32.tar.xz and put it into ROOT (data), where tasks look for it

@@ -17,12 +17,12 @@ from lib.hardware import devices, perturbations
 from lib.hardware.perturbations import PERTURBATIONS, ReadNoise
 from lib.prompts.diagnosis import FACTORS
 from lib.verdicts import MARKS, Outcome
-from paper.figures import composed, crossbar, gates, hardware, peers, prompts, real, style, worth
+from paper.figures import composed, crossbar, gates, hardware, peers, photo_world, prompts, real, style, worth
 from paper.studies.peers import LAWS, SECONDS
 from paper.studies.separation import JOINT, SCORES, TRIVIAL
 
 PHYSICS = PERTURBATIONS["read_noise"]
-MODULES = (prompts, gates, hardware, composed, crossbar, peers, real, worth)
+MODULES = (prompts, photo_world, gates, hardware, composed, crossbar, peers, real, worth)
 Point = tuple[int, float, float]
 
 
@@ -780,6 +780,7 @@ NUMBERS = {
 def test_every_figure_of_measured_cells_takes_a_rerun():
     pictures = {
         *("prompts.gallery", "prompts.captioned", "prompts.curve", "gates.forecast", "hardware.through_the_chip"),
+        *("photo_world.gallery", "photo_world.changed", "photo_world.curve"),
         *("hardware.attempt", "hardware.measures", "composed.together", "crossbar.pair", "crossbar.circuit"),
         *("crossbar.crossbar", "crossbar.setting"),
     }

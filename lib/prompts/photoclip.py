@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -27,7 +28,7 @@ NAME = "photoclip"
 WEIGHTS = backbones.WEIGHTS.with_name("photoclip.safetensors")
 RECORD = WEIGHTS.with_suffix(".json")
 
-CONFIGURATION = {
+CONFIGURATION: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": dict(image_size=32, patch_size=8, width=128, layers=3, head_width=32, mlp_ratio=4.0),
     "text_cfg": dict(context_length=26, vocab_size=len(words.vocabulary()), width=128, heads=4, layers=3),
@@ -101,11 +102,11 @@ def build(training: bool = False) -> open_clip.CLIP:
 
 def folded(stem: nn.Module) -> nn.Module:
     """A copy of a trained stem with every batch normalisation folded into the convolution in front of it."""
-    parts = dict(stem.named_children())
-    if list(map(type, parts.values())) == [nn.Conv2d, nn.BatchNorm2d]:
-        return fuse_conv_bn_eval(*parts.values())
+    match list(stem.children()):
+        case [nn.Conv2d() as convolution, nn.BatchNorm2d() as norm]:
+            return fuse_conv_bn_eval(convolution, norm)
     own = copy.deepcopy(stem)
-    for name, part in parts.items():
+    for name, part in stem.named_children():
         setattr(own, name, folded(part))
     return own
 

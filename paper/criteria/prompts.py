@@ -8,6 +8,13 @@ from lib.verdicts import Threshold
 #: A quarter of the way from chance to 100 %: "far better than chance".
 FAR_ABOVE_CHANCE = Threshold(0.25, since="bde1ba3")
 
+# --------------------------------------------------------------------------------------------- photographs
+#: Zero-shot accuracies in per cent that PhotoCLIP was to reach: on the classes of its pre-training by their names,
+#: among twenty of them at a time, and on CIFAR-10 by words that it knows.
+SEEN_BY_NAME = Threshold(30, since="02f7223")
+TWENTY_OF_SEEN = Threshold(65, since="02f7223")
+OBJECTS = Threshold(55, since="02f7223")
+
 # ------------------------------------------------------------------------------------------------ learners
 #: Points by which the worst learner must beat the hand-written sentence.
 LEARNS = Threshold(0, since="321f052")

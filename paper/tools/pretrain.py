@@ -14,9 +14,10 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, Protocol
 
 import open_clip
 import torch
@@ -43,6 +44,26 @@ VARIED = (
 """Attributes that a group varies, and how often."""
 KIND_OF = {"texture": 0, "position": 0, "count": 1}
 """Scene kind that shows an attribute at all."""
+
+
+class Schedule(Protocol):
+    """What of a recipe every pre-training needs."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def warmup(self) -> int: ...
+
+
+def rate_at(recipe: Schedule, step: int) -> float:
+    """The learning rate of a step: linear warm-up, then cosine to zero."""
+    if step < recipe.warmup:
+        return recipe.rate * (step + 1) / recipe.warmup
+    return recipe.rate * 0.5 * (1 + math.cos(math.pi * (step - recipe.warmup) / (recipe.steps - recipe.warmup)))
 
 
 @dataclass(frozen=True)
@@ -89,12 +110,6 @@ class Recipe:
     def difficulty(self, step: int) -> float:
         """Share of scenes from the full world: 0 for the first ``easy`` of the steps, 1 from ``full`` on."""
         return min(1.0, max(0.0, (step / self.steps - self.easy) / (self.full - self.easy)))
-
-    def rate_at(self, step: int) -> float:
-        """Linear warm-up, then cosine to zero."""
-        if step < self.warmup:
-            return self.rate * (step + 1) / self.warmup
-        return self.rate * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup)))
 
 
 def grouped(groups: int, difficulty: float, generator: torch.Generator) -> tuple[world.Scenes, dict[str, Tensor]]:
@@ -196,6 +211,108 @@ def save_weights(model: nn.Module, path: Path) -> str:
     return checksum(path)
 
 
+class Draws(Protocol):
+    """What shows a training its pictures, and can go on where it stopped."""
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain numbers that say where it stands."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Stand where ``state`` says."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The file ``path`` in which a training is kept whenever its curve grows, for one that does the ``same`` (numbers
+    and words) to go on from if it may ``resume``; ``draws`` goes on with it.
+    """
+
+    path: Path
+    draws: Draws
+    same: dict[str, Any]
+    resume: bool = False
+
+    def read(self) -> dict[str, Any]:
+        """What is kept; a :class:`ParameterError` where that is nothing, damaged, or of another training."""
+        try:
+            known = torch.load(self.path, map_location="cpu", weights_only=True)
+            same = known["same"] == self.same
+        except Exception as problem:  # damaged bytes make a reader raise anything
+            raise ParameterError(
+                f"resume must be given with a folder that holds a training that was interrupted, but {self.path.name!r}"
+                f" in it cannot be read ({checks.reason(problem)})."
+            ) from None
+        if not same:
+            raise ParameterError(
+                f"resume must be given with the recipe and the pictures of the training that was interrupted, but"
+                f" {self.path.name!r} is of others."
+            )
+        return known
+
+    def write(self, model: nn.Module, optimiser: torch.optim.Optimizer, curve: list[dict]) -> None:
+        """Keeps a training (through a temporary name)."""
+        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "curve": curve}
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        torch.save({**state, "draws": self.draws.state(), "same": self.same}, temporary)
+        temporary.replace(self.path)
+
+
+def descend(
+    model: open_clip.CLIP,
+    recipe: Schedule,
+    loss_at: Callable[[int], Tensor],
+    watch: Callable[[int], dict],
+    report: Callable[[dict], None],
+    every: int,
+    helper: nn.Module | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> list[dict]:
+    """Trains a model by AdamW on the loss of each step, and returns the training curve: a row per ``every`` steps with
+    the mean loss since the last one and what ``watch`` says after that step, each given to ``report`` as it comes. A
+    ``helper`` is a module that takes part in the loss alone, and is trained with the model.
+    """
+    both = nn.ModuleList([model, helper or nn.Identity()])
+    decay = [p for p in both.parameters() if p.ndim >= 2]
+    rest = [p for p in both.parameters() if p.ndim < 2]
+    optimiser = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+        lr=recipe.rate,
+        betas=(0.9, 0.98),
+    )
+    curve: list[dict] = []
+    if checkpoint is not None and checkpoint.resume:
+        known = checkpoint.read()
+        both.load_state_dict(known["model"])
+        optimiser.load_state_dict(known["optimiser"])
+        checkpoint.draws.restore(known["draws"])
+        curve = known["curve"]
+    begun, spent = (curve[-1]["step"], curve[-1]["seconds"]) if curve else (0, 0.0)
+    losses, start = [], time.perf_counter()
+    with runtime.progress(recipe.steps, "pre-training") as tick:
+        tick(begun)
+        for step in range(begun, recipe.steps):
+            loss = loss_at(step)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+            for group in optimiser.param_groups:
+                group["lr"] = rate_at(recipe, step)
+            optimiser.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, math.log(100))
+            losses.append(loss.detach())
+            tick(1)
+            if (step + 1) % every == 0 or step + 1 == recipe.steps:
+                seconds = round(spent + time.perf_counter() - start, 1)
+                row = {"step": step + 1, "loss": float(torch.stack(losses).mean()), "seconds": seconds, **watch(step)}
+                losses.clear()
+                report(row)
+                curve.append(row)
+                if checkpoint is not None:
+                    checkpoint.write(both, optimiser, curve)
+    return curve
+
+
 def train(
     recipe: Recipe, device: torch.device, report: Callable[[dict], None], every: int = 250
 ) -> tuple[torch.nn.Module, list[dict]]:
@@ -209,45 +326,22 @@ def train(
         torch.manual_seed(recipe.seed)
         model = build_miniclip().to(device).train()
     tokenise, batches = WordTokenizer(), Batches(recipe)
-    decay = [p for p in model.parameters() if p.ndim >= 2]
-    rest = [p for p in model.parameters() if p.ndim < 2]
-    optimiser = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-        lr=recipe.rate,
-        betas=(0.9, 0.98),
-    )
-    curve, start, losses = [], time.perf_counter(), []
-    with runtime.progress(recipe.steps, "pre-training") as tick:
-        for step in range(recipe.steps):
-            images, words = batches(step)
-            tokens = tokenise(words).to(device)
-            image = F.normalize(model.visual((images.to(device) - 0.5) / 0.25), dim=-1)
-            text = F.normalize(text_features(model, tokens), dim=-1)
-            logits = model.logit_scale.exp() * image @ text.T
-            # Equal captions are not each other's negatives.
-            target = (tokens[:, None] == tokens[None, :]).all(-1).float()
-            target = target / target.sum(1, keepdim=True)
-            loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.rate_at(step)
-            optimiser.step()
-            with torch.no_grad():
-                model.logit_scale.clamp_(0, math.log(100))
-            losses.append(loss.detach())
-            tick(1)
-            if (step + 1) % every == 0 or step + 1 == recipe.steps:
-                row = dict(
-                    step=step + 1,
-                    loss=float(torch.stack(losses).mean()),
-                    seconds=round(time.perf_counter() - start, 1),
-                    difficulty=round(recipe.difficulty(step), 3),
-                )
-                losses.clear()
-                report(row)
-                curve.append(row)
+
+    def loss_at(step: int) -> Tensor:
+        images, words = batches(step)
+        tokens = tokenise(words).to(device)
+        image = F.normalize(model.visual((images.to(device) - 0.5) / 0.25), dim=-1)
+        text = F.normalize(text_features(model, tokens), dim=-1)
+        logits = model.logit_scale.exp() * image @ text.T
+        # Equal captions are not each other's negatives.
+        target = (tokens[:, None] == tokens[None, :]).all(-1).float()
+        target = target / target.sum(1, keepdim=True)
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+    def watch(step: int) -> dict:
+        return {"difficulty": round(recipe.difficulty(step), 3)}
+
+    curve = descend(model, recipe, loss_at, watch, report, every)
     return model.eval(), curve
 
 
@@ -301,20 +395,40 @@ def write(
     return table
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line: trains, writes weights and record, prints the zero-shot table."""
-    parser = argparse.ArgumentParser(description="Train MiniCLIP from nothing (about 45 minutes on two CPU cores).")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--out", type=Path, default=WEIGHTS.parent, help="folder for weights and training record")
-    parser.add_argument("--pictures", type=int, default=1500, help="test pictures per task (default: 1500)")
-    for entry in fields(Recipe):
+def read(parser: argparse.ArgumentParser, recipe: type, arguments: list[str] | None) -> dict[str, Any]:
+    """The options of a command line, those of a dataclass ``recipe`` among them."""
+    for entry in fields(recipe):
         parser.add_argument(
             f"--{entry.name.replace('_', '-')}",
             type=type(entry.default),
             default=entry.default,
             help=f"(default: {entry.default})",
         )
-    given = vars(parser.parse_args(arguments))
+    return vars(parser.parse_args(arguments))
+
+
+def say(row: dict) -> None:
+    """Prints a row of the training curve."""
+    more = "".join(f"  {name} {value:g}" for name, value in row.items() if name not in ("step", "loss", "seconds"))
+    print(f"step {row['step']:6d}  loss {row['loss']:.3f}  {row['seconds']:.0f} s{more}", flush=True)
+
+
+def tell(table: list[dict], goals: Mapping[str, float]) -> None:
+    """Prints a zero-shot table beside what was aimed at."""
+    width = max(len(row["task"]) for row in table)
+    for row in table:
+        reached = f"{row['classes']:3d} classes  {row['accuracy']:5.1f} %  chance {row['chance']} %"
+        goal = f"  (goal {goals[row['task']]:g})" if row["task"] in goals else ""
+        print(f"{row['task']:{width}s} {reached}{goal}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: trains, writes weights and record, prints the zero-shot table."""
+    parser = argparse.ArgumentParser(description="Train MiniCLIP from nothing (about 45 minutes on two CPU cores).")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--out", type=Path, default=WEIGHTS.parent, help="folder for weights and training record")
+    parser.add_argument("--pictures", type=int, default=1500, help="test pictures per task (default: 1500)")
+    given = read(parser, Recipe, arguments)
     try:
         recipe = Recipe(**{entry.name: given[entry.name] for entry in fields(Recipe)})
         device = runtime.resolve_device(given["device"])
@@ -323,18 +437,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ParameterError as problem:
         print(problem, file=sys.stderr)
         return 2
-
-    def report(row: dict) -> None:
-        print(f"step {row['step']:6d}  loss {row['loss']:.3f}  {row['seconds']:.0f} s", flush=True)
-
     start = time.perf_counter()
-    model, curve = train(recipe, device, report)
+    model, curve = train(recipe, device, say)
     table = write(model, curve, recipe, device, time.perf_counter() - start, folder, given["pictures"])
-    for row in table:
-        goal = f"  (goal {GOALS[row['task']]})" if row["task"] in GOALS else ""
-        print(
-            f"{row['task']:14s} {row['classes']:3d} classes  {row['accuracy']:5.1f} %  chance {row['chance']} %{goal}"
-        )
+    tell(table, GOALS)
     return 0
 
 

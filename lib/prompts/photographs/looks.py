@@ -9,8 +9,8 @@ from torch import Tensor
 from lib.prompts.photographs import words
 
 #: How often a picture is made to look so; a tint and a frame have a colour each.
-LOOKS = {"grey": 0.08, "dark": 0.08, "bright": 0.06, "blurry": 0.08, "noisy": 0.08, "faded": 0.06, "close": 0.1}
-TINT, FRAME = 0.18, 0.18
+LOOKS = {"grey": 0.05, "dark": 0.05, "bright": 0.04, "blurry": 0.05, "noisy": 0.05, "faded": 0.04, "close": 0.06}
+TINT, FRAME = 0.1, 0.1
 #: Width of a frame in pixels.
 BORDER = 2
 _COLOURS = tuple(words.COLOURS)
@@ -71,7 +71,7 @@ def painted(images: Tensor, has: Tensor, generator: torch.Generator) -> Tensor:
     images = where("grey", images.mean(1, keepdim=True).expand_as(images))
     first = len(LOOKS)
     tint, frame = has[:, first : first + len(palette)].float(), has[:, first + len(palette) :].float()
-    strength = 0.45 + 0.2 * torch.rand(count, 1, 1, 1, generator=generator)
+    strength = 0.35 + 0.2 * torch.rand(count, 1, 1, 1, generator=generator)
     tinted = (1 - strength) * images + strength * (tint @ palette)[:, :, None, None]
     images = torch.where(tint.any(1)[:, None, None, None], tinted, images)
     images = where("dark", images * 0.4)
