@@ -93,10 +93,10 @@ def build(training: bool = False) -> open_clip.CLIP:
     """
     model = open_clip.CLIP(
         CONFIGURATION["embed_dim"],
-        CLIPVisionCfg(**CONFIGURATION["vision_cfg"]),  # type: ignore[arg-type]
-        CLIPTextCfg(**CONFIGURATION["text_cfg"]),  # type: ignore[arg-type]
+        CLIPVisionCfg(**CONFIGURATION["vision_cfg"]),
+        CLIPTextCfg(**CONFIGURATION["text_cfg"]),
     )
-    model.visual.conv1 = _stem(CONFIGURATION["vision_cfg"]["width"], training)  # type: ignore[index]
+    model.visual.conv1 = _stem(CONFIGURATION["vision_cfg"]["width"], training)
     return model
 
 

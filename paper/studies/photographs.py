@@ -123,8 +123,9 @@ def claims(sides: Sides) -> pd.DataFrame:
             for side, one in pair.items():
                 row |= {side: "" if one is None else str(one.outcome), f"{side}_value": np.nan, f"{side}_unit": ""}
                 if one is not None:
-                    ends = dict(zip((f"{side}_low", f"{side}_high"), one.interval, strict=True))
-                    row |= {f"{side}_value": one.value, f"{side}_unit": one.unit, **ends}
+                    low, high = one.interval
+                    row |= {f"{side}_value": one.value, f"{side}_low": low, f"{side}_high": high}
+                    row[f"{side}_unit"] = one.unit
             outcomes = [None if one is None else one.outcome for one in pair.values()]
             rows.append(row | {"together": together(*outcomes)})
     ends = [f"{side}{end}" for side in SIDES for end in ("", "_value", "_unit", "_low", "_high")]
@@ -461,7 +462,9 @@ def transferred(transfer: pd.DataFrame, tested: str) -> dict[str, Finding]:
     names |= {TOGETHER: "a regression on all measurements", SELECTED: "the measurement that does best there"}
     table, made = transfer[transfer["tested"] == tested].set_index(["when", "measurement"]), []
     for when, what in ((when, what) for when in words for what in TRANSFERRED if len(table)):
-        asked = [(f"{when}.{what}", "area", criteria.TELLS, "tells which gates will gain", "area under the ROC curve")]
+        asked: list[tuple[str, str, Any, str, str]] = [
+            (f"{when}.{what}", "area", criteria.TELLS, "tells which gates will gain", "area under the ROC curve")
+        ]
         if what == SELECTED:
             better = "tells which gates will gain better than the initial training loss"
             asked.append(
@@ -521,13 +524,13 @@ def same(sides: Sides) -> Findings:
         first = {side: one.tables["gaps"].query("step == 0") for side, one in both.items()}
         own = [per_seed(table, "gap") for table in shared(first, ("learner", "gate", "task")).values()]
         text = "the gap before training is the same to a quarter of a decade"
-        ask("gap", text, apart(*own), criteria.SAME_DECADES, "decades")
+        ask("gap", text, apart(own[0], own[1]), criteria.SAME_DECADES, "decades")
     if len(both := pages["gap_origin"]) == len(SIDES):
         home = at_home({side: one.tables["shifts"] for side, one in both.items()})
         for factor in FACTORS:
             text = f"{FACTOR_WORDS[factor]} is the same to a quarter of a decade"
             own = [per_seed(table, factor) for table in home.values()]
-            ask(f"chain.{factor}", text, apart(*own), criteria.SAME_DECADES, "decades")
+            ask(f"chain.{factor}", text, apart(own[0], own[1]), criteria.SAME_DECADES, "decades")
     if len(both := pages["escape"]) == len(SIDES):
         laws = {side: one.tables["law"] for side, one in both.items()}
         seeds = min(one.tables["escapes"]["seed"].nunique() for one in both.values())

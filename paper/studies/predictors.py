@@ -97,9 +97,9 @@ class Predictors(GateStudy):
             raise checks.ParameterError(
                 f"gate must be one with a blind twin ({known}), but {', '.join(self.gate)!r} was given."
             )
-        if not set(self.task) & set(known := roles.graded(self.backbone)):
+        if not set(self.task) & set(graded := roles.graded(self.backbone)):
             raise checks.ParameterError(
-                f"task must include one of {', '.join(known)} (nothing else gives a gate something to gain),"
+                f"task must include one of {', '.join(graded)} (nothing else gives a gate something to gain),"
                 f" but {', '.join(self.task)!r} was given."
             )
 

@@ -43,7 +43,7 @@ def packed(members: files.Members) -> bytes:
 
 def chosen(root: Path) -> files.Members:
     """The first pictures of every class below ``root``, of train and of test, as they are."""
-    found = {}
+    found: files.Members = {}
     for part, count in zip(("train", "test"), COUNTS["cifar10"], strict=True):
         if not (root / part).is_dir():
             raise pictures.missing("CIFAR-10 as train/CLASS and test/CLASS", root, root / part)

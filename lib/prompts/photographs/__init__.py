@@ -168,18 +168,18 @@ class PhotoTask:
         opened = [[files.opened(self.source, self.root, kind)[part] for kind in group] for group in self.kinds]
         generator = stream(seed, "task", self.name, ("train", "test")[part])
         pools = [pool[torch.randperm(len(pool), generator=generator)] for pool in map(torch.cat, opened)]
-        images, cues = torch.empty(len(rounds), len(self.names), 3, SIZE, SIZE), []
+        images, cues = torch.empty(len(rounds), len(self.names), 3, SIZE, SIZE), list[Tensor]()
         for row, number in zip(images, rounds, strict=True):
             # A stream for every round, so that a picture is the same whatever else is drawn.
             generator = stream(seed, "task", self.name, ("train", "test")[part], number)
             pixels, cue = self._round(pools, number, generator)
             row.copy_(pixels if self.look is None else self.look(pixels, generator))
-            cues.append(cue)
+            cues += [] if cue is None else [cue]
         images = images.flatten(0, 1)
         if size != SIZE and len(images):
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
         labels = torch.arange(len(self.names)).repeat(len(rounds))
-        return images, labels, torch.cat(cues) if cues and cues[0] is not None else None
+        return images, labels, torch.cat(cues) if cues else None
 
     def _round(self, pools: list[Tensor], number: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Pictures [K, 3, 32, 32] in [0, 1] with the labels 0 to K - 1, and perhaps which are cued [K]."""
