@@ -137,7 +137,7 @@ class PhotoClip:
     def load(cls, pretrained: str | Path, device: torch.device | str, seed: int) -> backbones.Backbone:
         """As :func:`lib.prompts.backbone.load`."""
         source = cls.check(pretrained)
-        if source == WEIGHTS:
+        if pretrained == "default":
             if not WEIGHTS.is_file() or not RECORD.is_file():
                 raise ParameterError(
                     "pretrained must be 'random' or a checkpoint file, because PhotoCLIP's own weights are not"

@@ -35,7 +35,15 @@ from paper.tools.pretrain import Checkpoint, descend, read, save_weights, say, t
 
 GOALS = {"seen_by_name": SEEN_BY_NAME, "twenty_of_seen": TWENTY_OF_SEEN, "objects": OBJECTS}
 """Zero-shot accuracies in per cent that were aimed at, whatever came of it."""
-FLOORS: dict[str, float] = {}
+FLOORS: dict[str, float] = {
+    "seen_by_name": 20,
+    "twenty_of_seen": 48,
+    "unseen_by_kind": 19,
+    "objects": 37,
+    "looks": 95,
+    "tint_colours": 95,
+    "frame_colours": 95,
+}
 """Zero-shot accuracies in per cent that the shipped weights must not fall below, set from what they reach; a test holds
 them to it.
 """
