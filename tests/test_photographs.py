@@ -487,7 +487,7 @@ def test_what_cannot_be_drawn_is_refused(call):
 def test_pre_training_draws_its_looks_from_here():
     from paper.tools import pretrain_photo
 
-    assert pretrain_photo.painted is looks.painted and pretrain_photo.looks is looks.looks
+    assert pretrain_photo.looks is looks
     has = looks.looks(4000, torch.Generator().manual_seed(0))
     shares = dict(zip(looks.PROPERTIES, has.float().mean(0).tolist(), strict=True))
     assert abs(shares["blurry"] - looks.LOOKS["blurry"]) < 0.02
