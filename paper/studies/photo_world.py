@@ -14,11 +14,12 @@ from lib.prompts import photoclip
 from lib.prompts.photographs import TINY, files
 from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings, Threshold
-from paper.criteria.prompts import FAR_ABOVE_CHANCE, OBJECTS, SEEN_BY_NAME, TWENTY_OF_SEEN
+from paper.criteria.prompts import OBJECTS, SEEN_BY_NAME, TWENTY_OF_SEEN
 from paper.photo_questions import FOLDS, QUESTIONS, SHIPPED, answers, held_out, identity
 from paper.studies.base import Compared, Result, Study
 from paper.studies.gating import WeightsName, loaded
 from paper.studies.parameters import Place, Some, Whole
+from paper.studies.world import far_above
 
 GOALS: Mapping[str, tuple[str, Threshold]] = {
     "seen_by_name": ("it names the classes of its pre-training on new pictures", SEEN_BY_NAME),
@@ -102,10 +103,7 @@ def _joined(name: str, draws: pd.DataFrame) -> dict[str, object]:
 
 def _claim(row: Any) -> Claim:
     """Against what was aimed at, or far above chance."""
-    text, threshold = GOALS.get(row.task, ("", FAR_ABOVE_CHANCE))
-    if not text:
-        text, far = FAR[row.task], row.chance + FAR_ABOVE_CHANCE * (100 - row.chance)
-        threshold = Threshold(round(far, 1), FAR_ABOVE_CHANCE.since, FAR_ABOVE_CHANCE.changed)
+    text, threshold = GOALS[row.task] if row.task in GOALS else (FAR[row.task], far_above(row.chance))
     return Claim(
         f"photo_world.{row.task}",
         text,

@@ -73,14 +73,19 @@ def _joined(name: str, draws: pd.DataFrame) -> dict[str, object]:
     return {"task": name, "classes": classes, "chance": 100 / classes, **percent}
 
 
+def far_above(chance: float) -> Threshold:
+    """The accuracy that is far above ``chance``, both in per cent."""
+    far = chance + FAR_ABOVE_CHANCE * (100 - chance)
+    return Threshold(round(far, 1), FAR_ABOVE_CHANCE.since, FAR_ABOVE_CHANCE.changed)
+
+
 def _claim(row: Any) -> Claim:
-    far = row.chance + FAR_ABOVE_CHANCE * (100 - row.chance)
     return Claim(
         f"world.{row.task}",
         f"the backbone tells {row.task.replace('_', ' ')} apart far better than chance",
         (),
         ">",
-        Threshold(round(far, 1), FAR_ABOVE_CHANCE.since, FAR_ABOVE_CHANCE.changed),
+        far_above(row.chance),
         "world",
         unit="%",
         name="accuracy",
