@@ -1,16 +1,15 @@
 """Findings of the evidence and of a rerun, side by side, with their measured numbers; and what two backbones agree on.
 
-A claim that was judged on two backbones *holds on both*, or *does not hold on either*, where each of them says so by
-itself: both must decide, so that neither needs another correction. It *differs* where they decide otherwise, and is
-*inconclusive* where one of them does not decide or was not asked.
+A claim that was judged on two backbones *holds on both* where it holds on each, and *does not hold on both* where it
+does not hold on one (an intersection-union test, Berger 1982: no p is to be corrected for their number). It is as weak
+as the weakest of its findings, and *inconclusive* where that is, or where one backbone was not asked.
 """
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping
-from enum import StrEnum
+from collections.abc import Iterable, Mapping
 
 from lib.verdicts import MARKS, Finding, Findings, Outcome
 
@@ -40,47 +39,45 @@ def change(finding: Finding) -> str:
 
 def marked(finding: Finding) -> str:
     """Its outcome with symbol and colour (HTML)."""
-    return _mark(*MARKS[finding.outcome], finding.outcome)
+    return _mark(finding.outcome)
 
 
-def _mark(symbol: str, colour: str, words: str) -> str:
-    return f'<b style="color:{colour};white-space:nowrap">{symbol} {words}</b>'
+def _mark(outcome: Outcome) -> str:
+    symbol, colour = MARKS[outcome]
+    return f'<b style="color:{colour};white-space:nowrap">{symbol} {outcome}</b>'
 
 
 #: The heading of what two sides say together.
 JOINT = "on both"
 
 
-class Both(StrEnum):
-    """What two judgements of one claim say together."""
-
-    HOLDS = "holds on both"
-    NEITHER = "does not hold on either"
-    DIFFERS = "differs"
-    INCONCLUSIVE = "inconclusive"
+_WEAKNESS = {Outcome.DOES_NOT_HOLD: 0, Outcome.INCONCLUSIVE: 1, Outcome.HOLDS: 2}
 
 
-_BOTH_MARKS = {
-    Both.HOLDS: MARKS[Outcome.HOLDS],
-    Both.NEITHER: MARKS[Outcome.DOES_NOT_HOLD],
-    Both.DIFFERS: ("≠", "#0072B2"),
-    Both.INCONCLUSIVE: MARKS[Outcome.INCONCLUSIVE],
-}
-
-
-def on_both(sides: Mapping[str, Finding | None]) -> tuple[Both, str]:
-    """What the findings of one claim say together, by the names of the two sides, and why where they decide nothing;
-    None is a claim that was not asked there.
+def weakest(found: Iterable[Finding]) -> Finding:
+    """The finding that decides a claim about all of ``found``: of those that hold the one with the largest p, of those
+    that do not hold that with the smallest.
     """
-    outcomes = {one.outcome for one in sides.values() if one is not None}
-    absent = [name for name, one in sides.items() if one is None]
-    undecided = [name for name, one in sides.items() if one is not None and one.outcome is Outcome.INCONCLUSIVE]
-    for words, named in (("not asked of", absent), ("open on", undecided)):
-        if named:
-            return Both.INCONCLUSIVE, f"{words} {' and '.join(named)}"
-    if len(outcomes) > 1:
-        return Both.DIFFERS, ""
-    return (Both.HOLDS if outcomes == {Outcome.HOLDS} else Both.NEITHER), ""
+
+    def strength(one: Finding) -> tuple[int, float]:
+        p = one.adjusted if math.isfinite(one.adjusted) else 1.0
+        return _WEAKNESS[one.outcome], p if one.outcome is Outcome.DOES_NOT_HOLD else -p
+
+    return min(found, key=strength)
+
+
+def on_both(sides: Mapping[str, Finding | None]) -> tuple[Outcome, str]:
+    """What the findings of one claim say together, by the names of the two sides, and where they do not say that it
+    holds, whose word that is; None is a claim that was not asked there.
+    """
+    found = {name: one for name, one in sides.items() if one is not None}
+    if absent := [name for name in sides if name not in found]:
+        return Outcome.INCONCLUSIVE, f"not asked of {' and '.join(absent)}"
+    outcome = weakest(found.values()).outcome
+    if outcome is Outcome.HOLDS:
+        return outcome, ""
+    words = {Outcome.DOES_NOT_HOLD: "not on", Outcome.INCONCLUSIVE: "open on"}[outcome]
+    return outcome, f"{words} {' and '.join(name for name, one in found.items() if one.outcome is outcome)}"
 
 
 class Comparison:
@@ -99,7 +96,7 @@ class Comparison:
         for side in self._sides.values():
             self._rows = {**self._rows, **{key: found for key, found in side.items() if key not in self._rows}}
 
-    def on_both(self, key: str) -> tuple[Both, str]:
+    def on_both(self, key: str) -> tuple[Outcome, str]:
         """:func:`on_both` of the claim with this id."""
         return on_both({of: self._sides[name].get(key) for name, of in self._both.items()})
 
@@ -137,9 +134,7 @@ class Comparison:
                     row += cell("<br>".join([marked(found), *below]))
                 if name == self._last:
                     together, why = self.on_both(key)
-                    row += cell(
-                        "<br>".join([_mark(*_BOTH_MARKS[together], together), *filter(None, [html.escape(why)])])
-                    )
+                    row += cell("<br>".join([_mark(together), *filter(None, [html.escape(why)])]))
             rows.append(f"<tr>{row}</tr>")
         body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
         return f'<table class="findings">{body}</table>'

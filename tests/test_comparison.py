@@ -8,7 +8,7 @@ import re
 import pytest
 
 from lib.verdicts import Finding, Findings, Outcome
-from paper.comparison import Both, Comparison, on_both
+from paper.comparison import Comparison, on_both
 
 
 def finding(name: str, value: float, interval: tuple[float, float], outcome: Outcome, unit: str = "") -> Finding:
@@ -63,24 +63,24 @@ OUTCOMES = {"h": Outcome.HOLDS, "d": Outcome.DOES_NOT_HOLD, "i": Outcome.INCONCL
 @pytest.mark.parametrize(
     ("one", "other", "together", "why"),
     [
-        ("h", "h", Both.HOLDS, ""),
-        ("d", "d", Both.NEITHER, ""),
-        ("h", "d", Both.DIFFERS, ""),
-        ("d", "h", Both.DIFFERS, ""),
-        ("i", "h", Both.INCONCLUSIVE, "open on the drawn world"),
-        ("d", "i", Both.INCONCLUSIVE, "open on photographs"),
-        ("i", "i", Both.INCONCLUSIVE, "open on the drawn world and photographs"),
-        ("h", "", Both.INCONCLUSIVE, "not asked of photographs"),
-        ("", "d", Both.INCONCLUSIVE, "not asked of the drawn world"),
-        ("i", "", Both.INCONCLUSIVE, "not asked of photographs"),
+        ("h", "h", "h", ""),
+        ("d", "d", "d", "not on the drawn world and photographs"),
+        ("h", "d", "d", "not on photographs"),
+        ("d", "h", "d", "not on the drawn world"),
+        ("i", "h", "i", "open on the drawn world"),
+        ("d", "i", "d", "not on the drawn world"),
+        ("i", "i", "i", "open on the drawn world and photographs"),
+        ("h", "", "i", "not asked of photographs"),
+        ("", "d", "i", "not asked of the drawn world"),
+        ("i", "", "i", "not asked of photographs"),
     ],
 )
-def test_two_backbones_decide_together_only_where_each_decides(one, other, together, why):
+def test_on_both_a_claim_is_as_weak_as_the_weaker_of_its_findings(one, other, together, why):
     sides = {
         name: finding("c", 1.0, (0.5, 1.5), OUTCOMES[given]) if given else None
         for name, given in (("the drawn world", one), ("photographs", other))
     }
-    assert on_both(sides) == (together, why)
+    assert on_both(sides) == (OUTCOMES[together], why)
 
 
 def test_what_both_say_stands_behind_them_and_before_this_run():
@@ -91,9 +91,12 @@ def test_what_both_say_stands_behind_them_and_before_this_run():
     heads = re.findall(r"<th[^>]*>([^<]*)</th>", html)
     assert heads[2:] == ["one [95 % interval]", "other [95 % interval]", "on both", "this run [95 % interval]"]
     assert all(row.count("<td") == 6 for row in re.findall(r"<tr>(<td.*?)</tr>", html))
-    assert "≠ differs" in html and html.count("not asked of photographs") == 2
+    assert "not on photographs" in html and html.count("not asked of photographs") == 2
     lines = repr(shown).splitlines()
-    assert "other: 2.2 [2.1, 2.3] decades does not hold | on both: differs | this run: 2.1" in lines[0]
+    assert (
+        "other: 2.2 [2.1, 2.3] decades does not hold | on both: does not hold (not on photographs) | this run: 2.1"
+        in lines[0]
+    )
     assert lines[3].endswith(
         "on both: inconclusive (not asked of the drawn world and photographs) | this run: 3 [2.5, 3.5] holds"
     )

@@ -752,3 +752,22 @@ def test_figures_draw_what_the_tables_hold(found):
     for figure in drawn.values():
         for axis in figure.axes:
             assert axis.get_xlabel() or axis.get_ylabel()
+
+
+def test_the_guide_says_what_comes_out_alike_on_photographs(studies):
+    judged = _judged({"escape.one": Outcome.HOLDS, "escape.two": Outcome.HOLDS, "predictors.a": Outcome.HOLDS})
+    rules = pd.DataFrame(
+        {"question": ["What helps?", "Beforehand?"], "findings": ["escape.one escape.two", "predictors.a"]}
+    )
+    assert guide.agreed(rules, judged).empty
+    for there, said in (
+        ({"escape.one": Outcome.HOLDS, "escape.two": Outcome.HOLDS}, "2 of 2 findings come out alike."),
+        ({"escape.one": Outcome.HOLDS}, "1 of 2 findings come out alike, 1 was not asked."),
+        (
+            {"escape.one": Outcome.INCONCLUSIVE, "escape.two": Outcome.DOES_NOT_HOLD},
+            "0 of 2 findings come out alike, 1 is open, 1 comes out otherwise (it is so).",
+        ),
+    ):
+        rows = guide.agreed(rules, judged | {"escape_photo": _judged(there)["escape"]})
+        assert set(rows["question"]) == {"What helps?"}, "nothing was measured of the other page"
+        assert guide.on_photographs(rows) == said

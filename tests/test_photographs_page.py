@@ -13,13 +13,14 @@ from lib.checks import ParameterError
 from lib.prompts.diagnosis import FACTORS
 from lib.results import Cell, measured
 from lib.verdicts import Claim, Finding, Findings, Outcome
+from paper.comparison import weakest
 from paper.criteria import photographs as criteria
 from paper.criteria import prompts
 from paper.evidence import Evidence
 from paper.figures import photographs as figures
 from paper.studies import base, escape, photographs
 from paper.studies.base import Page, Result, Study
-from paper.studies.photographs import PAGES, SIDES, Photographs, apart, by_chance, on_both, together, transfer
+from paper.studies.photographs import PAGES, SIDES, Photographs, apart, by_chance, together, transfer
 from paper.studies.predictors import LABELS, SCORES, SELECTED, TOGETHER, WHEN
 from paper.tools import profiles
 from paper.words import photographs as words
@@ -78,7 +79,7 @@ def test_planted_agreement_and_disagreement_are_told(book):
         "learners.large": "differ",
         "learners.huge": "alike",
     }
-    said = words.headline(page)
+    said = f"{words.answer(page)} {words.headline(page)}"
     assert "3 were judged in both worlds. **2 come out alike** (1 hold in both, 1 in neither), **1 differ**" in said
     assert "They differ on learners (1)." in said and "nothing is claimed of ViT-B/16" in said
     (row,) = words.rows(page, "differ").to_dict("records")
@@ -93,7 +94,7 @@ def test_missing_evidence_says_so_and_the_rest_is_judged(book):
     book("learners")
     page = Photographs(pages="learners").page()
     assert words.missing(page).startswith("**Nothing has been measured on photographs yet**")
-    assert words.headline(page).startswith("**No claim has been judged in both worlds yet.**")
+    assert words.answer(page).startswith("**No claim has been judged in both worlds yet.**")
     sources = page.tables["sources"].set_index("backbone")
     assert sources.loc["drawn", ["cells", "missing", "claims"]].tolist() == [1, 0, 3]
     assert sources.loc["photographs", ["cells", "missing", "claims"]].tolist() == [1, 1, 0]
@@ -115,7 +116,14 @@ def _everything(page):
     """Every figure and every sentence of the page; the figures by name."""
     tables = page.tables
     planted = {task: photographs.is_planted(task) for task in tables["points"]["task"].unique()}
-    said = [words.missing(page), words.headline(page), words.equal(page), words.health(page), words.carried(page)]
+    said = [
+        words.missing(page),
+        words.answer(page),
+        words.headline(page),
+        words.equal(page),
+        words.health(page),
+        words.carried(page),
+    ]
     said += [words.strong(page), *(words.told(page, section) for section in SECTIONS)]
     for shown in (words.alike(page), *(words.beside(page, section) for section in SECTIONS)):
         assert shown._repr_html_().startswith("<table")
@@ -187,13 +195,13 @@ def _found(outcome, adjusted=0.01):
     return Finding("it is so", "mean > 0", 1.0, (0.5, 1.5), outcome, adjusted=adjusted)
 
 
-def test_on_both_a_claim_is_as_weak_as_the_weakest():
+def test_of_several_a_claim_is_as_weak_as_the_weakest():
     order = {HOLDS: 2, OPEN: 1, FAILS: 0}
     for pair in product(order, repeat=2):
-        assert on_both([_found(one) for one in pair]).outcome is min(pair, key=order.__getitem__)
-    assert on_both([_found(HOLDS, 0.001), _found(HOLDS, 0.04)]).adjusted == 0.04
-    assert on_both([_found(FAILS, 0.001), _found(FAILS, 0.04)]).adjusted == 0.001
-    assert math.isnan(on_both([_found(OPEN, 0.3), _found(OPEN, math.nan)]).adjusted)
+        assert weakest([_found(one) for one in pair]).outcome is min(pair, key=order.__getitem__)
+    assert weakest([_found(HOLDS, 0.001), _found(HOLDS, 0.04)]).adjusted == 0.04
+    assert weakest([_found(FAILS, 0.001), _found(FAILS, 0.04)]).adjusted == 0.001
+    assert math.isnan(weakest([_found(OPEN, 0.3), _found(OPEN, math.nan)]).adjusted)
 
 
 # ---------------------------------------------------------------------------------- signs that travel

@@ -16,7 +16,6 @@ from lib.checks import ParameterError
 from lib.prompts import photoclip, photographs, tasks
 from lib.results import Store
 from lib.verdicts import Finding, Findings, Outcome
-from paper.comparison import Both
 from paper.evidence import Evidence
 from paper.figures import beside, style
 from paper.studies import base, gating, roles
@@ -39,17 +38,6 @@ PAGES = (
 )
 PHOTO = {"backbone": "photoclip", "pretrained": "random", "device": "cpu"}
 TINY = {**PHOTO, "seeds": 2, "shots": 2, "steps": 8, "test_size": 20}
-
-
-@pytest.fixture(autouse=True)
-def _planned(tmp_path, monkeypatch):
-    """The evidence profile as it is once photographs are measured: what waits in its comments is taken out of them."""
-    text = (base.ROOT / "profiles" / "evidence.yaml").read_text(encoding="utf-8")
-    path = tmp_path / "evidence.yaml"
-    path.write_text(re.sub(r"^  # (?=  | *\w+_photo:)", "  ", text, flags=re.M), encoding="utf-8")
-    known = profiles.profile(path)
-    assert {f"{page}_photo" for page in PAGES} <= set(known)
-    monkeypatch.setattr(profiles, "evidence", lambda: known)
 
 
 # ------------------------------------------------------------------------------------------------- roles
@@ -289,11 +277,7 @@ def test_with_it_findings_are_judged_on_each_and_on_both(page):
     made = page(Result(TABLES, Findings([finding("same", HOLDS), finding("other", FAILS)])))
     lines = repr(made.compared).splitlines()
     assert all(f"{base.DRAWN}: " in line for line in lines) and f"{base.PHOTOGRAPHS}: " in lines[0]
-    assert [re.search(r"on both: ([a-z ]+)", line)[1].strip() for line in lines] == [
-        Both.HOLDS,
-        Both.DIFFERS,
-        Both.INCONCLUSIVE,
-    ]
+    assert [re.search(r"on both: ([a-z ]+)", line)[1].strip() for line in lines] == [HOLDS, FAILS, Outcome.INCONCLUSIVE]
     assert "(not asked of photographs)" in lines[2]
     said = about.shown(made)
     assert "judged on each and on both" in said and "(8 seeds)" in said

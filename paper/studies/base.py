@@ -326,6 +326,14 @@ class Digest(Study):
         """The studies that the evidence is of, by page."""
         raise TypeError(f"{type(self).__name__} reads nothing.")
 
+    def whole(self, found: Mapping[Cell, Tables]) -> dict[str, Result]:
+        """What each of them judges, by page; those whose evidence is not complete are left out."""
+        judged = {}
+        for name, study in self.studies().items():
+            if (own := study.cells()) and all(cell in found for cell in own):
+                judged[name] = study.judged({cell: found[cell] for cell in own})
+        return judged
+
     def judged(self, found: Mapping[Cell, Tables]) -> Result:
         """As the other studies judge: each leaves out what diverged, and its page says so."""
         return Result(*self.judge(found))

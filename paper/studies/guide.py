@@ -10,10 +10,9 @@ import pandas as pd
 from lib import results
 from lib.results import Cell
 from lib.verdicts import Finding, Findings, Outcome
-from paper.studies import base, escape, predictors
+from paper.studies import escape, photographs, predictors
 from paper.studies.base import Digest, Page, Study
 from paper.studies.parameters import Some
-from paper.tools import profiles
 from paper.words.guide import RULES, Listing
 from paper.words.numbers import Shown
 
@@ -24,8 +23,9 @@ PAGES = ("gradient_imbalance", "gap_origin", "gate_degradation", "gate_value", "
 class Guide(Digest):
     """What the committed evidence of ``pages`` says to do; what a page without complete evidence would say is left out.
 
-    Tables: ``rules`` (question, sentence, and the finding or findings it follows from), ``sources`` (page, what became
-    of its claims; none where evidence is missing).
+    Tables: ``rules`` (question, sentence, and the finding or findings it follows from), ``photographs`` (for each of
+    these: question, finding, claim, :func:`paper.studies.photographs.together`), ``sources`` (page, what became of its
+    claims; none where evidence is missing).
     """
 
     pages: Annotated[tuple[str, ...], Some(PAGES, ordered=True)] = PAGES
@@ -33,17 +33,15 @@ class Guide(Digest):
     PARTS: ClassVar[tuple[str, ...]] = ("pages",)
 
     def studies(self) -> dict[str, Study]:
-        """The studies that the evidence is of, by page."""
-        known = profiles.evidence()
-        return {name: base.named(name)(**known[name].parameters) for name in self.pages if name in known}
+        """The studies that the evidence is of, by page, with those of photographs that stand beside them."""
+        return photographs.studied(self.pages)
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
-        """Rules from the tables of the other pages' cells; a page that lacks a cell says nothing."""
-        judged = {}
-        for name, study in self.studies().items():
-            if (own := study.cells()) and all(cell in found for cell in own):
-                judged[name] = study.judged({cell: found[cell] for cell in own}).findings
-        tables = {"rules": rules(judged, self.studies()), "sources": self.sources(judged)}
+        """Rules from the tables of the other pages' cells in the drawn world; a page that lacks a cell says nothing."""
+        whole = {name: result.findings for name, result in self.whole(found).items()}
+        judged = {name: whole[name] for name in self.pages if name in whole}
+        known = rules(judged, self.studies())
+        tables = {"rules": known, "photographs": agreed(known, whole), "sources": self.sources(judged)}
         told = {name for names in tables["rules"]["findings"] for name in names.split()}
         return tables, Findings(one for findings in judged.values() for one in findings if one.id in told)
 
@@ -93,16 +91,53 @@ def rules(judged: Mapping[str, Findings], studies: Mapping[str, Study]) -> pd.Da
     return pd.DataFrame(rows, columns=["question", "sentence", "findings"])
 
 
+def agreed(rules: pd.DataFrame, whole: Mapping[str, Findings]) -> pd.DataFrame:
+    """Whether what each sentence follows from comes out alike on photographs: columns question, finding, claim,
+    together; empty where nothing was measured on photographs. ``whole`` are the findings of both worlds by page.
+    """
+    found = {name: {one.id: one for one in findings} for name, findings in whole.items()}
+    rows = []
+    for question, names in zip(rules["question"], rules["findings"], strict=True):
+        for name in names.split():
+            page = name.partition(".")[0]
+            beside = found.get(f"{page}{photographs.SIDES['photographs']}")
+            if beside is not None:
+                drawn, there = found[page][name], beside.get(name)
+                same = photographs.together(drawn.outcome, there.outcome if there else None)
+                rows.append((question, name, drawn.claim, same))
+    return pd.DataFrame(rows, columns=["question", "finding", "claim", "together"])
+
+
 def text(page: Page) -> str:
-    """The guide as Markdown: a paragraph for each question that something can be said about."""
-    paragraphs = [
-        f"**{question}** {' '.join(part['sentence'])}"
-        for question, part in page.tables["rules"].groupby("question", sort=False)
-    ]
+    """The guide as Markdown: a paragraph for each question that something can be said about, and what of it comes out
+    alike on photographs.
+    """
+    beside = dict(iter(page.tables["photographs"].groupby("question", sort=False)))
+    paragraphs = []
+    for question, part in page.tables["rules"].groupby("question", sort=False):
+        paragraphs.append(f"**{question}** {' '.join(part['sentence'])}")
+        if question in beside:
+            paragraphs[-1] += f" *On photographs:* {on_photographs(beside[question])}"
     sources = page.tables["sources"]
     if lost := [name.replace("_", " ") for name in sources[sources["claims"] == 0]["page"]]:
         paragraphs.append(f"Nothing is said here of {', '.join(lost)}: the evidence there is not complete.")
     return "\n\n".join(paragraphs)
+
+
+def on_photographs(rows: pd.DataFrame) -> str:
+    """How many of these findings come out alike there, with the claims of those that differ."""
+    said = rows["together"]
+    words = [f"{(said == 'alike').sum()} of {len(rows)} findings come out alike"]
+    if opened := int(said.str.startswith("open").sum()):
+        words.append(f"{opened} {'is' if opened == 1 else 'are'} open")
+    if alone := int((said == "one alone").sum()):
+        words.append(f"{alone} {'was' if alone == 1 else 'were'} not asked")
+    differ = rows[said == "differ"]
+    if len(differ):
+        words.append(
+            f"{len(differ)} come{'s' if len(differ) == 1 else ''} out otherwise ({'; '.join(differ['claim'])})"
+        )
+    return f"{', '.join(words)}."
 
 
 def _numbers(finding: Finding) -> dict[str, Shown]:

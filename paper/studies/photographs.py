@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from lib import results
-from lib.prompts import tasks
 from lib.prompts.diagnosis import FACTORS
 from lib.results import Cell
 from lib.verdicts import Claim, Finding, Findings, Outcome, bootstrap, tail
+from paper.comparison import weakest
 from paper.criteria import photographs as criteria
 from paper.prediction import area, drawn_again, held_out, joint, nested
-from paper.studies import base, escape, gap_origin
+from paper.studies import base, escape, gap_origin, roles
 from paper.studies.base import Digest, Result, Study
 from paper.studies.gating import per_seed
 from paper.studies.parameters import Some
@@ -66,16 +66,11 @@ class Photographs(Digest):
 
     def studies(self) -> dict[str, Study]:
         """The studies that the evidence is of, by page: those that the profile of the evidence has."""
-        known = profiles.evidence()
-        names = [f"{page}{ending}" for page in self.pages for ending in SIDES.values()]
-        return {name: base.named(known[name].notebook)(**known[name].parameters) for name in names if name in known}
+        return studied(self.pages)
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
         """Both worlds' pages as their own studies judge them, and the comparison."""
-        studies, judged = self.studies(), {}
-        for name, study in studies.items():
-            if (own := study.cells()) and all(cell in found for cell in own):
-                judged[name] = study.judged({cell: found[cell] for cell in own})
+        judged = self.whole(found)
         sides = {
             side: {page: judged[f"{page}{ending}"] for page in self.pages if f"{page}{ending}" in judged}
             for side, ending in SIDES.items()
@@ -96,6 +91,13 @@ class Photographs(Digest):
                 claims = len(judged[name].findings) if name in judged else 0
                 rows.append((page, side, len(own), missing, claims))
         return pd.DataFrame(rows, columns=["page", "backbone", "cells", "missing", "claims"])
+
+
+def studied(pages: Sequence[str]) -> dict[str, Study]:
+    """The studies that the evidence of these pages is of, by their names there, in each world that has any."""
+    known = profiles.evidence()
+    names = [f"{page}{ending}" for page in pages for ending in SIDES.values()]
+    return {name: base.named(known[name].notebook)(**known[name].parameters) for name in names if name in known}
 
 
 # --------------------------------------------------------------------------------------------- claim by claim
@@ -141,23 +143,6 @@ def by_chance(claims: pd.DataFrame) -> float:
     return len(decided) * float(np.prod(shares) + np.prod([1 - share for share in shares])) if len(decided) else 0.0
 
 
-_WEAKNESS = {Outcome.DOES_NOT_HOLD: 0, Outcome.INCONCLUSIVE: 1, Outcome.HOLDS: 2}
-
-
-def on_both(found: Sequence[Finding]) -> Finding:
-    """The finding that decides a claim about all of ``found``: the weakest of them.
-
-    All have to hold for it to hold, and it does not hold where one does not (an intersection-union test, Berger 1982:
-    no p is to be corrected for their number). Of those that hold the one with the largest p is the weakest.
-    """
-
-    def strength(one: Finding) -> tuple[int, float]:
-        p = one.adjusted if np.isfinite(one.adjusted) else 1.0
-        return _WEAKNESS[one.outcome], p if one.outcome is Outcome.DOES_NOT_HOLD else -p
-
-    return min(found, key=strength)
-
-
 def about(column: str, section: str, finding: Finding) -> Finding:
     """A finding of this page, with what it is about (of :data:`COLUMNS`) in its id and before its words."""
     return replace(
@@ -188,7 +173,7 @@ def _beside(section: str, own: Mapping[str, Mapping[str, Finding]], columns: Seq
     names = dict.fromkeys(name for column in columns for name in own[column])
     found = [about(column, section, one) for column in columns for one in own[column].values()]
     pairs = {name: [own[column][name] for column in columns if name in own[column]] for name in names}
-    return found + [about("both", section, on_both(pair)) for pair in pairs.values() if len(pair) == len(columns)]
+    return found + [about("both", section, weakest(pair)) for pair in pairs.values() if len(pair) == len(columns)]
 
 
 # -------------------------------------------------------------------------------------------------- tables
@@ -301,8 +286,8 @@ def spread(ends: Tables, long: Tables) -> pd.DataFrame:
 
 
 def is_planted(task: str) -> bool:
-    """Does the right prompt depend on the picture by construction? Such tasks are named so in both worlds."""
-    return task in tasks.GRADED or task.startswith("conflict")
+    """Does the right prompt depend on the picture by construction?"""
+    return task in roles.GRADED
 
 
 def planted(points: Tables, worth: Tables) -> pd.DataFrame:
@@ -355,8 +340,8 @@ def healthy(planted: pd.DataFrame, side: str) -> dict[str, Finding]:
     found = {one.id: one for one in Findings.of(made, holm=True)}
     for task in own["task"].unique():
         text = f"on the task {_spelt(task)} the control's gate is healthy: ten points and more ahead of all three"
-        weakest = on_both([found[f"{task}.{column}"] for column in OPPONENTS])
-        found[f"{task}.healthy"] = replace(weakest, id=f"{task}.healthy", claim=text)
+        least = weakest([found[f"{task}.{column}"] for column in OPPONENTS])
+        found[f"{task}.healthy"] = replace(least, id=f"{task}.healthy", claim=text)
     return found
 
 

@@ -64,32 +64,46 @@ def missing(page: Page) -> str:
     return " ".join(said) or "The evidence of every page is there in both worlds."
 
 
-def headline(page: Page) -> str:
-    """How many of the claims judged in both worlds come out alike, which differ, and what follows (Markdown)."""
+def _shared(page: Page) -> pd.DataFrame:
+    """The claims that were judged in both worlds."""
     claims = page.tables["claims"]
-    both = claims[claims["together"] != "one alone"]
+    return claims[claims["together"] != "one alone"]
+
+
+def answer(page: Page) -> str:
+    """How many of the claims judged in both worlds come out alike (Markdown)."""
+    both = _shared(page)
     if not len(both):
         return (
-            "**No claim has been judged in both worlds yet.** What this page compares, and by which criteria, was"
-            " written down before the first number on photographs; it judges what there is and fills as evidence comes."
+            "**No claim has been judged in both worlds yet.** What is compared, and by which criteria, was written down"
+            " before the first number on photographs."
         )
     counts = both["together"].value_counts()
     alike, differ = int(counts.get("alike", 0)), int(counts.get("differ", 0))
     held = int(((both["together"] == "alike") & (both["drawn"] == str(Outcome.HOLDS))).sum())
     one, two = int(counts.get("open on one", 0)), int(counts.get("open on both", 0))
-    said = [
+    return (
         f"Of Part I's claims {len(both)} were judged in both worlds. **{alike} come out alike** ({held} hold in both,"
         f" {alike - held} in neither), **{differ} differ**, {one} are open in one of them and {two} in both."
-    ]
-    if alike + differ:
+    )
+
+
+def headline(page: Page) -> str:
+    """What :func:`answer` is to be held against, where the worlds differ, and what follows (Markdown)."""
+    both = _shared(page)
+    if not len(both):
+        return "This page judges what there is, and fills as evidence comes."
+    decided, said = both[both["together"].isin(["alike", "differ"])], []
+    if len(decided):
         said.append(
             f"If outcomes were dealt at random, each world keeping its share of claims that hold, {by_chance(both):.0f}"
-            f" of these {alike + differ} would be alike."
+            f" of the {len(decided)} that both decide would be alike."
         )
-    if differ:
-        pages = both[both["together"] == "differ"]["page"].value_counts()
+    differ = decided[decided["together"] == "differ"]
+    if len(differ):
+        pages = differ["page"].value_counts()
         said.append(f"They differ on {_listed(f'{_spelt(str(name))} ({count})' for name, count in pages.items())}.")
-    if alone := int((claims["together"] == "one alone").sum()):
+    if alone := len(page.tables["claims"]) - len(both):
         said.append(f"{alone} more claims were put in one world alone, about tasks or gates that the other has not.")
     return " ".join([*said, _BELIEVE, _LIMITS])
 
