@@ -579,7 +579,7 @@ def escape_map(
     names = [name for name in order("intervention", looks, again) if name.startswith("map ")]
     drawn, axes = figure(7.4, 3.6, columns=len(names), sharey=True, squeeze=False)
     top = max(looks["over_mean"].groupby([looks["intervention"], looks["strength"], looks["step"]]).mean().max(), 1)
-    reached = []
+    reached, without = [], False
     for axis, name in zip(axes[0], names, strict=True):
         part, points = (table[table["intervention"] == name] for table in (looks, again))
         strengths, steps = (sorted(order(column, part, points)) for column in ("strength", "step"))
@@ -615,12 +615,16 @@ def escape_map(
         axis.set(title=optimiser, xlabel="optimiser steps")
         axis.grid(False)
         reached.append(f"{int((means > adaptive).to_numpy().sum())} of {means.count().sum()} with {optimiser}")
+        without |= bool((means[means.index == 0] > adaptive).to_numpy().any())
     axes[0, 0].set_ylabel("strength of the conflict")
     drawn.colorbar(shown, ax=list(axes[0]), label="worth of the gate (points)")
+    told = "Gating is effective where there is a conflict and enough steps for it"
+    if without:
+        told = "With steps enough a gate depends on its picture even where there is nothing to gain by it (strength 0)"
     caption(
         drawn,
-        f"Gating is effective where there is a conflict and enough steps for it: {', '.join(reached)}. Numbers: points "
-        "over the gate's own mean; red: where a logistic fit puts even odds of an adaptive gate.",
+        f"{told}: {', '.join(reached)}. Numbers: points over the gate's own mean; red: where a logistic fit puts even "
+        "odds of an adaptive gate.",
         ON_MAP,
     )
     return drawn
