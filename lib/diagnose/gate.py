@@ -1,0 +1,403 @@
+"""What a gate of your own does, from the gradients of two groups of parameters and from the values that it takes.
+
+A gate is whatever module modulates something per input: a prompt's scale, the router of a mixture of experts, an
+adapter's scale, a FiLM layer. What it modulates are the *prompts*: any other group of parameters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from lib import checks, gradients, runtime
+from lib.diagnose.report import Advice, Report
+from lib.prompts.diagnosis import gate_statistics
+from lib.verdicts import bootstrap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Group = nn.Module | Iterable[nn.Parameter]
+Loss = Callable[[Any], Tensor]
+
+CONSTANT = 0.01
+"""Below this input information a gate is called nearly constant."""
+TWINS = {
+    "mean": "itself held at its mean",
+    "shuffled": "itself shuffled between inputs",
+    "blind": "a blind gate of as many parameters",
+    "fixed": "the model without a gate",
+}
+"""What a gate is held against: the first two are the gate's own (dependence), the others are trained apart (gain)."""
+SELECTS = 1e-3
+"""Rows of gate values whose sums lie this close to one are taken for the weights of a choice."""
+
+
+def diagnose_gate(
+    loss: Loss,
+    *,
+    prompts: Group,
+    gate: Group,
+    inputs: Iterable[Any],
+    labels: Callable[[Any], Tensor] | None = None,
+    predictions: Mapping[str, Any] | None = None,
+    negligible: float = 0.01,
+    limit: int = 16,
+    steps: int = 0,
+    seed: int = 0,
+) -> Report:
+    """Is this gate alive, does it look at its input, and is it worth anything? Measured where the parameters stand.
+
+    ``loss(batch)`` gives the mean loss of a batch, one number; ``inputs`` are batches of any kind, of which the first
+    ``limit`` are used (intervals are over batches: take several). ``prompts`` and ``gate`` are modules, or parameters.
+    Where ``gate`` is a module, what it gives (``[N, ...]``, an entry per input) is watched, and held at its mean and
+    shuffled between the inputs of a batch to see whether the loss depends on it. ``labels(batch)`` gives classes [N],
+    for the share of the gate that follows them.
+
+    ``predictions`` are what decides: for each way of running the model on the same test examples an array of what is
+    right (1 or 0, [N], or a row a seed [S, N]): "gated" and any of :data:`TWINS`. With "blind" or "fixed" the verdict
+    is *useful* (it depends and gains), *co-adapted* (it depends and gains nothing), *idle*, *harmful* or
+    *inconclusive*; without, it can only be said whether the loss depends on the gate now. ``negligible`` is the
+    difference in the loss, and in the share of right answers, that does not matter.
+
+    Rows of ``table``: measure, value with its 95 % interval, unit. Raises :class:`~lib.checks.ParameterError`.
+    """
+    began = time.perf_counter()
+    groups = {"prompts": _parameters("prompts", prompts), "gate": _parameters("gate", gate)}
+    shared = {id(one) for one in groups["prompts"]} & {id(one) for one in groups["gate"]}
+    if shared:
+        raise checks.ParameterError(f"prompts and gate must be different, but {len(shared)} parameters are in both.")
+    checks.number("negligible", negligible, low=0)
+    checks.integer("steps", steps, 0)
+    if isinstance(inputs, Tensor | Mapping) or not isinstance(inputs, Iterable):
+        raise checks.ParameterError(f"inputs must be several batches, but {type(inputs).__name__} was given.")
+    batches = list(islice(inputs, checks.integer("limit", limit, 1)))
+    if not batches:
+        raise checks.ParameterError("inputs must hold at least one batch, but none was given.")
+    worth = None if predictions is None else _worth(predictions)
+
+    gaps, gate_gradients = [], []
+    module = gate if isinstance(gate, nn.Module) else None
+    watched = _Watched(module)
+    with watched:
+        for batch in batches:
+            grads = _gradients(loss, batch, groups)
+            gaps.append(gradients.magnitude_gap(grads["prompts"], grads["gate"]))
+            gate_gradients.append(torch.cat([one.detach().flatten().float().cpu() for one in grads["gate"]]))
+    rows = [
+        _row("gap", [total for total, _ in gaps], "decades"),
+        _row("gap per parameter", [rms for _, rms in gaps], "decades"),
+    ]
+    if len(batches) > 1:
+        moments = gradients.statistics(torch.stack(gate_gradients))
+        low, high = gradients.variance_interval(torch.stack(gate_gradients))
+        ends = {"low": 1 / (1 + high), "high": 1 / (1 + low)}
+        signal = 0.0 if math.isnan(moments.variance_ratio) else 1 / (1 + moments.variance_ratio)
+        rows.append({"measure": "signal of the gate's gradient", "value": signal, **_ends(ends), "unit": "share"})
+    known: dict[str, float] = {}
+    dependence: dict[str, list[float]] = {}
+    passes = 0
+    if module is not None:
+        values = watched.values()
+        known = _values(values, batches, labels)
+        rows += [{"measure": name, "value": value, **_ends({}), "unit": _UNITS[name]} for name, value in known.items()]
+        dependence = _dependence(loss, batches, module, values, seed)
+        passes = 3 * len(batches)
+        rows += [
+            _row(f"loss of {TWINS[name]}, over its own", found, "unit of the loss")
+            for name, found in dependence.items()
+        ]
+    if worth is not None:
+        rows += [_row(f"right answers over {TWINS[name]}", found, "share") for name, found in worth.items()]
+    table = pd.DataFrame(rows)
+    name, sentence = _verdict(table, known, dependence, worth, negligible)
+    cost: dict[str, float] = {
+        "seconds": time.perf_counter() - began,
+        "gradients": float(len(batches)),
+        "passes": float(passes),
+    }
+    if steps:
+        cost["share"] = (len(batches) + passes / 3) / steps
+    sizes = {key: sum(one.numel() for one in group) for key, group in groups.items()}
+    return Report(
+        f"A gate of {sizes['gate']:,} parameters over prompts of {sizes['prompts']:,}",
+        sentence,
+        name not in ("", "inconclusive"),
+        table,
+        advice=_advice(name, known),
+        notes=() if len(batches) > 1 else ("One batch has no interval: give several.",),
+        cost=cost,
+        _draw=lambda: _drawn(table),
+    )
+
+
+# ------------------------------------------------------------------------------------------------ gradients
+def _parameters(name: str, group: Group) -> list[nn.Parameter]:
+    found = list(group.parameters() if isinstance(group, nn.Module) else group)
+    if any(not isinstance(one, Tensor) for one in found):
+        raise checks.ParameterError(f"{name} must be a module or parameters, but {found!r:.60} was given.")
+    found = [one for one in found if one.requires_grad]
+    if not found:
+        raise checks.ParameterError(f"{name} must have a trainable parameter, but none requires a gradient.")
+    return found
+
+
+def _gradients(loss: Loss, batch: Any, groups: Mapping[str, list[nn.Parameter]]) -> dict[str, list[Tensor]]:
+    value = _value(loss, batch)
+    every = [one for group in groups.values() for one in group]
+    if not value.requires_grad:
+        raise checks.ParameterError(
+            "loss must depend on prompts and gate, but its gradient is cut off (detached, or under no_grad)."
+        )
+    found = iter(torch.autograd.grad(value, every, allow_unused=True))
+    out = {}
+    for name, group in groups.items():
+        own = [next(found) for _ in group]
+        if all(one is None for one in own):
+            raise checks.ParameterError(
+                f"{name} must have a gradient path to the loss, but none of its {len(group)} parameters has one: is it "
+                "used, and is what it gives detached on the way?"
+            )
+        out[name] = [torch.zeros_like(one) if g is None else g for g, one in zip(own, group, strict=True)]
+    return out
+
+
+def _value(loss: Loss, batch: Any) -> Tensor:
+    found = loss(batch)
+    if not isinstance(found, Tensor) or found.numel() != 1:
+        given = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise checks.ParameterError(f"loss must give one number (a tensor), but {given} was given.")
+    if not bool(torch.isfinite(found.detach()).all()):
+        raise checks.ParameterError(f"loss must be finite, but {float(found.detach())} was given.")
+    return found.reshape(())
+
+
+# ------------------------------------------------------------------------------------------------ values
+class _Watched:
+    """Keeps what a module gives, until the block ends."""
+
+    def __init__(self, module: nn.Module | None) -> None:
+        self._module, self._kept = module, list[Tensor]()
+
+    def __enter__(self) -> None:
+        def keep(_: nn.Module, __: Any, given: Any) -> None:
+            if not isinstance(given, Tensor) or given.dim() < 1:
+                raise checks.ParameterError(
+                    f"gate must give a tensor [N, ...], an entry per input, but {type(given).__name__} was given; "
+                    "give its parameters instead of the module to leave its values out."
+                )
+            self._kept.append(given.detach())
+
+        self._handle = None if self._module is None else self._module.register_forward_hook(keep)
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+
+    def values(self) -> list[Tensor]:
+        """What it gave to every batch [N, ...]."""
+        if not self._kept:
+            raise checks.ParameterError("gate must be called by the loss, but the module was never called.")
+        return self._kept
+
+
+_UNITS = {
+    "input information": "share",
+    "spread": "as the gate",
+    "saturation": "share",
+    "class share": "share",
+    "used": "entries",
+    "mean": "as the gate",
+}
+
+
+def _values(
+    values: Sequence[Tensor], batches: Sequence[Any], labels: Callable[[Any], Tensor] | None
+) -> dict[str, float]:
+    """How much the gate depends on its input: all of :func:`~lib.prompts.diagnosis.gate_statistics` for values from
+    0 to 1, else what needs no scale.
+    """
+    rows = torch.cat([one.float().flatten(1) if one.dim() > 1 else one.float()[:, None] for one in values]).cpu()
+    classes = torch.zeros(len(rows), dtype=torch.long)
+    if labels is not None:
+        classes = torch.cat([torch.as_tensor(labels(batch)).cpu().long().flatten() for batch in batches])
+        if len(classes) != len(rows):
+            raise checks.ParameterError(
+                f"labels must be one for each of {len(rows)} gate values, but {len(classes)} were given."
+            )
+    spread = {"spread": float(rows.std(0, unbiased=False).mean()), "mean": float(rows.mean())}
+    if bool(((rows < -1e-6) | (rows > 1 + 1e-6)).any()):
+        return spread
+    selects = rows.shape[1] > 1 and bool(((rows.sum(1) - 1).abs() < SELECTS).all())
+    found = gate_statistics(rows, classes, selects)
+    out = {"input information": found["information"], **spread}
+    out |= {"used": found["used"]} if selects else {"saturation": found["saturation"]}
+    return out if labels is None else out | {"class share": found["class_share"]}
+
+
+@contextlib.contextmanager
+def _held(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """The module gives something else, until the block ends."""
+    handle = module.register_forward_hook(lambda _, __, given: change(given))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _dependence(
+    loss: Loss, batches: Sequence[Any], module: nn.Module, values: Sequence[Tensor], seed: int
+) -> dict[str, list[float]]:
+    """By how much the loss of every batch rises where the gate is held at its mean over all inputs, or shuffled."""
+    mean = torch.cat([one.float() for one in values]).mean(0)
+    source = runtime.stream(seed, "shuffled")
+
+    def shuffled(given: Tensor) -> Tensor:
+        if len(given) < 2:
+            return given
+        return given[runtime.derangement(len(given), source).to(given.device)]
+
+    changes: dict[str, Callable[[Tensor], Tensor]] = {
+        "mean": lambda given: mean.to(given).expand_as(given),
+        "shuffled": shuffled,
+    }
+    found: dict[str, list[float]] = {name: [] for name in changes}
+    with torch.no_grad():
+        for batch in batches:
+            own = float(_value(loss, batch))
+            for name, change in changes.items():
+                with _held(module, change):
+                    found[name].append(float(_value(loss, batch)) - own)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ worth
+def _worth(predictions: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """By how much the gated model is right more often than each of the others: a number per seed, or per example."""
+    for name in predictions:
+        checks.choice("predictions", name, ("gated", *TWINS))
+    if "gated" not in predictions or len(predictions) < 2:
+        given = ", ".join(predictions) or "none"
+        raise checks.ParameterError(
+            f"predictions must be of gated and of one out of {', '.join(TWINS)}, but {given} was given."
+        )
+    found = {name: np.asarray(one, dtype=float) for name, one in predictions.items()}
+    gated = found.pop("gated")
+    for name, one in found.items():
+        if one.shape != gated.shape or gated.ndim not in (1, 2) or not gated.size:
+            raise checks.ParameterError(
+                f"predictions must be arrays of one shape [N] or [S, N], but {gated.shape} and {one.shape} were given."
+            )
+        if not np.isfinite(one).all() or not np.isfinite(gated).all():
+            raise checks.ParameterError(f"predictions must be finite, but {name} or gated has a number that is not.")
+    differences = {name: gated - one for name, one in found.items()}
+    return {name: one.mean(1) if one.ndim == 2 else one for name, one in differences.items()}
+
+
+def _ends(ends: Mapping[str, float]) -> dict[str, float]:
+    return {"value_low": ends.get("low", math.nan), "value_high": ends.get("high", math.nan)}
+
+
+def _row(measure: str, samples: Sequence[float] | np.ndarray, unit: str) -> dict[str, Any]:
+    low, high = bootstrap(samples)
+    return {"measure": measure, "value": float(np.mean(samples)), "value_low": low, "value_high": high, "unit": unit}
+
+
+def _over(samples: Sequence[float] | np.ndarray, threshold: float) -> bool | None:
+    """Is the mean above the threshold, by its whole interval? None: the interval lies on both sides."""
+    low, high = bootstrap(samples)
+    if low > threshold:
+        return True
+    return False if high <= threshold else None
+
+
+def _verdict(
+    table: pd.DataFrame,
+    known: Mapping[str, float],
+    dependence: Mapping[str, Sequence[float]],
+    worth: Mapping[str, np.ndarray] | None,
+    negligible: float,
+) -> tuple[str, str]:
+    """Its name and one sentence."""
+    gap = float(table["value"].iloc[0])
+    said = f"The gate's gradient is {abs(gap):.1f} decades {'smaller' if gap >= 0 else 'larger'} than the prompts'"
+    if math.isinf(gap):
+        said = f"{'The gate gets' if gap > 0 else 'The prompts get'} no gradient at all"
+    if "input information" in known and known["input information"] < CONSTANT:
+        said += ", and it is nearly constant over its inputs"
+    own = {name: worth[name] for name in ("mean", "shuffled") if worth and name in worth} or dependence
+    depends = [_over(samples, negligible) for samples in own.values()]
+    needs = None if not depends or None in depends and False not in depends else all(depends)
+    gains = [_over(worth[name], negligible) for name in ("blind", "fixed") if worth and name in worth]
+    if worth and "fixed" in worth and _over(-worth["fixed"], negligible):
+        return "harmful", f"Harmful: the model is better without the gate. {said}."
+    if not depends:
+        return "", f"{said}; whether anything depends on it was not measured."
+    if needs is False:
+        return "idle", f"Idle: held at its mean or shuffled, the gate does as well. {said}."
+    if needs is None:
+        return "inconclusive", f"Inconclusive: the intervals leave open whether anything depends on the gate. {said}."
+    if not gains:
+        return "depends", f"The model depends on its gate; whether it gains by it takes predictions of twins. {said}."
+    if False in gains:
+        return "co-adapted", f"Co-adapted: the model needs its gate, and does no better than without one. {said}."
+    if None in gains:
+        return "inconclusive", f"Inconclusive: it depends on its gate, and may or may not gain by it. {said}."
+    return "useful", f"Useful: the model depends on its gate, and gains by it. {said}."
+
+
+def _advice(name: str, known: Mapping[str, float]) -> tuple[Advice, ...]:
+    """What to try next, by the verdict."""
+    found = [
+        Advice("Do not judge the gate by its gap: that tells nothing of what it will gain.", "predictors.before.gap")
+    ]
+    if name in ("idle", "inconclusive", ""):
+        found += [
+            Advice(
+                "Train for longer, with Adam for the gate, before you call it dead.",
+                "escape.adaptive.adam_for_the_gate",
+            ),
+            Advice("Whiten what the gate sees, or scale it up.", "escape.adaptive.whitened_feature"),
+        ]
+    if known.get("input information", 1.0) < CONSTANT:
+        text = "A constant gate before training is where gates begin, and no sign of collapse."
+        found.append(Advice(text, "gate_degradation.constant.before"))
+    if name == "depends":
+        text = "Train a blind twin and a model without a gate, equally well, and give their predictions."
+        found.insert(0, Advice(text, "fair_trial.many.depends"))
+    if name == "co-adapted":
+        found.insert(
+            0, Advice("Drop the gate: what grew used to it does as well without.", "fair_trial.many.over_blind")
+        )
+    if name == "harmful":
+        found.insert(0, Advice("Drop the gate: the model is better without."))
+    if name == "useful":
+        found = [Advice("Keep the gate.", "fair_trial.planted.control.over_fixed")]
+    return tuple(found)
+
+
+def _drawn(table: pd.DataFrame) -> Figure:
+    """What the gate is held against: differences with their intervals."""
+    from matplotlib.figure import Figure
+
+    own = table[table["measure"].str.contains(" over ")]
+    own = own if len(own) else table
+    figure = Figure(figsize=(7, 0.8 + 0.45 * len(own)), layout="constrained")
+    axis = figure.subplots()
+    for place, row in enumerate(own.to_dict("records")):
+        axis.plot([row["value_low"], row["value_high"]], [place, place], color="#0072B2", linewidth=3)
+        axis.plot(row["value"], place, "o", color="#0072B2")
+    axis.axvline(0, color="#767676", linewidth=1)
+    axis.set_yticks(range(len(own)), own["measure"])
+    axis.invert_yaxis()
+    axis.set_xlabel("; ".join(dict.fromkeys(own["unit"])))
+    return figure

@@ -1,0 +1,160 @@
+"""What a diagnosis gives: the verdict in a sentence, the numbers, one picture, what to do next, and what it cost."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lib import checks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    "<title>{title}</title><style>:root{{color-scheme:light dark}}body{{max-width:60rem;margin:2rem auto;"
+    "padding:0 1rem;font-family:system-ui,sans-serif;line-height:1.5}}table{{border-collapse:collapse}}"
+    "td,th{{padding:.2rem .6rem;text-align:right}}td:first-child,th:first-child{{text-align:left}}"
+    ".wide{{overflow-x:auto}}img{{max-width:100%;background:#fff}}</style><body>{body}</body></html>"
+)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to try next, and the id of the book's finding that it follows from (empty: it follows from no finding)."""
+
+    text: str
+    finding: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.finding})" if self.finding else self.text
+
+
+@dataclass(frozen=True)
+class Report:
+    """A diagnosis. It prints itself, and shows itself in a notebook.
+
+    ``verdict`` is one sentence, and ``decided`` whether there could be one. ``table`` holds the numbers, with the ends
+    of their 95 % intervals as ``NAME_low`` and ``NAME_high``; ``details`` are further tables by name, ``advice`` is in
+    the order in which to try it, ``cost`` says what the diagnosis took: "seconds", "gradients" (passes backward),
+    "passes" (passes forward alone) and, where the steps of the training were given, "share" of it.
+    """
+
+    subject: str
+    verdict: str
+    decided: bool
+    table: pd.DataFrame
+    details: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    advice: tuple[Advice, ...] = ()
+    notes: tuple[str, ...] = ()
+    cost: Mapping[str, float] = field(default_factory=dict)
+    _draw: Callable[[], Figure] | None = field(default=None, repr=False, compare=False)
+
+    def picture(self) -> Figure:
+        """The report's one figure."""
+        if self._draw is None:
+            raise checks.ParameterError("picture must be of a report that has one, but this one has none.")
+        return self._draw()
+
+    def _cost(self) -> str:
+        if not self.cost:
+            return ""
+        said = f"{self.cost['seconds']:.1f} s, {self.cost['gradients']:.0f} gradients"
+        if passes := self.cost.get("passes"):
+            said += f" and {passes:.0f} passes forward"
+        if "share" in self.cost:
+            said += f": {100 * self.cost['share']:.2g} % of the training"
+        return f"Cost: {said}."
+
+    def __repr__(self) -> str:
+        parts = [self.subject, self.verdict, shown(self.table).to_string(index=False)]
+        parts += [f"Note: {note}" for note in self.notes]
+        parts += [f"Next: {one}" for one in self.advice]
+        return "\n".join(filter(None, [*parts, self._cost()]))
+
+    def _repr_html_(self) -> str:
+        def table(of: pd.DataFrame) -> str:
+            return f'<div class="wide" style="overflow-x:auto">{shown(of).to_html(index=False, border=0)}</div>'
+
+        body = [f"<h3>{html.escape(self.subject)}</h3>", f"<p><b>{html.escape(self.verdict)}</b></p>"]
+        if self._draw is not None:
+            alt = html.escape(self.verdict, quote=True)
+            body.append(f'<img alt="{alt}" src="data:image/png;base64,{_png(self.picture())}">')
+        body.append(table(self.table))
+        for name, detail in self.details.items():
+            body.append(f"<details><summary>{html.escape(name)}</summary>{table(detail)}</details>")
+        body += [f"<p>{html.escape(note)}</p>" for note in self.notes]
+        if self.advice:
+            body.append(f"<ul>{''.join(f'<li>{html.escape(str(one))}</li>' for one in self.advice)}</ul>")
+        return "".join([*body, f"<p>{html.escape(self._cost())}</p>"])
+
+    def to_json(self) -> str:
+        """Everything but the picture; what is no number (nan, inf) is null."""
+        own = {
+            "subject": self.subject,
+            "verdict": self.verdict,
+            "decided": self.decided,
+            "table": _records(self.table),
+            "details": {name: _records(table) for name, table in self.details.items()},
+            "advice": [{"text": one.text, "finding": one.finding} for one in self.advice],
+            "notes": list(self.notes),
+            "cost": {name: _plain(value) for name, value in self.cost.items()},
+        }
+        return json.dumps(own, indent=1)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report as a page (.html, nothing of it is elsewhere) or as data (.json)."""
+        place = Path(path)
+        if place.suffix not in (".html", ".json"):
+            raise checks.ParameterError(f"path must end in .html or .json, but {str(path)!r} was given.")
+        page = place.suffix == ".html"
+        body = _PAGE.format(title=html.escape(self.subject), body=self._repr_html_()) if page else self.to_json()
+        place.write_text(body, encoding="utf-8")
+        return place
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as it is read: three digits, an interval behind its number, no column that is empty."""
+    out: dict[str, list[str]] = {}
+    for name in table.columns:
+        if name.endswith(("_low", "_high")) and name.rpartition("_")[0] in table:
+            continue
+        ends = [f"{name}_low", f"{name}_high"]
+        rows = table[[name, *(end for end in ends if end in table)]].itertuples(index=False)
+        texts = [_text(*row) for row in rows]
+        if any(texts):
+            out[name.replace("_", " ")] = texts
+    return pd.DataFrame(out)
+
+
+def _text(value: object, low: float = math.nan, high: float = math.nan) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if math.isnan(value) and math.isnan(low):
+        return ""
+    number = "–" if math.isnan(value) else f"{value:.3g}"
+    return number if math.isnan(low) or low == high else f"{number} [{low:.3g}, {high:.3g}]"
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _png(figure: Figure) -> str:
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=150)
+    return base64.b64encode(held.getvalue()).decode()
