@@ -77,7 +77,11 @@ class GradientStatistics:
 
 
 def statistics(samples: Tensor) -> GradientStatistics:
-    """Mean, ‖E g‖² and tr Cov g of the sampled gradients [K, P], K at least 2."""
+    """Mean, ‖E g‖² and tr Cov g of the sampled gradients [K, P], K at least 2.
+
+    >>> round(statistics(torch.tensor([[1.0, 0.0], [3.0, 0.0]])).variance_ratio, 3)
+    0.667
+    """
     values = _samples(samples)
     count = values.shape[0]
     mean = values.mean(dim=0)
@@ -86,7 +90,11 @@ def statistics(samples: Tensor) -> GradientStatistics:
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
-    """Cosine of the angle between two gradients; 0.0 when either is zero."""
+    """Cosine of the angle between two gradients; 0.0 when either is zero.
+
+    >>> cosine(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0]))
+    1.0
+    """
     first, second = _pair(a, b)
     lengths = float(first.norm()), float(second.norm())
     if not all(math.isfinite(length) for length in lengths):
@@ -149,6 +157,9 @@ def expected_cosine(
     towards zero, the more so the fewer samples. Where E g cannot be told from zero (more of the draws have a
     ‖E g‖² of zero or less than the interval leaves out at one end) it has no direction: nan and (−1, 1). Zero
     gradients give 0.0 and (0.0, 0.0).
+
+    >>> expected_cosine(torch.tensor([[1.0, 1.0], [1.0, -1.0], [1.0, 0.0]]), torch.tensor([1.0, 0.0]))[0]
+    1.0
     """
     values = _samples(samples)
     _, direction = _pair(values[0], clean)
@@ -175,6 +186,9 @@ def relative_bias(samples: Tensor, clean: Tensor) -> float:
     """‖E g − g0‖ / ‖g0‖. The Monte-Carlo part tr Cov/K is taken off the squared distance, which is floored at 0.
 
     With g0 = 0: 0.0 when E g is zero too, otherwise inf.
+
+    >>> relative_bias(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([1.0, 0.0]))
+    1.0
     """
     values = _samples(samples)
     _, reference = _pair(values[0], clean)
@@ -186,7 +200,11 @@ def relative_bias(samples: Tensor, clean: Tensor) -> float:
 
 
 def variance_interval(samples: Tensor, level: float = 0.95, resamples: int = 400, seed: int = 0) -> Interval:
-    """Bootstrap interval of the variance ratio tr Cov g / ‖E g‖²; its upper end is inf where E g may be zero."""
+    """Bootstrap interval of the variance ratio tr Cov g / ‖E g‖²; its upper end is inf where E g may be zero.
+
+    >>> variance_interval(torch.tensor([[2.0, 0.0], [2.0, 0.0]]))
+    (0.0, 0.0)
+    """
     drawn = _resample(_samples(samples), None, resamples, seed)
     if not np.isfinite(drawn.norm_sq).all() or not drawn.trace_cov.any() and not drawn.norm_sq.any():
         return (math.nan, math.nan)
@@ -200,6 +218,9 @@ def truth(objective: Callable[[Tensor], Tensor | float], at: Tensor, direction: 
 
     The slope is a central difference between ``at`` [P] ± ``step`` · direction/‖direction‖, so ``step`` is
     a length in parameter space; use common random numbers inside ``objective``. A zero direction gives 0.0.
+
+    >>> round(truth(lambda at: at.square().sum(), torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0]), 0.01), 3)
+    1.0
     """
     checks.number("step", step, above=0)
     _, along = _pair(at, direction)
@@ -213,7 +234,11 @@ def truth(objective: Callable[[Tensor], Tensor | float], at: Tensor, direction: 
 
 
 def dead_fraction(samples: Tensor, tolerance: float = 0.0) -> float:
-    """Share of parameters whose gradient is at most ``tolerance`` in magnitude in every sample."""
+    """Share of parameters whose gradient is at most ``tolerance`` in magnitude in every sample.
+
+    >>> dead_fraction(torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
+    0.5
+    """
     values = _samples(samples, fewest=1)
     return float((values.abs() <= checks.number("tolerance", tolerance, low=0)).all(dim=0).double().mean())
 
@@ -222,6 +247,9 @@ def effective_rank(samples: Tensor) -> float:
     """exp of the entropy of the normalised squared singular values of ``samples`` (not centred); 0.0 for zeros.
 
     Roy and Vetterli (2007) normalise the singular values themselves; squared, they are shares of energy.
+
+    >>> round(effective_rank(torch.eye(3)), 3)
+    3.0
     """
     values = _samples(samples, fewest=1)
     gram = values @ values.T if values.shape[0] <= values.shape[1] else values.T @ values
@@ -237,6 +265,9 @@ def magnitude_gap(numerator: Iterable[Tensor], denominator: Iterable[Tensor]) ->
     norms, and of their root mean squares per parameter.
 
     inf when only the denominator is zero, −inf when only the numerator is, nan when both are.
+
+    >>> magnitude_gap([torch.tensor([100.0])], [torch.tensor([1.0])])
+    (2.0, 2.0)
     """
     groups = [torch.cat([_double(gradient).flatten() for gradient in group]) for group in (numerator, denominator)]
     total = torch.stack([group.square().sum().log10() / 2 for group in groups])

@@ -51,7 +51,11 @@ def mapped(function: Callable[[Tensor], Tensor], tree: Nested) -> Nested:
 
 
 def stack(trees: Sequence[Nested]) -> Nested:
-    """One tree with the replicas along a new first dimension; all trees need the same names and shapes."""
+    """One tree with the replicas along a new first dimension; all trees need the same names and shapes.
+
+    >>> stack([{"w": torch.zeros(2)}, {"w": torch.ones(2)}])["w"].shape
+    torch.Size([2, 2])
+    """
     if not trees:
         raise checks.ParameterError("replicas must be at least one tree of tensors, but none was given.")
     several = [flat(tree) for tree in trees]
@@ -80,7 +84,11 @@ def _said(paths: Iterable[Path]) -> str:
 
 
 def unstack(tree: Nested, i: int) -> Nested:
-    """Replica ``i`` of a stacked tree."""
+    """Replica ``i`` of a stacked tree.
+
+    >>> unstack({"w": torch.arange(3)}, 1)["w"]
+    tensor(1)
+    """
     return mapped(lambda value: value[i], tree)
 
 
@@ -245,6 +253,11 @@ def train(
 
     A replica whose loss, gradient or next parameters are not finite stays at its last finite parameters; the
     others do not notice.
+
+    >>> start, nothing = {"w": torch.tensor([1.0, -2.0])}, {"x": torch.zeros(2)}
+    >>> done = train(lambda own, _: own["w"] ** 2, start, lambda step: nothing, Optimiser("sgd", 0.1, 100))
+    >>> bool((done.params["w"].abs() < 0.1).all())
+    True
     """
     current = {path: value.detach().clone() for path, value in flat(params).items()}
     if not current:

@@ -138,6 +138,9 @@ def bootstrap(
     """Percentile bootstrap interval of ``statistic`` over ``samples`` [n]; (nan, nan) for fewer than two.
 
     ``statistic`` takes ``axis`` like numpy's own (or a single row). The same seed gives the same interval.
+
+    >>> bootstrap([1.0, 1.0, 1.0])
+    (1.0, 1.0)
     """
     values = np.asarray(samples, dtype=float).ravel()
     checks.number("level", level, above=0, high=1)
@@ -240,6 +243,9 @@ def judge(
     """A finding from samples: the bootstrap 95 % interval of ``statistic`` decides, as in :func:`judge_value`.
 
     Fewer than two samples, or a sample that is not finite, leave it inconclusive.
+
+    >>> print(judge("it is positive", [1.0, 1.2, 0.9, 1.1], ">", 0))
+    holds | it is positive | mean > 0
     """
     values = np.asarray(samples, dtype=float).ravel()
     value = float(_each(statistic, values[None])[0]) if values.size else math.nan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import subprocess
 import sys
 
@@ -15,6 +17,15 @@ def test_every_public_name_is_there_with_a_text(name):
     found = getattr(lib, name)
     # A registry is data; what it holds is documented where it is defined.
     assert isinstance(found, dict) or (found.__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("name", [name for name in lib.__all__ if inspect.isfunction(getattr(lib, name))])
+def test_every_public_function_has_an_example_that_runs(name):
+    function = getattr(lib, name)
+    found = doctest.DocTestFinder(recurse=False).find(function, name, globs={})
+    assert len(found) == 1 and found[0].examples, "there is none"
+    found[0].globs = {one: getattr(lib, one) for one in lib.__all__} | vars(inspect.getmodule(function))
+    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(found[0]).failed == 0
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -70,6 +70,13 @@ def diagnose_gate(
     difference in the loss, and in the share of right answers, that does not matter.
 
     Rows of ``table``: measure, value with its 95 % interval, unit. Raises :class:`~lib.checks.ParameterError`.
+
+    >>> gate, body = nn.Sequential(nn.Linear(4, 2), nn.Sigmoid()), nn.Linear(4, 2)
+    >>> report = diagnose_gate(
+    ...     lambda x: (body(x) * gate(x)).square().mean(), prompts=body, gate=gate, inputs=torch.randn(6, 8, 4).unbind()
+    ... )
+    >>> report.table["measure"].iloc[0]
+    'gap'
     """
     began = time.perf_counter()
     groups = {"prompts": _parameters("prompts", prompts), "gate": _parameters("gate", gate)}

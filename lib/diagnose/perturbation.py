@@ -294,6 +294,11 @@ def diagnose_perturbation(
     rose as much.
 
     Raises :class:`~lib.checks.ParameterError`, before anything is computed where that is possible.
+
+    >>> model, batch = nn.Linear(4, 2), (torch.ones(8, 4), torch.zeros(8, dtype=torch.long))
+    >>> report = diagnose_perturbation(model, nn.CrossEntropyLoss(), [batch], "adc", severity=4)
+    >>> float(report.table["live"].iloc[0])
+    0.0
     """
     began = time.perf_counter()
     hardware = make(perturbation) if isinstance(perturbation, str) else perturbation

@@ -488,8 +488,11 @@ def on_chip(
     On the chip is each layer's own forward; a layer that never ran is named in a warning when the block ends, products
     without a layer (``x @ self.w``) stay in the computer. A copy made meanwhile, or a file, is an ordinary model.
 
-    >>> with on_chip(model, ReadNoise(), 0.1, generator=torch.Generator().manual_seed(0)) as chip:
-    ...     model(x)
+    >>> model, x = nn.Linear(4, 2), torch.ones(1, 4)
+    >>> with on_chip(model, make("read_noise"), 0.1, generator=torch.Generator().manual_seed(0)) as chip:
+    ...     noisy = model(x)
+    >>> torch.equal(noisy, model(x))
+    False
     """
     source = torch.Generator().manual_seed(0) if generator is None else generator
     return OnChip(perturbation, severity, rule, source, mappable(model, digital))

@@ -319,7 +319,11 @@ HARDWARE: Registry[Perturbation] = Registry(
 
 
 def make(name: str, /, **options: object) -> Perturbation:
-    """The perturbation of that name with ``options`` (its fields); each class says in its text what they do."""
+    """The perturbation of that name with ``options`` (its fields); each class says in its text what they do.
+
+    >>> make("drift", compensation="global").title
+    'Conductance drift'
+    """
     plain = HARDWARE[checks.choice("perturbation", name, HARDWARE)]
     if not options:
         return plain

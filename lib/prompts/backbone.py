@@ -481,6 +481,9 @@ def load(
                     (downloaded by open_clip), or the path of a local checkpoint (see read_state)
 
     Raises :class:`ParameterError` with one sentence for anything that does not fit.
+
+    >>> load("miniclip", "random").image_size
+    32
     """
     if str(backbone) in ELSEWHERE:
         return ELSEWHERE[backbone].load(pretrained, device, seed)

@@ -96,6 +96,13 @@ def chain(
     gradients alone, not from the factors; it is infinite where one side gets no gradient at all, such as the keys of a
     pool whose choices have no slope, or prompts that a gate shuts out. ``snr`` is the signal-to-noise ratio
     of one picture's gate gradient, ``|E g|^2 / tr Cov g`` without the bias of few pictures (it can be negative).
+
+    >>> learner = Learner("coop", load("miniclip", "random"), ["circle", "square"], gate="length")
+    >>> params = learner.initial(torch.Generator().manual_seed(0))
+    >>> features = F.normalize(torch.ones(2, learner.backbone.embed_dim), dim=-1)
+    >>> found = chain(learner, params, features, None, torch.tensor([0, 1]))
+    >>> bool((sum(found[name] for name in FACTORS) - found["gap"]).abs() < 1e-4)
+    True
     """
     gate, prompts, batch = learner.gate, learner.prompts(params), features.shape[0]
     gradients, nudged = _gradients(learner, params, features, patches, labels, constants, noise)
@@ -160,6 +167,9 @@ def gate_statistics(values: Tensor, labels: Tensor, selects: bool = False) -> di
 
     For a selector (``selects``: rows are weights that add up to 1) the information is I(X; G) = H(m) - E H(g) over the
     log of the number of entries, which again is 0 for a constant and 1 for a switch.
+
+    >>> gate_statistics(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1]))["information"]
+    1.0
     """
     values = values.double()
     if bool(((values < -1e-6) | (values > 1 + 1e-6)).any()):
