@@ -1,0 +1,131 @@
+"""Models to point the two diagnoses at: a network of torchvision, a tower of open_clip, a mixture of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib import checks, results
+from lib.hardware.devices import HARDWARE
+from lib.prompts import backbone as backbones
+from lib.prompts import photographs, tasks
+from lib.results import Cell
+from lib.runtime import stream
+from lib.verdicts import Findings
+from paper.studies.base import Digest, Study
+from paper.studies.gating import WeightsName
+from paper.studies.parameters import POSITIVE, Numbers, OneOf, Whole
+
+Pairs = list[tuple[Tensor, Tensor]]
+
+
+class Own(Digest):
+    """What the page on models of one's own asks: a ``perturbation`` at ``severities`` with ``samples`` gradients each;
+    ``checkpoint`` is that of the open_clip tower (MiniCLIP's architecture). It judges nothing: reports do.
+    """
+
+    perturbation: Annotated[str, OneOf(HARDWARE)] = "read_noise"
+    severities: Annotated[tuple[float, ...], Numbers(0, POSITIVE.high, ordered=True)] = (0.02, 0.1)
+    samples: Annotated[int, Whole(4, 1000)] = 8
+    checkpoint: WeightsName = "default"
+
+    SIZES: ClassVar[tuple[str, ...]] = ("samples",)
+
+    def check(self) -> None:
+        """Refuses severities that the perturbation does not have, and weights that are not there."""
+        hardware = HARDWARE[self.perturbation]
+        for one in self.severities:
+            hardware.check(one, "severities")
+        backbones.check(backbones.NAME, self.checkpoint)
+
+    def studies(self) -> dict[str, Study]:
+        """None: it reads no evidence."""
+        return {}
+
+    def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
+        """Nothing."""
+        return {}, Findings()
+
+
+def network(pictures: int = 32, seed: int = 0) -> tuple[nn.Module, nn.Module, Pairs]:
+    """torchvision's SqueezeNet for ten classes, where its training would begin, its loss, and one batch of photographs
+    of CIFAR-10 [N, 3, 32, 32] with labels [N].
+    """
+    from torchvision.models import squeezenet1_1
+
+    checks.integer("pictures", pictures, 10)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = squeezenet1_1(num_classes=10)
+    task, _ = photographs.get("objects")
+    return model, nn.CrossEntropyLoss(), [task.tested(pictures)]
+
+
+def tower(checkpoint: str, pictures: int = 48) -> tuple[nn.Module, nn.Module, Pairs, list[str]]:
+    """An open_clip image tower from a checkpoint, its loss on the words of a task (:class:`Spoken`), a batch of the
+    drawn world, and the names of its attention, whose products are no layers.
+    """
+    backbone = backbones.load(backbones.NAME, checkpoint)
+    visual = backbone.model.visual.requires_grad_(True)
+    task = tasks.get("coarse")
+    shown = task.few_shot(1, 0, pictures)
+    attention = [name for name, module in visual.named_modules() if isinstance(module, nn.MultiheadAttention)]
+    return visual, Spoken(backbone, task.prompts), [(shown.test_images, shown.test_labels)], attention
+
+
+class Spoken(nn.CrossEntropyLoss):
+    """Cross-entropy of image features [N, E] against the sentences of classes."""
+
+    def __init__(self, backbone: backbones.Backbone, prompts: list[str]) -> None:
+        super().__init__()
+        self.texts, self.scale = backbone.text_features(prompts), backbone.scale
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return super().forward(self.scale * F.normalize(input, dim=-1) @ self.texts.T, target)
+
+
+class Mixture(nn.Module):
+    """Two linear experts and a router, which sees nothing if it is ``blind``: inputs [N, 8] -> logits [N, 2]."""
+
+    def __init__(self, blind: bool = False) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Linear(8, 2) for _ in range(2)])
+        self.router = nn.Sequential(nn.Linear(8, 2), nn.Softmax(-1))
+        self.blind = blind
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.router(torch.zeros_like(x) if self.blind else x)
+        return (weights[:, :, None] * torch.stack([one(x) for one in self.experts], 1)).sum(1)
+
+
+def crossed(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Inputs [N, 8] and labels [N]: the sign of the second number, turned round where the first is negative. No single
+    linear expert is right more often than a coin.
+    """
+    x = torch.randn(count, 8, generator=stream(seed, "crossed"))
+    return x, ((x[:, 1] > 0) ^ (x[:, 0] < 0)).long()
+
+
+def trained(blind: bool = False, steps: int = 300, seed: int = 1) -> Mixture:
+    """A mixture after so many steps of Adam on 512 inputs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Mixture(blind)
+    optimiser = torch.optim.Adam(model.parameters(), 0.03)
+    x, y = crossed(512, 0)
+    for _ in range(checks.integer("steps", steps, 0)):
+        optimiser.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimiser.step()
+    return model
+
+
+def right(model: nn.Module, count: int = 400) -> Any:
+    """Which of ``count`` new inputs a model gets right, as numbers [N]."""
+    x, y = crossed(count, 99)
+    with torch.no_grad():
+        return (model(x).argmax(1) == y).float().numpy()

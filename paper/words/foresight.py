@@ -1,0 +1,81 @@
+"""What the page that asks who could have known says."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lib.verdicts import Outcome
+from paper.studies.base import Page
+from paper.studies.foresight import GATES, HARDWARE, KNOWN, MEASURED, named
+
+_PARTS = {GATES: "Of gates", HARDWARE: "Of hardware"}
+
+
+def answer(page: Page) -> str:
+    """Could you have known? A sentence or two for each part (Markdown)."""
+    areas, left = page.tables["areas"], page.tables["left_out"]
+    said = []
+    for part, lead in _PARTS.items():
+        first = areas[(areas["part"] == part) & (areas["when"] == "before")]
+        if not len(first):
+            continue
+        measured, trivial = (first[first["trivial"] == one].nlargest(1, "area").iloc[0] for one in (False, True))
+        said.append(
+            f"**{lead}**, before the first step, the best of {(~first['trivial']).sum()} measurements is the "
+            f"{named(part, measured['predictor'])} ({_area(measured)}); the best that needs no gradient is the "
+            f"{named(part, trivial['predictor']).removeprefix('the ')} ({_area(trivial)})."
+        )
+        own = left[(left["part"] == part) & (left["predictor"] == MEASURED)]
+        for when, rows in own.groupby("when", sort=False):
+            words = [f"{row['area']:.2f} of a {row['held']}" for row in rows.to_dict("records")]
+            other = left[(left["part"] == part) & (left["when"] == when) & (left["predictor"] == KNOWN)]
+            known = [f"{value:.2f}" for value in other["area"]]
+            time = "Before the first step" if when == "before" else "After an eighth of the steps"
+            said.append(
+                f"{time} a regression on all of them has, on what was left out, an area of {_listed(words)}; one on "
+                f"what is known without a gradient has {_listed(known)}."
+            )
+    return " ".join(said) or "There is no evidence of either part yet."
+
+
+def rely(page: Page) -> str:
+    """What a practitioner may rely on, and on what not: by the findings (Markdown)."""
+    found = {one.id: one for one in page.findings}
+    tells = [one for name, one in found.items() if name.endswith(".tells")]
+    beyond = [one for name, one in found.items() if name.endswith(".beyond")]
+    held = [one for one in tells if one.outcome is Outcome.HOLDS]
+    lost = sum(one.outcome is Outcome.DOES_NOT_HOLD for one in tells)
+    said = [
+        f"Of {len(tells)} ways to leave something out, all measurements together tell which trainings win in "
+        f"{len(held)}; in {lost} they do not, the others are open."
+    ]
+    more = [one for one in beyond if one.outcome is Outcome.HOLDS]
+    if more:
+        said.append("They tell more than what needs no gradient here: " + "; ".join(one.claim for one in more) + ".")
+    else:
+        said.append("In none of them they tell more than what needs no gradient, beyond doubt.")
+    if not held:
+        said.append(
+            "**So nobody should call a training off by these numbers alone.** What they are good for is the other half "
+            "of a diagnosis: whether there is a loss that matters, whether a gradient is there at all, and which layer "
+            "or part it is about. That is what the [report on your own model](own.ipynb) gives."
+        )
+    return " ".join(said)
+
+
+def costs(page: Page) -> pd.DataFrame:
+    """What the measurements cost beside the training that they may save."""
+    table = page.tables["costs"]
+    share = [f"{100 * value:.2g} %" for value in table["share"]]
+    return table.assign(share=share).rename(
+        columns={"gradients": "gradients, or steps", "steps": "steps of the training"}
+    )
+
+
+def _area(row: pd.Series) -> str:
+    return f"area {row['area']:.2f} [{row['area_low']:.2f}, {row['area_high']:.2f}]"
+
+
+def _listed(words: list[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
