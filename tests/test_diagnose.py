@@ -107,6 +107,7 @@ def test_a_perturbation_of_ones_own_whose_answers_are_known():
 def test_it_says_what_the_six_classes_do(model, batches):
     noise = diagnose_perturbation(model, nn.CrossEntropyLoss(), batches, "read_noise", [0.0, 0.01, 0.3], limit=2)
     assert noise.table["state"].tolist() == ["unchanged", "harmless", "usable"] and noise.decided
+    assert any("still to be trained" in note for note in noise.notes) == (noise.table["signal"].iloc[1] < 0.5)
     assert noise.table["cosine"].is_monotonic_decreasing and noise.table["rise"].is_monotonic_increasing
     stairs = diagnose_perturbation(
         model, nn.CrossEntropyLoss(), batches, make("adc"), 2, rules="autograd,straight_through"

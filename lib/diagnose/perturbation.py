@@ -351,7 +351,7 @@ def diagnose_perturbation(
         table,
         details,
         _advice(hardware, table),
-        _notes(probe, hardware),
+        _notes(probe, hardware, table),
         cost,
         lambda: _drawn(table, hardware),
     )
@@ -658,8 +658,14 @@ def _advice(hardware: Perturbation, table: pd.DataFrame) -> tuple[Advice, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _notes(probe: _Probe, hardware: Perturbation) -> tuple[str, ...]:
+def _notes(probe: _Probe, hardware: Perturbation, table: pd.DataFrame) -> tuple[str, ...]:
     notes = []
+    quiet = table[(table["state"] == "harmless") & (table["signal"] < 0.5)]
+    if len(quiet) and hardware.random:
+        notes.append(
+            "Where the loss does not rise there is nothing to win back now; if the model is still to be trained, "
+            f"training would follow gradients of which {100 * quiet['signal'].min():.0f} % is signal."
+        )
     if probe.missed:
         notes.append(f"Never computed on the chip, and so not judged: {', '.join(sorted(probe.missed))}.")
     if not hardware.random:
