@@ -155,7 +155,7 @@ class _Probe:
         far, at most, a product lay from the ideal one.
         """
         every = [one for own in self.weights.values() for one in own]
-        total, mean, most = 0.0, {}, {}
+        total, mean, most = 0.0, dict[str, Tensor](), dict[str, Tensor]()
         with self.chip(*chip) as placed:
             placed.watch, changed = watch, 0.0
             for number in range(len(self.batches)):
@@ -312,7 +312,7 @@ def diagnose_perturbation(
     checks.integer("steps", steps, 0)
     kept = (digital,) if isinstance(digital, str) else tuple(digital)
     layers = mappable(model, kept)
-    device = next(iter(layers.values())).weight.device
+    device = next(next(iter(layers.values())).parameters()).device
     count = _count(samples, steps, len(asked) * len(severities), len(layers), limit) if hardware.random else 1
     given = _batches(batches, checks.integer("limit", limit, 1), whole, device)
     probe = _Probe(model, loss, given, whole, kept, layers, seed)
@@ -325,16 +325,14 @@ def diagnose_perturbation(
     total = len(given) * (1 + len(asked) * len(severities) * count)
     with _still(model), runtime.progress(total, "gradients") as probe.advance:
         clean_loss, clean, clean_most, _ = probe.gradient(None, None, "autograd", "clean")
-        rows, by_layer = [], []
+        rows, by_layer = list[dict[str, Any]](), []
         for rule in asked:
             for one in severities:
                 row, own = _measure(probe, hardware, one, rule, count, (clean_loss, clean, clean_most))
-                rows.append({"rule": rule, **_named(hardware, one), **row})
+                rows.append({"rule": rule, **_named(hardware, one), **row, "state": _state(row, negligible)})
                 by_layer.append(own)
-        for row in rows:
-            row["state"] = _state(row, negligible)
         details = {"layers": _alone(probe, hardware, severities[-1], clean_loss, by_layer[-1], count)}
-        if isinstance(hardware, Composite) and not isinstance(hardware, PhaseChange):
+        if isinstance(hardware, Composite) and _composed(hardware):
             details["parts"] = _parts(probe, hardware, severities[-1], clean_loss, count)
     table = pd.DataFrame(rows)
     if _entropy(loss, whole):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from lib.checks import ParameterError
 from paper.criteria.hardware import DAMAGE
 from paper.studies import base
 from paper.tools import profiles
@@ -35,6 +36,8 @@ def text() -> str:
     """The table of the committed evidence, as it stands in its file."""
     own = profiles.evidence()[PAGE]
     result, _ = base.named(own.notebook)(**own.parameters).from_evidence()
+    if result is None:
+        raise ParameterError(f"the evidence of {PAGE} must be whole, but some of it is missing.")
     return known(result.tables).to_csv(index=False)
 
 
