@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from lib.checks import ParameterError
@@ -12,7 +13,7 @@ from lib.verdicts import Findings, Outcome
 from paper.criteria import foresight as criteria
 from paper.figures import foresight as figures
 from paper.prediction import area
-from paper.studies import foresight, hardware_trial, predictors
+from paper.studies import foresight, hardware_trial, own, predictors
 from paper.studies.base import Page, Result
 from paper.studies.foresight import GATES, HARDWARE, KNOWN, MEASURED, Foresight
 from paper.words import foresight as words
@@ -154,6 +155,12 @@ def test_the_skill_of_a_coin_is_zero_and_of_certainty_one():
     assert foresight._skill(1 - label.astype(float), label, within) == -3
 
 
+def test_winners_and_losers_weigh_alike_in_a_calibration():
+    label = np.array([True] * 30 + [False] * 10)
+    (one,) = foresight._bins(np.full(40, 0.5), label, np.zeros(40), count=1)
+    assert one == {"chance": pytest.approx(0.5), "share": pytest.approx(0.5), "rows": 40}
+
+
 def test_both_parts_stand_in_one_table_with_their_own_scores(rng):
     first, second = gates(rng, clear), hardware(rng, clear)
     table = cells(first, second)
@@ -230,3 +237,32 @@ def test_everything_that_is_known_has_a_name():
         for name in (*foresight.SCORES[part], *foresight.TRIVIAL[part], "elsewhere"):
             assert (said := foresight.named(part, name)) and "_" not in said
     assert KNOWN != MEASURED
+
+
+# ------------------------------------------------------------------------------------------- the page on one's own
+def test_the_tower_knows_its_pictures():
+    """The page's open_clip tower, as it is given to the diagnosis, is right far more often than chance."""
+    tower, loss, ((images, labels),), attention = own.tower("default")
+    texts = loss.texts
+    with torch.no_grad():
+        right = (torch.nn.functional.normalize(tower(images), dim=-1) @ texts.T).argmax(1) == labels
+    assert right.float().mean() > 0.8 and attention and all(name.endswith("attn") for name in attention)
+
+
+def test_one_expert_alone_is_a_coin_and_a_router_is_not():
+    assert own.right(own.trained()).mean() > 0.9 and abs(own.right(own.trained(blind=True)).mean() - 0.5) < 0.1
+    assert not own.right(own.Mixture()).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"severities": [99]}, "^severities must be"),
+        ({"perturbation": "nothing"}, "^perturbation must be"),
+        ({"samples": 1}, "^samples must be"),
+        ({"checkpoint": "nowhere.pt"}, "^pretrained must be"),
+    ],
+)
+def test_what_the_page_on_ones_own_refuses(change, words):
+    with pytest.raises(ParameterError, match=words):
+        own.Own(**change)

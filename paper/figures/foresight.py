@@ -45,8 +45,8 @@ def plane(cells: pd.DataFrame, lens: pd.DataFrame) -> Figure:
         axis.axhline(0, color=COLOURS["black"], lw=0.8, ls=":")
         axis.set(xlabel="share of signal in one gradient", xlim=(-0.03, 1.03))
         axis.set_title(look.label, fontsize=11)
-    axes[0].set_ylabel("gate's gradient over the prompts' (decades)")
-    axes[1].set_ylabel("gradient on the chip over the plain one (decades)")
+    axes[0].set_ylabel("gate's gradient / prompts' (decades)")
+    axes[1].set_ylabel("gradient on chip / off chip (decades)")
     handles = [
         Line2D([], [], marker="o", ls="", color="#444444", label="training wins"),
         Line2D([], [], marker="o", ls="", color="#444444", markerfacecolor="none", label="it does not"),
@@ -145,7 +145,7 @@ def calibration(table: pd.DataFrame) -> Figure:
     own = table[table["predictor"] == MEASURED] if len(table) else table
     if not len(own):
         return _empty("chances")
-    drawn, axes = figure(8.2, 3.6, columns=2, sharex=True, sharey=True)
+    drawn, axes = figure(8.2, 4.4, columns=2, sharex=True, sharey=True)
     apart = []
     for axis, part in zip(axes, PARTS, strict=True):
         kept = own[own["part"] == part]
@@ -167,13 +167,13 @@ def calibration(table: pd.DataFrame) -> Figure:
         axis.set(xlabel="chance that was said", xlim=(0, 1), ylim=(0, 1))
         axis.set_title(PARTS[part].label, fontsize=11)
         if len(kept):
-            axis.legend(fontsize=7, frameon=False)
+            axis.legend(fontsize=7, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18))
             off = np.average((kept["chance"] - kept["share"]).abs(), weights=kept["rows"])
             apart.append(f"{100 * off:.0f} points among {PARTS[part].label}")
     axes[0].set_ylabel("share that won")
     caption(
         drawn,
-        f"Chance and share lie {' and '.join(apart)} apart in the mean. A line for each thing that was left out; the "
-        "dotted one is where a chance means what it says.",
+        f"Chance and share lie {' and '.join(apart)} apart in the mean. Winners and losers of a stratum weigh alike. A "
+        "line for each thing that was left out; the dotted one is where a chance means what it says.",
     )
     return drawn

@@ -256,9 +256,8 @@ def left_out(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
                 if name == MEASURED:
                     row |= _ends("over_known", fought.value(MEASURED, KNOWN))
                 rows.append(row)
-                bins += [
-                    {"part": part, "when": when, "held": held, "predictor": name, **one} for one in _bins(chance, label)
-                ]
+                where = {"part": part, "when": when, "held": held, "predictor": name}
+                bins += [{**where, **one} for one in _bins(chance, label, within)]
     names = ["part", "when", "held", "predictor", "groups", "area", "area_low", "area_high", "balanced", "skill"]
     ends = ["over_known", "over_known_low", "over_known_high"]
     said = ["part", "when", "held", "predictor", "chance", "share", "rows"]
@@ -279,12 +278,19 @@ def _skill(chance: np.ndarray, label: np.ndarray, within: np.ndarray) -> float:
     return float(1 - np.average(errors, weights=weights) / 0.25) if errors else float("nan")
 
 
-def _bins(chance: np.ndarray, label: np.ndarray, count: int = 5) -> list[dict[str, float]]:
-    """The mean chance and the share that won, in bins of equal size."""
-    order = np.argsort(chance, kind="stable")
+def _bins(chance: np.ndarray, label: np.ndarray, within: np.ndarray, count: int = 5) -> list[dict[str, float]]:
+    """The mean chance and the share that won, in bins of equal size. As in the regression, winners and losers of a
+    stratum weigh alike.
+    """
+    sides = pd.Series(within).astype(str) + label.astype(str)
+    weight = (1 / sides.map(sides.value_counts())).to_numpy()
     return [
-        {"chance": float(chance[rows].mean()), "share": float(label[rows].mean()), "rows": len(rows)}
-        for rows in np.array_split(order, count)
+        {
+            "chance": float(np.average(chance[rows], weights=weight[rows])),
+            "share": float(np.average(label[rows], weights=weight[rows])),
+            "rows": len(rows),
+        }
+        for rows in np.array_split(np.argsort(chance, kind="stable"), count)
         if len(rows)
     ]
 

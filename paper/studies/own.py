@@ -71,10 +71,12 @@ def tower(checkpoint: str, pictures: int = 48) -> tuple[nn.Module, nn.Module, Pa
     """
     backbone = backbones.load(backbones.NAME, checkpoint)
     visual = backbone.model.visual.requires_grad_(True)
-    task = tasks.get("coarse")
+    task = tasks.get("texture")
     shown = task.few_shot(1, 0, pictures)
+    # As MiniCLIP was pre-trained: its tower takes pictures with their mean and spread taken off.
+    images = (shown.test_images - 0.5) / 0.25
     attention = [name for name, module in visual.named_modules() if isinstance(module, nn.MultiheadAttention)]
-    return visual, Spoken(backbone, task.prompts), [(shown.test_images, shown.test_labels)], attention
+    return visual, Spoken(backbone, task.prompts), [(images, shown.test_labels)], attention
 
 
 class Spoken(nn.CrossEntropyLoss):
