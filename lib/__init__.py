@@ -1,8 +1,9 @@
 """When gradients cannot help: the engine behind the book, for projects of your own.
 
 The ground floor is ``checks``, ``code``, ``runtime``, ``gradients``, ``verdicts``, ``replicas``, ``results`` and
-``pictures``; two wings, ``prompts`` and ``hardware``, stand on it and never on each other. The names below are the
-public face: ``from lib import on_chip``. Importing ``lib`` alone loads nothing heavy.
+``pictures``; two wings, ``prompts`` and ``hardware``, stand on it and never on each other; ``diagnose`` is the front
+door, for models that the book knows nothing about. The names below are the public face: ``from lib import on_chip``.
+Importing ``lib`` alone loads nothing heavy.
 """
 
 from importlib import import_module
