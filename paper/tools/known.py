@@ -32,18 +32,14 @@ def known(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return found[["rule", "family", "network", "rise", "recovery"]].round(4)
 
 
-def text() -> str:
-    """The table of the committed evidence, as it stands in its file."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Write the table of the committed evidence into its file."""
+    argparse.ArgumentParser(prog="python -m paper.tools.known", description=__doc__).parse_args(words)
     own = profiles.evidence()[PAGE]
     result, _ = base.named(own.notebook)(**own.parameters).from_evidence()
     if result is None:
         raise ParameterError(f"the evidence of {PAGE} must be whole, but some of it is missing.")
-    return known(result.tables).to_csv(index=False)
-
-
-def main(words: Sequence[str] | None = None) -> None:
-    argparse.ArgumentParser(prog="python -m paper.tools.known", description=__doc__).parse_args(words)
-    PLACE.write_text(text(), encoding="utf-8")
+    PLACE.write_text(known(result.tables).to_csv(index=False), encoding="utf-8")
 
 
 if __name__ == "__main__":
