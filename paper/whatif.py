@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,9 +18,9 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 from IPython.display import display
 from matplotlib.figure import Figure
-from PIL import Image
 
 from lib import checks
+from paper.figures import style
 
 #: Panels that one page carries without becoming slow to load (about 15 KB each).
 LIMIT = 120
@@ -35,14 +35,9 @@ class WhatIf(widgets.VBox):
         return self.summary
 
 
-def png(drawn: Figure, colours: int = 64) -> bytes:
-    """The figure as a PNG with at most ``colours`` colours: small, and sharp for lines and text."""
-    raw = io.BytesIO()
-    drawn.savefig(raw, format="png", dpi=drawn.dpi, facecolor=drawn.get_facecolor(), metadata={"Software": None})
-    picture = Image.open(raw).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
-    small = io.BytesIO()
-    picture.save(small, format="png", optimize=True)
-    return small.getvalue()
+def png(drawn: Figure) -> bytes:
+    """The figure as a PNG with at most 64 colours, whatever it shows: a page carries many."""
+    return style.png(drawn, 64, math.inf)
 
 
 def _panel(drawn: Figure, description: str, layout: widgets.Layout) -> widgets.HTML:

@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from PIL import Image, ImageChops, ImageStat
 
 from lib.verdicts import MARKS, Outcome, bootstrap
 
@@ -62,9 +63,28 @@ class _Drawing(Figure):
     """A figure that shows itself as the value of a cell, whatever backend the kernel has chosen."""
 
     def _repr_png_(self) -> bytes:
-        picture = io.BytesIO()
-        self.savefig(picture, format="png", dpi=self.dpi, facecolor="white", metadata={"Software": None})
-        return picture.getvalue()
+        return png(self)
+
+
+def png(drawn: Figure, colours: int = 256, apart: float = 1.0) -> bytes:
+    """The figure as a PNG with at most so many colours: a third of the size, and sharp for lines and text."""
+    raw = io.BytesIO()
+    drawn.savefig(raw, format="png", dpi=drawn.dpi, facecolor="white", metadata={"Software": None})
+    return compact(raw.getvalue(), colours, apart)
+
+
+def compact(raw: bytes, colours: int = 256, apart: float = 1.0) -> bytes:
+    """A PNG with at most so many colours, or as it was where its values (0 to 255) would move by more than ``apart`` in
+    the mean, as those of photographs would.
+    """
+    picture = Image.open(io.BytesIO(raw)).convert("RGB")
+    fewer = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    moved = ImageStat.Stat(ImageChops.difference(picture, fewer.convert("RGB"))).mean
+    if sum(moved) / len(moved) > apart:
+        return raw
+    small = io.BytesIO()
+    fewer.save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def figure(
