@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -690,9 +691,8 @@ def _drawn(table: pd.DataFrame, hardware: Perturbation) -> Figure:
                 below.fill_between(places, *ends, color=colour, alpha=0.15, linewidth=0)
     first = table[table["rule"] == table["rule"].iloc[0]].to_dict("records")
     below.set_xticks(range(len(first)), [_at(hardware, row).removesuffix(hardware.unit).strip() for row in first])
-    below.set_xlabel(
-        hardware.measures if _composed(hardware) else f"{hardware.measures} ({hardware.unit or 'no unit'})"
-    )
+    label = hardware.measures if _composed(hardware) else f"{hardware.measures} ({hardware.unit or 'no unit'})"
+    below.set_xlabel(textwrap.fill(label, 70))
     above.set_ylabel("rise of the loss")
     below.set_ylabel("relative to the plain model")
     below.set_ylim(-0.05, 1.1)
