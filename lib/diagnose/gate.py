@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lib import checks, gradients, runtime
+from lib.diagnose._shared import cost, one_number, signal
 from lib.diagnose.report import Advice, Report
 from lib.prompts.diagnosis import gate_statistics
 from lib.verdicts import bootstrap
@@ -105,18 +106,16 @@ def diagnose_gate(
         _row("gap per parameter", [rms for _, rms in gaps], "decades"),
     ]
     if len(batches) > 1:
-        moments = gradients.statistics(torch.stack(gate_gradients))
-        low, high = gradients.variance_interval(torch.stack(gate_gradients))
-        ends = {"low": 1 / (1 + high), "high": 1 / (1 + low)}
-        signal = 0.0 if math.isnan(moments.variance_ratio) else 1 / (1 + moments.variance_ratio)
-        rows.append({"measure": "signal of the gate's gradient", "value": signal, **_ends(ends), "unit": "share"})
+        share, low, high = signal(torch.stack(gate_gradients))
+        ends = {"value_low": low, "value_high": high}
+        rows.append({"measure": "signal of the gate's gradient", "value": share, **ends, "unit": "share"})
     known: dict[str, float] = {}
     dependence: dict[str, list[float]] = {}
     passes = 0
     if module is not None:
         values = watched.values()
         known = _values(values, batches, labels)
-        rows += [{"measure": name, "value": value, **_ends({}), "unit": _UNITS[name]} for name, value in known.items()]
+        rows += [{"measure": name, "value": value, "unit": _UNITS[name]} for name, value in known.items()]
         dependence = _dependence(loss, batches, module, values, seed)
         passes = 3 * len(batches)
         rows += [
@@ -127,13 +126,6 @@ def diagnose_gate(
         rows += [_row(f"right answers over {TWINS[name]}", found, "share") for name, found in worth.items()]
     table = pd.DataFrame(rows)
     name, sentence = _verdict(table, known, dependence, worth, negligible)
-    cost: dict[str, float] = {
-        "seconds": time.perf_counter() - began,
-        "gradients": float(len(batches)),
-        "passes": float(passes),
-    }
-    if steps:
-        cost["share"] = (len(batches) + passes / 3) / steps
     sizes = {key: sum(one.numel() for one in group) for key, group in groups.items()}
     return Report(
         f"A gate of {sizes['gate']:,} parameters over prompts of {sizes['prompts']:,}",
@@ -142,7 +134,7 @@ def diagnose_gate(
         table,
         advice=_advice(name, known),
         notes=() if len(batches) > 1 else ("One batch has no interval: give several.",),
-        cost=cost,
+        cost=cost(began, len(batches), passes, steps),
         _draw=lambda: _drawn(table),
     )
 
@@ -159,7 +151,7 @@ def _parameters(name: str, group: Group) -> list[nn.Parameter]:
 
 
 def _gradients(loss: Loss, batch: Any, groups: Mapping[str, list[nn.Parameter]]) -> dict[str, list[Tensor]]:
-    value = _value(loss, batch)
+    value = one_number(loss(batch))
     every = [one for group in groups.values() for one in group]
     if not value.requires_grad:
         raise checks.ParameterError(
@@ -176,16 +168,6 @@ def _gradients(loss: Loss, batch: Any, groups: Mapping[str, list[nn.Parameter]])
             )
         out[name] = [torch.zeros_like(one) if g is None else g for g, one in zip(own, group, strict=True)]
     return out
-
-
-def _value(loss: Loss, batch: Any) -> Tensor:
-    found = loss(batch)
-    if not isinstance(found, Tensor) or found.numel() != 1:
-        given = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise checks.ParameterError(f"loss must give one number (a tensor), but {given} was given.")
-    if not bool(torch.isfinite(found.detach()).all()):
-        raise checks.ParameterError(f"loss must be finite, but {float(found.detach())} was given.")
-    return found.reshape(())
 
 
 # ------------------------------------------------------------------------------------------------ values
@@ -280,10 +262,10 @@ def _dependence(
     found: dict[str, list[float]] = {name: [] for name in changes}
     with torch.no_grad():
         for batch in batches:
-            own = float(_value(loss, batch))
+            own = float(one_number(loss(batch)))
             for name, change in changes.items():
                 with _held(module, change):
-                    found[name].append(float(_value(loss, batch)) - own)
+                    found[name].append(float(one_number(loss(batch))) - own)
     return found
 
 
@@ -308,10 +290,6 @@ def _worth(predictions: Mapping[str, Any]) -> dict[str, np.ndarray]:
             raise checks.ParameterError(f"predictions must be finite, but {name} or gated has a number that is not.")
     differences = {name: gated - one for name, one in found.items()}
     return {name: one.mean(1) if one.ndim == 2 else one for name, one in differences.items()}
-
-
-def _ends(ends: Mapping[str, float]) -> dict[str, float]:
-    return {"value_low": ends.get("low", math.nan), "value_high": ends.get("high", math.nan)}
 
 
 def _row(measure: str, samples: Sequence[float] | np.ndarray, unit: str) -> dict[str, Any]:

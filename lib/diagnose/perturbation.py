@@ -7,6 +7,7 @@ differs between sampled gradients; these are taken with respect to the weights i
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import textwrap
 import time
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from lib import checks, gradients, runtime
+from lib.diagnose._shared import FORWARD, cost, one_number, signal
 from lib.diagnose.report import Advice, Report
 from lib.hardware.crossbars import RULES, OnChip, mappable, on_chip
 from lib.hardware.devices import Composite, PhaseChange, make
@@ -49,8 +51,6 @@ CHIPS = 4
 """On so many chips single layers and parts are judged."""
 BUDGET = 0.02
 """The share of the training that a diagnosis may cost."""
-FORWARD = 1 / 3
-"""What a pass forward costs, of a step with its pass backward."""
 STATES = {
     "unchanged": "changes nothing",
     "harmless": "costs nothing that matters",
@@ -107,14 +107,7 @@ class _Probe:
         else:
             inputs, *targets = batch
             found = self.loss(self._outputs(inputs), *targets)
-        if not isinstance(found, Tensor) or found.numel() != 1:
-            given = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else repr(type(found).__name__)
-            raise checks.ParameterError(f"loss must give one number (a tensor), but {given} was given.")
-        if not bool(torch.isfinite(found.detach()).all()):
-            raise checks.ParameterError(
-                f"loss must be finite, but {float(found.detach())} was given for batch {number + 1}."
-            )
-        return found.reshape(())
+        return one_number(found, f" for batch {number + 1}")
 
     def _outputs(self, inputs: Any) -> Any:
         if isinstance(inputs, Mapping):
@@ -237,16 +230,16 @@ def _statistics(gram: Tensor) -> dict[str, float]:
         nothing = dict.fromkeys(("cosine", "cosine_low", "cosine_high", "signal", "signal_low", "signal_high"), 0.0)
         return {**nothing, "size": 0.0}
     cosine, (low, high) = gradients.expected_cosine(samples, clean)
-    moments = gradients.statistics(samples)
-    ratio, ends = moments.variance_ratio, gradients.variance_interval(samples)
+    share, least, largest = signal(samples)
+    norm_sq = gradients.statistics(samples).norm_sq
     return {
         "cosine": cosine,
         "cosine_low": low,
         "cosine_high": high,
-        "signal": 0.0 if math.isnan(ratio) else 1 / (1 + ratio),
-        "signal_low": 1 / (1 + ends[1]),
-        "signal_high": 1 / (1 + ends[0]),
-        "size": math.sqrt(max(moments.norm_sq, 0.0)) / length if length else math.nan,
+        "signal": share,
+        "signal_low": least,
+        "signal_high": largest,
+        "size": math.sqrt(max(norm_sq, 0.0)) / length if length else math.nan,
     }
 
 
@@ -338,10 +331,6 @@ def diagnose_perturbation(
     table = pd.DataFrame(rows)
     if _entropy(loss, whole):
         details["evidence"] = pd.DataFrame([{"rule": row["rule"], **_evidence(row, negligible)} for row in rows])
-    spent = time.perf_counter() - began
-    cost: dict[str, float] = {"seconds": spent, "gradients": probe.backward, "passes": probe.passes}
-    if steps:
-        cost["share"] = (probe.backward + probe.passes * FORWARD) / steps
     where = f"{len(layers)} layers with {probe.size:,} weights"
     return Report(
         f"{hardware.title} on {where}",
@@ -351,7 +340,7 @@ def diagnose_perturbation(
         details,
         _advice(hardware, table),
         _notes(probe, hardware, table),
-        cost,
+        cost(began, probe.backward, probe.passes, steps),
         lambda: _drawn(table, hardware),
     )
 
@@ -541,10 +530,10 @@ def _state(row: Mapping[str, Any], negligible: float) -> str:
 
 def _entropy(loss: Any, whole: bool) -> bool:
     """Is the loss a cross-entropy, in which the evidence was measured?"""
-    known = loss in (nn.functional.cross_entropy,) or isinstance(loss, nn.CrossEntropyLoss)
-    return known and not whole
+    return not whole and (loss is nn.functional.cross_entropy or isinstance(loss, nn.CrossEntropyLoss))
 
 
+@functools.cache
 def _known() -> pd.DataFrame:
     """The cases of the evidence: rule, family, network, rise of the loss in nats, recovery (from 0 to 1)."""
     with (files("lib.diagnose") / "known.csv").open(encoding="utf-8") as table:

@@ -7,11 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from paper.figures.style import COLOURS, Look, caption, figure
-from paper.studies.foresight import GATES, HARDWARE, KNOWN, MEASURED, named
+from paper.figures.style import COLOURS, Look, caption, figure, nothing
+from paper.studies.foresight import GATES, HARDWARE, KNOWN, MEASURED, TIMES, named
 
 PARTS = {GATES: Look(COLOURS["blue"], "o", "gates"), HARDWARE: Look(COLOURS["vermillion"], "s", "hardware")}
-_TIMES = {"before": "before the first step", "early": "after an eighth of the steps"}
 _PREDICTORS = {
     MEASURED: Look(COLOURS["blue"], "o", "all measurements"),
     KNOWN: Look(COLOURS["grey"], "s", "all that is known without a gradient"),
@@ -19,10 +18,7 @@ _PREDICTORS = {
 
 
 def _empty(what: str) -> Figure:
-    drawn, axis = figure(6.4, 1.0)
-    axis.set_axis_off()
-    caption(drawn, f"There is no evidence of {what} yet.")
-    return drawn
+    return nothing(f"There is no evidence of {what} yet.")
 
 
 def plane(cells: pd.DataFrame, lens: pd.DataFrame) -> Figure:
@@ -96,7 +92,7 @@ def areas(table: pd.DataFrame, tells: float) -> Figure:
             words = [f"{named(part, top['predictor'].iloc[0])} ({top['area'].iloc[0]:.2f})" for top in tops]
             best.append(f"{part}: {words[0]}, against {words[1]} without any")
     handles = [
-        Line2D([], [], color=COLOURS[colour], marker=mark, ls="", label=_TIMES[when])
+        Line2D([], [], color=COLOURS[colour], marker=mark, ls="", label=TIMES[when])
         for when, colour, mark in (("before", "sky", "o"), ("early", "orange", "s"))
     ]
     drawn.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=9)
@@ -125,7 +121,7 @@ def left_out(table: pd.DataFrame, tells: float) -> Figure:
         ahead += own.loc[MEASURED, "over_known_low"] > 0
     axis.axvline(0.5, color=COLOURS["black"], lw=0.8, ls=":")
     axis.axvline(tells, color=COLOURS["vermillion"], lw=1.1, ls="--")
-    labels = [f"{row['part']}, {_TIMES[row['when']]}: a {row['held']} left out" for row in rows.to_dict("records")]
+    labels = [f"{row['part']}, {TIMES[row['when']]}: a {row['held']} left out" for row in rows.to_dict("records")]
     axis.set_yticks(range(len(rows)), labels)
     axis.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.02), xlabel="area under the ROC curve, of what was not fitted")
     handles = [

@@ -22,6 +22,7 @@ from paper.figures.style import (
     interval,
     legend_above,
     looks,
+    nothing,
     order,
     this_run,
 )
@@ -72,20 +73,12 @@ def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fi
     return drawn
 
 
-def _nothing(why: str) -> Figure:
-    """A figure that says why there is nothing to draw."""
-    drawn, axis = figure(6.4, 1.0)
-    axis.set_axis_off()
-    caption(drawn, why)
-    return drawn
-
-
 def from_words(starts: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """What contexts take off the gap by starting from words, a row per learner: measured with its interval, and
     predicted from the length of the prompts.
     """
     if not len(starts):
-        return _nothing("No learner here has contexts that could start from words.")
+        return nothing("No learner here has contexts that could start from words.")
     again = this_run(rerun, starts)
     names = order("learner", starts, again)
     drawn, axis = figure(6.4, 1.5 + 0.3 * len(names))
@@ -165,7 +158,7 @@ def angles(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     layer, where a token is prompt and position, and in deeper ones, where it is the prompt.
     """
     if not len(table):
-        return _nothing("No learner here has its prompts in the text alone.")
+        return nothing("No learner here has its prompts in the text alone.")
     own, again = (part[part["weights"] == "trained"] for part in (table, this_run(rerun, table)))
     layers = order("layer", own, again)
     titles = {"first": "first layer: token = prompt + position", "deeper": "deeper layers: token = prompt"}

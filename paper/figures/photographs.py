@@ -16,7 +16,7 @@ from lib.prompts.diagnosis import FACTORS
 from lib.verdicts import MARKS, Outcome
 from paper.criteria import prompts as criteria
 from paper.figures.prompts import spelt
-from paper.figures.style import COLOURS, Look, caption, figure, interval, order, whiskers
+from paper.figures.style import COLOURS, Look, caption, figure, interval, nothing, order, whiskers
 
 LOOKS = {
     "drawn": Look(COLOURS["blue"], "o", "drawn world (MiniCLIP)"),
@@ -44,10 +44,7 @@ LINEAR = 5
 
 def _empty(what: str) -> Figure:
     """A figure that says that there is nothing to draw."""
-    drawn, axis = figure(6.4, 1.0)
-    axis.set_axis_off()
-    caption(drawn, f"There is no evidence of {what} yet, in either world.")
-    return drawn
+    return nothing(f"There is no evidence of {what} yet, in either world.")
 
 
 def _sides(table: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Look]]:
@@ -90,10 +87,7 @@ def outcomes(claims: pd.DataFrame) -> Figure:
     """How many claims come out how: outcome in the drawn world (rows) by outcome on photographs (columns)."""
     own = claims[claims["together"] != "one alone"]
     if not len(own):
-        drawn, axis = figure(6.4, 1.0)
-        axis.set_axis_off()
-        caption(drawn, "No claim has been judged on both worlds yet: there is nothing to compare.")
-        return drawn
+        return nothing("No claim has been judged on both worlds yet: there is nothing to compare.")
     names = [str(outcome) for outcome in Outcome]
     counts = pd.crosstab(own["drawn"], own["photographs"]).reindex(index=names, columns=names, fill_value=0)
     drawn, axis = figure(6.4, 3.5)
@@ -415,10 +409,7 @@ def transfer(table: pd.DataFrame, labels: Mapping[str, str], tells: float) -> Fi
         "late": Look(COLOURS["blue"], "^", "after the last step"),
     }
     if not len(table):
-        drawn, axis = figure(6.4, 1.0)
-        axis.set_axis_off()
-        caption(drawn, "Predictors pass from one world to the other only where both have been measured.")
-        return drawn
+        return nothing("Predictors pass from one world to the other only where both have been measured.")
     names = order("measurement", table)
     ways = {"photographs": "chosen in the drawn world,\ntried on photographs",
             "drawn": "chosen on photographs,\ntried in the drawn world"}  # fmt: skip

@@ -243,6 +243,14 @@ def fewer(rerun: pd.DataFrame, evidence: pd.DataFrame, *columns: str) -> str:
 ON_MAP = ", in the colours of the map"
 
 
+def nothing(why: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    drawn, axis = figure(6.4, 1.0)
+    axis.set_axis_off()
+    caption(drawn, why)
+    return drawn
+
+
 def caption(drawn: Figure, text: str, note: str = "") -> None:
     """Write the figure's message under it, wrapped to its width; the layout makes room.
 

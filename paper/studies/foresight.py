@@ -48,7 +48,8 @@ MEASURED, KNOWN = "all measurements", "all without a gradient"
 LENS = ("signal", "size")
 """The plane that both parts share: the share of signal in one gradient, and how large it is (decades) against what it
 is held against: a gate's against the prompts', a chip's against the plain network's."""
-WHEN = ("before", "early")
+TIMES = {"before": "before the first step", "early": "after an eighth of the steps"}
+"""When something was measured, in words."""
 _COLUMNS = ("part", "when", "backbone", "kind", "model", "recipe", "training", "label", *LENS)
 
 
@@ -125,7 +126,7 @@ def _joined(table: pd.DataFrame, names: Sequence[str]) -> pd.Series:
 
 def _gates(cells: pd.DataFrame) -> pd.DataFrame:
     """Every score as a number that should be large, as the page on predictors has it."""
-    own = cells[cells["when"].isin(WHEN)].reset_index(drop=True)
+    own = cells[cells["when"].isin(TIMES)].reset_index(drop=True)
     scored = {name: score(own) for name, (_, score) in (predictors.SCORES | predictors.TRIVIAL).items()}
     snr = own["snr"].clip(lower=0)
     return pd.DataFrame(
@@ -166,9 +167,8 @@ def _within(part: pd.DataFrame) -> np.ndarray:
     """Strata in which winners meet losers: equal recipe, and equal network or backbone; else a part's share of winners
     would tell.
     """
-    return _joined(
-        part, ("backbone", "recipe", "model") if part["part"].iloc[0] == HARDWARE else ("backbone", "recipe")
-    ).to_numpy()
+    network = part["model"].where(part["part"] == HARDWARE, "")
+    return _joined(part.assign(network=network), ("part", "backbone", "recipe", "network")).to_numpy()
 
 
 def _units(part: pd.DataFrame) -> np.ndarray:
@@ -304,13 +304,9 @@ def lens(cells: pd.DataFrame) -> pd.DataFrame:
     if before["part"].nunique() < 2 or before.groupby("part")["label"].nunique().min() < 2:
         return pd.DataFrame(columns=names)
     label, part = before["label"].to_numpy(), before["part"].to_numpy()
-    within = np.concatenate([_within(rows) for _, rows in before.groupby("part", sort=False)])
-    order = np.concatenate([rows.index.to_numpy() for _, rows in before.groupby("part", sort=False)])
-    strata = np.empty(len(before), dtype=object)
-    strata[order] = within
     # Within its own part everything becomes a rank: units and offsets are not what the parts share.
     ranks = before.groupby("part")[list(LENS)].rank(pct=True).fillna(0).to_numpy()
-    across = joint(ranks, label, part, strata)
+    across = joint(ranks, label, part, _within(before))
     rows = []
     for name in (GATES, HARDWARE):
         own = before[part == name].reset_index(drop=True)
@@ -340,12 +336,11 @@ def claims(tables: results.Tables) -> list[Claim]:
     whether a rule of one part tells in the other.
     """
     made = []
-    words = {"before": "before the first step", "early": "after an eighth of the steps"}
     table = tables["left_out"]
     for row in table[table["predictor"] == MEASURED].to_dict("records"):
         part, when, held = row["part"], row["when"], row["held"]
         name = f"{part}.{when}.{held.replace(' ', '_')}"
-        told = f"{part}: {words[when]}, all measurements together tell which trainings win, of a {held} left out"
+        told = f"{part}: {TIMES[when]}, all measurements together tell which trainings win, of a {held} left out"
         made.append(_claim(f"{name}.tells", told, row, "area", criteria.TELLS, "tells"))
         told = f"{told.partition(',')[0]}, they tell more of a {held} left out than what is known without a gradient"
         made.append(_claim(f"{name}.beyond", told, row, "over_known", criteria.BEYOND_TRIVIAL, "beyond"))

@@ -7,6 +7,7 @@ import pandas as pd
 from lib.verdicts import Outcome
 from paper.studies.base import Page
 from paper.studies.foresight import GATES, HARDWARE, KNOWN, MEASURED, named
+from paper.words.numbers import listed
 
 _PARTS = {GATES: "Of gates", HARDWARE: "Of hardware"}
 
@@ -32,8 +33,8 @@ def answer(page: Page) -> str:
             known = [f"{value:.2f}" for value in other["area"]]
             time = "Before the first step" if when == "before" else "After an eighth of the steps"
             said.append(
-                f"{time} a regression on all of them has, on what was left out, an area of {_listed(words)}; one on "
-                f"what is known without a gradient has {_listed(known)}."
+                f"{time} a regression on all of them has, on what was left out, an area of {listed(words)}; one on "
+                f"what is known without a gradient has {listed(known)}."
             )
     return " ".join(said) or "There is no evidence of either part yet."
 
@@ -74,8 +75,3 @@ def costs(page: Page) -> pd.DataFrame:
 
 def _area(row: pd.Series) -> str:
     return f"area {row['area']:.2f} [{row['area_low']:.2f}, {row['area_high']:.2f}]"
-
-
-def _listed(words: list[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last

@@ -22,15 +22,11 @@ from paper.studies.hardware_trial import (
     rates,
     tried,
 )
-from paper.words.numbers import interval, share
+from paper.words.numbers import interval, listed, share
 
 
 def _title(family: str) -> str:
     return FAMILIES[family].title
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names) or "none"
 
 
 def start(tables: Tables) -> pd.DataFrame:
@@ -70,7 +66,7 @@ def answer(tables: Tables, findings: Findings) -> str:
         none = [_title(name) for name in vanilla[vanilla.side == "none"].family]
         text += (
             f" At equal damage vanilla training compensates {len(whole)} of {len(vanilla)} families at every level, "
-            f"{len(none)} at none{f' ({_listed(none)})' if none else ''}."
+            f"{len(none)} at none{f' ({listed(none)})' if none else ''}."
         )
     return text + " " + " ".join(filter(None, (_best(tables["areas"], rule) for rule in trial.RULES[:1])))
 
@@ -267,7 +263,7 @@ def _in_brackets(table: pd.DataFrame) -> str:
     names = [_title(name) for name in dict.fromkeys(table.family)]
     if len(names) > 6:
         return f" ({', '.join(names[:6])} and {len(names) - 6} more)"
-    return f" ({_listed(names)})" if names else ""
+    return f" ({listed(names)})" if names else ""
 
 
 def telling(tables: Tables, findings: Findings) -> str:

@@ -1,4 +1,6 @@
-"""Numbers as a sentence or a table shows them."""
+"""Numbers and lists as a sentence or a table shows them."""
+
+from collections.abc import Iterable
 
 
 def share(value: float) -> str:
@@ -24,3 +26,9 @@ class Shown(float):
         shown = super().__format__(spec)
         negative = shown.startswith("-") and any(digit in shown for digit in "123456789")
         return f"−{shown[1:]}" if negative else shown.removeprefix("-")
+
+
+def listed(names: Iterable[str]) -> str:
+    """A list in words: "a, b and c"; "none" where it is empty."""
+    every = list(names)
+    return " and ".join([", ".join(every[:-1]), every[-1]]) if len(every) > 1 else "".join(every) or "none"

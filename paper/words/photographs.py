@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import pandas as pd
@@ -13,7 +12,7 @@ from paper.comparison import Comparison
 from paper.studies.base import Page
 from paper.studies.photographs import COLUMNS, OTHER, by_chance, is_planted
 from paper.studies.predictors import LABELS
-from paper.words.numbers import Shown
+from paper.words.numbers import Shown, listed
 
 WORLDS = {"drawn": "in the drawn world", "photographs": "on photographs"}
 #: The cue of every planted conflict: what tells which rule a picture follows.
@@ -37,12 +36,6 @@ def _spelt(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _listed(names: Iterable[str]) -> str:
-    """A list in words: "a, b and c"."""
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
-
-
 def missing(page: Page) -> str:
     """Which evidence is not there, in one sentence for each world; that all of it is, where it is."""
     table, said = page.tables["sources"], []
@@ -60,7 +53,7 @@ def missing(page: Page) -> str:
                 else _spelt(row["page"])
                 for row in gone.to_dict("records")
             ]
-            said.append(f"Evidence is missing {words} for {_listed(names)}; the rest is judged.")
+            said.append(f"Evidence is missing {words} for {listed(names)}; the rest is judged.")
     return " ".join(said) or "The evidence of every page is there in both worlds."
 
 
@@ -102,7 +95,7 @@ def headline(page: Page) -> str:
     differ = decided[decided["together"] == "differ"]
     if len(differ):
         pages = differ["page"].value_counts()
-        said.append(f"They differ on {_listed(f'{_spelt(str(name))} ({count})' for name, count in pages.items())}.")
+        said.append(f"They differ on {listed(f'{_spelt(str(name))} ({count})' for name, count in pages.items())}.")
     if alone := len(page.tables["claims"]) - len(both):
         said.append(f"{alone} more claims were put in one world alone, about tasks or gates that the other has not.")
     return " ".join([*said, _BELIEVE, _LIMITS])
@@ -244,7 +237,7 @@ def health(page: Page) -> str:
         ):
             names = [_cue(side, task) for task, one in own.items() if one.outcome is outcome]
             if names:
-                parts.append(f"{lead} {_listed(names)}")
+                parts.append(f"{lead} {listed(names)}")
         said.append(f"{words[:1].upper()}{words[1:]} {', '.join(parts) or 'no planted conflict was measured'}.")
     return " ".join(said)
 
