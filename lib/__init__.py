@@ -13,7 +13,7 @@ from lib.checks import ParameterError
 
 #: Where each name of the public face comes from.
 _FACE = {
-    "diagnose": "Report diagnose_gate diagnose_perturbation",
+    "diagnose": "Report diagnose_gate diagnose_perturbation learner_parts",
     "gradients": "cosine dead_fraction effective_rank expected_cosine magnitude_gap "
     "relative_bias statistics truth variance_interval",
     "hardware.crossbars": "on_chip",

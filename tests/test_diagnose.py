@@ -16,15 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lib import ParameterError, diagnose_gate, diagnose_perturbation, gradients
+from lib import Learner, ParameterError, diagnose_gate, diagnose_perturbation, gradients, learner_parts, load
 from lib.__main__ import main
 from lib.diagnose import gate as own_gate
 from lib.diagnose import perturbation as own
 from lib.diagnose.report import Report, shown
 from lib.hardware.devices import Composite, make
 from lib.hardware.perturbations import Perturbation
+from lib.prompts import tasks, training
+from lib.prompts.diagnosis import FACTORS
 from paper.studies import base
-from paper.studies.own import Mixture, crossed, trained
+from paper.studies.own import Mixture, Residual, crossed, trained
 from paper.tools import known as tool
 from paper.tools import profiles
 
@@ -345,7 +347,118 @@ def test_the_gap_is_that_of_the_two_gradients(mixtures):
     found = of(router, inputs=[batch], gate=list(router.router.parameters()))
     assert found.table["value"].iloc[0] == pytest.approx(float(torch.log10(norms[0] / norms[1])), abs=1e-5)
     assert not found.decided and any("One batch" in note for note in found.notes)
-    assert set(found.table["measure"]) == {"gap", "gap per parameter"}, "parameters alone have no values"
+    left = {"gap", "gap per parameter", "prompts without any gradient", "gate without any gradient"}
+    assert set(found.table["measure"]) == left, "parameters alone have no values"
+
+
+def test_the_gap_is_divided_at_what_the_gate_gives(mixtures):
+    router, _ = mixtures
+    x, y = crossed(64, 10)
+    weights = router.router(x).detach().requires_grad_()
+    experts = torch.stack([one(x) for one in router.experts], 1)
+    loss = nn.functional.cross_entropy((weights[:, :, None] * experts).sum(1), y)
+    between, *rest = torch.autograd.grad(loss, [weights, *router.experts.parameters()])
+    before = torch.cat([one.flatten() for one in rest]).norm()
+    table = of(router, inputs=[(x, y)]).table.set_index("measure")["value"]
+    first = table["of the gap: from the prompts to the gate's values"]
+    assert first == pytest.approx(float(torch.log10(before / between.norm())), abs=1e-5)
+    assert first + table["of the gap: inside the gate"] == pytest.approx(table["gap"], abs=1e-5)
+
+
+def test_parameters_that_nothing_reaches_and_frozen_ones_are_named():
+    body, gate = nn.Linear(8, 4), nn.Sequential(nn.Linear(8, 4), nn.Sigmoid())
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    gate[0].bias.requires_grad_(False)
+    asked = {"prompts": body, "gate": gate, "inputs": x.split(16)}
+    # Of four outputs of the body three are never looked at.
+    found = diagnose_gate(lambda one: (body(one) * gate(one))[:, 0].square().mean(), **asked)
+    shares = found.table.set_index("measure")["value"]
+    assert shares["prompts without any gradient"] == shares["gate without any gradient"] == 0.75
+    assert found.advice[0].text.startswith("75 % of the parameters of prompts get no gradient")
+    assert any(note == "1 tensors of gate are frozen and were left out: 0.bias." for note in found.notes)
+    whole = diagnose_gate(lambda one: (body(one) * gate(one)).square().mean(), **asked)
+    assert not any("no gradient from any" in one.text for one in whole.advice)
+
+
+# --------------------------------------------------------------------------------------- prompt learners
+@pytest.fixture(scope="module")
+def mini():
+    return load("miniclip", "random")
+
+
+def parts(mini, name: str, gate: str, seed: int = 0):
+    names = ("circle", "square", "star")
+    learner = Learner(name, mini, names, gate=gate)
+    generator = torch.Generator().manual_seed(seed)
+    params = learner.initial(generator)
+    # As training leaves them: gates that begin at nothing have moved.
+    params = {key: one + 0.1 * torch.randn(one.shape, generator=generator) for key, one in params.items()}
+    batches = [(torch.rand(6, 3, 32, 32, generator=generator), torch.arange(6) % 3) for _ in range(2)]
+    return learner, params, learner_parts(learner, params, batches)
+
+
+@pytest.mark.parametrize(
+    ("name", "gate"), [("coop", "length"), ("maple", "depth"), ("vpt", "both"), ("pool", "soft"), ("coop", "tanh")]
+)
+def test_a_learner_of_the_library_is_diagnosed_by_its_exact_chain(mini, name, gate):
+    learner, params, given = parts(mini, name, gate)
+    before = {key: one.clone() for key, one in params.items()}
+    report = diagnose_gate(**given)
+    table = report.table.set_index("measure")["value"]
+    assert all(torch.equal(before[key], one) for key, one in params.items()), "parameters are copied"
+    factors = [table[f"of the gap: {one}"] for one in FACTORS]
+    assert sum(factors) == pytest.approx(table["gap"], abs=1e-3)
+    # By a loop over batches, with the learner's own forward pass, in which no gate is handed over.
+    gaps = []
+    for features, patches, labels in given["inputs"]:
+        leaves = {key: one.clone().requires_grad_() for key, one in params.items()}
+        loss = nn.functional.cross_entropy(learner.logits(leaves, features, patches), labels)
+        found = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True), strict=True))
+        norms = [
+            torch.cat([one.flatten() for key, one in found.items() if key.startswith(group)]).norm()
+            for group in ("prompt.", "gate.")
+        ]
+        gaps.append(float(torch.log10(norms[0] / norms[1])))
+    assert table["gap"] == pytest.approx(float(np.mean(gaps)), abs=1e-4)
+
+
+def test_a_learners_gate_is_held_where_it_acts(mini):
+    learner, params, given = parts(mini, "coop", "length")
+    table = diagnose_gate(**given).table.set_index("measure")["value"]
+    values = [learner.gate_values(params, features) for features, _, _ in given["inputs"]]
+    mean, risen = torch.cat(values).mean(0), []
+    for features, patches, labels in given["inputs"]:
+        held, own = (
+            nn.functional.cross_entropy(learner.logits(params, features, patches, gate=gate), labels)
+            for gate in (mean, None)
+        )
+        risen.append(float(held - own))
+    assert table["loss of itself held at its mean, over its own"] == pytest.approx(np.mean(risen), abs=1e-5)
+
+
+def test_what_is_no_gated_learner_or_not_its_own_is_refused(mini):
+    learner, params, given = parts(mini, "coop", "length")
+    pictures = [(torch.rand(2, 3, 32, 32), torch.tensor([0, 1]))]
+    with pytest.raises(ParameterError, match="^learner must have a gate, but coop without one was given"):
+        learner_parts(Learner("coop", mini, ("circle", "square")), params, pictures)
+    with pytest.raises(ParameterError, match="^params must be those of one replica of this learner"):
+        learner_parts(learner, {name: one[None] for name, one in params.items()}, pictures)
+    with pytest.raises(ParameterError, match=r"^batches must be pictures \[B, 3, H, W\] with a label each"):
+        learner_parts(learner, params, [(torch.rand(2, 3, 32, 32), torch.tensor([0]))])
+    with pytest.raises(ParameterError, match="^chain must give factors that add up to the gap of .* but 7 was given"):
+        diagnose_gate(**(given | {"chain": lambda batch: {"other": 7.0}}))
+
+
+def test_a_prompt_learner_of_ones_own_trains_like_those_of_the_library(mini):
+    task = tasks.get("texture")
+    learner = Residual("zero_shot", mini, task.names, template=task.template)
+    plain = Learner("zero_shot", mini, task.names, template=task.template)
+    features = mini.image_features(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    params = learner.initial(torch.Generator())
+    torch.testing.assert_close(learner.logits(params, features, None), plain.logits({}, features, None))
+    runs = [training.Replica(task, seed, shots=2) for seed in range(2)]
+    trained = training.train(learner, training.prepare(learner, runs, 12), training.Recipe(30, 8, 0.01, "adam"))
+    assert float(trained.losses[-5:].mean()) < float(trained.losses[:5].mean()) - 0.1
 
 
 def test_classes_that_a_gate_follows(mixtures):

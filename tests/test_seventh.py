@@ -12,9 +12,13 @@ from lib.checks import ParameterError
 from lib.hardware.crossbars import on_chip
 from lib.hardware.devices import HARDWARE, Composite
 from lib.hardware.perturbations import ADC, Perturbation
+from lib.prompts.gates import GATES, Length
+from lib.prompts.learners import LEARNERS
 from lib.registry import Registry
 from paper.figures import composed as composed_figures
 from paper.studies.composed import Composed
+from paper.studies.gate_value import GateValue
+from paper.studies.perturbation import PerturbationStudy
 
 
 @dataclass(frozen=True)
@@ -63,3 +67,21 @@ def test_a_registry_says_what_is_known():
     with pytest.raises(ParameterError, match="^number must be one of one, two, but 'three' was given.$"):
         known["three"]
     assert known.get("three") is None
+
+
+@pytest.mark.parametrize(
+    ("registry", "wrong", "words"),
+    [
+        (GATES, nn.Linear, "a subclass of lib.prompts.gates.Gate"),
+        (GATES, Length("length", 1, 4, 8), "a subclass of lib.prompts.gates.Gate"),
+        (LEARNERS, {"text": "shallow"}, "an instance of lib.prompts.learners.Design"),
+        (HARDWARE, GainError, "an instance of lib.hardware.perturbations.Perturbation"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_and_breaks_no_later_study(registry, wrong, words):
+    before = dict(registry)
+    for add in (registry.register, registry.__setitem__):
+        with pytest.raises(ParameterError, match=f"^{registry.kind} must be {words}, but "):
+            add("mine", wrong)
+    assert dict(registry) == before
+    assert GateValue().cells() and PerturbationStudy().cells()

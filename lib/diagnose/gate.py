@@ -39,6 +39,10 @@ TWINS = {
     "fixed": "the model without a gate",
 }
 """What a gate is held against: the first two are the gate's own (dependence), the others are trained apart (gain)."""
+UNREACHED = 0.2
+"""From this share on, parameters without any gradient are worth an advice: some ReLUs never open, and that is fine."""
+EXACT = 1e-3
+"""Decades by which the factors of a chain may miss the gap: rounding of float32."""
 SELECTS = 1e-3
 """Rows of gate values whose sums lie this close to one are taken for the weights of a choice."""
 
@@ -51,6 +55,7 @@ def diagnose_gate(
     inputs: Iterable[Any],
     labels: Callable[[Any], Tensor] | None = None,
     predictions: Mapping[str, Any] | None = None,
+    chain: Callable[[Any], Mapping[str, float]] | None = None,
     negligible: float = 0.01,
     limit: int = 16,
     steps: int = 0,
@@ -63,6 +68,11 @@ def diagnose_gate(
     Where ``gate`` is a module, what it gives (``[N, ...]``, an entry per input) is watched, and held at its mean and
     shuffled between the inputs of a batch to see whether the loss depends on it. ``labels(batch)`` gives classes [N],
     for the share of the gate that follows them.
+
+    The gap is taken apart. Where the gate is a module: what of it lies between the prompts and the values that the gate
+    gives, and what inside the gate. Where more is known of the structure, ``chain(batch)`` gives factors by name, in
+    decades; they must add up to the gap of that batch. :func:`~lib.diagnose.learners.learner_parts` gives all of this
+    for this library's own prompt learners.
 
     ``predictions`` are what decides: for each way of running the model on the same test examples an array of what is
     right (1 or 0, [N], or a row a seed [S, N]): "gated" and any of :data:`TWINS`. With "blind" or "fixed" the verdict
@@ -94,16 +104,28 @@ def diagnose_gate(
     worth = None if predictions is None else _worth(predictions)
 
     gaps, gate_gradients = [], []
+    factors: dict[str, list[float]] = {}
+    alive = {name: [torch.zeros_like(one, dtype=torch.bool) for one in group] for name, group in groups.items()}
     module = gate if isinstance(gate, nn.Module) else None
     watched = _Watched(module)
     with watched:
         for batch in batches:
-            grads = _gradients(loss, batch, groups)
+            grads, values = _gradients(loss, batch, groups, watched)
             gaps.append(gradients.magnitude_gap(grads["prompts"], grads["gate"]))
             gate_gradients.append(torch.cat([one.detach().flatten().float().cpu() for one in grads["gate"]]))
+            for name, group in grads.items():
+                alive[name] = [seen | (one != 0) for seen, one in zip(alive[name], group, strict=True)]
+            known_factors = _halves(grads, values) if chain is None else _whole(chain(batch), gaps[-1][0])
+            for name, factor in known_factors.items():
+                factors.setdefault(name, []).append(factor)
     rows = [
         _row("gap", [total for total, _ in gaps], "decades"),
+        *(_row(f"of the gap: {name}", found, "decades") for name, found in factors.items()),
         _row("gap per parameter", [rms for _, rms in gaps], "decades"),
+    ]
+    dead = {name: 1 - float(torch.cat([one.flatten() for one in seen]).float().mean()) for name, seen in alive.items()}
+    rows += [
+        {"measure": f"{name} without any gradient", "value": share, "unit": "share"} for name, share in dead.items()
     ]
     if len(batches) > 1:
         share, low, high = signal(torch.stack(gate_gradients))
@@ -132,11 +154,26 @@ def diagnose_gate(
         sentence,
         name not in ("", "inconclusive"),
         table,
-        advice=_advice(name, known),
-        notes=() if len(batches) > 1 else ("One batch has no interval: give several.",),
+        advice=_advice(name, known, dead),
+        notes=_notes(len(batches), factors, {"prompts": prompts, "gate": gate}),
         cost=cost(began, len(batches), passes, steps),
         _draw=lambda: _drawn(table),
     )
+
+
+def _notes(batches: int, factors: Mapping[str, Sequence[float]], groups: Mapping[str, Group]) -> tuple[str, ...]:
+    """What is worth a sentence beside the numbers."""
+    found = [] if batches > 1 else ["One batch has no interval: give several."]
+    means = {name: float(np.mean(values)) for name, values in factors.items()}
+    if means:
+        largest = max(means, key=lambda name: abs(means[name]))
+        found.append(f"The largest factor of the gap is {largest!r}: {means[largest]:+.2g} decades.")
+    for name, group in groups.items():
+        if isinstance(group, nn.Module) and (
+            frozen := [key for key, one in group.named_parameters() if not one.requires_grad]
+        ):
+            found.append(f"{len(frozen)} tensors of {name} are frozen and were left out: {', '.join(frozen[:3])}.")
+    return tuple(found)
 
 
 # ------------------------------------------------------------------------------------------------ gradients
@@ -150,9 +187,14 @@ def _parameters(name: str, group: Group) -> list[nn.Parameter]:
     return found
 
 
-def _gradients(loss: Loss, batch: Any, groups: Mapping[str, list[nn.Parameter]]) -> dict[str, list[Tensor]]:
+def _gradients(
+    loss: Loss, batch: Any, groups: Mapping[str, list[nn.Parameter]], watched: _Watched
+) -> tuple[dict[str, list[Tensor]], list[Tensor]]:
+    """Gradients of a batch's loss: for both groups, and for what the gate gave on the way (none that was not used)."""
+    watched.given.clear()
     value = one_number(loss(batch))
-    every = [one for group in groups.values() for one in group]
+    given = [one for one in watched.given if one.requires_grad]
+    every = [*(one for group in groups.values() for one in group), *given]
     if not value.requires_grad:
         raise checks.ParameterError(
             "loss must depend on prompts and gate, but its gradient is cut off (detached, or under no_grad)."
@@ -167,15 +209,40 @@ def _gradients(loss: Loss, batch: Any, groups: Mapping[str, list[nn.Parameter]])
                 "used, and is what it gives detached on the way?"
             )
         out[name] = [torch.zeros_like(one) if g is None else g for g, one in zip(own, group, strict=True)]
-    return out
+    return out, [one for one in found if one is not None]
+
+
+def _halves(grads: Mapping[str, Sequence[Tensor]], values: Sequence[Tensor]) -> dict[str, float]:
+    """The gap in two, at the gradient of what the gate gives; nothing where that is not known, or nothing arrives."""
+    norms = [
+        float(torch.cat([one.detach().double().flatten().cpu() for one in group]).norm())
+        for group in (grads["prompts"], values, grads["gate"])
+        if group
+    ]
+    if len(norms) < 3 or not all(norms):
+        return {}
+    before, between, after = (math.log10(norm) for norm in norms)
+    return {"from the prompts to the gate's values": before - between, "inside the gate": between - after}
+
+
+def _whole(factors: Mapping[str, float], gap: float) -> dict[str, float]:
+    """The factors of a chain, if they add up to the gap (or it has no end)."""
+    found = {name: float(value) for name, value in factors.items()}
+    if math.isfinite(gap) and not abs(sum(found.values()) - gap) <= EXACT:
+        raise checks.ParameterError(
+            f"chain must give factors that add up to the gap of {gap:.4g} decades, but {sum(found.values()):.4g} was"
+            " given."
+        )
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ values
 class _Watched:
-    """Keeps what a module gives, until the block ends."""
+    """Keeps what a module gives, until the block ends; ``given`` is what it gave last, with its graph."""
 
     def __init__(self, module: nn.Module | None) -> None:
         self._module, self._kept = module, list[Tensor]()
+        self.given = list[Tensor]()
 
     def __enter__(self) -> None:
         def keep(_: nn.Module, __: Any, given: Any) -> None:
@@ -185,10 +252,12 @@ class _Watched:
                     "give its parameters instead of the module to leave its values out."
                 )
             self._kept.append(given.detach())
+            self.given.append(given)
 
         self._handle = None if self._module is None else self._module.register_forward_hook(keep)
 
     def __exit__(self, *_: object) -> None:
+        self.given.clear()
         if self._handle is not None:
             self._handle.remove()
 
@@ -340,8 +409,16 @@ def _verdict(
     return "useful", f"Useful: the model depends on its gate, and gains by it. {said}."
 
 
-def _advice(name: str, known: Mapping[str, float]) -> tuple[Advice, ...]:
-    """What to try next, by the verdict."""
+def _advice(name: str, known: Mapping[str, float], dead: Mapping[str, float]) -> tuple[Advice, ...]:
+    """What to try next, by the verdict; first of all, what no training can mend."""
+    unreached = [
+        Advice(
+            f"{100 * share:.2g} % of the parameters of {group} get no gradient from any of these batches: are they"
+            " used, are they ever chosen, are these the right tokens?"
+        )
+        for group, share in dead.items()
+        if share > UNREACHED
+    ]
     found = [
         Advice("Do not judge the gate by its gap: that tells nothing of what it will gain.", "predictors.before.gap")
     ]
@@ -367,7 +444,7 @@ def _advice(name: str, known: Mapping[str, float]) -> tuple[Advice, ...]:
         found.insert(0, Advice("Drop the gate: the model is better without."))
     if name == "useful":
         found = [Advice("Keep the gate.", "fair_trial.planted.control.over_fixed")]
-    return tuple(found)
+    return (*unreached, *found)
 
 
 def _drawn(table: pd.DataFrame) -> Figure:

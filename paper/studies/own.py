@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from lib import checks, results
 from lib.hardware.devices import HARDWARE
 from lib.prompts import backbone as backbones
-from lib.prompts import photographs, tasks
+from lib.prompts import photographs, tasks, training
+from lib.prompts.learners import Learner
+from lib.replicas import Tree, unstack
 from lib.results import Cell
 from lib.runtime import stream
 from lib.verdicts import Findings
@@ -131,3 +134,52 @@ def right(model: nn.Module, count: int = 400) -> Any:
     x, y = crossed(count, 99)
     with torch.no_grad():
         return (model(x).argmax(1) == y).float().numpy()
+
+
+class Residual(Learner):
+    """A prompt learner of one's own, after TaskRes (Yu et al. 2023): nothing is put in front of the words; what is
+    learned is added to the features of the sentences [K, F].
+    """
+
+    def initial(self, generator: torch.Generator, *_: Any, **__: Any) -> Tree:
+        return {"prompt.residual": torch.zeros(self.classes, self.backbone.embed_dim)}
+
+    def logits(
+        self, params: Tree, features: Tensor, patches: Tensor | None, *, constants: Tree | None = None, **_: Any
+    ) -> Tensor:
+        text = (constants or self.constants)["text"] + 0.5 * params["prompt.residual"]
+        return self.backbone.scale * features @ F.normalize(text, dim=-1).T
+
+
+def compared(checkpoint: str, steps: int = 60, seeds: int = 2, rates: Sequence[float] = (0.001, 0.01)) -> pd.DataFrame:
+    """Three learners on the same pictures, shots and seeds: accuracy on test pictures in per cent, a row per seed.
+
+    Each is trained by Adam at the one of ``rates`` that is best for it on validation pictures.
+    """
+    backbone, task = backbones.load(backbones.NAME, checkpoint), tasks.get("shift")
+    runs = [training.Replica(task, seed) for seed in range(checks.integer("seeds", seeds, 1))]
+    rows = {}
+    for name, kind, plain in (
+        ("zero-shot", Learner, "zero_shot"),
+        ("CoOp", Learner, "coop"),
+        ("your own", Residual, "zero_shot"),
+    ):
+        learner = kind(plain, backbone, task.names, template=task.template)
+        data = training.prepare(learner, runs, 100)
+        tried = [training.train(learner, data, training.Recipe(steps, 8, rate, "adam")) for rate in rates]
+        rows[name] = max(tried, key=lambda one: sum(one.validated())).scores["accuracy"].tolist()
+    return pd.DataFrame(rows, index=pd.RangeIndex(seeds, name="seed"))
+
+
+def gated(checkpoint: str, steps: int = 0) -> tuple[Learner, Tree, Pairs]:
+    """A gated CoOp for the conflict task after so many steps of Adam, its parameters, and batches of test pictures."""
+    backbone, task = backbones.load(backbones.NAME, checkpoint), tasks.get("conflict")
+    learner = Learner("coop", backbone, task.names, template=task.template, gate="length")
+    data = training.prepare(learner, [training.Replica(task, 0)], 2)
+    params = training.initial(learner, data)
+    if steps:
+        params = training.train(learner, data, training.Recipe(steps, 8, 0.01, "adam")).params
+    shown = task.few_shot(1, 1, 96)
+    order = torch.randperm(96, generator=stream(0, "shown"))
+    parts = order.split(16)
+    return learner, unstack(params, 0), [(shown.test_images[part], shown.test_labels[part]) for part in parts]
