@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lib.verdicts import MARKS, Finding, Findings, Outcome
 
-
 _POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -142,7 +141,8 @@ class Comparison:
         return f"{some}<details><summary>All {len(self._rows)} findings</summary>{every}</details>"
 
     def _table(self, keys: Iterable[str]) -> str:
-        """The findings with these ids; every cell says in ``data-of`` what it is, for screens without room for heads."""
+        """The findings with these ids; every cell says in ``data-of`` what it is, for screens without "
+        "room for heads."""
 
         def cell(text: str, of: str) -> str:
             return f'<td data-of="{html.escape(of)}" style="text-align:left">{text}</td>'

@@ -117,7 +117,9 @@ def counted(page: Page) -> pd.DataFrame:
 def short(page: Page) -> str:
     """How many claims hold, and how many criteria moved after their numbers were seen."""
     moved = sum(bool(finding.changed) for finding in page.findings)
-    late = f"of {moved} of them the criterion was changed after its numbers were seen" if moved else "no criterion moved"
+    late = (
+        f"of {moved} of them the criterion was changed after its numbers were seen" if moved else "no criterion moved"
+    )
     return f"{told(page).partition('. ')[0].removesuffix('.')}; {late}."
 
 

@@ -40,11 +40,7 @@ def answer(page: Page) -> str:
 
 
 #: The answer to "could you have known?" by what became of the claims that all measurements together tell.
-_KNOWN = {
-    Outcome.HOLDS: "Yes, mostly",
-    Outcome.DOES_NOT_HOLD: "No",
-    Outcome.INCONCLUSIVE: "Not reliably",
-}
+_KNOWN = {Outcome.HOLDS: "Yes, mostly", Outcome.DOES_NOT_HOLD: "No", Outcome.INCONCLUSIVE: "Not reliably"}
 #: What wins in either part, and what loses.
 _PAIRS = {
     GATES: "of two gates, one that will gain and one that will not",
@@ -63,7 +59,8 @@ def known_before(page: Page, part: str) -> str:
     measured, trivial = (first[first["trivial"] == one].nlargest(1, "area").iloc[0] for one in (False, True))
     free = named(part, trivial["predictor"]).removeprefix("the ")
     return (
-        f"**{_KNOWN[outcome]}.** {_PAIRS[part].capitalize()}, the best of {int((~first['trivial']).sum())} measurements "
+        f"**{_KNOWN[outcome]}.** {_PAIRS[part].capitalize()}, the best of "
+        f"{int((~first['trivial']).sum())} measurements "
         f"of the gradient before the first step puts the right one first in {100 * measured['area']:.0f} of 100 cases, "
         f"where a coin is right in 50 and what needs no gradient ({free}) in {100 * trivial['area']:.0f}."
     )

@@ -98,13 +98,15 @@ def _elsewhere(said: Mapping[str, Said], here: Findings, there: Findings) -> str
     if not differ:
         return "On photographs it comes out the same."
     told = " ".join(said[name].of(there.get(name)) for name in differ)  # type: ignore[arg-type]
-    return f"*On photographs* it comes out otherwise: {told}" if len(differ) == len(asked) else f"*On photographs:* {told}"
+    return (
+        f"*On photographs* it comes out otherwise: {told}" if len(differ) == len(asked) else f"*On photographs:* {told}"
+    )
 
 
-def opening(page: Page, lead: str = "") -> str:
-    """Question and answer of a page (Markdown); ``lead`` stands in front of the question."""
+def opening(page: Page) -> str:
+    """Question and answer of a page (Markdown)."""
     asked = of(page.subject).question.format(**_named(page.subject))
-    return f"**Question.** {lead}{asked}\n\n**Answer.** {answer(page)}"
+    return f"**Question.** {asked}\n\n**Answer.** {answer(page)}"
 
 
 def _named(study: Study) -> dict[str, str]:
@@ -158,13 +160,14 @@ OPENINGS: dict[str, Opening] = {
             ".every.tuned": Said(
                 "Tuned on validation pictures, every one of them beats a hand-written sentence on every task.",
                 "Not always as far as a hand-written sentence: even tuned on validation pictures, the worst of them "
-                "ends {value:.1f} points from it on one task.",
+                "ends {value:+.1f} points against it on one task.",
                 "Tuned on validation pictures, whether every one of them beats a hand-written sentence is open "
                 "(the worst: {value:+.1f} points).",
             ),
             ".every.short": Said(
                 "Trained for few steps they all beat it, too.",
-                "Trained for few steps, the worst ends {value:.0f} points from it: the recipe decides as much as the "
+                "Trained for few steps, the worst ends {value:+.0f} points against it: the recipe decides as "
+                "much as the "
                 "learner.",
                 "Whether they all do after few steps is open.",
             ),
@@ -184,8 +187,7 @@ OPENINGS: dict[str, Opening] = {
             ".null": Said(
                 "It says nothing about failing: in a network with random weights, where a gate has nothing to do, the "
                 "gap is as wide ({value:.1f}).",
-                "In a network with random weights, where a gate has nothing to do, there is no such gap "
-                "({value:.1f}).",
+                "In a network with random weights, where a gate has nothing to do, there is no such gap ({value:.1f}).",
                 "Whether a network with random weights has the same gap is open ({value:.1f}).",
             ),
             ".meeting": None,
@@ -217,9 +219,9 @@ OPENINGS: dict[str, Opening] = {
         "Do gates turn into constants, which give every picture the same?",
         {
             ".constant.after": Said(
-                "After a short training, yes: what a gate knows of its picture is {value:.1g} of what it could.",
-                "After a short training, no: a gate varies with its picture ({value:.1g} of what it could).",
-                "After a short training it is open whether they do ({value:.1g} of what they could).",
+                "After a short training, yes: what a gate knows of its picture is {value:.3%} of what it could.",
+                "After a short training, no: a gate varies with its picture ({value:.3%} of what it could).",
+                "After a short training it is open whether they do ({value:.3%} of what they could).",
             ),
             ".constant.before": Said(
                 "But they were constant before the first step, so nothing was lost.",
@@ -248,7 +250,8 @@ OPENINGS: dict[str, Opening] = {
                 "The same gate can decide much: on a task that was built to need it, and trained for long, it loses "
                 "{value:.0f} points when it is held still.",
                 "Nor does it decide much on a task that was built to need it ({value:.0f} points).",
-                "On a task that was built to need it, it loses {value:.0f} points when it is held still, which is open.",
+                "On a task that was built to need it, it loses {value:.0f} points when it is held still, which "
+                "is open.",
             ),
             ".ordinary.gain_fixed": None,
         },
@@ -306,7 +309,8 @@ OPENINGS: dict[str, Opening] = {
                 "will not, it ranks the right one first with a chance of {value:.2f}.",
                 "Not the gap between the gradients: before the first step it ranks a gate that will gain before one "
                 "that will not with a chance of {value:.2f}, where a coin has 0.5.",
-                "Perhaps the gap between the gradients: before the first step it ranks a gate that will gain before one "
+                "Perhaps the gap between the gradients: before the first step it ranks a gate that will gain "
+                "before one "
                 "that will not with a chance of {value:.2f}, where a coin has 0.5.",
             ),
             ".early.selected.over_loss": Said(
@@ -320,7 +324,8 @@ OPENINGS: dict[str, Opening] = {
         },
     ),
     "photographs": Opening(
-        "Do gates behave on photographs as they do in a world that was drawn for the purpose?", told="photographs:answer"
+        "Do gates behave on photographs as they do in a world that was drawn for the purpose?",
+        told="photographs:answer",
     ),
     "guide": Opening(
         "I have a gate, or want one. What should I measure, and what should I change?",
@@ -332,7 +337,8 @@ OPENINGS: dict[str, Opening] = {
             ),
             "fair_trial.many.over_blind": Said(
                 "Train a twin whose gate sees another picture: on ordinary tasks the two end within a point.",
-                "Train a twin whose gate sees another picture: on ordinary tasks the two end {value:+.1f} points apart.",
+                "Train a twin whose gate sees another picture: on ordinary tasks the two end {value:+.1f} "
+                "points apart.",
                 "",
             ),
             "escape.adaptive.adam_for_the_gate": Said(
@@ -352,7 +358,8 @@ OPENINGS: dict[str, Opening] = {
                 "costs a small network {value:.1f} points by the last time looked at.",
                 "It puts a chain of voltages, conductances, wires and converters in the place of a matrix; a small "
                 "network on phase-change chips has lost no more than {value:.1f} points by the last time looked at.",
-                "It puts a chain of voltages, conductances, wires and converters in the place of a matrix; whether that "
+                "It puts a chain of voltages, conductances, wires and converters in the place of a matrix; "
+                "whether that "
                 "costs a small network five points or more is open ({value:.1f}).",
             ),
             ".square.small": Said(
@@ -363,13 +370,14 @@ OPENINGS: dict[str, Opening] = {
         },
     ),
     "perturbation": Opening(
-        "What does {title} cost a network, and does training with it give the loss back?",
+        "How much does a network lose to {title}, and can training win that back?",
         {
             ".costs": Said(
                 "At its harshest it takes {value:.0f} of 100 test pictures from a network that was trained without it.",
                 "Little: at its harshest it takes {value:.0f} of 100 test pictures from a network that was trained "
                 "without it.",
-                "At its harshest it takes about {value:.0f} of 100 test pictures from a network that was trained without "
+                "At its harshest it takes about {value:.0f} of 100 test pictures from a network that was "
+                "trained without "
                 "it, give or take too much to call it clear.",
             ),
             ".won_back.autograd.mildest": Said(
@@ -417,9 +425,11 @@ OPENINGS: dict[str, Opening] = {
         "Why does training make up for some distortions and not for others?",
         {
             ".read_noise.ratio.mlp": Said(
-                "Against noise it raises each layer's signal over its errors: take that away, and less than half of the "
+                "Against noise it raises each layer's signal over its errors: take that away, and less than "
+                "half of the "
                 "loss comes back.",
-                "Against noise it does not need to raise each layer's signal over its errors: without that, half of the "
+                "Against noise it does not need to raise each layer's signal over its errors: without that, "
+                "half of the "
                 "loss still comes back.",
                 "Whether it works against noise by raising each layer's signal over its errors is open.",
             ),
@@ -503,7 +513,8 @@ OPENINGS: dict[str, Opening] = {
             ),
             "simulators.day.none.aihwkit": Said(
                 "After a day of drift another simulator gives the same networks the same accuracy, to a point.",
-                "After a day of drift another simulator gives the same networks another accuracy ({value:+.1f} points).",
+                "After a day of drift another simulator gives the same networks another accuracy ({value:+.1f} "
+                "points).",
                 "Whether another simulator gives the same networks the same accuracy is open.",
             ),
             "simulators.wires.1000.aihwkit": Said(
@@ -514,8 +525,7 @@ OPENINGS: dict[str, Opening] = {
         },
     ),
     "foresight": Opening(
-        "Before you pay for a training: could a few gradients have told you how it ends?",
-        told="foresight:short_answer",
+        "Before you pay for a training: could a few gradients have told you how it ends?", told="foresight:short_answer"
     ),
     "claims": Opening("Which claims of this book hold, and was each criterion fixed beforehand?", told="claims:short"),
 }
