@@ -262,9 +262,9 @@ OPENINGS: dict[str, Opening] = {
         {
             ".many.over_fixed": Said(
                 "On ordinary tasks it is not: learners with and without a gate end within a point of each other.",
-                "On ordinary tasks it ends {value:+.1f} points from the same learner without one.",
-                "On ordinary tasks no gain is seen: it ends {value:+.1f} points from the same learner without one "
-                "(between {low:+.1f} and {high:+.1f}).",
+                "On ordinary tasks a learner with a gate ends {value:+.1f} points from the same learner without one.",
+                "On ordinary tasks no gain is seen: a learner with a gate ends {value:+.1f} points from the same "
+                "learner without one (between {low:+.1f} and {high:+.1f}).",
             ),
             ".many.depends": Said(
                 "Yet it breaks when its gate is held still ({value:.1f} points): the prompts have grown used to it.",
