@@ -9,24 +9,37 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from lib.verdicts import MARKS, Finding, Findings, Outcome
 
+_POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-def _digits(number: float) -> str:
+
+def digits(number: float) -> str:
+    """A number with three significant digits as a reader writes it: 12,300 and 3.28 × 10⁻⁷, with a minus that is one.
+
+    >>> digits(12345.0), digits(-3.28e-07), digits(1.0)
+    ('12,300', '−3.28 × 10⁻⁷', '1')
+    """
     if math.isnan(number):
         return "–"
     if math.isinf(number):
         return "∞" if number > 0 else "−∞"
-    return f"{number:.3g}".replace("-", "−")
+    rounded = float(f"{number:.3g}") + 0.0  # no negative zero
+    if rounded and not 1e-4 <= abs(rounded) < 1e6:
+        mantissa, power = f"{rounded:.2e}".split("e")
+        shown = f"{float(mantissa):g} × 10{str(int(power)).translate(_POWERS)}"
+    else:
+        shown = f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:.3g}"
+    return shown.replace("-", "−")
 
 
 def measured(finding: Finding) -> str:
-    """Its value with interval and unit."""
-    low, high = finding.interval
-    unit = f" {finding.unit}" if finding.unit else ""
-    return f"{_digits(finding.value)} [{_digits(low)}, {_digits(high)}]{unit}"
+    """Its value with interval and unit; without an interval that has no width."""
+    value, low, high = map(digits, (finding.value, *finding.interval))
+    span = "" if value == low == high else f" [{low}, {high}]"
+    return " ".join(filter(None, [f"{value}{span}", finding.unit]))
 
 
 def change(finding: Finding) -> str:
@@ -85,12 +98,19 @@ class Comparison:
 
     ``sides`` are findings by the heading of their column; rows follow the first side, then what others add. ``both``
     says of two of them what they are of; they are judged together (:func:`on_both`) in a column behind the second.
+    The claims whose ids are in ``first`` are shown, the table of all of them is folded below.
     """
 
-    def __init__(self, sides: Mapping[str, Findings], both: Mapping[str, str] | None = None) -> None:
+    #: Claims that are shown where none is known to come first, and how many more than these it takes to fold a table.
+    SHOWN, MORE = 3, 2
+
+    def __init__(
+        self, sides: Mapping[str, Findings], both: Mapping[str, str] | None = None, first: Sequence[str] = ()
+    ) -> None:
         self._both = dict(both or {})
         self._sides = {name: {found.id or found.claim: found for found in side} for name, side in sides.items()}
         self._last = next(reversed(self._both), None)
+        self._first = first
         #: The first that is known of every claim, in order.
         self._rows: dict[str, Finding] = {}
         for side in self._sides.values():
@@ -114,27 +134,38 @@ class Comparison:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        def cell(text: str, more: str = "") -> str:
-            return f'<td style="text-align:left{more}">{text}</td>'
+        shown = [key for key in self._first if key in self._rows] or list(self._rows)[: self.SHOWN]
+        if len(self._rows) < len(shown) + self.MORE:
+            return self._table(self._rows)
+        some, every = self._table(shown), self._table(self._rows)
+        return f"{some}<details><summary>All {len(self._rows)} findings</summary>{every}</details>"
+
+    def _table(self, keys: Iterable[str]) -> str:
+        """The findings with these ids; every cell says in ``data-of`` what it is, for screens without "
+        "room for heads."""
+
+        def cell(text: str, of: str) -> str:
+            return f'<td data-of="{html.escape(of)}" style="text-align:left">{text}</td>'
 
         heads = ["Claim", "Criterion"]
         for name in self._sides:
             heads += [f"{name} [95 % interval]", *([JOINT] if name == self._last else [])]
         head = "".join(f'<th style="text-align:left">{html.escape(name)}</th>' for name in heads)
         rows = []
-        for key, first in self._rows.items():
+        for key in keys:
+            first = self._rows[key]
             criterion = "<br>".join(map(html.escape, filter(None, (first.criterion, change(first)))))
-            row = cell(html.escape(first.claim)) + cell(criterion)
+            row = cell(html.escape(first.claim), "Claim") + cell(criterion, "Criterion")
             for name, side in self._sides.items():
                 found = side.get(key)
                 if found is None:
-                    row += cell("not measured")
+                    row += cell("not measured", name)
                 else:
                     below = map(html.escape, filter(None, [measured(found), found.note]))
-                    row += cell("<br>".join([marked(found), *below]))
+                    row += cell("<br>".join([marked(found), *below]), name)
                 if name == self._last:
                     together, why = self.on_both(key)
-                    row += cell("<br>".join([_mark(together), *filter(None, [html.escape(why)])]))
+                    row += cell("<br>".join([_mark(together), *filter(None, [html.escape(why)])]), JOINT)
             rows.append(f"<tr>{row}</tr>")
         body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
         return f'<table class="findings">{body}</table>'

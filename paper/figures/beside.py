@@ -48,6 +48,12 @@ def both(page: Page, draw: Draw) -> Figure | Pair:
     return Pair(own, other)
 
 
+def apart(page: Page, draw: Draw) -> tuple[Figure, Figure | None]:
+    """The figures of :func:`both`, for a page that shows them in two places; None where there is no second one."""
+    drawn = both(page, draw)
+    return (drawn.drawn, drawn.photographs) if isinstance(drawn, Pair) else (drawn, None)
+
+
 def _titled(drawn: Figure, title: str) -> None:
     """A title above everything, for which the figure grows; legends that stand there make room."""
     width, height = drawn.get_size_inches()

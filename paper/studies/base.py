@@ -524,13 +524,19 @@ class Page:
 
     @property
     def compared(self) -> Comparison:
-        """The findings with their numbers, evidence and this run side by side."""
+        """The findings with their numbers, evidence and this run side by side; those that answer the page's question
+        stand in front.
+        """
+        from paper.words import opening  # which words a page begins with is no matter of a study's
+
+        first = opening.headlines(self.subject)
+        rerun = {"this run": self.rerun.findings} if self.rerun.findings or self.evidence is None else {}
         if self.evidence is None:
-            return Comparison({"this run": self.rerun.findings})
+            return Comparison(rerun, first=first)
         if self.photographs is None:
-            return Comparison({"evidence": self.evidence.findings, "this run": self.rerun.findings})
+            return Comparison({"evidence": self.evidence.findings, **rerun}, first=first)
         sides = {DRAWN: self.evidence.findings, PHOTOGRAPHS: self.photographs.findings}
-        return Comparison({**sides, "this run": self.rerun.findings}, both=OF)
+        return Comparison({**sides, **rerun}, both=OF, first=first)
 
     @cached_property
     def counterpart(self) -> Study | None:

@@ -183,10 +183,42 @@ def _unlink(app: Sphinx, document: nodes.document) -> None:
             link.replace_self(link.children if link.astext() else Text(target))
 
 
+#: Tags of the cells that a page begins with: they run first and are shown, folded into one box, behind its opening.
+SET_UP = {"tag_set-up", "tag_injected-parameters"}
+#: Tags of the cells that open a page: question and answer, and the picture.
+OPENING = {"tag_opening", "tag_picture"}
+
+
+def _fold_set_up(app: Sphinx, document: nodes.document) -> None:
+    """Parameters and imports go behind the page's question, answer and picture, into one box that is closed."""
+    from docutils.nodes import container, section
+    from myst_nb.sphinx_ import HideCodeCellNode
+
+    first = next(iter(document.findall(section)), None)
+    if first is None or app.builder.format != "html":
+        return
+    cells = [cell for cell in first.children if isinstance(cell, container)]
+    moved = [cell for cell in cells if SET_UP & set(cell["classes"])]
+    opened = [cell for cell in cells if OPENING & set(cell["classes"])]
+    if not moved:
+        return
+    for cell in moved:
+        first.remove(cell)
+        cell.attributes.pop("hide_mode", None)  # the box is one fold, its cells are none
+    box = HideCodeCellNode(prompt_show="Set-up: parameters and imports", prompt_hide="Hide the set-up")
+    box["classes"].append("above-input")
+    box += moved
+    # The frame by which the style knows a folded cell.
+    frame = container(classes=["cell", "set-up"])
+    frame += box
+    first.insert(first.index(opened[-1]) + 1 if opened else 1, frame)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """A Sphinx extension (see _config.yml): lets pages be read by several processes at once, and pages be left out."""
     app.add_config_value("left_out", [], "env")
     app.connect("doctree-read", _unlink)
+    app.connect("doctree-read", _fold_set_up)
     # It comes with the table of contents and does not say so: all it does is to number sections when all are read.
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -114,6 +114,15 @@ def counted(page: Page) -> pd.DataFrame:
     return pd.concat([counts.assign(page=counts["page"].map(spelt)), total], ignore_index=True)[list(counts)]
 
 
+def short(page: Page) -> str:
+    """How many claims hold, and how many criteria moved after their numbers were seen."""
+    moved = sum(bool(finding.changed) for finding in page.findings)
+    late = (
+        f"of {moved} of them the criterion was changed after its numbers were seen" if moved else "no criterion moved"
+    )
+    return f"{told(page).partition('. ')[0].removesuffix('.')}; {late}."
+
+
 def told(page: Page) -> str:
     """How many claims there are, what became of them, and which criteria moved after their numbers were seen."""
     found, counts = page.findings, page.tables["pages"]

@@ -39,6 +39,53 @@ def answer(page: Page) -> str:
     return " ".join(said) or "There is no evidence of either part yet."
 
 
+#: The answer to "could you have known?" by what became of the claims that all measurements together tell.
+_KNOWN = {Outcome.HOLDS: "Yes, mostly", Outcome.DOES_NOT_HOLD: "No", Outcome.INCONCLUSIVE: "Not reliably"}
+#: What wins in either part, and what loses.
+_PAIRS = {
+    GATES: "of two gates, one that will gain and one that will not",
+    HARDWARE: "of two trainings, one that will make up for the hardware and one that will not",
+}
+
+
+def known_before(page: Page, part: str) -> str:
+    """Could you have known, of one part? Two plain sentences (Markdown)."""
+    areas = page.tables["areas"]
+    first = areas[(areas["part"] == part) & (areas["when"] == "before")]
+    if not len(first):
+        return "Nobody has measured it yet."
+    tells = [one.outcome for one in page.findings if _tells(one.id, part)]
+    outcome = tells[0] if len(set(tells)) == 1 else Outcome.INCONCLUSIVE
+    measured, trivial = (first[first["trivial"] == one].nlargest(1, "area").iloc[0] for one in (False, True))
+    free = named(part, trivial["predictor"]).removeprefix("the ")
+    return (
+        f"**{_KNOWN[outcome]}.** {_PAIRS[part].capitalize()}, the best of "
+        f"{int((~first['trivial']).sum())} measurements "
+        f"of the gradient before the first step puts the right one first in {100 * measured['area']:.0f} of 100 cases, "
+        f"where a coin is right in 50 and what needs no gradient ({free}) in {100 * trivial['area']:.0f}."
+    )
+
+
+def _tells(name: str, part: str) -> bool:
+    return name.startswith(f"foresight.{part}.before.") and name.endswith(".tells")
+
+
+def of_gates(page: Page) -> str:
+    """Could you have known, of gates?"""
+    return known_before(page, GATES)
+
+
+def of_hardware(page: Page) -> str:
+    """Could you have known, of hardware?"""
+    return known_before(page, HARDWARE)
+
+
+def short_answer(page: Page) -> str:
+    """Could you have known, of both parts (Markdown)."""
+    parts = [part for part in _PARTS if (page.tables["areas"]["part"] == part).any()]
+    return "\n\n".join(f"*{_PARTS[part]}:* {known_before(page, part)}" for part in parts) or known_before(page, GATES)
+
+
 def rely(page: Page) -> str:
     """What a practitioner may rely on, and on what not: by the findings (Markdown)."""
     found = {one.id: one for one in page.findings}

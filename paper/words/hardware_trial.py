@@ -9,6 +9,7 @@ from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper import trial
 from paper.families import FAMILIES
+from paper.studies.base import Page
 from paper.studies.hardware_trial import (
     CONDITIONS,
     LEVELS,
@@ -23,6 +24,7 @@ from paper.studies.hardware_trial import (
     tried,
 )
 from paper.words.numbers import interval, listed, share
+from paper.words.outcomes import decided
 
 
 def _title(family: str) -> str:
@@ -47,6 +49,38 @@ def grid(tables: Tables) -> pd.DataFrame:
     units = [FAMILIES[name].physics().unit for name in wide.index]
     kinds = [FAMILIES[name].kind for name in wide.index]
     return wide.assign(unit=units, kind=kinds).rename(index=_title).reset_index()
+
+
+def short_answer(page: Page) -> str:
+    """What training wins beyond what is free, under the two usual backward rules, in two plain sentences."""
+    cases = page.tables["cases"]
+    clear = cases[cases.verdict != "slight"]
+    wins = {rule: own for rule, own in clear.groupby("arm") if rule in _PLAIN}
+    said = [
+        f"{_PLAIN[rule]} makes up for {int((wins[rule].verdict == 'compensated').sum())} of {len(wins[rule])}"
+        for rule in trial.RULES
+        if rule in wins
+    ]
+    free = decided(
+        page.findings,
+        {
+            "hardware_trial.clipping": (
+                "Without any training, cutting off the largest weights already wins back {value:.0%} of what noise and "
+                "faults cost.",
+                "Without any training, cutting off the largest weights wins back only {value:.0%} of what noise and "
+                "faults cost.",
+            )
+        },
+    )
+    first = f"Beyond what comes back without training, {', and '.join(said)} clear cases of damage." if said else ""
+    return " ".join(filter(None, [first, free]))
+
+
+#: Backward rules as somebody says them who has not heard of them.
+_PLAIN = {
+    "autograd": "training whose gradient goes through the hardware",
+    "noise_injection": "training whose gradient is that of the plain network at noisy weights",
+}
 
 
 def answer(tables: Tables, findings: Findings) -> str:

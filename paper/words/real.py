@@ -26,6 +26,13 @@ def stands(page: Page) -> str:
     return page.notice + told
 
 
+def short(page: Page) -> str:
+    """What has been found so far, in a sentence (Markdown)."""
+    if page.evidence is None:
+        return "Nobody has measured it yet with this book's code: it takes a GPU, the weights and the data sets."
+    return follows(page.findings) or "What has been measured so far decides nothing."
+
+
 def follows(findings: Findings) -> str:
     """What the claims of the page come to (Markdown); of what nobody has measured it says so."""
     leads = {

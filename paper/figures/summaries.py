@@ -1,0 +1,109 @@
+"""One picture for each part of the book: few bars, large words, so that they also read on a phone. They draw tables."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from lib.prompts.learners import LEARNERS
+from lib.results import Tables
+from paper import trial
+from paper.figures.style import COLOURS, figure, interval, nothing, whiskers
+from paper.studies import roles
+
+#: Inches of a summary: at this width its words are still large on a phone.
+WIDTH, SIZE = 5.2, 12
+
+_BARS = {
+    "over_mean": ("lost when the gate is held still", COLOURS["orange"]),
+    "over_fixed": ("gained over the learner without a gate", COLOURS["blue"]),
+}
+
+
+def gates(tables: Tables) -> Figure:
+    """What trained gates lose when they are held still, beside what they gain: on ordinary tasks and where the right
+    prompt depends on the picture. ``tables`` are the fair trial's.
+    """
+    points, many = tables["points"], tables["many"]
+    ordinary = many[~many["task"].isin(roles.GRADED)]
+    if not len(ordinary):
+        ordinary = points[~points["task"].isin(roles.GRADED) & (points["recipe"] == "tuned")]
+    blind = points["learner"].map(lambda name: not LEARNERS[name].sees)
+    planted = points[points["task"].isin(roles.GRADED) & (points["recipe"] == "tuned") & blind]
+    groups = {"ordinary tasks": ordinary, "a task built to need a gate": planted}
+    groups = {name: part for name, part in groups.items() if len(part)}
+    if not groups:
+        return nothing("None of these gates was trained.")
+    drawn, axis = figure(WIDTH, 1.2 + 1.35 * len(groups))
+    height = 0.36
+    for place, part in enumerate(groups.values()):
+        for shift, (column, (_, colour)) in zip((-0.19, 0.19), _BARS.items(), strict=True):
+            value, low, high = interval(part.groupby("seed")[column].mean())
+            end = place + shift
+            axis.barh(end, value, height=height, color=colour, xerr=whiskers(value, low, high), ecolor="#222222")
+            text = f"{value:.0f}" if abs(value) >= 9.5 else f"{value:.1f}"
+            text = {"-0.0": "0.0"}.get(text, text).replace("-", "−")
+            axis.text(max(high, 0) + 1, end, text, va="center", fontsize=SIZE, fontweight="bold")
+    top = max(0.0, *(bar.get_x() + bar.get_width() for bar in axis.patches))
+    axis.set_xlim(min(-4.0, axis.get_xlim()[0]), 1.35 * top)
+    axis.axvline(0, color="#444444", lw=1)
+    axis.set_yticks([])
+    for place, name in enumerate(groups):
+        axis.text(0, place - 0.46, f" On {name}", va="bottom", ha="left", fontsize=SIZE, color="#222222")
+    axis.set_ylim(len(groups) - 0.45, -0.75)
+    axis.set_xlabel("points of accuracy", fontsize=SIZE)
+    axis.tick_params(labelsize=SIZE - 1)
+    axis.spines["left"].set_visible(False)
+    axis.grid(axis="y", visible=False)
+    _legend(drawn, list(_BARS.values()))
+    return drawn
+
+
+#: Where each verdict stands in the picture; a slight case is in none.
+SIDES = {
+    "makes up for it": (("compensated",), COLOURS["blue"], "white"),
+    "falls short": (("gradient fails", "needs the chip", "not converged", "no gradient"), COLOURS["orange"], "black"),
+    "nothing left to win": (("needs no gradient", "nothing to win"), "#D0D0D0", "black"),
+    "undecided": (("inconclusive",), "#F2F2F2", "black"),
+}
+_RULES = {
+    "autograd": "Training, gradient through the hardware",
+    "noise_injection": "Training, gradient of the plain network",
+}
+
+
+def hardware(tables: Tables) -> Figure:
+    """Of how many clear cases of damage training makes up beyond what is free: a bar for each backward rule. ``tables``
+    are the trial's.
+    """
+    cases = tables["cases"]
+    clear = cases[(cases["verdict"] != "slight") & cases["arm"].isin(trial.RULES)]
+    rules = [rule for rule in _RULES if rule in set(clear["arm"])]
+    if not rules:
+        return nothing("No case of clear damage was trained.")
+    drawn, axis = figure(WIDTH, 1.4 + 0.85 * len(rules))
+    for place, rule in enumerate(rules):
+        counts = clear[clear["arm"] == rule]["verdict"].value_counts()
+        begin = 0
+        for names, colour, ink in SIDES.values():
+            many = int(counts.reindex(names).fillna(0).sum())
+            axis.barh(place, many, left=begin, height=0.5, color=colour, edgecolor="#444444", lw=0.6)
+            if many > 4:
+                axis.text(begin + many / 2, place, str(many), ha="center", va="center", color=ink, fontsize=SIZE)
+            begin += many
+        axis.text(0, place - 0.29, _RULES[rule], ha="left", va="bottom", fontsize=SIZE, color="#222222")
+    axis.set_ylim(len(rules) - 0.6, -0.65)
+    axis.set_yticks([])
+    axis.set_xlabel("clear cases of damage", fontsize=SIZE)
+    axis.tick_params(labelsize=SIZE - 1)
+    axis.spines["left"].set_visible(False)
+    axis.grid(axis="y", visible=False)
+    _legend(drawn, [(name, colour) for name, (_, colour, _) in SIDES.items()], columns=2)
+    return drawn
+
+
+def _legend(drawn: Figure, entries: list[tuple[str, str]], columns: int = 1) -> None:
+    handles = [Patch(facecolor=colour, edgecolor="#444444", lw=0.6, label=name) for name, colour in entries]
+    drawn.legend(
+        handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=SIZE, handlelength=1.1
+    )
