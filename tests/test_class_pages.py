@@ -18,8 +18,10 @@ from paper.words import perturbation as words
 RUNS = pages.ROOT / "book" / "runs"
 NOTEBOOK = pages.NOTEBOOKS / "perturbation.ipynb"
 
-#: The share of a page's sentences that another page may have, too.
+#: The share of what a page says of its class that another page may say, too.
 SHARED = 0.35
+#: What every page needs, whatever its class: the opening, how to use the sliders, how to read the findings.
+ASIDE = ("What if?", "Findings")
 
 
 def sentences(text: str) -> set[str]:
@@ -31,13 +33,17 @@ def sentences(text: str) -> set[str]:
 
 
 def prose(notebook: nbformat.NotebookNode) -> str:
-    """What a page says: its Markdown, and that which its cells make."""
-    said = []
+    """What a page says between its opening and its end: its Markdown, and that which its cells make."""
+    said, heading = [], ""
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            said.append(cell.source)
+        if found := re.match(r"##? (.+)", cell.source if cell.cell_type == "markdown" else ""):
+            heading = found[0]
+        if cell.cell_type == "code":
+            texts = [output.get("data", {}).get("text/markdown", "") for output in cell.outputs]
         else:
-            said += [output.get("data", {}).get("text/markdown", "") for output in cell.outputs]
+            # Under the heading of the findings stands the conclusion, which cells make.
+            texts = [] if heading.removeprefix("## ") in ASIDE else [cell.source]
+        said += texts if heading.startswith("## ") else []
     return "\n\n".join(said)
 
 
