@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pybtex.database import parse_file
 
 from paper.tools import sources
 
@@ -59,6 +60,15 @@ def test_glossary_has_the_words_of_the_book():
         *("learner", "gate", "backbone", "task", "perturbation", "severity", "chip", "read", "backward rule"),
         *("recovery", "replica", "finding", "evidence", "rerun", "cell"),
     }
+
+
+def test_no_two_papers_are_cited_by_the_same_words():
+    """Authors as the book names them, and the year; two papers of the same authors and year have a and b behind it."""
+    labels = []
+    for entry in parse_file(ROOT / "book" / "references.bib").entries.values():
+        names = [" ".join(person.last_names) for person in entry.persons["author"]]
+        labels.append((" and ".join(names) if len(names) < 3 else f"{names[0]} et al.", entry.fields["year"]))
+    assert len(set(labels)) == len(labels) > 30
 
 
 def test_library_pages_name_every_public_module():

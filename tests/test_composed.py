@@ -134,14 +134,19 @@ def test_predictions_by_hand():
     # Of 30 points lost, 12 came back.
     assert weighted(np.array([0.1, 0.2]), np.array([0.1, 0.02])) == pytest.approx(0.4)
     assert math.isnan(weighted(np.array([0.001, 0.002]), np.array([0.1, 0.1])))
-    assert worst(["no damage", "compensated"]) == "compensated" and worst(["broken", "not compensated"]) == "broken"
+    assert (
+        worst(["no damage", "compensated"]) == "compensated"
+        and worst(["not recovered", "not compensated"]) == "not recovered"
+    )
     # An open verdict is worse than a good one, and does not excuse a bad one.
     assert worst(["compensated", "inconclusive"]) == "inconclusive"
     assert worst(["inconclusive", "not compensated"]) == "not compensated"
     seen = [called(0.005, 0.0), called(0.1, 0.6), called(0.1, 0.3), called(0.1, 0.1), called(0.1, -0.3)]
     assert seen == [name for name in WORST if name not in OPEN]
+    # Of a small loss little may come back, and nothing is said to be lost for good.
+    assert called(0.04, 0.1) == "not compensated" and called(0.05, 0.1) == "not recovered"
     # Harm counts in points, also where next to nothing was lost.
-    assert called(0.001, -10.0) == "harmed" and called(0.1, -0.05) == "broken"
+    assert called(0.001, -10.0) == "harmed" and called(0.1, -0.05) == "not recovered"
     assert split(label(["drift", "adc"])) == ("drift", "adc")
 
 
@@ -307,7 +312,7 @@ def test_without_a_converter_the_staircase_is_vanilla_training():
     summary = summarise(accuracy, signals(accuracy), 0.1)
     assert len(summary[summary.rule == "staircase"]) == 2
     (whole,) = summary[(summary.rule == "staircase") & (summary.kind == "all")].itertuples()
-    assert whole.worst == whole.verdict == "broken"
+    assert whole.worst == whole.verdict == "not recovered"
     own = {"accuracy": accuracy, "removed": removed(accuracy), "signal": signals(accuracy)}
     (claim,) = (one for one in mixture.claims({**tables(ADDS, True), **own}, 0.1) if one.id == "composed.staircase")
     assert "less than a fifth" in claim.text

@@ -173,7 +173,7 @@ def chips(_: int, new: str = "adc") -> pd.DataFrame:
     named |= {" + ".join(pair): "pair" for pair in itertools.combinations(parts, 2)}
     named[" + ".join(parts)] = "all"
     table = cells(parts=list(named), rule=["autograd", "straight_through"])
-    table = table.assign(kind=table.parts.map(named), network="mlp", verdict="compensated", worst="broken")
+    table = table.assign(kind=table.parts.map(named), network="mlp", verdict="compensated", worst="not recovered")
     columns = ("damage", "recovery", "summed", "in_logits", "by_noise", "weighted", "clean", "unaware", "accuracy")
     return ended(measured(table, *columns), "recovery")
 
@@ -891,7 +891,7 @@ def test_known_names_come_first_and_unknown_ones_last():
     [
         ("compensated", Outcome.HOLDS),
         ("not compensated", Outcome.DOES_NOT_HOLD),
-        ("broken", Outcome.DOES_NOT_HOLD),
+        ("not recovered", Outcome.DOES_NOT_HOLD),
         ("in part", Outcome.DOES_NOT_HOLD),
         ("inconclusive", Outcome.INCONCLUSIVE),
         ("holds", Outcome.HOLDS),

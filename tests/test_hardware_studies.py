@@ -192,8 +192,11 @@ def test_recovery_is_the_share_of_the_loss_that_comes_back():
         ([0.1, 0.1, 0.1], [0.02, 0.09, 0.06], "inconclusive"),
         ([0.1, 0.1, 0.1], [0.03, 0.031, 0.029], "not compensated"),
         ([0.1, 0.1, 0.1], [0.001, 0.04, 0.02], "not compensated"),
-        ([0.1, 0.1, 0.1], [0.01, 0.01, 0.011], "broken"),
-        ([0.1, 0.1, 0.1], [-0.005, -0.005, -0.004], "broken"),
+        ([0.1, 0.1, 0.1], [0.01, 0.01, 0.011], "not recovered"),
+        ([0.1, 0.1, 0.1], [-0.005, -0.005, -0.004], "not recovered"),
+        # From a loss that matters, and that in every seed.
+        ([0.02, 0.03, 0.025], [0.0, 0.001, 0.0], "not compensated"),
+        ([0.03, 0.08, 0.06], [0.0, 0.001, 0.0], "not compensated"),
         ([0.1, 0.1, 0.1], [-0.1, -0.1, -0.1], "harmed"),
         # Training may do harm where there is no damage, for sure or in some seeds.
         ([0.0003, 0.0, 0.0005], [-0.026, -0.025, -0.027], "harmed"),
@@ -242,7 +245,7 @@ def test_the_interval_of_a_ratio_is_its_own():
 
 
 #: From worst to best; open verdicts lie anywhere.
-LADDER = ("harmed", "broken", "not compensated", "compensated")
+LADDER = ("harmed", "not recovered", "not compensated", "compensated")
 LOSSES = st.lists(st.tuples(st.floats(-0.02, 0.8), st.floats(-0.3, 0.8)), min_size=2, max_size=6)
 
 
@@ -277,7 +280,7 @@ def test_a_table_and_a_finding_never_say_opposite_things():
         outcome = found.get("perturbation_read_noise.won_back.autograd.harshest").outcome
         (name,) = summarise(**tables).verdict
         expected = {"holds": ("compensated",), "inconclusive": ("inconclusive",)}
-        assert name in expected.get(str(outcome), ("not compensated", "broken", "harmed"))
+        assert name in expected.get(str(outcome), ("not compensated", "not recovered", "harmed"))
 
 
 def test_runs_are_paired_by_seed_and_severity():
@@ -383,11 +386,11 @@ def test_what_follows_is_what_the_findings_say():
         table = runs({("autograd", 0.1): (0.95, 0.75, won), ("straight_through", 0.1): (0.95, 0.75, 0.85)})
         findings = Findings.of(perturbation.claims(physics, {"accuracy": table, "diagnostics": signals(table)}))
         said.append(words.follows(findings, physics))
-    assert said[0].startswith("Vanilla training wins back at least half") and "no more than vanilla" in said[0]
-    assert said[1].startswith("Vanilla training does not win back half") and "wins back more than vanilla" in said[1]
+    assert "vanilla training wins back at least half" in said[0] and "no more than vanilla" in said[0]
+    assert "vanilla training does not win back half" in said[1] and "wins back more than vanilla" in said[1]
     single = runs({("autograd", 0.1): (0.95, 0.75, 0.94), ("straight_through", 0.1): (0.95, 0.75, 0.85)}, seeds=1)
     findings = Findings.of(perturbation.claims(physics, {"accuracy": single, "diagnostics": signals(single)}))
-    assert "All in all" not in words.follows(findings, physics) and "may or may not" in words.follows(findings, physics)
+    assert "all in all" not in words.follows(findings, physics) and "may or may not" in words.follows(findings, physics)
 
 
 # --------------------------------------------------------------------------------------------- the separation
@@ -430,8 +433,8 @@ def test_regimes_and_cells():
     )
     found = regimes(table).set_index(["perturbation", "regime"])
     assert found.loc[("read_noise", "moderate"), "recovery"] == pytest.approx(0.75, abs=1e-6)
-    assert found.loc[("read_noise", "severe"), "verdict"] == "broken"
-    assert found.loc[("ir_drop", "moderate"), "verdict"] == "broken"
+    assert found.loc[("read_noise", "severe"), "verdict"] == "not recovered"
+    assert found.loc[("ir_drop", "moderate"), "verdict"] == "not recovered"
     assert ("read_noise", "slight") in found.index and ("ir_drop", "severe") not in found.index
     single = cells(table, signals(table))
     # Severities without damage, or with a slight one, are no cells.

@@ -98,7 +98,7 @@ def test_what_is_inside_and_what_is_beyond_is_judged_separately():
     assert (inside.severities, beyond.severities) == (2, 2)
     assert inside.damage == pytest.approx((0.001 + 0.15) / 2, abs=1e-3) and inside.most == pytest.approx(0.15, abs=1e-3)
     assert inside.recovery == pytest.approx(0.071 / 0.151, abs=0.01) and beyond.recovery == pytest.approx(0, abs=0.01)
-    assert beyond.verdict == "broken" and inside.recovery_low <= inside.recovery <= inside.recovery_high
+    assert beyond.verdict == "not recovered" and inside.recovery_low <= inside.recovery <= inside.recovery_high
     # No damage inside does not hide harm.
     assert by_side(runs("adc", {8.0: (0.9497, 0.92), 2.0: (0.3, 0.8)})).verdict.tolist() == ["harmed", "compensated"]
     # A seed of which a training has diverged does not count with what is left of it.
@@ -158,7 +158,7 @@ def test_consumers_of_verdicts_know_harm_and_what_was_not_measured():
     assert advised(0.001, 0.8, 0.9) == "no damage" and advised(0.1, 0.8, 0.85) == "nothing helps"
     assert advised(0.1, 0.8, 0.95) == "no training" and advised(0.1, 0.95, 0.92) == "training"
     assert set(style.VERDICTS) >= {*VERDICTS, *OPEN}
-    assert style.verdict_mark("harmed") == style.verdict_mark("broken")
+    assert style.verdict_mark("harmed") == style.verdict_mark("not recovered")
     assert style.verdict_mark("not measured") == style.NEUTRAL
     # An interval without bound draws a bar of finite length, out of every frame.
     ends = style.whiskers(0.5, -math.inf, math.inf)

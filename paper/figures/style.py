@@ -143,13 +143,13 @@ NEUTRAL = ("", "#D0D0D0")
 #: Verdicts on one severity, from the mildest to the worst.
 VERDICTS = (
     *("no damage", "compensated", "in part", "inconclusive", "not measured", "not trained"),
-    *("not compensated", "broken", "harmed"),
+    *("not compensated", "not recovered", "harmed"),
 )
 
 _OUTCOMES = {
     "compensated": Outcome.HOLDS,
     "in part": Outcome.DOES_NOT_HOLD,
-    "broken": Outcome.DOES_NOT_HOLD,
+    "not recovered": Outcome.DOES_NOT_HOLD,
     "not compensated": Outcome.DOES_NOT_HOLD,
     "harmed": Outcome.DOES_NOT_HOLD,
     **{str(outcome): outcome for outcome in Outcome},

@@ -22,7 +22,6 @@ from lib.verdicts import Claim, Findings, Relation, Threshold
 from paper import finished
 from paper.criteria.hardware import (
     BETTER,
-    BROKEN,
     CLEAR_DAMAGE,
     COMPENSATED,
     DAMAGE,
@@ -30,6 +29,7 @@ from paper.criteria.hardware import (
     MEASURE_FAR,
     NOTHING,
     POINT,
+    RECOVERED,
     TELLS,
 )
 from paper.prediction import area
@@ -498,7 +498,7 @@ def _small(accuracy: pd.DataFrame) -> list[Claim]:
     ]
     quoted: tuple[tuple[str, Threshold, Relation, str], ...] = (
         ("read_noise", COMPENSATED, ">=", "Read noise is on the compensable side under vanilla training"),
-        ("ir_drop", BROKEN, "<=", "IR-drop is on the breaking side under vanilla training"),
+        ("ir_drop", RECOVERED, "<=", "IR-drop is on the breaking side under vanilla training"),
     )
     for name, share, relation, text in quoted:
         own = one[one.perturbation == name]

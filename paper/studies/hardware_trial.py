@@ -825,7 +825,7 @@ def _separation(tables: Tables) -> list[Claim]:
         within = _counts(tables, rule, [trial.PUBLISHED])
         if within is not None:
 
-            def broken(picked: np.ndarray, counts=within) -> float:
+            def failing(picked: np.ndarray, counts=within) -> float:
                 lost = ~_sided(counts, picked)
                 return float(len(set(counts[2][lost])))
 
@@ -837,7 +837,7 @@ def _separation(tables: Tables) -> list[Claim]:
                     ">=",
                     criteria.ONE_FAMILY,
                     "separation",
-                    measured=over_seeds(broken, within[0].shape[1]),
+                    measured=over_seeds(failing, within[0].shape[1]),
                     name="families not compensated",
                 )
             )

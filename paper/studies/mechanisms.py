@@ -420,7 +420,8 @@ MECHANISMS: dict[str, tuple[str, tuple[Prediction, ...]]] = {
         "Rounding has no gradient (a control), and with two bits the logits have too few values to be ordered.",
         (
             Prediction(
-                *("trained", "base", "Vanilla training wins back less than a fifth"), *("trained", "<", criteria.BROKEN)
+                *("trained", "base", "Vanilla training wins back less than a fifth"),
+                *("trained", "<", criteria.RECOVERED),
             ),
             Prediction(
                 *("through", "flip", "A gradient that passes the rounding wins back at least half"),

@@ -11,7 +11,6 @@ import pandas as pd
 
 from lib.verdicts import Claim, Threshold
 from paper.criteria.hardware import (
-    BROKEN,
     CLEAR_DAMAGE,
     COMPENSATED,
     DAMAGE,
@@ -19,6 +18,7 @@ from paper.criteria.hardware import (
     FOLLOWS,
     LOSS_ERROR,
     NOISE_ERROR,
+    RECOVERED,
     RECOVERY_ERROR,
     RULES_APART,
     VERDICTS_RIGHT,
@@ -31,7 +31,7 @@ from paper.studies.recovery import NO_DAMAGE, OPEN, over_seeds, paired, recovery
 #: What these add to a current has a size of its own; what the others add shrinks with the signal.
 ABSOLUTE = ("stuck_at", "read_noise")
 #: Verdicts from the mildest to the worst.
-WORST = ("no damage", "compensated", *OPEN, "not compensated", "broken", "harmed")
+WORST = ("no damage", "compensated", *OPEN, "not compensated", "not recovered", "harmed")
 #: What tells one run of a table from another.
 KEYS = ("network", "parts", "seed")
 
@@ -127,7 +127,9 @@ def called(damage: float, won_back: float) -> str:
         return "harmed"
     if damage < DAMAGE:
         return "no damage"
-    return "compensated" if won_back >= COMPENSATED else "not compensated" if won_back >= BROKEN else "broken"
+    if won_back >= COMPENSATED:
+        return "compensated"
+    return "not recovered" if won_back < RECOVERED and damage >= CLEAR_DAMAGE else "not compensated"
 
 
 class Chips(NamedTuple):
@@ -353,9 +355,9 @@ def _of_rules(runs: pd.DataFrame, rules: Sequence[str]) -> Iterator[Claim]:
     """The backward rules on the full chip."""
     whole = runs[runs.kind == "all"].pivot(index="seed", columns="rule", values=["gain", "damage"])
     if "staircase" in set(runs.rule):
-        beyond = 100 * (whole["gain"]["staircase"] - BROKEN * whole["damage"]["staircase"]).to_numpy()
+        beyond = 100 * (whole["gain"]["staircase"] - RECOVERED * whole["damage"]["staircase"]).to_numpy()
         text = "One staircase silences the chip: with it, vanilla training wins back less than a fifth of the loss"
-        name = f"won back minus {BROKEN:g} of the loss"
+        name = f"won back minus {RECOVERED:g} of the loss"
         more: dict[str, Any] = {"unit": "points", "name": name, "void": void(whole["damage"]["staircase"])}
         yield Claim("composed.staircase", text, beyond, "<", 0, "composed", **more)
     if len(rules) == 2:

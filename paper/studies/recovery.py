@@ -10,10 +10,10 @@ import pandas as pd
 
 from lib.verdicts import Outcome, Verdict, bootstrap, judge, tail
 from paper import published
-from paper.criteria.hardware import BROKEN, COMPENSATED, DAMAGE, points
+from paper.criteria.hardware import CLEAR_DAMAGE, COMPENSATED, DAMAGE, RECOVERED, points
 
 #: Verdicts, from the mildest to the worst.
-VERDICTS = ("no damage", "compensated", "not compensated", "broken", "harmed")
+VERDICTS = ("no damage", "compensated", "not compensated", "not recovered", "harmed")
 #: What is said where none of them is: the seeds do not decide, a number is missing, nothing was trained.
 OPEN = ("inconclusive", "not measured", "not trained")
 #: Why nothing is said of what comes back where next to nothing was lost.
@@ -94,9 +94,10 @@ def verdict(damage: Sequence[float], gain: Sequence[float], trained: bool = True
 
     Decided as a claim is, by whole intervals over seeds: "harmed" where training costs at least DAMAGE, whatever was
     lost before; "no damage" where less than DAMAGE is lost, and no more by training; "compensated" where at least
-    DAMAGE is lost and at least COMPENSATED of it comes back, "not compensated" where less does, "broken" where less
-    than BROKEN does. "inconclusive" where an interval has both sides in it, "not measured" where a seed has no number
-    or there is one seed, which has no interval; "not trained" where nothing was ``trained``, and something may be lost.
+    DAMAGE is lost and at least COMPENSATED of it comes back, "not compensated" where less does, "not recovered" where
+    less than RECOVERED comes back of a loss of at least CLEAR_DAMAGE. "inconclusive" where an interval has both sides
+    in it, "not measured" where a seed has no number or there is one seed, which has no interval; "not trained" where
+    nothing was ``trained``, and something may be lost.
     """
     lost, won = _pairs(damage, gain)
     more = "Measure more seeds."
@@ -126,8 +127,9 @@ def verdict(damage: Sequence[float], gain: Sequence[float], trained: bool = True
         return Verdict("compensated", (reason,), "Train through it.")
     if enough is Outcome.INCONCLUSIVE:
         return Verdict("inconclusive", (reason,), more)
-    if judge("", np.sort(beyond(lost, won, BROKEN)), "<", 0).outcome is Outcome.HOLDS:
-        return Verdict("broken", (reason,), "Change the backward rule, the calibration or the circuit.")
+    clear = judge("", lost, ">=", CLEAR_DAMAGE).outcome is Outcome.HOLDS
+    if clear and judge("", np.sort(beyond(lost, won, RECOVERED)), "<", 0).outcome is Outcome.HOLDS:
+        return Verdict("not recovered", (reason,), "Change the backward rule, the calibration or the circuit.")
     return Verdict("not compensated", (reason,), "Train through it, and reduce it by calibration or in the circuit.")
 
 

@@ -15,12 +15,12 @@ from lib.results import Cell, Tables
 from lib.verdicts import Claim, Findings, Relation, Threshold, bootstrap
 from paper.criteria.hardware import (
     BEYOND_TRIVIAL,
-    BROKEN,
     CLEAR_DAMAGE,
     COMPENSATED,
     DAMAGE,
     NORMALISED_LOSES,
     NOTHING,
+    RECOVERED,
     RULE_POINTS,
     SEVERE,
     TELLS,
@@ -516,7 +516,7 @@ def _quoted(accuracy: pd.DataFrame) -> list[Claim]:
     found = []
     quoted: dict[str, tuple[str, Threshold, Relation]] = {
         "read_noise": ("compensable", COMPENSATED, ">="),
-        "ir_drop": ("breaking", BROKEN, "<="),
+        "ir_drop": ("breaking", RECOVERED, "<="),
     }
     if "autograd" not in set(accuracy.rule):
         return []

@@ -160,7 +160,7 @@ _SAID = {
     ),
     "worst": (
         "The worst part is a poor judge, because a verdict divides by a loss: alone, a part with a small loss is "
-        "*broken* by a trifle.",
+        "*not compensated* by a trifle.",
         {"verdict.worst.autograd": Outcome.DOES_NOT_HOLD},
     ),
     "staircase": (

@@ -281,11 +281,11 @@ def line(tables: Tables, findings: Findings) -> str:
     inside_ = tables["published"]
     clear = inside_[(inside_.arm == rule) & inside_.counted]
     if len(inside_):
-        broken = clear[~clear.verdict.isin(("compensated", "inconclusive"))]
+        failing = clear[~clear.verdict.isin(("compensated", "inconclusive"))]
         parts.append(
             f"Within published severities {clear.family.nunique()} of {inside_.family.nunique()} families do clear "
             f"damage that clipping does not undo, and vanilla training fails to compensate "
-            f"{broken.family.nunique()} of them{_in_brackets(broken)}."
+            f"{failing.family.nunique()} of them{_in_brackets(failing)}."
         )
     return " ".join(parts)
 

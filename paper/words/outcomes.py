@@ -8,17 +8,21 @@ from lib.verdicts import Findings, Outcome
 from paper.words.numbers import Shown
 
 
-def decided(findings: Findings, sentences: Mapping[str, tuple[str, str]]) -> str:
+def decided(findings: Findings, sentences: Mapping[str, tuple[str, ...]]) -> str:
     """For each claim, by its id, the first sentence where it holds and the second where it does not, one after the
-    other. An inconclusive claim, and one that was not judged, says nothing. ``{value}`` stands for the measured number.
+    other. An inconclusive claim says its third sentence, nothing where it has none; a claim that was not judged says
+    nothing. ``{value}`` stands for the measured number.
     """
     told = []
-    for name, (holds, fails) in sentences.items():
+    for name, said in sentences.items():
         found = findings.get(name)
-        if found is not None and found.outcome is not Outcome.INCONCLUSIVE:
-            sentence = holds if found.outcome is Outcome.HOLDS else fails
-            told.append(sentence.format(value=Shown(found.value)))
+        place = -1 if found is None else _PLACES[found.outcome]
+        if found is not None and place < len(said):
+            told.append(said[place].format(value=Shown(found.value)))
     return " ".join(filter(None, told))
+
+
+_PLACES = {Outcome.HOLDS: 0, Outcome.DOES_NOT_HOLD: 1, Outcome.INCONCLUSIVE: 2}
 
 
 def sorted_out(findings: Findings, names: Mapping[str, str], leads: Mapping[Outcome, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -18,6 +18,7 @@ from paper.studies.hardware import NAMES
 from paper.studies.recovery import by_side, recovery
 from paper.words.hardware import wording
 from paper.words.numbers import Shown, cosine, interval, share
+from paper.words.outcomes import decided
 
 _QUESTIONS = {
     "read_noise": (
@@ -222,6 +223,226 @@ def question(name: str) -> str:
     return _QUESTIONS.get(name, "")
 
 
+#: What the variants of a class amount to: a claim, what it says where it holds, and where it does not.
+_CLOSER_UP: dict[str, dict[str, tuple[str, str]]] = {
+    "read_noise": {
+        "variants.scale": (
+            "Without it {value:.1f} points are missing: the way around read noise leads through the window.",
+            "With the scale kept only {value:.1f} points are missing: what training finds against read noise is more "
+            "than a finer window.",
+        )
+    },
+    "variability": {
+        "variants.scale": (
+            "Kept, the scale costs {value:.1f} points, so that a part of what training wins against variability is "
+            "precision, bought by a smaller largest weight.",
+            "Kept, the scale costs {value:.1f} points: against variability training finds weights that bear errors.",
+        )
+    },
+    "drift": {
+        "variants.compensation": (
+            "The factor is worth {value:.1f} points.",
+            "The factor is worth {value:.1f} points, fewer than were asked for.",
+        ),
+        "variants.readout": (
+            "Read with noisy devices it costs {value:.3f} points, next to nothing.",
+            "Read with noisy devices it loses {value:.1f} points.",
+        ),
+        "variants.no_training": (
+            "Set against training through uncompensated drift it is ahead by {value:.1f} points.",
+            "Training through uncompensated drift does as well.",
+        ),
+    },
+    "stuck_at": {
+        "variants.stuck_on": (
+            "Stuck on costs {value:.0f} points more than stuck off.",
+            "Between stuck on and stuck off lie {value:.1f} points, no more.",
+        ),
+        "variants.clusters": (
+            "Clusters do no more harm than scattered faults.",
+            "Clusters cost {value:.1f} points more than as many scattered faults.",
+        ),
+        "variants.scale": (
+            "Faults of the size of full scale make a smaller scale welcome: kept, it costs {value:.1f} points.",
+            "Of the scale, training against faults makes little use: kept, it costs {value:.1f} points.",
+        ),
+    },
+    "ir_drop": {
+        "variants.backward": (
+            "Of the suspects, the backward is guilty: {value:.0f} points are lost by going straight through.",
+            "Of the suspects, the backward is not guilty.",
+        ),
+        "variants.bounded": (
+            "So is the bounded conductance, by {value:.0f} points.",
+            "The bounded conductance is not.",
+        ),
+        "variants.load": (
+            "The load is worth {value:.0f} points: with every cell's share of the loss frozen, so many come back.",
+            "Freezing the load changes little.",
+        ),
+        "variants.formula": (
+            "And the cheap formula is good enough to train on: judged on the circuit, its networks are {value:.1f} "
+            "points away.",
+            "And the cheap formula is not good enough to train on.",
+        ),
+    },
+    "adc": {
+        "variants.range": (
+            "The best quantile beats the largest current by {value:.1f} points, untrained.",
+            "Between the best quantile and the largest current lie {value:.1f} points, no more.",
+        ),
+        "variants.learned": ("A learned range adds {value:.1f} points.", "A learned range adds next to nothing."),
+    },
+}
+
+#: The conclusion of a class, in the same form; a third sentence stands where the seeds leave the claim open.
+_CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "read_noise": {
+        "arms.trained": (
+            "Read noise is a case for training: where it first hurts, training wins back at least half of what "
+            "clipping leaves.",
+            "Clip first: where read noise first hurts, training wins back less than half of what clipping leaves.",
+        ),
+        "arms.detached": (
+            "Use a gradient that knows the scale of its hardware, which is worth {value:.1f} points here; a chip whose "
+            "scale is a stored number has to clip instead.",
+            "Whether the gradient knows the scale of its hardware is of little weight ({value:.1f} points).",
+        ),
+        "arms.column": (
+            "In the circuit, a scale for each column buys {value:.1f} points before any training.",
+            "A scale for each column is not worth its circuit here ({value:.1f} points).",
+        ),
+        "won_back.autograd.harshest": (
+            "Even the strongest noise shown is trained away by half.",
+            "Where noise drowns the signal no gradient helps: read several times and average, or build larger devices.",
+        ),
+    },
+    "variability": {
+        "known": (
+            "If you can measure the chip, train for the chip: with its own errors in every step, half of the loss "
+            "comes back even where they are largest.",
+            "Measuring the chip and training for it does not win back half of the loss where its errors are largest.",
+        ),
+        "arms.trained": (
+            "For chips that nobody has measured training is still worth its while: half of what clipping leaves comes "
+            "back where variability first hurts.",
+            "For chips that nobody has measured, clip: of what that leaves where variability first hurts, training "
+            "wins back less than half.",
+        ),
+        "arms.recipe": (
+            "The field's recipe, noise injection with clipping, is ahead of vanilla training by {value:.1f} points.",
+            "The field's recipe, noise injection with clipping, is not ahead of vanilla training.",
+        ),
+    },
+    "drift": {
+        "costs": (
+            "Drift costs this network its five points at the end of the axis.",
+            "Drift does not cost this network five points, whatever the time.",
+            "Whether drift costs this network five points at all, even at the end of the axis, its seeds do not "
+            "decide; verdicts that divide by so small a loss stay open.",
+        ),
+        "variants.no_training": (
+            "What to do is clear nevertheless: calibrate. A factor per layer that is read out and divided off beats "
+            "training through the drift.",
+            "A factor per layer is no better than training through the drift, and far cheaper.",
+        ),
+        "known": (
+            "The exponents of one chip, known, can be trained for.",
+            "Not even known exponents of one chip can be trained for.",
+            "Nor do they decide whether knowing the exponents of one chip would help.",
+        ),
+    },
+    "stuck_at": {
+        "variants.stuck_on": (
+            "Look at how your devices fail. Those stuck on do nearly all the harm, and a switch that disconnects one "
+            "would turn it into one stuck off.",
+            "How a device fails matters little.",
+        ),
+        "known": (
+            "Test the chip and train with the map of its faults: half of the loss comes back even where they are most.",
+            "Even with the map of its faults, a chip with the most of them does not get back half of the loss.",
+        ),
+        "arms.trained": (
+            "Without the map training still wins back half of what clipping leaves where faults first hurt.",
+            "Without the map training helps, but where faults first hurt it wins back less than half of what clipping "
+            "leaves.",
+        ),
+        "arms.recipe": (
+            "If you must train without it, clip while you inject noise: that is {value:.1f} points ahead of vanilla.",
+            "Clipping while noise is injected is no better than vanilla training without it.",
+        ),
+    },
+    "ir_drop": {
+        "won_back.autograd.harshest": (
+            "Wires can be trained away, even at the largest resistance shown, by a gradient that goes through the "
+            "circuit.",
+            "At the largest resistance shown no gradient trains the wires away.",
+        ),
+        "won_back.straight_through.harshest": (
+            "The backward may even ignore them.",
+            "It must not ignore them: straight through, less than half of the loss comes back there.",
+        ),
+        "variants.formula": (
+            "It need not solve the circuit in every step, since the cheap formula teaches as much.",
+            "It has to solve the circuit, since the cheap formula does not teach as much.",
+        ),
+        "clipped.half": (
+            "Clipping, made for noise, helps against wires too.",
+            "And leave clipping to noise: larger conductances load the wires more.",
+        ),
+    },
+    "adc": {
+        "gradient.live": (
+            "The vanilla gradient reaches the weights.",
+            "Vanilla training has nothing to go by, since rounding passes no gradient.",
+        ),
+        "won_back.straight_through.mildest": (
+            "Go straight through: half of the loss comes back where the resolution first hurts.",
+            "Straight-through has something to go by and wins back less than half where the resolution first hurts.",
+        ),
+        "variants.range": (
+            "The range comes first. Calibrated well it is worth {value:.1f} points, and costs a few recorded currents.",
+            "The range is no remedy here: calibrated well it is worth {value:.1f} points.",
+        ),
+        "clipped.half": (
+            "Clipping the weights is a remedy as well.",
+            "Clipping the weights is none, because the range follows the currents anyhow.",
+        ),
+    },
+}
+
+
+def _decided(findings: Findings, physics: Perturbation, sentences: Mapping[str, tuple[str, ...]]) -> str:
+    page = f"perturbation_{physics.name}"
+    return decided(findings, {f"{page}.{name}": said for name, said in sentences.items()})
+
+
+def closer_up(findings: Findings, physics: Perturbation) -> str:
+    """What the variants of a class amount to (Markdown); empty where it has none or they were not run."""
+    return _decided(findings, physics, _CLOSER_UP.get(physics.name, {}))
+
+
+def conclusion(findings: Findings, physics: Perturbation) -> str:
+    """What to do about this class (Markdown): its own sentences, and what became of training rule by rule."""
+    own = _decided(findings, physics, _CONCLUSIONS.get(physics.name, {}))
+    return "\n\n".join(filter(None, [f"**What to do.** {own}" if own else "", follows(findings, physics)]))
+
+
+#: Exercises of a page: a question, and the parameters that answer it beside the name of the class.
+EXERCISES = {
+    "Does your machine agree with the evidence?": "-p severities all -p closer all -p seeds 5 -p chips 25",
+    "Which verdicts were a matter of patience?": "-p steps 1000",
+    "Which severity does a convolution bear?": "-p network cnn",
+}
+
+
+def exercises(name: str) -> str:
+    """The exercises of the page of this class, each with its whole command (Markdown)."""
+    run = f"python -m paper.tools.pages run notebooks/perturbation.ipynb out.ipynb -p perturbation {name}"
+    told = [f"{asked}\n\n```sh\n{run} {given}\n```" for asked, given in EXERCISES.items()]
+    return "\n\n".join(["**Exercises.**", *told])
+
+
 def law(physics: Perturbation) -> list[Callable[..., object]]:
     """The methods in which its class says what it does to voltages, conductances, currents and digital numbers."""
     stages = ("moved", "voltage", "conductance", "current", "digital")
@@ -261,33 +482,34 @@ def _said(found: Finding) -> str:
     )
 
 
+def _spoken(physics: Perturbation) -> str:
+    """The name of a class within a sentence."""
+    title = physics.title
+    return title if title[:2].isupper() else f"{title[:1].lower()}{title[1:]}"
+
+
 def follows(findings: Findings, physics: Perturbation) -> str:
-    """What follows from the findings of a page (Markdown)."""
+    """What became of training through this class, as the findings of its page say it, in one sentence (Markdown)."""
     page = f"perturbation_{physics.name}"
     places = {
         "mildest": f"where it first costs {points(CLEAR_DAMAGE):g} points",
         "harshest": "at the harshest severity",
     }
-    lines = []
+    parts = []
     for rule in ("autograd", "straight_through"):
         found = {where: findings.get(f"{page}.won_back.{rule}.{where}") for where in places}
         said = [f"{_said(one)} {places[where]}" for where, one in found.items() if one is not None]
         if said:
-            lines.append(f"{NAMES[rule].capitalize()} {', and '.join(said)}.")
+            parts.append(f"{NAMES[rule]} {', and '.join(said)}")
     known = findings.get(f"{page}.known")
     if known is not None:
-        lines.append(f"On a chip that it knows, vanilla training {_said(known)} at the harshest severity.")
+        parts.append(f"on a chip that it knows, vanilla training {_said(known)} at the harshest severity")
     rules = findings.get(f"{page}.rules")
     if rules is not None and rules.outcome != Outcome.INCONCLUSIVE:
         more = "more" if rules.outcome == Outcome.HOLDS else "no more"
-        lines.append(f"All in all straight-through wins back {more} than vanilla training.")
-    beyond, left = (findings.get(f"{page}.arms.{name}") for name in ("beyond", "trained"))
+        parts.append(f"all in all straight-through wins back {more} than vanilla training")
+    beyond = findings.get(f"{page}.arms.beyond")
     if beyond is not None and beyond.outcome != Outcome.INCONCLUSIVE:
         more = "more" if beyond.outcome == Outcome.HOLDS else "no more"
-        lines.append(f"Vanilla training wins back {more} than the best measure that needs none, clipping among them.")
-    if left is not None and left.outcome != Outcome.INCONCLUSIVE:
-        called = "is" if left.outcome == Outcome.HOLDS else "is not"
-        lines.append(
-            f"By the measure of what clipping leaves, the class {called} compensated by training {places['mildest']}."
-        )
-    return " ".join(lines)
+        parts.append(f"vanilla training wins back {more} than the best measure that needs none, clipping among them")
+    return f"In short, {_spoken(physics)}: {'; '.join(parts)}." if parts else ""

@@ -138,7 +138,7 @@ def _cell(value: float, low: float, high: float) -> str:
 
 
 # Verdicts that say that less than half of the loss comes back.
-_SHORT = ("not compensated", "broken", "harmed")
+_SHORT = ("not compensated", "not recovered", "harmed")
 
 
 def sides(tables: Tables) -> pd.DataFrame:
