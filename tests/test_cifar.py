@@ -21,6 +21,7 @@ from lib.verdicts import Findings, Outcome
 from paper import finished
 from paper.convolved import Convolved
 from paper.figures import cifar as figures
+from paper.figures import style
 from paper.studies import cifar
 from paper.studies.cifar import Cifar
 from paper.tools import pretrain_hardware as pretrain
@@ -325,9 +326,9 @@ def test_everything_is_drawn_told_and_claimed():
     for name in names:
         for table in (tables[of.get(name, name)], None):
             drawn = getattr(figures, name)(table)
-            assert drawn._repr_png_()[:4] == b"\x89PNG"
+            assert style.png(drawn)[:4] == b"\x89PNG"
     drawn = figures.sample(tables["sample"], rerun=tables["sample"][tables["sample"].seed == 0])
-    assert "Diamonds: this run" in drawn._supxlabel.get_text().replace("\n", " ")
+    assert "Diamonds: this run" in drawn.get_label()
     found = Findings.of(cifar.claims(tables), holm=True)
     assert len(found) == 6 + 2 * 4 + 4 and all(one.value == one.value or one.note for one in found)
     assert "the best measure without a gradient" in words.answer(tables)

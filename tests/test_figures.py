@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from lib.hardware import devices, perturbations
 from lib.hardware.perturbations import PERTURBATIONS, ReadNoise
@@ -728,7 +729,7 @@ def diamonds(drawn: Any) -> list[Point]:
 
 
 def said(drawn: Any) -> str:
-    return drawn.get_supxlabel().replace("\n", " ")
+    return drawn.get_label()
 
 
 def again(case: Case, *new: Any) -> tuple[tuple[Any, ...], Any]:
@@ -817,7 +818,60 @@ def test_this_run_lies_over_the_evidence(name):
         ]
         assert near, f"nothing of this run at {x}, {y} in panel {axis}: {found}"
     assert "Diamonds: this run" in said(drawn) and case.note in said(drawn)
-    assert drawn._repr_png_().startswith(b"\x89PNG")
+    assert style.png(drawn).startswith(b"\x89PNG")
+
+
+def written(drawn: Any) -> list[Text]:
+    """Every text that a picture shows."""
+    texts = [one for one in drawn.findobj(Text) if one.get_visible() and one.get_text().strip()]
+    hidden = {id(text) for axis in drawn.axes if not axis.axison for text in (axis.xaxis, axis.yaxis)}
+    unseen = [one for axis in drawn.axes for side in (axis.xaxis, axis.yaxis) for one in _unseen(axis, side, hidden)]
+    return [one for one in texts if one not in unseen]
+
+
+def _unseen(axis: Any, side: Any, hidden: set[int]) -> list[Text]:
+    """Texts of an axis that are not drawn: all where it is off, else those of ticks beyond its ends."""
+    if id(side) in hidden or not axis.get_visible():
+        return list(side.findobj(Text))
+    drawn = {id(label) for tick in side._update_ticks() for label in (tick.label1, tick.label2)}
+    ticks = [*side.get_major_ticks(), *side.get_minor_ticks()]
+    return [label for tick in ticks for label in (tick.label1, tick.label2) if id(label) not in drawn]
+
+
+def collisions(drawn: Any) -> list[str]:
+    """Texts that print over each other or beyond the picture, and legends that lie over points or lines."""
+    drawn.draw_without_rendering()
+    boxes = [(one.get_text(), one.get_window_extent()) for one in written(drawn)]
+    found = [
+        f"{first!r} over {second!r}"
+        for (first, one), (second, two) in itertools.combinations(boxes, 2)
+        if min(one.x1, two.x1) - max(one.x0, two.x0) > 1 and min(one.y1, two.y1) - max(one.y0, two.y0) > 1.5
+    ]
+    whole = drawn.bbox
+    found += [
+        f"{text!r} beyond the picture"
+        for text, box in boxes
+        if box.x0 < -1 or box.y0 < -1 or box.x1 > whole.x1 + 1 or box.y1 > whole.y1 + 1
+    ]
+    for axis in drawn.axes:
+        if axis.get_legend() is not None:
+            box = axis.get_legend().get_window_extent()
+            for line in axis.lines:
+                points = line.get_transform().transform(np.column_stack(line.get_data()).astype(float))
+                points = points[np.isfinite(points).all(axis=1)]
+                if box.count_contains(points):
+                    found.append(f"a legend over {line.get_label()!r}")
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_texts_are_legible_and_do_not_print_over_each_other(name):
+    case = CASES[name]
+    drawn = case.draw(*case.tables(3), rerun=again(case)[1])
+    style.legible(drawn)
+    assert not collisions(drawn)
+    scale = style.DPI / 72 * min(1, style.SHOWN / (drawn.get_figwidth() * style.DPI))
+    assert min(one.get_size() for one in written(drawn)) * scale >= style.SMALLEST - 0.01
 
 
 @pytest.mark.parametrize("name", CASES)

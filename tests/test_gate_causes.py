@@ -415,7 +415,7 @@ def test_a_forecast_has_an_interval_and_says_where_nothing_was_measured(decades,
     table = _escapes(0.2, steps, seeds=8)
     law = escape.fit(table, steps)
     drawn = figures.forecast(law, escape.levers(table, law), "rate", decades, steps=500)
-    told = drawn.get_supxlabel().replace("\n", " ")
+    told = drawn.get_label()
     assert re.search(r"\d+ % \[\d+, \d+\] of such gates have left after 500 steps", told)
     assert ("extrapolation" in told or "No gate" in told) == bool(beyond) and beyond in told
     (axis,) = drawn.axes
@@ -741,7 +741,7 @@ def test_figures_draw_what_the_tables_hold(found):
         "areas": figures.roc_areas(found["predictors"].tables["areas"], predictors.LABELS, TELLS),
     }
     written = {text.get_text() for text in drawn["survey"].axes[0].texts}
-    assert {"−∞", "∞"} <= written and "-inf" not in drawn["survey"].get_supxlabel()
+    assert {"−∞", "∞"} <= written and "-inf" not in drawn["survey"].get_label()
     legend = [text.get_text() for text in drawn["long"].legends[0].get_texts()]
     assert set(legend) == set(LONG) and len(drawn["long"].axes) == 4
     assert len(drawn["shifts"].axes) == len(gap_origin.INTERVENTIONS)

@@ -168,7 +168,7 @@ def test_what_ends_below_the_hand_written_sentence_is_hollow_counted_and_named()
     drawn = figures.learner_points(accuracy)
     points = [line for line in drawn.axes[0].lines if line.get_marker() in ("o", "s", "^")]
     assert [line.get_xdata()[0] for line in points if line.get_markerfacecolor() == "white"] == [41.0]
-    assert "(1 of 3)" in " ".join(drawn.get_supxlabel().split())
+    assert "(1 of 3)" in " ".join(drawn.get_label().split())
     said = told.reached({"accuracy": accuracy, "ahead": learners_study._ahead(accuracy)})
     assert "*short recipe*: CoOp on fine." in said and "*tuned*: none." in said
 

@@ -16,6 +16,7 @@ from lib.verdicts import Outcome
 from paper import trial
 from paper.families import FAMILIES, KINDS, SIX
 from paper.figures import hardware_trial as figures
+from paper.figures import style
 from paper.prediction import area, balanced, conjunction, drawn_again
 from paper.studies import hardware_trial as study
 from paper.studies.hardware_trial import HardwareTrial
@@ -364,7 +365,7 @@ def test_figures_and_words_of_a_small_trial(result):
         figures.curves(tables["runs"], network="mlp"),
         figures.beyond(tables["cases"], network="mlp", rerun=tables["cases"]),
     ):
-        assert drawn._repr_png_()
+        assert style.png(drawn)
     said = [
         words.answer(tables, result.findings),
         words.line(tables, result.findings),

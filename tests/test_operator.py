@@ -17,6 +17,7 @@ from lib.hardware import circuit
 from lib.hardware.crossbars import on_chip
 from lib.hardware.perturbations import PERTURBATIONS, ReadNoise, to_pair
 from paper.figures import crossbar as figures
+from paper.figures import style
 from paper.studies import base, operator
 from paper.studies.operator import Operator, exponents, findings, first_layer, look, network_of, own, same_when_off
 from paper.tools import pages
@@ -240,7 +241,7 @@ def test_figures_draw_every_table(tmp_path):
         figures.over_time(result.tables["chips"]),
     ]
     for one in drawn:
-        assert one._repr_png_().startswith(b"\x89PNG")
+        assert style.png(one).startswith(b"\x89PNG")
 
 
 def test_the_notebook_writes_a_class_in_one_short_cell():

@@ -16,6 +16,7 @@ from lib.hardware.perturbations import PERTURBATIONS
 from lib.verdicts import Findings
 from paper.criteria.hardware import CHANCE, CIRCUIT_EXACT, CIRCUIT_FAST
 from paper.figures import peers as figures
+from paper.figures import style
 from paper.studies import peers
 from paper.studies.base import Result
 from paper.studies.peers import LAWS, READINGS, SECONDS, Peers, aihwkit, devices, published
@@ -189,7 +190,7 @@ def test_figures_and_prose(result, tmp_path):
         figures.moments(result.tables["statistics"], result.tables["peers"]),
         figures.chips(result.tables["peers"]),
     ):
-        assert one._repr_png_().startswith(b"\x89PNG")
+        assert style.png(one).startswith(b"\x89PNG")
     assert "standard errors" in words.compared(result.tables) and "nan" not in words.compared(result.tables)
 
 

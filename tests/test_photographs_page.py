@@ -18,6 +18,7 @@ from paper.criteria import photographs as criteria
 from paper.criteria import prompts
 from paper.evidence import Evidence
 from paper.figures import photographs as figures
+from paper.figures import style
 from paper.studies import base, escape, photographs
 from paper.studies.base import Page, Result, Study
 from paper.studies.photographs import PAGES, SIDES, Photographs, apart, by_chance, together, transfer
@@ -150,12 +151,8 @@ def test_a_page_with_nothing_at_all_still_builds(tmp_path, monkeypatch):
     assert list(page.findings) == [] and page.notice == ""
     assert words.missing(page).startswith("**Nothing has been measured in either world yet**")
     for drawn in _everything(page).values():
-        assert drawn._repr_png_()[:4] == b"\x89PNG"
-        assert (
-            "measured" in drawn._supxlabel.get_text()
-            or "nothing" in drawn._supxlabel.get_text()
-            or "no evidence" in drawn._supxlabel.get_text()
-        )
+        assert style.png(drawn)[:4] == b"\x89PNG"
+        assert "measured" in drawn.get_label() or "nothing" in drawn.get_label() or "no evidence" in drawn.get_label()
 
 
 def test_only_pages_that_are_known_are_taken():
@@ -473,11 +470,11 @@ def test_the_same_number_and_another_are_told_apart(page):
 
 def test_a_whole_page_draws_and_speaks(page):
     for name, drawn in _everything(page).items():
-        assert drawn._repr_png_()[:4] == b"\x89PNG", name
-        assert drawn._supxlabel.get_text(), name
+        assert style.png(drawn)[:4] == b"\x89PNG", name
+        assert drawn.get_label(), name
         if name != "gaps":
             assert all(axis.get_xlabel() for axis in drawn.axes), name
-        assert "Not measured" not in drawn._supxlabel.get_text(), name
+        assert "Not measured" not in drawn.get_label(), name
     assert "“healthy” is said of *place*" in words.health(page)
     assert "On photographs “healthy” is said of *animal or vehicle*" in words.health(page)
     assert words.verdicts(page).set_index("verdict").loc["useful", "photographs, planted"] == 1
@@ -487,7 +484,7 @@ def test_one_world_alone_draws_and_says_so():
     alone = page_of({"drawn": world(2.0, 30.0, 1.0), "photographs": {}})
     for name, drawn in _everything(alone).items():
         if name not in ("outcomes", "transfer"):
-            assert "Not measured yet: photographs." in drawn._supxlabel.get_text().replace("\n", " "), name
+            assert "Not measured yet: photographs." in drawn.get_label(), name
     assert words.told(alone, "gap") == "Measured in the drawn world alone so far: nothing can be said of both."
 
 

@@ -313,8 +313,8 @@ def test_a_figure_stands_twice_with_its_titles(page, monkeypatch):
     pair = beside.both(page(Result(other)), draw)
     pair._ipython_display_()
     assert [one.get_suptitle().strip() for one in shown] == ["Drawn world", "Photographs"]
-    assert shown == [pair.drawn, pair.photographs] and all(one._repr_png_() for one in shown)
-    assert "True" in pair.drawn._supxlabel.get_text() and "False" in pair.photographs._supxlabel.get_text()
+    assert shown == [pair.drawn, pair.photographs] and all(style.png(one) for one in shown)
+    assert "True" in pair.drawn.get_label() and "False" in pair.photographs.get_label()
     assert pair.photographs.axes[0].lines[0].get_ydata().tolist() == [7.0, 7.0]
     for one in shown:
         # Nothing lies over anything: title, legend, axes from top to bottom.

@@ -135,15 +135,23 @@ def test_style_leaves_the_rest_of_matplotlib_alone():
     plt.close(drawn)
 
 
-def test_caption_is_inside_the_figure_and_below_the_axes():
+def test_a_figure_shows_its_caption_as_text_and_carries_it_in_its_file(monkeypatch):
+    shown = []
+    monkeypatch.setattr(style, "display", lambda data, **_: shown.append(data))
     drawn, axes = style.figure(4, 3)
-    axes.set(xlabel="step")
-    style.caption(drawn, "The gap stays open over the whole of training and closes only with another rule. " * 2)
-    drawn.draw_without_rendering()
-    text = drawn._supxlabel.get_window_extent()
-    assert text.x0 >= 0 and text.y0 >= 0 and text.x1 <= drawn.bbox.x1 + 1
-    assert text.y1 <= axes.xaxis.label.get_window_extent().y0 + 1
-    plt.close(drawn)
+    style.caption(drawn, "γ < 2:\nthe gap  closes.")
+    drawn._ipython_display_()
+    picture, text = shown
+    raw = io.BytesIO(base64.b64decode(picture["image/png"]))
+    assert style.described(raw) == (
+        "γ < 2: the gap closes.",
+        (4 * style.DPI * style.SHARP, 3 * style.DPI * style.SHARP),
+    )
+    assert text == {"text/html": '<p class="figure-caption">γ &lt; 2: the gap closes.</p>'}
+    assert not drawn.findobj(lambda one: "gap" in getattr(one, "_text", ""))
+    shown.clear()
+    style.nothing("Not measured.")._ipython_display_()
+    assert shown == [{"text/html": '<p class="figure-caption">Not measured.</p>'}]
 
 
 def test_colours_can_be_told_apart():

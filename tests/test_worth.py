@@ -160,7 +160,7 @@ def test_a_page_of_one_recipe_alone_is_drawn_and_told(tmp_path, monkeypatch, rec
         figures.by_recipe(tables["accuracy"], tables["zero_shot"], rerun=tables["accuracy"]),
     ):
         drawn.draw_without_rendering()
-        assert "nan" not in drawn.get_supxlabel()
+        assert "nan" not in drawn.get_label()
 
 
 @pytest.mark.parametrize(("gain", "outcome"), [(0.1, Outcome.HOLDS), (2.0, Outcome.DOES_NOT_HOLD)])

@@ -12,7 +12,19 @@ from matplotlib.lines import Line2D
 from lib.hardware.devices import HARDWARE
 from paper.criteria.hardware import COMPENSATED, DAMAGE, TELLS
 from paper.figures.hardware import severity_label, title
-from paper.figures.style import COLOURS, Look, caption, diamonds, figure, interval, looks, order, this_run, whiskers
+from paper.figures.style import (
+    COLOURS,
+    Look,
+    caption,
+    diamonds,
+    figure,
+    interval,
+    looks,
+    nothing,
+    order,
+    this_run,
+    whiskers,
+)
 from paper.published import INSIDE, side
 from paper.studies.base import duration
 from paper.studies.separation import LABELS
@@ -33,16 +45,8 @@ _MEASURES = {
 }
 
 
-def _nothing(text: str) -> Figure:
-    """A line in place of a figure."""
-    drawn, axis = figure(6.4, 0.8)
-    axis.set_axis_off()
-    axis.text(0, 0.5, text, va="center")
-    return drawn
-
-
 def _missing() -> Figure:
-    return _nothing("Measured with pictures = 'all' and the folder of CIFAR-10 alone.")
+    return nothing("Measured with pictures = 'all' and the folder of CIFAR-10 alone.")
 
 
 def _legend(drawn: Figure, arms: Sequence[str], clean: str = "clean, no hardware", columns: int = 3) -> None:

@@ -77,9 +77,18 @@ def _kinds(axis: Axes, table: pd.DataFrame, x: str, y: str, scale: float = 1) ->
 
 def _name_outliers(axis: Axes, table: pd.DataFrame, x: str, y: str, scale: float, limit: float, most: int = 3) -> None:
     off = (table[y] - table[x]).abs()
+    taken: list[float] = []
+    low, high = axis.get_ylim()
     for row in table.assign(off=off)[off > limit].sort_values("off").tail(most).itertuples():
         place = (scale * getattr(row, x), scale * getattr(row, y))
-        axis.annotate(name(split(row.parts)), place, xytext=(6, -3), textcoords="offset points", fontsize=7.5)
+        # A name that would stand beside another goes a line lower.
+        line = 0
+        while any(abs(place[1] - line * (high - low) / 20 - other) < (high - low) / 20 for other in taken):
+            line += 1
+        taken.append(place[1] - line * (high - low) / 20)
+        axis.annotate(
+            name(split(row.parts)), (place[0], taken[-1]), xytext=(6, -3), textcoords="offset points", fontsize=7.5
+        )
 
 
 def _once(summary: pd.DataFrame) -> pd.DataFrame:

@@ -162,7 +162,7 @@ def angles(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     own, again = (part[part["weights"] == "trained"] for part in (table, this_run(rerun, table)))
     layers = order("layer", own, again)
     titles = {"first": "first layer: token = prompt + position", "deeper": "deeper layers: token = prompt"}
-    drawn, axes = figure(4.0 + 3.4 * (len(layers) > 1), 3.5, columns=len(layers), sharey=True, squeeze=False)
+    drawn, axes = figure(6.0 + 1.4 * (len(layers) > 1), 3.5, columns=len(layers), sharey=True, squeeze=False)
     for axis, layer in zip(axes[0], layers, strict=True):
         part, points = (rows[rows["layer"] == layer] for rows in (own, again))
         for column, colour, label in (
@@ -183,7 +183,7 @@ def angles(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
         axis.set(xscale="log", yscale="log", xlabel="initial deviation of the prompts", title=titles.get(layer, layer))
         axis.title.set_fontsize(9)
     axes[0, 0].set_ylabel("mean |cosine|")
-    legend_above(drawn, axes[0, 0])
+    legend_above(drawn, axes[0, 0], 4 if len(layers) > 1 else 2)
     first = own[own["layer"] == "first"]
     caption(
         drawn,
@@ -461,6 +461,10 @@ def escape_law(escapes: pd.DataFrame, law: pd.DataFrame, *, rerun: pd.DataFrame 
         axis.plot(part["taken"][whole], part["middle"][whole], look.mark, color=look.colour, ms=8, label=look.label)
         late = part[~whole]
         axis.plot(late["taken"], [fitted["steps"] * 1.25] * len(late), look.mark, color=look.colour, ms=8, mfc="none")
+        # An arrow says: later than this.
+        axis.plot(
+            late["taken"], [fitted["steps"] * 1.55] * len(late), marker="$\\uparrow$", ls="", color=look.colour, ms=9
+        )
         if lever in fitted and np.isfinite(fitted[lever]):
             x = np.linspace(0, part["taken"].max(), 30)
             axis.plot(x, 10 ** (fitted["intercept"] - fitted[lever] * x), "--", color=look.colour, lw=1.4)
@@ -479,7 +483,8 @@ def escape_law(escapes: pd.DataFrame, law: pd.DataFrame, *, rerun: pd.DataFrame 
         told = f"A decade saves so many decades of steps: {', '.join(slopes)} ({fitted['scatter']:.2f} of scatter)."
     caption(
         drawn,
-        f"{told} Large: median over seeds, hollow where half have not left in time (dotted). Small: seeds that left.",
+        f"{told} Large: median over seeds, hollow with an arrow where half have not left in time (dotted). Small: "
+        "seeds that left.",
     )
     return drawn
 

@@ -31,6 +31,7 @@ from paper.figures.style import (
     interval,
     legend_above,
     looks,
+    nothing,
     order,
     this_run,
     verdict_mark,
@@ -166,8 +167,12 @@ def accuracy(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
         axis.plot(places, means.accuracy, look.mark + "-", color=look.colour, label=look.label, ms=5)
         axis.fill_between(places, means.low, means.accuracy, color=look.colour, alpha=0.16, lw=0)
         _diamonds(axis, severities, again[again.rule == rule].groupby("severity").accuracy.mean(), 100)
-    axis.axhline(10, color=COLOURS["grey"], ls=":", lw=1, label="chance")
-    axis.set(ylabel="test accuracy (%)", ylim=(0, 102))
+    lowest = 100 * min(table.low.min(), table.accuracy.min(), *(again.accuracy.min(),) * bool(len(again)))
+    # Where little is lost the axis begins near what is shown: lines that lie on each other say nothing.
+    begins = 5 * math.floor((lowest - 3) / 5) if lowest > 60 else 0
+    if not begins:
+        axis.axhline(10, color=COLOURS["grey"], ls=":", lw=1, label="chance")
+    axis.set(ylabel="test accuracy (%)", ylim=(begins, 100 if begins else 102))
     legend_above(drawn, axis, 3)
     chips = int(table.chips.iloc[0])
     shown = (
@@ -176,7 +181,8 @@ def accuracy(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
     caption(
         drawn,
         f"What {physics.title} costs and what training wins back. Lines: mean over {table.seed.nunique()} seeds and "
-        f"{shown}; {int(table.steps.iloc[0])} optimiser steps in all.{_BAND}",
+        f"{shown}; {int(table.steps.iloc[0])} optimiser steps in all.{_BAND}"
+        + (f" The axis begins at {begins} %." if begins else ""),
     )
     return drawn
 
@@ -282,7 +288,7 @@ def variants(table: pd.DataFrame | None, physics: Perturbation, *, rerun: pd.Dat
     Hardware without variants gives a line that says so.
     """
     if table is None or not len(table):
-        return _nothing(f"There are no variants of {physics.title.lower()} with these parameters.")
+        return nothing(f"There are no variants of {physics.title.lower()} with these parameters.")
     again = this_run(rerun, table)
     severities, labels = _severities(physics, table, again), order("variant", table, again)
     rules = looks(order("rule", table, again), RULES)
@@ -305,14 +311,6 @@ def variants(table: pd.DataFrame | None, physics: Perturbation, *, rerun: pd.Dat
     return drawn
 
 
-def _nothing(sentence: str) -> Figure:
-    """A line in place of a figure."""
-    drawn, axis = figure(6.4, 0.8)
-    axis.set_axis_off()
-    axis.text(0, 0.5, sentence, va="center")
-    return drawn
-
-
 def _before_and_after(
     axis: Axes, here: pd.DataFrame, points: pd.DataFrame, labels: Sequence[str], column: str, known: Mapping[str, Look]
 ) -> None:
@@ -331,7 +329,8 @@ def _before_and_after(
         axis.plot([low, high], [place, place], color=look.colour, lw=4, alpha=0.35, solid_capstyle="butt")
         axis.plot(before, place, "o", color=COLOURS["grey"], mfc="white", ms=6)
         axis.plot(after, place, look.mark, color=look.colour, ms=6)
-    axis.set(xlim=(0, 102), xlabel="test accuracy (%)")
+    axis.set(xlabel="test accuracy (%)")
+    axis.margins(x=0.1)
 
 
 def _legend_of_rows(drawn: Figure, kinds: Iterable[Look]) -> None:
@@ -353,7 +352,7 @@ def arms(
     The severities are the two mildest of those that cost clearly and that every trained arm has run at.
     """
     if table is None or not len(table):
-        return _nothing("The arms of scale, rule and clipping are not among these parameters.")
+        return nothing("The arms of scale, rule and clipping are not among these parameters.")
     again = this_run(rerun, table)
     labels = order("arm", table, again)
     runs = [set(part.severity) for _, part in table.groupby("arm")]
@@ -536,7 +535,7 @@ def _told_beforehand(axis: Axes, severities: Sequence[float], table: pd.DataFram
         part.set_index("severity").reindex(severities)[columns].to_numpy().T.clip(0, 1) for part in (table, points)
     )
     shown = axis.imshow(
-        bands, aspect="auto", cmap="cividis", vmin=0, vmax=1, extent=(-0.5, len(severities) - 0.5, 2.5, -0.5)
+        bands, aspect="auto", cmap="Purples_r", vmin=0, vmax=1, extent=(-0.5, len(severities) - 0.5, 2.5, -0.5)
     )
     lines, places = np.nonzero(np.isfinite(again))
     diamonds(axis, places + 0.3, lines, shown.to_rgba(again[lines, places]))

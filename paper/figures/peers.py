@@ -45,7 +45,7 @@ def _law(axis: Axes, law: str, statistics: pd.DataFrame, peers: pd.DataFrame, ag
             axis.plot(there.g, there.peer / (there.g if relative else 1), "x", color=COLOURS["vermillion"], ms=7)
             diamonds(axis, this.g, this.sampled / (this.g if relative else 1))
             if law == "drift":
-                at = line.iloc[len(line) // 3]
+                at = line.iloc[len(line) // 8 if statistic == "mean" else -len(line) // 4]
                 axis.annotate(statistic, (at.g, at[statistic]), xytext=(3, 5), textcoords="offset points", fontsize=8)
         if relative:
             axis.plot([], [], color=look.colour, lw=1.4, label=look.label)

@@ -35,7 +35,7 @@ def forest(points: pd.DataFrame, tasks: Sequence[str], *, rerun: pd.DataFrame | 
     styles = looks(conditions, CONDITIONS)
     places = np.linspace(-0.3, 0.3, len(conditions)) if len(conditions) > 1 else np.zeros(1)
     drawn, axes = figure(
-        max(4.6, 1.2 + 1.9 * len(tasks)),
+        max(7.0, 1.2 + 1.9 * len(tasks)),
         2.2 + 0.5 * len(rows),
         columns=len(tasks),
         sharex=True,

@@ -5,20 +5,25 @@ A figure draws the evidence. What was measured again, its ``rerun``, lies over i
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import itertools
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from PIL import Image, ImageChops, ImageStat
+from PIL.PngImagePlugin import PngInfo
 
 from lib.verdicts import MARKS, Outcome, bootstrap
 
@@ -38,6 +43,15 @@ COLOURS: MappingProxyType[str, str] = MappingProxyType(
 )
 
 DPI = 110
+
+#: Pixels of a picture for one of a page: screens have two.
+SHARP = 1
+
+#: The width in pixels at which the book shows a figure that is not narrower, and how high its smallest text is there.
+SHOWN, SMALLEST = 700, 9.0
+
+#: The class of a caption that stands below its picture, and the key under which the picture's file has it.
+CAPTION, DESCRIPTION = "figure-caption", "Description"
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -60,31 +74,70 @@ _STYLE: dict[Any, Any] = {
 
 
 class _Drawing(Figure):
-    """A figure that shows itself as the value of a cell, whatever backend the kernel has chosen."""
+    """A figure that shows itself as the value of a cell, whatever backend the kernel has chosen: a picture, and its
+    caption below it as text.
 
-    def _repr_png_(self) -> bytes:
-        return png(self)
+    The picture says the same in its own file (see :func:`png`), from where the book takes it.
+    """
+
+    def _ipython_display_(self) -> None:
+        if self.axes:
+            width, height = (round(inches * DPI) for inches in self.get_size_inches())
+            shown = {"image/png": base64.b64encode(png(self)).decode(), "text/plain": repr(self)}
+            display(shown, metadata={"image/png": {"width": width, "height": height}}, raw=True)
+        if self.get_label():
+            display({"text/html": f'<p class="{CAPTION}">{html.escape(str(self.get_label()))}</p>'}, raw=True)
 
 
 def png(drawn: Figure, colours: int = 256, apart: float = 1.0) -> bytes:
-    """The figure as a PNG with at most so many colours: a third of the size, and sharp for lines and text."""
+    """The figure as a PNG with at most so many colours: a third of the size, and sharp for lines and text.
+
+    Its caption is in the file, as the description of the picture.
+    """
+    legible(drawn)
     raw = io.BytesIO()
     drawn.savefig(raw, format="png", dpi=drawn.dpi, facecolor="white", metadata={"Software": None})
-    return compact(raw.getvalue(), colours, apart)
+    return compact(raw.getvalue(), colours, apart, str(drawn.get_label()))
 
 
-def compact(raw: bytes, colours: int = 256, apart: float = 1.0) -> bytes:
-    """A PNG with at most so many colours, or as it was where its values (0 to 255) would move by more than ``apart`` in
-    the mean, as those of photographs would.
+def legible(drawn: Figure) -> None:
+    """Raise the size of every text that would be smaller than :data:`SMALLEST` where the book shows the figure.
+
+    A page shows a figure wider than :data:`SHOWN` smaller than it is drawn, its text with it.
+    """
+    wide = drawn.get_figwidth() * DPI
+    least = SMALLEST * 72 / DPI * max(1.0, wide / SHOWN)
+    for axes in drawn.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            # The labels of ticks are made anew when they move.
+            if any(text.get_size() < least for text in axis.get_ticklabels()):
+                axis.set_tick_params(labelsize=least)
+    for text in drawn.findobj(Text):
+        if text.get_size() < least:
+            text.set_size(least)
+
+
+def compact(raw: bytes, colours: int = 256, apart: float = 1.0, description: str = "") -> bytes:
+    """A PNG with a description and at most so many colours, or with all of them where its values (0 to 255) would move
+    by more than ``apart`` in the mean, as those of photographs would.
     """
     picture = Image.open(io.BytesIO(raw)).convert("RGB")
     fewer = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     moved = ImageStat.Stat(ImageChops.difference(picture, fewer.convert("RGB"))).mean
     if sum(moved) / len(moved) > apart:
-        return raw
+        fewer = picture
+    told = PngInfo()
+    if description:
+        told.add_itxt(DESCRIPTION, description)
     small = io.BytesIO()
-    fewer.save(small, format="png", optimize=True)
+    fewer.save(small, format="png", optimize=True, pnginfo=told)
     return small.getvalue()
+
+
+def described(path: Path | io.BytesIO) -> tuple[str, tuple[int, int]]:
+    """What a PNG says of itself, empty where it says nothing, and its width and height."""
+    with Image.open(path) as picture:
+        return str(picture.info.get(DESCRIPTION, "")), picture.size
 
 
 def figure(
@@ -244,19 +297,18 @@ ON_MAP = ", in the colours of the map"
 
 
 def nothing(why: str) -> Figure:
-    """A figure that says why there is nothing to draw."""
-    drawn, axis = figure(6.4, 1.0)
-    axis.set_axis_off()
+    """A figure without axes, which shows as its caption alone: why there is nothing to draw."""
+    drawn = plt.figure(FigureClass=_Drawing, figsize=(6.4, 1.0), dpi=DPI, facecolor="white")
+    plt.close(drawn)
     caption(drawn, why)
     return drawn
 
 
 def caption(drawn: Figure, text: str, note: str = "") -> None:
-    """Write the figure's message under it, wrapped to its width; the layout makes room.
+    """Give the figure its message, which stands below it as text and is read to those who cannot see it.
 
     Where :func:`diamonds` are drawn it says what they are, and ``note`` besides.
     """
     if any(shape.get_gid() == _RERUN for axis in drawn.axes for shape in axis.collections):
         text = f"{text} Diamonds: this run{note}."
-    characters = max(20, int(drawn.get_figwidth() * 14))
-    drawn.supxlabel(textwrap.fill(text, characters), x=0.01, ha="left", fontsize=9, color="#333333")
+    drawn.set_label(" ".join(text.split()))

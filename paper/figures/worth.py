@@ -166,7 +166,7 @@ def by_recipe(accuracy: pd.DataFrame, zero: pd.DataFrame, *, rerun: pd.DataFrame
     names, learners = order("task", accuracy, again), order("learner", accuracy, again)
     recipes = order("recipe", accuracy, again, known=RECIPES)
     shown = {"fixed": ("grey", "no gate"), "blind": ("purple", "blind gate"), "gated": ("blue", "gate as trained")}
-    size = (max(3.0, 1.75 * len(names)), 1.4 + 1.6 * len(learners))
+    size = (max(6.4, 1.75 * len(names)), 1.4 + 1.6 * len(learners))
     drawn, axes = figure(*size, rows=len(learners), columns=len(names), sharex=True, sharey=True, squeeze=False)
     below = 0
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import posixpath
 import shutil
 import sys
@@ -214,11 +215,72 @@ def _fold_set_up(app: Sphinx, document: nodes.document) -> None:
     first.insert(first.index(opened[-1]) + 1 if opened else 1, frame)
 
 
+def _picture(app: Sphinx, image: nodes.image) -> str:
+    """Give a picture its width and its text for those who cannot see it, from its file; returns that text."""
+    from paper.figures.style import SHARP, described
+
+    path = Path(app.srcdir) / image["uri"]
+    if path.suffix != ".png" or not path.is_file():
+        return ""
+    said, (width, _) = described(path)
+    if said:
+        image["alt"] = said
+        image["width"] = f"{round(width / SHARP)}px"
+        image.attributes.pop("height", None)
+    return said
+
+
+def figures(app: Sphinx, document: nodes.document) -> None:
+    """Pictures that say what they show become figures with that as their caption, and as the text in their place.
+
+    A notebook shows a caption as an output of its own below the picture. Figures of prose keep a caption of their own.
+    """
+    from docutils import nodes
+
+    from paper.figures.style import CAPTION
+
+    number = itertools.count(1)
+    for image in list(document.findall(nodes.image)):
+        said = _picture(app, image)
+        if said and isinstance(image.parent, nodes.figure):
+            image.parent["classes"].append("drawn")
+        elif said:
+            # Named, since Sphinx asks that; here, after figures have been counted, it gets no number.
+            name = f"figure-{next(number)}"
+            image.replace_self(
+                nodes.figure("", image.deepcopy(), nodes.caption(said, said), classes=["drawn"], ids=[name])
+            )
+    for raw in list(document.findall(nodes.raw)):
+        bundle = raw.parent
+        while bundle is not None and bundle.get("nb_element") != "mime_bundle":
+            bundle = bundle.parent
+        if bundle is None or f'class="{CAPTION}"' not in raw.astext():
+            continue
+        place = bundle.parent.index(bundle)
+        if place and any(bundle.parent[place - 1].findall(nodes.figure)):
+            bundle.parent.remove(bundle)
+
+
+def _post_transform() -> type:
+    from sphinx.transforms.post_transforms import SphinxPostTransform
+
+    class Figures(SphinxPostTransform):
+        """Runs :func:`figures` before myst-nb chooses among the forms of an output."""
+
+        default_priority = 3
+
+        def run(self, **_: Any) -> None:
+            figures(self.app, self.document)
+
+    return Figures
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """A Sphinx extension (see _config.yml): lets pages be read by several processes at once, and pages be left out."""
     app.add_config_value("left_out", [], "env")
     app.connect("doctree-read", _unlink)
     app.connect("doctree-read", _fold_set_up)
+    app.add_post_transform(_post_transform())
     # It comes with the table of contents and does not say so: all it does is to number sections when all are read.
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
     return {"parallel_read_safe": True, "parallel_write_safe": True}
