@@ -1,38 +1,36 @@
-"""What-ifs: figures that follow sliders.
+"""What-ifs: figures that follow the reader.
 
-:func:`panels` draws every setting beforehand, so that the sliders move in the static page, without a kernel
-and without a network. :func:`live` runs a small experiment of the reader's choice and needs a kernel.
+:func:`panels` draws every setting beforehand, so that the controls move in the static page, without a kernel and
+without a network. :func:`live` runs a small experiment of the reader's choice and needs a kernel.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
 import html
 import itertools
+import json
 import math
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
-from IPython.display import display
 from matplotlib.figure import Figure
 
-from lib import checks
+from lib import checks, runtime
 from paper.figures import style
 
 #: Panels that one page carries without becoming slow to load (about 15 KB each).
 LIMIT = 120
 
-
-class WhatIf(widgets.VBox):
-    """A column of widgets that prints as one stable line, whatever the identities of its models are."""
-
-    summary: str = "What-if"
-
-    def __repr__(self) -> str:
-        return self.summary
+_HERE = Path(__file__).parent
 
 
 def png(drawn: Figure) -> bytes:
@@ -40,20 +38,57 @@ def png(drawn: Figure) -> bytes:
     return style.png(drawn, 64, math.inf)
 
 
-def _panel(drawn: Figure, description: str, layout: widgets.Layout) -> widgets.HTML:
-    """One picture as an HTML widget: unlike an Image it carries a text for those who cannot see it."""
-    data = base64.b64encode(png(drawn)).decode()
-    width, height = (round(side * drawn.dpi) for side in drawn.get_size_inches())
-    plt.close(drawn)
-    source = (
-        f'<img width="{width}" height="{height}" style="max-width:100%;height:auto" '
-        f'alt="{html.escape(description, quote=True)}" src="data:image/png;base64,{data}">'
-    )
-    return widgets.HTML(source, layout=layout)
-
-
 def _words(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+class Panels:
+    """Pictures and the controls that choose among them: HTML with a few lines of script, printed as one stable line.
+
+    ``model`` is what the script (``whatif.js``) reads: ``axes``, ``settings`` in the order of their product, ``start``,
+    and the size of a picture. Where no script runs, the picture of the start stands alone.
+    """
+
+    def __init__(self, model: Mapping[str, Any], summary: str) -> None:
+        self.model, self.summary = model, summary
+
+    def __repr__(self) -> str:
+        return self.summary
+
+    def _first(self) -> str:
+        """What stands there before the script has run, or if it may not."""
+        place = 0
+        for axis, chosen in zip(self.model["axes"], self.model["start"], strict=True):
+            place = place * len(axis["values"]) + chosen
+        setting = self.model["settings"][place]
+        if "refused" in setting:
+            return f"<p>{html.escape(setting['refused'])}</p>"
+        size = f'width="{self.model["width"]}" height="{self.model["height"]}"'
+        alt = html.escape(setting["alt"], quote=True)
+        return f'<img {size} style="max-width:100%;height:auto" alt="{alt}" src="{setting["src"]}">'
+
+    def _repr_html_(self) -> str:
+        # "<" would end the script that holds the data.
+        model = json.dumps(self.model, ensure_ascii=False).replace("<", "\\u003c")
+        # Every what-if that still has its data is rendered: an output does not know where it stands in its page.
+        begin = (
+            """for (const data of document.querySelectorAll('.what-if > script[type="application/json"]')) {\n"""
+            "  const model = JSON.parse(data.textContent);\n"
+            "  render({ model: { get: (name) => model[name] }, el: data.parentElement });\n"
+            "}"
+        )
+        name = html.escape(self.summary, quote=True)
+        return (
+            f"<style>\n{_asset('whatif.css')}</style>\n"
+            f'<div class="what-if" role="group" aria-label="{name}">\n{self._first()}\n'
+            f'<script type="application/json">{model}</script>\n</div>\n'
+            f'<script type="module">\n{_asset("whatif.js")}\n{begin}\n</script>'
+        )
 
 
 def panels(
@@ -61,93 +96,205 @@ def panels(
     draw: Callable[..., Figure],
     *,
     labels: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
     alt: Callable[..., str] | None = None,
     start: Mapping[str, Any] | None = None,
-) -> WhatIf:
-    """Sliders that choose among pictures drawn here and now, in a page without a kernel.
+) -> Panels:
+    """Controls that choose among pictures drawn here and now, in a page without a kernel.
 
-    ``axes`` names one or two parameters and the values of each; ``draw(**values)`` gives the figure of one
-    setting (all of the same size; each is closed). ``labels`` are the words at the sliders (with units),
-    ``alt(**values)`` the text in place of a picture, ``start`` the values shown first (default: the first of
-    each axis).
+    ``axes`` names up to four parameters and the values of each: numbers make a slider, words a list. ``draw(**values)``
+    gives the figure of one setting (all of the same size; each is closed), or refuses it with a
+    :class:`~lib.checks.ParameterError`, whose sentence then stands in its place. ``labels`` are the words at the
+    controls, ``units`` what follows their values, ``alt(**values)`` the text in place of a picture, ``start`` the
+    values shown first (default: the first of each axis).
     """
     values = {name: tuple(axes[name]) for name in axes}
-    if not 1 <= len(values) <= 2:
-        raise checks.ParameterError(f"axes must be one or two parameters, but {len(values)} were given.")
+    if not 1 <= len(values) <= 4:
+        raise checks.ParameterError(f"axes must be one to four parameters, but {len(values)} were given.")
     for name, options in values.items():
         if not options or len({_words(option) for option in options}) < len(options):
             raise checks.ParameterError(f"axes must be values that differ for {name}, but {options!r} was given.")
-    if (count := len(list(itertools.product(*values.values())))) > LIMIT:
+    if (count := math.prod(map(len, values.values()))) > LIMIT:
         raise checks.ParameterError(f"axes must be at most {LIMIT} settings together, but {count} were given.")
     titles = {name: (labels or {}).get(name, name.replace("_", " ")) for name in values}
-    chosen = {name: options.index((start or {}).get(name, options[0])) for name, options in values.items()}
 
     def describe(setting: Mapping[str, Any]) -> str:
         if alt is not None:
             return alt(**setting)
-        return "Figure for " + ", ".join(f"{titles[name]} {_words(value)}" for name, value in setting.items())
+        said = {name: f"{_words(value)} {(units or {}).get(name, '')}".strip() for name, value in setting.items()}
+        return "Figure for " + ", ".join(f"{titles[name]} {value}" for name, value in said.items())
 
-    names = list(values)
-    width = f"{0.6 * max(map(len, titles.values())) + 1:.1f}em"
-    sliders = [
-        widgets.SelectionSlider(
-            options=[_words(option) for option in values[name]],
-            index=chosen[name],
-            description=titles[name],
-            continuous_update=True,
-            style={"description_width": width},
-            layout={"width": "95%", "max_width": "480px"},
-        )
-        for name in names
-    ]
-    layout = widgets.Layout(margin="0")
+    settings: list[dict[str, str]] = []
+    width = height = 0
+    for combination in itertools.product(*values.values()):
+        setting = dict(zip(values, combination, strict=True))
+        try:
+            drawn = draw(**setting)
+        except checks.ParameterError as refused:
+            settings.append({"refused": str(refused)})
+            continue
+        width, height = (round(side * drawn.dpi) for side in drawn.get_size_inches())
+        source = "data:image/png;base64," + base64.b64encode(png(drawn)).decode()
+        settings.append({"src": source, "alt": describe(setting)})
+        plt.close(drawn)
 
-    def column(fixed: Mapping[str, Any], depth: int) -> widgets.Stack:
-        """The stack over one parameter; with a second one, a stack of such stacks."""
-        name = names[depth]
-        children = []
-        for value in values[name]:
-            setting = {**fixed, name: value}
-            last = depth == len(names) - 1
-            children.append(_panel(draw(**setting), describe(setting), layout) if last else column(setting, depth + 1))
-        stack = widgets.Stack(children, selected_index=chosen[name])
-        # The link lives in the page (no kernel): each inner stack follows the inner slider by its own link.
-        widgets.jslink((sliders[depth], "index"), (stack, "selected_index"))
-        return stack
+    def axis(name: str) -> dict[str, Any]:
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values[name])
+        return {
+            "label": titles[name],
+            "unit": (units or {}).get(name, ""),
+            "kind": "slider" if numbers else "choice",
+            "values": [_words(value) for value in values[name]],
+        }
 
-    shown = WhatIf([*sliders, column({}, 0)])
-    shown.summary = "What-if over " + " and ".join(f"{titles[name]} ({len(values[name])})" for name in names)
-    shown.add_class("what-if")
-    return shown
+    model = {
+        "axes": [axis(name) for name in values],
+        "start": [options.index((start or {}).get(name, options[0])) for name, options in values.items()],
+        "width": width,
+        "height": height,
+        "settings": settings,
+    }
+    return Panels(model, "What-if over " + " and ".join(f"{titles[name]} ({len(values[name])})" for name in values))
 
 
-def live(run: Callable[..., Figure], controls: Mapping[str, widgets.Widget], *, button: str = "Run") -> WhatIf:
+class Cancelled(Exception):
+    """The reader has cancelled a live experiment."""
+
+
+@contextlib.contextmanager
+def _followed(tell: Callable[[str, int, int], None]) -> Iterator[None]:
+    """Whatever reports progress in this thread reports it to ``tell(label, done, total)`` too, which may raise."""
+    plain, here = runtime.progress, threading.get_ident()
+
+    @contextlib.contextmanager
+    def followed(total: int, label: str) -> Iterator[Callable[[int], None]]:
+        with plain(total, label) as advance:
+            if threading.get_ident() != here:  # a training in another cell, at the same time
+                yield advance
+                return
+            done = 0
+
+            def both(count: int) -> None:
+                nonlocal done
+                done += count
+                advance(count)
+                tell(label, done, total)
+
+            yield both
+
+    runtime.progress = followed
+    try:
+        yield
+    finally:
+        runtime.progress = plain
+
+
+class Live(widgets.VBox):
+    """Controls, a button that runs, one that cancels, how far it is, and the outcome; prints as one stable line."""
+
+    def __init__(
+        self,
+        run: Callable[..., Figure],
+        controls: Mapping[str, widgets.Widget],
+        button: str,
+        check: Callable[..., object] | None,
+    ) -> None:
+        self.run, self.controls, self.check = run, controls, check
+        for name, control in controls.items():
+            control.description = control.description or name.replace("_", " ")
+            control.style.description_width = "initial"
+            control.observe(self._judge, "value")
+        self.start = widgets.Button(description=button, button_style="primary")
+        self.cancel = widgets.Button(description="Cancel", disabled=True)
+        self.bar = widgets.IntProgress(0, min=0, max=1, layout={"width": "12em", "visibility": "hidden"})
+        self.status = widgets.Label("")
+        self.output = widgets.Output()
+        #: The thread of the last experiment.
+        self.running: threading.Thread | None = None
+        self._stop = threading.Event()
+        self.start.on_click(self._begin)
+        self.cancel.on_click(lambda _: self._stop.set())
+        row = widgets.HBox([self.start, self.cancel, self.bar, self.status])
+        super().__init__([*controls.values(), row, self.output])
+        self.add_class("what-if")
+        self._judge()
+
+    def __repr__(self) -> str:
+        return "Live what-if over " + ", ".join(self.controls)
+
+    def values(self) -> dict[str, Any]:
+        """What the controls say."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def _judge(self, _: object = None) -> None:
+        """The button is grey, and says why, where the controls ask for what cannot be."""
+        if self.running is not None and self.running.is_alive():
+            return
+        try:
+            if self.check is not None:
+                self.check(**self.values())
+        except checks.ParameterError as refused:
+            self.start.disabled, self.status.value = True, str(refused)
+        else:
+            self.start.disabled, self.status.value = False, ""
+
+    def _begin(self, _: widgets.Button) -> None:
+        self._stop.clear()
+        self.start.disabled, self.cancel.disabled = True, False
+        self.bar.value, self.bar.layout.visibility, self.status.value = 0, "visible", "running"
+        # In a thread: the kernel must hear the button that cancels.
+        self.running = threading.Thread(target=self._work, args=(self.values(),), daemon=True)
+        self.running.start()
+
+    def _tell(self) -> Callable[[str, int, int], None]:
+        shown, trainings = 0.0, 0
+
+        def tell(label: str, done: int, total: int) -> None:
+            nonlocal shown, trainings
+            if self._stop.is_set():
+                raise Cancelled
+            trainings += done == 1
+            # Ten times a second: every change is a message.
+            if (now := time.perf_counter()) - shown > 0.1 or done == total:
+                shown, self.bar.max, self.bar.value = now, total, done
+                self.status.value = f"{label}, {done} of {total} steps (number {max(trainings, 1)})"
+
+        return tell
+
+    def _work(self, given: Mapping[str, Any]) -> None:
+        began = time.perf_counter()
+        try:
+            with _followed(self._tell()):
+                drawn = self.run(**given)
+            if self._stop.is_set():
+                raise Cancelled
+            self.output.outputs = ()
+            self.output.append_display_data(drawn)
+            plt.close(drawn)
+            said = f"{time.perf_counter() - began:.1f} s"
+        except checks.ParameterError as refused:
+            said = str(refused)
+        except Cancelled:
+            said = "cancelled"
+        except Exception:
+            said = "an error"
+            self.output.outputs = ()
+            self.output.append_stderr(traceback.format_exc())
+        self.bar.layout.visibility = "hidden"
+        self.start.disabled, self.cancel.disabled, self.status.value = False, True, said
+
+
+def live(
+    run: Callable[..., Figure],
+    controls: Mapping[str, widgets.Widget],
+    *,
+    button: str = "Run",
+    check: Callable[..., object] | None = None,
+) -> Live:
     """Controls and a button that runs ``run(**values)`` in the kernel and shows the figure it returns.
 
-    A :class:`~lib.checks.ParameterError` shows as its sentence. A page without a kernel cannot run anything:
-    tag the cell ``remove-output`` and say in the text beside it that this part runs in Jupyter.
+    A :class:`~lib.checks.ParameterError` shows as its sentence; what ``check(**values)`` refuses so cannot be run at
+    all. A page without a kernel cannot run anything: tag the cell ``remove-output`` and say in the text beside it that
+    this part runs in Jupyter.
     """
-    output = widgets.Output()
-    start = widgets.Button(description=button, button_style="primary")
-    status = widgets.Label("")
-
-    def clicked(_: widgets.Button) -> None:
-        start.disabled, status.value = True, "running"
-        began = time.perf_counter()
-        output.clear_output(wait=True)
-        with output:  # anything unexpected shows its traceback here
-            try:
-                drawn = run(**{name: control.value for name, control in controls.items()})
-            except checks.ParameterError as refused:
-                status.value = str(refused)
-            else:
-                display(drawn)
-                plt.close(drawn)
-                status.value = f"{time.perf_counter() - began:.1f} s"
-        start.disabled = False
-
-    start.on_click(clicked)
-    shown = WhatIf([*controls.values(), widgets.HBox([start, status]), output])
-    shown.summary = "Live what-if over " + ", ".join(controls)
-    shown.add_class("what-if")
-    return shown
+    return Live(run, controls, button, check)

@@ -61,6 +61,8 @@ as {eq}`cosine` says. {cite:t}`radford2021clip`.
 
 DRAW = """
 def draw(severity, rule="autograd"):
+    if severity == 0 and rule == "straight_through":
+        raise ParameterError("severity must be above 0 for straight_through.")
     drawn, axes = style.figure(4.6, 2.9)
     axes.plot([0, severity])
     axes.set(xlabel="severity", ylabel="recovery", title=rule)
@@ -73,13 +75,16 @@ def _cells() -> list[nbformat.NotebookNode]:
     return [
         nbformat.v4.new_markdown_cell("# What if\n\nThe slope $s$ follows the slider."),
         code("levels = 3", metadata={"tags": ["parameters"]}),
-        code("import ipywidgets\nfrom paper import whatif\nfrom paper.figures import style"),
+        code(
+            "import ipywidgets\nfrom lib.checks import ParameterError\n"
+            "from paper import whatif\nfrom paper.figures import style"
+        ),
         code(DRAW.strip()),
         code(
             "values = [i / 2 for i in range(levels)]\n"
             "rules = ['autograd', 'straight_through']\n"
             "whatif.panels({'severity': values, 'rule': rules}, draw,\n"
-            "    labels={'severity': 'severity of the fault'},\n"
+            "    labels={'severity': 'severity of the fault'}, units={'severity': 'S'},\n"
             "    alt=lambda severity, rule: f'line of slope {severity} under {rule}')"
         ),
         code(

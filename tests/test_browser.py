@@ -97,6 +97,16 @@ def wait_pictures(page: Page, count: int) -> None:
     )
 
 
+def controls_can_be_used(page: Page) -> None:
+    """Every control of a what-if is wide and high enough to be hit, is within the page, and has a name and a value."""
+    for control in page.locator(".what-if :is(input, select)").all():
+        box = control.bounding_box()
+        assert box is not None and box["width"] >= 120 and box["height"] >= 14, box
+        assert box["x"] >= 0 and box["x"] + box["width"] <= page.viewport_size["width"]
+        assert control.get_attribute("aria-label")
+        assert control.evaluate("control => control.matches('select') || control.getAttribute('aria-valuetext')")
+
+
 def test_tiny_book_asks_nothing_outside(tiny_book, outside):
     assert outside(tiny_book) == []
     assert (tiny_book / "_static" / "jsvendor" / "mathjax" / "es5" / "tex-chtml-full.js").is_file()
@@ -122,22 +132,50 @@ def test_what_if_moves_without_a_kernel(tiny_book, visit, serve, scheme):
     assert page.locator("mjx-container").count() == 2, "one formula of the prose, one that a cell made"
     wait_pictures(page, 2)
     assert visible_pictures(page) == ["line of slope 0.0 under autograd", "one line of slope 0.5"]
-    handles = page.locator(".what-if .noUi-handle")
-    assert handles.count() == 3
+    controls = page.locator(".what-if :is(input, select)")
+    assert controls.count() == 3
 
-    def press(handle: int, key: str) -> list[str]:
-        handles.nth(handle).focus()
-        page.keyboard.press(key)
-        page.wait_for_timeout(150)
+    def press(control: int, key: str) -> list[str]:
+        controls.nth(control).press(key)
         return visible_pictures(page)
 
     assert press(0, "ArrowRight")[0] == "line of slope 0.5 under autograd"
-    # The second slider moves every inner stack, so it holds wherever the first one stands.
-    assert press(1, "ArrowRight")[0] == "line of slope 0.5 under straight_through"
-    assert press(0, "ArrowRight")[0] == "line of slope 1.0 under straight_through"
+    controls.nth(1).select_option("straight through")
+    assert visible_pictures(page)[0] == "line of slope 0.5 under straight_through"
+    assert press(0, "End")[0] == "line of slope 1.0 under straight_through"
     assert press(2, "ArrowRight") == ["line of slope 1.0 under straight_through", "one line of slope 1.0"]
     assert press(2, "ArrowLeft")[1] == "one line of slope 0.5"
     assert not seen.outside and not seen.broken
+
+
+def test_what_if_refuses_in_its_place(tiny_book, visit, serve):
+    """What cannot be had together is grey in the list, and the reason stands where the picture would."""
+    page = visit(f"{serve(tiny_book)}/book/runs/whatif.html").page
+    slider, choice = page.locator(".what-if input").first, page.locator(".what-if select")
+    page.set_default_timeout(5_000)
+    slider.press("End")
+    choice.select_option("straight through")
+    grey = choice.locator("option").last
+    assert grey.get_attribute("title") == "" and not grey.is_disabled()
+    slider.press("Home")  # to 0, which this rule refuses
+    reason = page.locator(".what-if-reason:visible")
+    assert reason.text_content() == grey.get_attribute("title") == "severity must be above 0 for straight_through."
+    assert grey.is_disabled() and len(visible_pictures(page)) == 1
+    slider.press("ArrowRight")
+    assert reason.count() == 0 and len(visible_pictures(page)) == 2
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_controls_have_a_width_and_say_what_they_are(tiny_book, visit, serve, width):
+    page = visit(f"{serve(tiny_book)}/book/runs/whatif.html").page
+    page.set_viewport_size({"width": width, "height": 800})
+    controls_can_be_used(page)
+    slider = page.locator(".what-if input").first
+    assert slider.get_attribute("aria-label") == "severity of the fault"
+    assert slider.get_attribute("aria-valuetext") == "0 S"
+    slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "0.5 S"
+    assert page.locator(".what-if output").first.text_content() == "0.5 S"
 
 
 def test_slider_by_mouse_changes_the_pixels(tiny_book, visit, serve):
@@ -145,11 +183,26 @@ def test_slider_by_mouse_changes_the_pixels(tiny_book, visit, serve):
     wait_pictures(page, 2)
     picture = page.locator(".what-if img:visible").first
     before = picture.screenshot()
-    track = page.locator(".what-if .noUi-base").first.bounding_box()
+    track = page.locator(".what-if input").first.bounding_box()
     page.mouse.click(track["x"] + track["width"] - 2, track["y"] + track["height"] / 2)
-    page.wait_for_timeout(300)
     assert visible_pictures(page)[0] == "line of slope 1.0 under autograd"
+    page.wait_for_timeout(100)
     assert picture.screenshot() != before
+
+
+def test_icons_show_without_their_script(tiny_book, visit):
+    seen = visit((tiny_book / "book" / "index.html").as_uri())
+    icons = seen.page.locator("i.fa-solid:visible")
+    assert icons.count() >= 3
+    drawn = icons.evaluate_all(
+        "all => all.map(icon => [getComputedStyle(icon, '::before').content, getComputedStyle(icon).fontFamily])"
+    )
+    assert all(len(content.strip('"')) == 1 and "Font Awesome" in family for content, family in drawn), drawn
+    fonts = seen.page.evaluate(
+        "document.fonts.ready.then(() => [...document.fonts].filter(f => f.status == 'loaded').map(f => f.family))"
+    )
+    assert any("Font Awesome" in family for family in fonts)
+    assert seen.page.locator("script[src*=fontawesome]").count() == 0 and not seen.broken
 
 
 def test_live_what_if_leaves_no_dead_controls(tiny_book, visit, serve):
@@ -162,11 +215,49 @@ def test_live_what_if_leaves_no_dead_controls(tiny_book, visit, serve):
 def test_page_of_the_built_book(chapter, visit):
     seen = visit((BUILT / f"{chapter}.html").as_uri())
     typeset(seen.page)
-    views = seen.page.locator("script[type='application/vnd.jupyter.widget-view+json']").count()
-    assert seen.page.locator(".widget-subarea").count() == views, "a widget was left undrawn"
-    what_ifs = seen.page.locator(".what-if").count()
-    if what_ifs:
-        wait_pictures(seen.page, what_ifs)
+    views = seen.page.locator("script[type='application/vnd.jupyter.widget-view+json']")
+    assert views.count() == 0, "a widget that nothing draws without a kernel"
+    what_ifs = seen.page.locator(".what-if")
+    wait_pictures(seen.page, what_ifs.count())
+    assert seen.page.locator(".what-if:not(:has(input, select))").count() == 0, "a what-if that does not move"
     assert not seen.outside and not seen.broken
     # No scrolling sideways: what does not fit scrolls inside its own cell.
     assert seen.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 1
+
+
+@pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="no book is built here: `make book`")
+def test_every_control_of_the_built_book_moves_its_picture(chapter, visit):
+    """By the keyboard alone, at the width of a phone."""
+    if 'class="what-if"' not in (BUILT / f"{chapter}.html").read_text(encoding="utf-8"):
+        return
+    page = visit((BUILT / f"{chapter}.html").as_uri()).page
+    page.set_viewport_size({"width": 390, "height": 800})
+    controls_can_be_used(page)
+    for what_if in page.locator(".what-if").all():
+        state = "all => all.map(part => part.hidden ? '' : part.textContent + (part.alt || '')).join()"
+        for control in what_if.locator("input, select").all():
+            before = what_if.locator("img, .what-if-reason").evaluate_all(state)
+            count = control.evaluate("one => one.matches('select') ? one.options.length : Number(one.max) + 1")
+            control.press("ArrowUp" if control.evaluate("one => Number(one.value) == one.max") else "ArrowRight")
+            if count > 1 and what_if.locator("img, .what-if-reason").evaluate_all(state) == before:
+                # At the upper end of its values: the other way.
+                control.press("ArrowLeft")
+                assert what_if.locator("img, .what-if-reason").evaluate_all(state) != before
+
+
+#: What a page weighs with everything that it loads, at most, in bytes.
+HEAVIEST = 4_000_000
+
+
+@pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="no book is built here: `make book`")
+def test_page_of_the_built_book_is_light(chapter, browser, serve):
+    """All that a reader's browser fetches for the page, pictures and fonts included, read to its end."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page, fetched = context.new_page(), []
+    page.on("requestfinished", lambda request: fetched.append(request))
+    page.goto(f"{serve(BUILT)}/{chapter}.html", wait_until="load", timeout=90_000)
+    page.locator("img[loading=lazy]").evaluate_all("all => all.forEach(image => { image.loading = 'eager'; })")
+    page.wait_for_load_state("networkidle", timeout=90_000)
+    sizes = {request.url: request.sizes()["responseBodySize"] for request in list(fetched)}
+    context.close()
+    assert len(sizes) > 5 and sum(sizes.values()) <= HEAVIEST, sorted(sizes.items(), key=lambda one: -one[1])[:6]
