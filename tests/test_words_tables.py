@@ -57,7 +57,7 @@ def test_intervals_and_units():
 
 def test_names():
     assert names.words("coop") == "CoOp" and names.words("straight_through") == "straight-through training"
-    assert names.words("read_noise + variability") == "Read noise + Programming variability"
+    assert names.words("read_noise + variability") == "Read noise + variability"
     assert names.words("random") == "random", "a word of everyday language is none of ours"
     assert names.words("prompt.deep_tokens") == "prompt.deep_tokens", "a path is one"
     assert names.source("nandakumar2019pcm") == "Nandakumar 2019"
