@@ -103,7 +103,7 @@ class Table:
 
 
 def _column(name: object) -> str:
-    return format.number(name) if isinstance(name, Real) else str(name)
+    return format.number(name) if isinstance(name, Real) and not isinstance(name, bool) else str(name)
 
 
 def _missing(value: Any) -> bool:
