@@ -55,9 +55,17 @@ def marked(finding: Finding) -> str:
     return _mark(finding.outcome)
 
 
+#: Colours in which outcomes are written, dark enough for text; the book's CSS has others for a dark page.
+INK = {
+    Outcome.HOLDS: "var(--book-holds, #00684a)",
+    Outcome.DOES_NOT_HOLD: "var(--book-fails, #a83a00)",
+    Outcome.INCONCLUSIVE: "var(--book-open, #6b5200)",
+}
+
+
 def _mark(outcome: Outcome) -> str:
-    symbol, colour = MARKS[outcome]
-    return f'<b style="color:{colour};white-space:nowrap">{symbol} {outcome}</b>'
+    symbol, _ = MARKS[outcome]
+    return f'<b style="color:{INK[outcome]};white-space:nowrap">{symbol} {outcome}</b>'
 
 
 #: The heading of what two sides say together.

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (scripts for the browser)
 """Pages as a reader meets them: in a browser, without a network, over http and from the file system."""
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from paper.tools import looks
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ROOT / "_build" / "html"
@@ -209,6 +212,39 @@ def test_live_what_if_leaves_no_dead_controls(tiny_book, visit, serve):
     page = visit(f"{serve(tiny_book)}/book/runs/whatif.html").page
     wait_pictures(page, 2)
     assert page.locator("button.widget-button, button.jupyter-button").count() == 0
+
+
+def test_nothing_is_cut_faint_or_nameless(browser):
+    """Every page that is built, both themes and widths: see :mod:`paper.tools.looks`."""
+    if not (BUILT / "index.html").is_file():
+        pytest.skip("no book is built here: `make book`")
+    wrong = []
+    for name in looks.pages():
+        page = browser.new_page()
+        wrong += looks.look(page, name).wrong
+        page.close()
+    assert not wrong, "\n".join(wrong)
+
+
+CUT = """<!doctype html><html lang="en"><head><title>t</title><style>article {{ width: 300px }} td {{ {style} }}</style></head>
+<body><main><article><h1>t</h1><table><thead><tr><th>a</th><th>b</th></tr></thead>
+<tbody><tr><td>{cell}</td><td style="color: #888">faint</td></tr></tbody></table><a href="#none">x</a></article></main>
+{script}</body></html>"""
+
+
+def test_the_look_sees_what_is_planted(browser, tmp_path):
+    """A table that is cut, faint text and a dead link are each found; the page's script mends the table."""
+    cell, style = "word " * 80, "white-space: nowrap"
+    (tmp_path / "bad.html").write_text(CUT.format(cell=cell, style=style, script=""), encoding="utf-8")
+    own = (ROOT / "book" / "static" / "js" / "page.js").as_uri()
+    css = (ROOT / "book" / "static" / "css" / "book.css").as_uri()
+    script = f'<link rel="stylesheet" href="{css}"><script src="{own}"></script>'
+    mended = CUT.format(cell=cell, style="", script=script).replace("<main", '<main class="bd-article"')
+    (tmp_path / "good.html").write_text(mended, encoding="utf-8")
+    bad, good = (looks.look(browser.new_page(), name, tmp_path) for name in ("bad", "good"))
+    assert any(one.startswith("table") for one in bad.cut) and bad.links == ["#none"]
+    assert any("faint" in one for one in bad.faint)
+    assert not good.cut
 
 
 @pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="no book is built here: `make book`")

@@ -40,7 +40,7 @@ def test_both_columns_have_value_interval_unit_and_outcome():
     assert "−0.123 [−1, ∞] points" in html
     for symbol, outcome in (("✓", "holds"), ("?", "inconclusive"), ("✗", "does not hold")):
         assert f"{symbol} {outcome}" in html
-    assert html.count("<tr>") == 1 + 4 and len(set(re.findall(r"color:(#\w+)", html))) == 3
+    assert html.count("<tr>") == 1 + 4 and len(set(re.findall(r"color:([^;]+);", html))) == 3
 
 
 def test_what_one_side_did_not_measure_is_said_and_order_is_that_of_the_evidence():

@@ -1,0 +1,96 @@
+// No table and no formula is cut at any width: a table that does not fit becomes a list of cards, one for each row, whose
+// cells carry the headings of their columns; a formula that does not fit becomes smaller, and scrolls where it would be
+// too small to read.
+(() => {
+  const SMALLEST = 0.62; // of its own size
+
+  function label(table) {
+    const heads = [...table.querySelectorAll("thead tr:last-child > *")].map((head) => head.textContent.trim());
+    table.querySelectorAll("thead th:not([scope])").forEach((head) => { head.scope = "col"; });
+    for (const row of table.querySelectorAll("tbody tr")) {
+      [...row.cells].forEach((cell, place) => {
+        if (row.cells.length === heads.length && !cell.dataset.label) cell.dataset.label = heads[place];
+        if (cell.tagName === "TH" && !cell.scope) cell.scope = "row";
+      });
+    }
+    return heads.length > 1;
+  }
+
+  // As cards a table is no table for the browser any more: it is told that it still is one.
+  const ROLES = { table: "table", thead: "rowgroup", tbody: "rowgroup", tr: "row", td: "cell" };
+  function stack(table, on) {
+    table.classList.toggle("stacked", on);
+    for (const part of [table, ...table.querySelectorAll("thead, tbody, tr, td, th")]) {
+      const head = part.scope === "row" ? "rowheader" : "columnheader";
+      if (on) part.setAttribute("role", ROLES[part.localName] || head);
+      else part.removeAttribute("role");
+    }
+  }
+
+  function fit(table) {
+    const box = table.parentElement;
+    if (!box.clientWidth) return;
+    if (table.classList.contains("stacked")) stack(table, false);
+    const room = box.getBoundingClientRect().width;
+    if (Math.max(table.scrollWidth, table.getBoundingClientRect().width) > room + 1 || box.scrollWidth > box.clientWidth + 1)
+      stack(table, true);
+  }
+
+  // Runs when the width of the box has changed, and when a folded part is opened.
+  function follow(box, change) {
+    let width = -1;
+    new ResizeObserver(() => {
+      if (box.clientWidth === width) return;
+      width = box.clientWidth;
+      requestAnimationFrame(change);
+    }).observe(box);
+  }
+
+  function shrink(formula) {
+    const box = formula.parentElement;
+    formula.style.fontSize = "";
+    formula.removeAttribute("tabindex");
+    const own = parseFloat(getComputedStyle(formula).fontSize);
+    const over = () => Math.max(formula.scrollWidth / formula.clientWidth, box.scrollWidth / box.clientWidth);
+    for (let size = 1, turn = 0; turn < 4 && over() > 1.002; turn += 1) {
+      size = Math.max(SMALLEST, size / over() - 0.005);
+      formula.style.fontSize = `${own * size}px`;
+    }
+    if (over() > 1.002) {
+      formula.tabIndex = 0;
+      formula.setAttribute("role", "group");
+      formula.setAttribute("aria-label", "A formula wider than the page; it scrolls");
+    }
+  }
+
+  // What the theme leaves without a name for a screen reader.
+  function name() {
+    for (const summary of document.querySelectorAll("summary:not([aria-label])")) {
+      const of = summary.closest("li") && summary.closest("li").querySelector("a");
+      if (!summary.textContent.trim() && of) summary.setAttribute("aria-label", `Pages under ${of.textContent.trim()}`);
+    }
+  }
+
+  function begin() {
+    name();
+    for (const table of document.querySelectorAll("article table")) {
+      if (label(table)) follow(table.parentElement, () => fit(table));
+    }
+    // What scrolls sideways can be reached by keyboard: code.
+    for (const code of document.querySelectorAll("article pre")) {
+      follow(code, () => {
+        if (code.scrollWidth > code.clientWidth) code.tabIndex = 0;
+        else code.removeAttribute("tabindex");
+      });
+    }
+    const drawn = window.MathJax && window.MathJax.startup && window.MathJax.startup.promise;
+    if (drawn) {
+      drawn.then(() => {
+        for (const formula of document.querySelectorAll("article mjx-container[display=true]"))
+          follow(formula.parentElement, () => shrink(formula));
+      });
+    }
+  }
+  if (document.readyState === "complete") begin();
+  else window.addEventListener("load", begin);
+})();

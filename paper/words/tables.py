@@ -1,0 +1,139 @@
+"""Tables as pages show them: words for identifiers, one formatter, the answer first, cells that say what they are."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.verdicts import Outcome
+from paper.comparison import INK
+from paper.figures.style import verdict_mark
+from paper.words import format, names
+
+#: Columns that say what came of a row: they stand directly behind what the row is about.
+ANSWERS = ("verdict", "by training", "answer", "outcome")
+
+Shows = Callable[[Any], str]
+
+# How a column's numbers may be shown, by a short word.
+_KINDS: dict[str, Shows] = {"share": format.percent, "signed": lambda value: format.number(value, signed=True)}
+_ENDS = ("_low", "_high")
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """A table for reading, shown by Jupyter and by the book.
+
+    An index that has a name is what its rows are about; else the first ``keys`` columns are. ``shows`` says how a
+    column is shown: "share", "signed", a unit ("s", "Gmax"), or a function of a value. A column with others that end in
+    _low and _high has them as its interval. Columns in :data:`ANSWERS` follow the keys.
+    """
+
+    frame: pd.DataFrame
+    caption: str = ""
+    keys: int = 1
+    shows: Mapping[str, str | Shows] = field(default_factory=dict)
+    headings: Mapping[str, str] = field(default_factory=dict)
+
+    def texts(self) -> pd.DataFrame:
+        """Every cell as text, under the headings of the reader; what a row is about comes first."""
+        frame, keys = self._flat()
+        shown = {}
+        for name in self._order(list(frame.columns), keys):
+            ends = [f"{name}{end}" for end in _ENDS if f"{name}{end}" in frame]
+            columns = [frame[one].tolist() for one in (name, *ends)]
+            shows = self._shows(str(name))
+            shown[self.headings.get(str(name)) or names.heading(str(name))] = [
+                _narrow(shows(row[0]) if len(row) < 3 else format.interval(*row)) for row in zip(*columns, strict=True)
+            ]
+        return pd.DataFrame(shown)
+
+    def _flat(self) -> tuple[pd.DataFrame, int]:
+        frame, keys = self.frame, self.keys
+        if any(name is not None for name in frame.index.names):
+            keys, frame = frame.index.nlevels, frame.reset_index()
+        elif not isinstance(frame.index, pd.RangeIndex) and frame.index.dtype == object:
+            keys, frame = 1, frame.rename_axis("").reset_index()
+        frame.columns = [
+            ", ".join(map(str, filter(None, name))) if isinstance(name, tuple) else _column(name)
+            for name in frame.columns
+        ]
+        return frame, keys
+
+    @staticmethod
+    def _order(columns: Sequence[str], keys: int) -> list[str]:
+        ends = {f"{name}{end}" for name in columns for end in _ENDS}
+        kept = [name for name in columns if name not in ends]
+        first = [name for name in ANSWERS if name in kept[keys:]]
+        return [*kept[:keys], *first, *(name for name in kept[keys:] if name not in first)]
+
+    def _shows(self, name: str) -> Shows:
+        chosen = self.shows.get(name, _cell)
+        if isinstance(chosen, str):
+            unit = chosen
+            chosen = _KINDS.get(unit, lambda value: format.quantity(value, unit))
+        how: Shows = chosen
+        return lambda value: format.NOTHING if _missing(value) else how(value)
+
+    def __repr__(self) -> str:
+        return "\n".join(filter(None, [self.caption, self.texts().to_string(index=False)]))
+
+    def _repr_html_(self) -> str:
+        texts, keys = self.texts(), self._flat()[1]
+        head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in texts)
+        # Columns of numbers are set flush right.
+        right = [all(_numeric(text) for text in texts[name]) and len(texts) > 0 for name in texts]
+        body = []
+        for row in texts.itertuples(index=False, name=None):
+            cells = []
+            for place, text in enumerate(row):
+                kind = ' class="number"' if right[place] else ""
+                tag = '<th scope="row"' if place < keys else "<td"
+                cells.append(f"{tag}{kind}>{_marked(text)}</{tag[1:3]}>")
+            body.append(f"<tr>{''.join(cells)}</tr>")
+        title = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        return f'<table class="shown">{title}<thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+
+
+def _column(name: object) -> str:
+    return format.number(name) if isinstance(name, Real) and not isinstance(name, bool) else str(name)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, Real) and not isinstance(value, bool) and value != value)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return format.number(value) if isinstance(value, Real) else names.words(str(value))
+
+
+# A number with an interval that has no width: "1.96 [1.96, 1.96]".
+_WIDTHLESS = re.compile(r"(?<!\S)(\S+) \[\1, \1\]")
+
+
+def _narrow(text: str) -> str:
+    return _WIDTHLESS.sub(r"\1", text)
+
+
+def _numeric(text: str) -> bool:
+    return text[:1] in "+−0123456789∞–"
+
+
+def _marked(text: str) -> str:
+    """A verdict with its symbol and colour, any other text as it is."""
+    symbol, _ = verdict_mark(text)
+    if not symbol:
+        return html.escape(text)
+    return f'<b style="color:{INK[_OF[symbol]]}">{symbol} {html.escape(text)}</b>'
+
+
+_OF = {verdict_mark(str(outcome))[0]: outcome for outcome in Outcome}

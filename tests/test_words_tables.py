@@ -1,0 +1,110 @@
+"""Numbers, names and tables as a reader sees them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from paper.words import format, names
+from paper.words.tables import Table
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (3.14159, "3.14"),
+        (0.5, "0.5"),
+        (-0.0004, "−4 × 10⁻⁴"),
+        (5.39e-5, "5.39 × 10⁻⁵"),
+        (0.9996, "1"),
+        (9.996e-4, "0.001"),
+        (1234.5, "1,230"),
+        (14002, "14,002"),
+        (np.int64(-7), "−7"),
+        (2.5e9, "2.5 × 10⁹"),
+        (-0.0, "0"),
+        (math.nan, "–"),
+        (-math.inf, "−∞"),
+    ],
+)
+def test_numbers(value, shown):
+    assert format.number(value) == shown
+
+
+def test_numbers_read_back():
+    """Whatever is shown is the number to three digits."""
+    raised = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹−", "-0123456789-")
+    for value in np.random.default_rng(0).normal(size=300) * 10.0 ** np.random.default_rng(1).integers(-9, 9, 300):
+        text = format.number(value).translate(raised).replace(",", "").replace(" × 10", "e")
+        assert float(text) == pytest.approx(value, rel=0.0051)
+
+
+def test_intervals_and_units():
+    assert format.interval(1.23, 0.9, 1.4) == "1.23 [0.9, 1.4]"
+    assert format.interval(1.96, 1.96, 1.9601) == "1.96", "an interval without a width says nothing"
+    assert format.interval(1.96, math.nan, math.nan) == "1.96"
+    assert format.interval(0.5, -math.inf, 1) == "0.5 [−∞, 1]"
+    assert [format.seconds(one) for one in (20.0, 3600.0, 86400.0, 3.15e9)] == ["20 s", "1 h", "1 d", "100 yr"]
+    assert format.percent(0.25) == "25 %" and format.number(0.3, signed=True) == "+0.3"
+    assert format.quantity(0.05, "of devices") == "5 % of devices"
+    assert format.quantity(3600.0, "s") == "1 h" and format.quantity(0.05, "Gmax") == "0.05 Gmax"
+
+
+def test_names():
+    assert names.words("coop") == "CoOp" and names.words("straight_through") == "straight-through training"
+    assert names.words("read_noise + variability") == "Read noise + variability"
+    assert names.words("random") == "random", "a word of everyday language is none of ours"
+    assert names.words("prompt.deep_tokens") == "prompt.deep_tokens", "a path is one"
+    assert names.source("nandakumar2019pcm") == "Nandakumar 2019"
+    assert (
+        names.heading("over_mean") == "over its mean" and names.heading("cnn_norm, severe") == "CNN, normalised, severe"
+    )
+
+
+FRAME = pd.DataFrame(
+    {
+        "rule": ["autograd", "straight_through"],
+        "recovery": [0.5, 1.0],
+        "recovery_low": [0.4, 1.0],
+        "recovery_high": [0.6, 1.0],
+        "flat": [True, False],
+        "seconds": [3.15e9, math.nan],
+        "verdict": ["compensated", "harmed"],
+    }
+)
+
+
+def test_a_table_for_reading():
+    shown = Table(FRAME, "Title & all", shows={"seconds": "s"})
+    assert list(shown.texts().columns) == ["backward rule", "verdict", "recovery", "flat", "seconds"]
+    assert shown.texts().iloc[0].tolist() == ["vanilla training", "compensated", "0.5 [0.4, 0.6]", "yes", "100 yr"]
+    assert shown.texts().iloc[1].tolist() == ["straight-through training", "harmed", "1", "no", "–"]
+    assert "Title & all" in repr(shown) and "compensated" in repr(shown)
+    page = BeautifulSoup(shown._repr_html_(), "html.parser")
+    assert [head["scope"] for head in page.select("thead th")] == ["col"] * 5
+    assert [head.get_text() for head in page.select("tbody th[scope=row]")] == shown.texts()["backward rule"].tolist()
+    assert page.caption.get_text() == "Title & all"
+    assert "✓" in page.select("td")[0].get_text(), "a verdict has its symbol"
+
+
+def test_rows_with_an_index():
+    wide = FRAME.pivot(index="rule", columns="flat", values="recovery").rename_axis(columns=None)
+    assert list(Table(wide).texts().columns) == ["backward rule", "False", "True"]
+    two = FRAME.assign(network="mlp").set_index(["network", "rule"])[["recovery"]]
+    page = BeautifulSoup(Table(two)._repr_html_(), "html.parser")
+    assert len(page.select("tbody th[scope=row]")) == 4 and page.select_one("tbody th").get_text() == "perceptron"
+    assert not re.search(r"\b[a-z]+_[a-z]+\b", page.get_text())
+
+
+def test_an_interval_without_width_is_left_out():
+    told = pd.DataFrame({"what": ["a"], "area": ["0.50 [0.50, 0.50]"], "other": ["0.50 [0.40, 0.50]"]})
+    assert Table(told).texts().iloc[0].tolist() == ["a", "0.50", "0.50 [0.40, 0.50]"]
+
+
+def test_an_empty_table_keeps_its_headings():
+    assert "<thead>" in Table(FRAME.iloc[:0])._repr_html_()
