@@ -59,9 +59,11 @@ test: $(STAMP) ## run all tests, and every notebook against its stored outputs
 lint: $(STAMP) ## the code: style, formatting, types
 	@ruff check . && ruff format --check . && mypy
 
-notebooks: $(STAMP) ## execute notebooks/ (or PAGES="a b") in place with their defaults, and README's picture
+notebooks: $(STAMP) ## execute notebooks/ (or PAGES="a b") in place with their defaults, and README's pictures
 	@python -m paper.tools.pages refresh $(PAGES)
 	@python -m paper.tools.pages export fair_trial plane.png book/static/answer.png
+	@python -m paper.tools.pages export hardware_trial beyond.png book/static/hardware.png
+	@python -m paper.tools.pages export foresight plane.png book/static/foresight.png
 
 check: $(STAMP) ## say what is wrong with the committed notebooks, the profiles and the evidence
 	@python -m paper.tools.pages check; pages=$$?; python -m paper.tools.evidence check && exit $$pages

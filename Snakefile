@@ -15,7 +15,7 @@ import shlex
 from pathlib import Path
 
 from lib.checks import ParameterError
-from paper.tools import caches, profiles, sources, typeset, warm
+from paper.tools import caches, profiles, sources, typeset, version, warm
 
 
 def relative(paths):
@@ -135,12 +135,13 @@ rule book:
     input:
         runs=RUNS,
         text=TEXT,
-        settings=["_config.yml", "_toc.yml"],
+        settings=[name for name in ("_config.yml", "_toc.yml", "CITATION.cff") if Path(name).is_file()],
         library=relative(LIBRARY),
     output:
         STAMP,
     params:
         pages=sorted(BOOK),
+        commit=version.commit(sources.ROOT),  # every page names it
     threads: workflow.cores
     shell:
         "OMP_NUM_THREADS=1 python -m paper.tools.warm book typeset {params.pages} --jobs {threads} --stamp {output}"

@@ -20,7 +20,7 @@ from paper.tools import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 
-CONFIG = ("_config.yml", "Snakefile", "requirements.lock")
+CONFIG = ("_config.yml", "Snakefile", "requirements.lock", "CITATION.cff")
 CODE = ("lib/__init__.py", "lib/checks.py", "paper/__init__.py", "paper/tools")
 
 PROFILE = """
@@ -62,7 +62,8 @@ class House:
         for name in ("book/runs", "book/static/css", "profiles", "notebooks"):
             (root / name).mkdir(parents=True)
         shutil.copy(ROOT / "book" / "references.bib", root / "book")
-        shutil.copy(ROOT / "book" / "static" / "css" / "book.css", root / "book" / "static" / "css")
+        for name in ("css/book.css", "favicon.svg"):
+            shutil.copy(ROOT / "book" / "static" / name, root / "book" / "static" / name)
         self.write("profiles/quick.yaml", PROFILE)
         self.write("_toc.yml", TOC)
         self.write("book/index.md", "# Index\n\nSee {ref}`there`, {doc}`runs/one` and {cite:t}`radford2021clip`.\n")

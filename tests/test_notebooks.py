@@ -71,11 +71,23 @@ def test_cells_ran_in_order(path):
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
 
 
-def test_readme_shows_the_picture_of_the_committed_notebook():
-    picture = ROOT / "book" / "static" / "answer.png"
-    found = pages.exports(nbformat.read(pages.NOTEBOOKS / "fair_trial.ipynb", as_version=4))
-    assert picture.read_bytes() == found["plane.png"], "`make notebooks` writes it"
-    assert "book/static/answer.png" in (ROOT / "README.md").read_text(encoding="utf-8")
+#: README's pictures as the Makefile writes them: notebook, what it exports, file.
+PICTURES = re.findall(
+    r"(?m)^\t@python -m paper\.tools\.pages export (\w+) (\S+) (\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize(("name", "export", "picture"), PICTURES, ids=[one[0] for one in PICTURES])
+def test_readme_shows_the_pictures_of_the_committed_notebooks(name, export, picture):
+    found = pages.exports(nbformat.read(pages.NOTEBOOKS / f"{name}.ipynb", as_version=4))
+    assert (ROOT / picture).read_bytes() == found[export], "`make notebooks` writes it"
+    shown = re.findall(r"!\[([^\]]{20,})\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert picture in {path for _, path in shown}, "README shows it, and says in words what is to be seen"
+
+
+def test_readme_shows_no_other_picture_and_one_of_each_part():
+    shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert shown == [picture for _, _, picture in PICTURES] and len(shown) == 3
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)

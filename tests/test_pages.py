@@ -69,6 +69,9 @@ def test_run_writes_one_clean_notebook(notebook, tmp_path):
     assert [cell.outputs[0].text for cell in result.cells if "print" in cell.source] == ["7 texture\n"]
     text = out.read_text()
     assert "papermill" not in text and str(tmp_path) not in text and "iopub" not in text
+    run = result.metadata.pop("run")
+    assert 0 <= run.pop("seconds") < 60
+    assert run == {"notebook": "tiny", "parameters": {"shots": 7, "name": "texture"}}
     assert result.metadata == {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -8,6 +8,7 @@ import inspect
 import math
 import os
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,12 +21,13 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import checks
-from lib.results import Cell, Store, Tables
+from lib.results import Cell, Store, Tables, provenance
 from lib.verdicts import Findings
 from paper import ROOT
 from paper.agreement import Agreement, Part, Quantity, agreement
 from paper.comparison import Comparison
 from paper.evidence import Evidence
+from paper.notes import note
 from paper.studies.parameters import Checked, Place
 
 # What IPython itself puts among a notebook's names.
@@ -312,7 +314,16 @@ class Study(BaseModel):
         """What a page shows: the evidence, this run over it, and whether they agree."""
         whole = self.covering()
         result, states = whole.from_evidence() if whole is not None else (None, {})
-        return Page(self, self.run(), whole, result, states)
+        began = time.perf_counter()
+        rerun = self.run()
+        # What was found in the store took its time when it was put there.
+        note(saved=round(max(0.0, rerun.seconds - (time.perf_counter() - began)), 1), machine=self._machine())
+        note(cells=dict(states))
+        return Page(self, rerun, whole, result, states)
+
+    def _machine(self) -> dict[str, Any]:
+        """Where this run is made: provenance without a time."""
+        return {name: value for name, value in provenance(self.place(), 0.0).items() if name != "seconds"}
 
 
 class Digest(Study):
@@ -558,7 +569,9 @@ class Page:
             for name, compared in self.study.COMPARED.items()
             if name in self.rerun.tables and name in self.evidence.tables
         ]
-        return agreement(parts)
+        found = agreement(parts)
+        note(compared=found.compared, disagree=len(found.disagreeing) + len(found.shifted), agreement=str(found))
+        return found
 
     @property
     def noticed(self) -> object:

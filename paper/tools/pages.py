@@ -8,7 +8,8 @@
 
 Papermill executes; this module adds what it leaves open: parameters are checked before anything is written,
 the output appears under its name only when it is complete, and nothing that changes from run to run or from
-machine to machine (times, paths, random identifiers) stays in it.
+machine to machine (times, paths, random identifiers) stays in it, except what a run tells of itself: its metadata
+under ``run``, of which :mod:`paper.tools.ways` makes the end of a page.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib.checks import ParameterError
+from paper import notes
 from paper.tools import caches, early
 from paper.tools.profiles import check_parameters, profile, value
 from paper.tools.sources import NOTEBOOKS, ROOT
@@ -49,7 +51,8 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
     """Take out what differs between runs and machines: times, paths, versions, random identifiers."""
     import nbformat
 
-    notebook.metadata.pop("papermill", None)
+    for key in ("papermill", "run"):
+        notebook.metadata.pop(key, None)
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata["language_info"] = {"name": "python"}
     for index, cell in enumerate(notebook.cells):
@@ -171,8 +174,13 @@ def _verbatim(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = None) -> NotebookNode:
-    """Run in a kernel, in this process's folder; a refused parameter comes back as a ParameterError."""
+def _execute(
+    notebook: Path, given: Mapping[str, Any], kernels: type | None = None, told: dict[str, Any] | None = None
+) -> NotebookNode:
+    """Run in a kernel, in this process's folder; a refused parameter comes back as a ParameterError.
+
+    What the run notes of itself (:mod:`paper.notes`) is put into ``told``.
+    """
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -183,6 +191,8 @@ def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = No
     caches.use_own()
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / notebook.name
+        # The kernel inherits this, too.
+        os.environ[notes.PLACE] = str(Path(folder) / "notes")
         try:
             papermill.execute_notebook(
                 _verbatim(notebook),
@@ -208,6 +218,10 @@ def _execute(notebook: Path, given: Mapping[str, Any], kernels: type | None = No
                 raise
             what = "the notebook's process ended in the middle, perhaps for want of memory"
             raise PapermillExecutionError(len(begun), len(begun), begun[-1], "DeadKernelError", what, []) from died
+        finally:
+            del os.environ[notes.PLACE]
+        if told is not None:
+            told.update(notes.noted(Path(folder) / "notes"))
         return tidy(nbformat.read(temporary, as_version=4))
 
 
@@ -280,7 +294,11 @@ def run(
     _check_out(notebook, out)
     if kernels is None:  # a build's kernel has imported everything, and refuses as soon
         early.check(notebook, given)
-    done = _execute(notebook, given, kernels)
+    began, told = time.perf_counter(), dict[str, Any]()
+    done = _execute(notebook, given, kernels, told)
+    seconds = time.perf_counter() - began + told.pop("saved", 0.0)
+    # In what is made and never in what is committed: it differs from machine to machine.
+    done.metadata["run"] = {"notebook": notebook.stem, "parameters": dict(given), "seconds": round(seconds), **told}
     if title is not None:
         _retitle(done, title)
     out.parent.mkdir(parents=True, exist_ok=True)
