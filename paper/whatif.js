@@ -7,14 +7,17 @@ export function render({ model, el }) {
   const make = (tag, given = {}) => Object.assign(document.createElement(tag), given);
   const controls = make("div", { className: "what-if-controls" });
   const picture = make("img", { width: model.get("width"), height: model.get("height") });
+  const caption = make("p", { className: "figure-caption" });
   const reason = make("p", { className: "what-if-reason" });
   reason.setAttribute("role", "status");
 
   const at = (places) => settings[places.reduce((sum, place, i) => sum * axes[i].values.length + place, 0)];
   const drawers = [];
   const show = () => {
-    const { src, alt, refused } = at(chosen);
+    const { src, alt, caption: said, refused } = at(chosen);
     picture.hidden = Boolean(refused);
+    caption.hidden = Boolean(refused);
+    caption.textContent = said || "";
     reason.hidden = !refused;
     reason.textContent = refused || "";
     if (!refused) Object.assign(picture, { src, alt });
@@ -55,7 +58,7 @@ export function render({ model, el }) {
     });
     controls.append(row);
   });
-  el.replaceChildren(controls, picture, reason);
+  el.replaceChildren(controls, picture, caption, reason);
   show();
 }
 

@@ -70,7 +70,10 @@ class Panels:
             return f"<p>{html.escape(setting['refused'])}</p>"
         size = f'width="{self.model["width"]}" height="{self.model["height"]}"'
         alt = html.escape(setting["alt"], quote=True)
-        return f'<img {size} style="max-width:100%;height:auto" alt="{alt}" src="{setting["src"]}">'
+        return (
+            f'<img {size} style="max-width:100%;height:auto" alt="{alt}" src="{setting["src"]}">'
+            f'<p class="{style.CAPTION}">{html.escape(setting["caption"])}</p>'
+        )
 
     def _repr_html_(self) -> str:
         # "<" would end the script that holds the data.
@@ -135,7 +138,7 @@ def panels(
             continue
         width, height = (round(side * drawn.dpi) for side in drawn.get_size_inches())
         source = "data:image/png;base64," + base64.b64encode(png(drawn)).decode()
-        settings.append({"src": source, "alt": describe(setting)})
+        settings.append({"src": source, "alt": describe(setting), "caption": str(drawn.get_label())})
         plt.close(drawn)
 
     def axis(name: str) -> dict[str, Any]:

@@ -110,11 +110,11 @@ def legible(drawn: Figure) -> None:
     for axes in drawn.axes:
         for axis in (axes.xaxis, axes.yaxis):
             # The labels of ticks are made anew when they move.
-            if any(text.get_size() < least for text in axis.get_ticklabels()):
+            if any(text.get_fontsize() < least for text in axis.get_ticklabels()):
                 axis.set_tick_params(labelsize=least)
     for text in drawn.findobj(Text):
-        if text.get_size() < least:
-            text.set_size(least)
+        if text.get_fontsize() < least:
+            text.set_fontsize(least)
 
 
 def compact(raw: bytes, colours: int = 256, apart: float = 1.0, description: str = "") -> bytes:
