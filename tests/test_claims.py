@@ -80,6 +80,14 @@ def test_a_row_has_value_family_criterion_and_commits(book):
     assert "two (2, not corrected)" in third
 
 
+def test_claims_are_folded_by_page_with_its_link_its_evidence_and_its_command(book):
+    text = register(Claims().page())._repr_html_()
+    assert text.count("<details>") == text.count("</details>") == 2
+    assert "<b>one</b>: 2 claims (1 holds, 1 inconclusive)" in text
+    assert '<a href="two.html">two</a>' in text and "make evidence PAGES=two" in text
+    assert f"results/evidence/{Paged(name='two').shelf()}.csv" in text
+
+
 def test_a_page_without_evidence_says_so(book):
     page = Claims().page()
     assert page.tables["pages"].set_index("page")["missing"].to_dict() == {"one": 0, "two": 0, "three": 1}
@@ -142,6 +150,7 @@ def test_the_table_fits_beside_the_contents(chromium):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
+        text = text.replace("<details>", "<details open>")
         page.set_content(f'<div style="width:688px;overflow-x:auto;font-family:sans-serif">{text}</div>')
         room, need = page.evaluate("(e => [e.clientWidth, e.scrollWidth])(document.querySelector('div'))")
         cells = "[...document.querySelectorAll('td, th')].filter(e => e.scrollWidth > e.clientWidth).length"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 from lib.verdicts import Finding, Findings
 from paper.comparison import change, marked, measured
 from paper.studies.base import Page
+from paper.studies.claims import Claims
+from paper.tools import profiles
 
 #: Columns with the share of the width that each has: the whole must fit beside the contents of the book.
 COLUMNS = {
@@ -42,13 +44,22 @@ def family(finding: Finding, size: int) -> str:
 
 
 class Register:
-    """Findings by page, one row each, in a table that wraps its words and needs no scrolling.
+    """Findings by page, one row each, folded page by page, in tables that wrap their words and need no scrolling.
 
     ``pages`` are the names beside ``findings``; ``missing`` says of a page why it has none. Of the findings only those
-    with this ``outcome`` are shown, or "all".
+    with this ``outcome`` are shown, or "all". ``homes`` has for a page the page of the book that shows it and the file
+    that its evidence is in.
     """
 
-    def __init__(self, pages: Iterable[str], findings: Findings, missing: dict[str, str], outcome: str = "all") -> None:
+    def __init__(
+        self,
+        pages: Iterable[str],
+        findings: Findings,
+        missing: dict[str, str],
+        outcome: str = "all",
+        homes: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
+        self._homes = dict(homes or {})
         self._missing, self._pages = missing, dict[str, list[Finding]]()
         self._sizes: dict[tuple[str, str], int] = {}
         for page, finding in zip(pages, findings, strict=True):
@@ -80,21 +91,41 @@ class Register:
         style = "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere"
         widths = "".join(f'<col style="width:{share}%">' for share in COLUMNS.values())
         head = "".join(f'<th style="{style}">{name}</th>' for name in COLUMNS)
-        rows = []
+        start = f"<colgroup>{widths}</colgroup><thead><tr>{head}</tr></thead>"
+        parts = []
         for page, own in self._pages.items():
-            rows.append(self._title(page, f"{len(own)} claim{'s' if len(own) > 1 else ''}"))
+            rows = []
             for finding in own:
                 last = marked(finding) + (f"<br>{html.escape(finding.note)}" if finding.note else "")
                 cells = [*map(html.escape, self._cells(page, finding)), last]
-                rows.append(f"<tr>{''.join(f'<td style={style!r}>{cell}</td>' for cell in cells)}</tr>")
-        rows += [self._title(page, why) for page, why in self._missing.items()]
-        body = f"<colgroup>{widths}</colgroup><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-        return f'<table class="findings" style="table-layout:fixed;width:100%;font-size:0.75em">{body}</table>'
+                named = zip(COLUMNS, cells, strict=True)
+                cells = [f'<td style="{style}" data-column="{name}">{cell}</td>' for name, cell in named]
+                rows.append(f"<tr>{''.join(cells)}</tr>")
+            table = '<table class="findings register" style="table-layout:fixed;width:100%;font-size:0.75em">'
+            body = f"{self._home(page)}{table}{start}<tbody>{''.join(rows)}</tbody></table>"
+            parts.append(f"<details><summary>{self._title(page, _outcomes(own))}</summary>{body}</details>")
+        parts += [f"<p>{self._title(page, why)}</p>" for page, why in self._missing.items()]
+        return f'<div class="register">{"".join(parts)}</div>'
 
     @staticmethod
     def _title(page: str, words: str) -> str:
-        text = f"<b>{html.escape(spelt(page))}</b>: {html.escape(words)}"
-        return f'<tr><td colspan="{len(COLUMNS)}" style="text-align:left;padding-top:1em">{text}</td></tr>'
+        return f"<b>{html.escape(spelt(page))}</b>: {html.escape(words)}"
+
+    def _home(self, page: str) -> str:
+        """Where its claims are shown, what they rest on, and the command that computes what of it is missing."""
+        if page not in self._homes:
+            return ""
+        shown, file = (html.escape(one) for one in self._homes[page])
+        command = f"make evidence PAGES={html.escape(page)}"
+        link = f'<a href="{shown}.html">{html.escape(spelt(shown))}</a>'
+        return f"<p>Shown on {link}; evidence in <code>{file}</code>, by <code>{command}</code>.</p>"
+
+
+def _outcomes(findings: Iterable[Finding]) -> str:
+    """How many claims, and what became of them."""
+    outcomes = [one.outcome for one in findings]
+    counts = ", ".join(f"{outcomes.count(one)} {one}" for one in dict.fromkeys(outcomes))
+    return f"{len(outcomes)} claim{'s' if len(outcomes) > 1 else ''} ({counts})"
 
 
 def register(page: Page) -> Register:
@@ -104,7 +135,14 @@ def register(page: Page) -> Register:
         row.page: f"no claim yet, {row.missing} of {row.cells} parts of its evidence are missing"
         for row in counts[counts["missing"] > 0].itertuples()
     }
-    return Register(page.tables["claims"]["page"], page.findings, missing, page.subject.outcome)  # type: ignore[attr-defined]
+    subject = page.subject
+    assert isinstance(subject, Claims)
+    known = profiles.evidence()
+    homes = {
+        name: (known[name].beside or name, f"results/evidence/{study.shelf()}.csv")
+        for name, study in subject.studies().items()
+    }
+    return Register(page.tables["claims"]["page"], page.findings, missing, subject.outcome, homes)
 
 
 def counted(page: Page) -> pd.DataFrame:
