@@ -28,12 +28,9 @@ class Registry(dict[str, T]):
             raise checks.ParameterError(
                 f"{self.kind} must be added under a plain word that is not taken, but {name!r} was given."
             )
-        self[name] = value
-
-    def __setitem__(self, name: str, value: T) -> None:
         if self._house and (wanted := _wanted(value, [self[one] for one in self._house])):
             raise checks.ParameterError(f"{self.kind} must be {wanted}, but {value!r} was given.")
-        super().__setitem__(name, value)
+        self[name] = value
 
     def __missing__(self, name: object) -> T:
         """Refuses an unknown name in one sentence that lists the known ones."""

@@ -145,7 +145,7 @@ def test_the_house_stands_on_its_ground_floor():
 
 def test_the_library_is_small_and_knows_no_paths_of_the_repository():
     files = list((ROOT / "lib").rglob("*.py"))
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 11_500
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 11_750
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"[\"'](?:results|notebooks|profiles|book)/", text), path

@@ -214,18 +214,6 @@ def test_live_what_if_leaves_no_dead_controls(tiny_book, visit, serve):
     assert page.locator("button.widget-button, button.jupyter-button").count() == 0
 
 
-def test_nothing_is_cut_faint_or_nameless(browser):
-    """Every page that is built, both themes and widths: see :mod:`paper.tools.looks`."""
-    if not (BUILT / "index.html").is_file():
-        pytest.skip("no book is built here: `make book`")
-    wrong = []
-    for name in looks.pages():
-        page = browser.new_page()
-        wrong += looks.look(page, name).wrong
-        page.close()
-    assert not wrong, "\n".join(wrong)
-
-
 CUT = """<!doctype html><html lang="en"><head><title>t</title><style>article {{ width: 300px }} td {{ {style} }}</style></head>
 <body><main><article><h1>t</h1><table><thead><tr><th>a</th><th>b</th></tr></thead>
 <tbody><tr><td>{cell}</td><td style="color: #888">faint</td></tr></tbody></table><a href="#none">x</a></article></main>
@@ -282,7 +270,7 @@ def test_every_control_of_the_built_book_moves_its_picture(chapter, visit):
 
 
 #: What a page weighs with everything that it loads, at most, in bytes.
-HEAVIEST = 4_000_000
+HEAVIEST = 4_500_000
 
 
 @pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="no book is built here: `make book`")

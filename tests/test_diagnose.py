@@ -599,7 +599,7 @@ def test_every_advice_names_a_finding_of_the_book():
     table = pd.DataFrame({"state": ["usable", "gone"]})
     cited |= {one.finding for one in own._advice(Composite((make("adc"), make("drift"))), table)}
     names = ("idle", "depends", "co-adapted", "harmful", "useful", "inconclusive", "")
-    cited |= {one.finding for name in names for one in own_gate._advice(name, {"input information": 0.0})}
+    cited |= {one.finding for name in names for one in own_gate._advice(name, {"input information": 0.0}, {})}
     cited -= {""}
     found = {one.id for page in {name.partition(".")[0] for name in cited} for one in judged(page).findings}
     assert cited <= found
