@@ -149,8 +149,7 @@ class Comparison:
         return f"{some}<details><summary>All {len(self._rows)} findings</summary>{every}</details>"
 
     def _table(self, keys: Iterable[str]) -> str:
-        """The findings with these ids; every cell says in ``data-of`` what it is, for screens without "
-        "room for heads."""
+        """The findings with these ids; every cell says in ``data-of`` what it is, where there is no room for heads."""
 
         def cell(text: str, of: str) -> str:
             return f'<td data-of="{html.escape(of)}" style="text-align:left">{text}</td>'

@@ -229,10 +229,7 @@ def test_a_figure_shows_its_caption_as_text_and_carries_it_in_its_file(monkeypat
     drawn._ipython_display_()
     picture, text = shown
     raw = io.BytesIO(base64.b64decode(picture["image/png"]))
-    assert style.described(raw) == (
-        "γ < 2: the gap closes.",
-        (4 * style.DPI * style.SHARP, 3 * style.DPI * style.SHARP),
-    )
+    assert style.described(raw) == ("γ < 2: the gap closes.", (4 * style.DPI, 3 * style.DPI))
     assert text == {"text/html": '<p class="figure-caption">γ &lt; 2: the gap closes.</p>'}
     assert not drawn.findobj(lambda one: "gap" in getattr(one, "_text", ""))
     shown.clear()

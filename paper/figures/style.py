@@ -44,9 +44,6 @@ COLOURS: MappingProxyType[str, str] = MappingProxyType(
 
 DPI = 110
 
-#: Pixels of a picture for one of a page: screens have two.
-SHARP = 1
-
 #: The width in pixels at which the book shows a figure that is not narrower, and how high its smallest text is there.
 SHOWN, SMALLEST = 700, 9.0
 
@@ -110,10 +107,10 @@ def legible(drawn: Figure) -> None:
     for axes in drawn.axes:
         for axis in (axes.xaxis, axes.yaxis):
             # The labels of ticks are made anew when they move.
-            if any(text.get_fontsize() < least for text in axis.get_ticklabels()):
+            if any(float(text.get_fontsize()) < least for text in axis.get_ticklabels()):
                 axis.set_tick_params(labelsize=least)
     for text in drawn.findobj(Text):
-        if text.get_fontsize() < least:
+        if float(text.get_fontsize()) < least:
             text.set_fontsize(least)
 
 
@@ -209,9 +206,15 @@ _OUTCOMES = {
 }
 
 
+def outcome_of(verdict: object) -> Outcome | None:
+    """The outcome that a verdict stands for; None where it stands for none."""
+    return _OUTCOMES.get(verdict) if isinstance(verdict, str) else None
+
+
 def verdict_mark(verdict: object) -> tuple[str, str]:
     """Symbol and colour of a verdict: those of the outcome that it stands for, :data:`NEUTRAL` for any other."""
-    return MARKS[_OUTCOMES[verdict]] if isinstance(verdict, str) and verdict in _OUTCOMES else NEUTRAL
+    outcome = outcome_of(verdict)
+    return NEUTRAL if outcome is None else MARKS[outcome]
 
 
 def interval(values: Sequence[float] | np.ndarray | pd.Series) -> tuple[float, float, float]:

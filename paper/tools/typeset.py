@@ -217,7 +217,7 @@ def _fold_set_up(app: Sphinx, document: nodes.document) -> None:
 
 def _picture(app: Sphinx, image: nodes.image) -> str:
     """Give a picture its width and its text for those who cannot see it, from its file; returns that text."""
-    from paper.figures.style import SHARP, described
+    from paper.figures.style import described
 
     path = Path(app.srcdir) / image["uri"]
     if path.suffix != ".png" or not path.is_file():
@@ -225,7 +225,7 @@ def _picture(app: Sphinx, image: nodes.image) -> str:
     said, (width, _) = described(path)
     if said:
         image["alt"] = said
-        image["width"] = f"{round(width / SHARP)}px"
+        image["width"] = f"{width}px"
         image.attributes.pop("height", None)
     return said
 

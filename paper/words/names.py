@@ -6,28 +6,8 @@ import re
 from functools import cache
 
 from lib.hardware.devices import HARDWARE
+from paper.figures.prompts import SPELT, spelt
 from paper.studies.hardware import NAMES as RULES
-
-#: Learners, gates, tasks and recipes.
-SPELT = {
-    "zero_shot": "zero-shot",
-    "coop": "CoOp",
-    "cocoop": "CoCoOp",
-    "vpt_shallow": "VPT, shallow",
-    "vpt": "VPT, deep",
-    "ivlp": "IVLP",
-    "maple": "MaPLe",
-    "bimaple": "MaPLe, both ways",
-    "pool": "pool of contexts",
-    "maple_5": "5 epochs",
-    "maple_50": "50 epochs",
-    "mis_specified": "mis-specified",
-    "conflict_size": "conflict of sizes",
-    "conflict_blur": "conflict of blur",
-    "top_k": "top-k",
-    "l2p": "L2P",
-    "random": "random entries",
-}
 
 #: Networks on hardware.
 NETWORKS = {
@@ -82,11 +62,6 @@ HEADINGS = {
 
 # An identifier: words of small letters joined by underscores; not the parts of a path like "prompt.deep_tokens".
 _IDENTIFIER = re.compile(r"(?<![\w./`])[a-z]+(?:_[a-z0-9]+)+(?![\w.`(])")
-
-
-def spelt(name: str) -> str:
-    """A name as the reader sees it: "mis_specified" -> "mis-specified"."""
-    return SPELT.get(name, name.replace("_", " "))
 
 
 @cache

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.verdicts import Outcome
+from lib.verdicts import MARKS
 from paper.comparison import INK
-from paper.figures.style import verdict_mark
+from paper.figures.style import outcome_of
 from paper.words import format, names
 
 #: Columns that say what came of a row: they stand directly behind what the row is about.
@@ -130,10 +130,7 @@ def _numeric(text: str) -> bool:
 
 def _marked(text: str) -> str:
     """A verdict with its symbol and colour, any other text as it is."""
-    symbol, _ = verdict_mark(text)
-    if not symbol:
+    outcome = outcome_of(text)
+    if outcome is None:
         return html.escape(text)
-    return f'<b style="color:{INK[_OF[symbol]]}">{symbol} {html.escape(text)}</b>'
-
-
-_OF = {verdict_mark(str(outcome))[0]: outcome for outcome in Outcome}
+    return f'<b style="color:{INK[outcome]}">{MARKS[outcome][0]} {html.escape(text)}</b>'
