@@ -20,9 +20,11 @@ def cosine(value: float) -> str:
 
 
 class Shown(float):
-    """A number as the reader sees it: never "-0.0", and with a minus that is one."""
+    """A number as the reader sees it: never "-0.0", with a minus that is one, and "–" where nothing was measured."""
 
     def __format__(self, spec: str) -> str:
+        if self != self:
+            return "–"
         shown = super().__format__(spec)
         negative = shown.startswith("-") and any(digit in shown for digit in "123456789")
         return f"−{shown[1:]}" if negative else shown.removeprefix("-")
