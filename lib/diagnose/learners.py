@@ -21,7 +21,7 @@ Encoded = tuple[Tensor, Tensor | None, Tensor]
 def learner_parts(
     learner: Learner, params: Tree, batches: Iterable[tuple[Tensor, Tensor]], *, limit: int = 16
 ) -> dict[str, Any]:
-    """What :func:`~lib.diagnose.diagnose_gate` asks for, of a gated learner with the parameters of one replica.
+    """What :func:`~lib.diagnose.gate.diagnose_gate` asks for, of a gated learner with the parameters of one replica.
 
     ``batches`` are pictures [B, 3, H, W], as :meth:`lib.prompts.backbone.Backbone.image_features` takes them, and
     labels [B]; the first ``limit`` are encoded, once. Returned: ``loss``, ``prompts``, ``gate`` (a module from features
