@@ -31,6 +31,7 @@ from paper.figures.style import (
     whiskers,
 )
 from paper.studies import roles
+from paper.words.spelling import spelt
 
 FACTOR_LABELS = {
     "coherence": "pictures\nadd up\n(prompts)",
@@ -40,25 +41,6 @@ FACTOR_LABELS = {
     "slope": "1 / sigmoid\nslope",
     "network": "1 / MLP\nJacobian",
     "gate_coherence": "pictures\nadd up\n(gate)",
-}
-SPELT = {
-    "zero_shot": "zero-shot",
-    "coop": "CoOp",
-    "cocoop": "CoCoOp",
-    "vpt_shallow": "VPT, shallow",
-    "vpt": "VPT, deep",
-    "ivlp": "IVLP",
-    "maple": "MaPLe",
-    "bimaple": "MaPLe, both ways",
-    "pool": "pool of contexts",
-    "maple_5": "5 epochs",
-    "maple_50": "50 epochs",
-    "mis_specified": "mis-specified",
-    "conflict_size": "conflict of sizes",
-    "conflict_blur": "conflict of blur",
-    "top_k": "top-k",
-    "l2p": "L2P",
-    "random": "random entries",
 }
 VARIANTS = {
     "fixed": Look(COLOURS["grey"], "o", "no gate"),
@@ -73,11 +55,6 @@ BY = {
     "published": Look(COLOURS["green"], "s", "as published"),
     "tuned": Look(COLOURS["orange"], "^", "tuned"),
 }
-
-
-def spelt(name: str) -> str:
-    """A name as the reader sees it: "mis_specified" -> "mis-specified"."""
-    return SPELT.get(name, name.replace("_", " "))
 
 
 def _ends(table: pd.DataFrame, column: str) -> tuple[float, float]:

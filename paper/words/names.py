@@ -6,8 +6,8 @@ import re
 from functools import cache
 
 from lib.hardware.devices import HARDWARE
-from paper.figures.prompts import SPELT, spelt
 from paper.studies.hardware import NAMES as RULES
+from paper.words.spelling import SPELT, spelt
 
 #: Networks on hardware.
 NETWORKS = {
