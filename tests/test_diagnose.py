@@ -6,6 +6,7 @@ import functools
 import importlib
 import json
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ from lib.hardware.perturbations import Perturbation
 from lib.prompts import tasks, training
 from lib.prompts.diagnosis import FACTORS
 from paper.studies import base
-from paper.studies.own import Mixture, Residual, crossed, trained
+from paper.studies.own import Mixture, Residual, compared, crossed, trained
 from paper.tools import known as tool
 from paper.tools import profiles
 
@@ -447,6 +448,31 @@ def test_what_is_no_gated_learner_or_not_its_own_is_refused(mini):
         learner_parts(learner, params, [(torch.rand(2, 3, 32, 32), torch.tensor([0]))])
     with pytest.raises(ParameterError, match="^chain must give factors that add up to the gap of .* but 7 was given"):
         diagnose_gate(**(given | {"chain": lambda batch: {"other": 7.0}}))
+
+
+def test_a_prompt_learner_of_ones_own_is_compared_with_the_library_s():
+    """One that learns nothing that shows is the hand-written sentence, picture by picture."""
+
+    class Idle(Residual):
+        def logits(self, params, features, patches, **given):
+            return super().logits({name: 0 * value for name, value in params.items()}, features, patches, **given)
+
+    found = compared("default", {"sentence": "zero_shot", "mine": Idle, "theirs": Residual}, steps=4, rates=(0.01,))
+    assert found["mine"].tolist() == found["sentence"].tolist() != found["theirs"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("learners", "told"),
+    [
+        ({}, "learners must name at least one learner, but none was given."),
+        ({"a": "coop", "b": "none"}, "learners must be one of"),
+        ({"a": int}, "subclasses of lib.prompts.learners.Learner, but <class 'int'> was given"),
+        ({"a": 3}, "subclasses of lib.prompts.learners.Learner, but 3 was given"),
+    ],
+)
+def test_what_is_no_learner_is_refused_before_anything_is_trained(learners, told):
+    with pytest.raises(ParameterError, match=re.escape(told)):
+        compared("default", learners, steps=10**9)
 
 
 def test_a_prompt_learner_of_ones_own_trains_like_those_of_the_library(mini):

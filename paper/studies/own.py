@@ -14,7 +14,7 @@ from lib import checks, results
 from lib.hardware.devices import HARDWARE
 from lib.prompts import backbone as backbones
 from lib.prompts import photographs, tasks, training
-from lib.prompts.learners import Learner
+from lib.prompts.learners import LEARNERS, Learner
 from lib.replicas import Tree, unstack
 from lib.results import Cell
 from lib.runtime import stream
@@ -151,20 +151,39 @@ class Residual(Learner):
         return self.backbone.scale * features @ F.normalize(text, dim=-1).T
 
 
-def compared(checkpoint: str, steps: int = 60, seeds: int = 2, rates: Sequence[float] = (0.001, 0.01)) -> pd.DataFrame:
-    """Three learners on the same pictures, shots and seeds: accuracy on test pictures in per cent, a row per seed.
+def compared(
+    checkpoint: str,
+    learners: Mapping[str, str | type[Learner]],
+    task: str = "shift",
+    steps: int = 60,
+    seeds: int = 2,
+    rates: Sequence[float] = (0.001, 0.01),
+) -> pd.DataFrame:
+    """Learners on the same pictures, shots and seeds: accuracy on test pictures in per cent, a row per seed.
 
-    Each is trained by Adam at the one of ``rates`` that is best for it on validation pictures.
+    ``learners`` are names of :data:`lib.prompts.learners.LEARNERS` and subclasses of
+    :class:`lib.prompts.learners.Learner`, under the name of their column; a class of one's own starts from the frozen
+    model without prompts. Each is trained by Adam at the one of ``rates`` that is best for it on validation pictures.
+    All are checked before the first is trained.
     """
-    backbone, task = backbones.load(backbones.NAME, checkpoint), tasks.get("shift")
-    runs = [training.Replica(task, seed) for seed in range(checks.integer("seeds", seeds, 1))]
+    if not learners:
+        raise checks.ParameterError("learners must name at least one learner, but none was given.")
+    made: dict[str, tuple[type[Learner], str]] = {}
+    for name, kind in learners.items():
+        if isinstance(kind, str):
+            made[name] = (Learner, checks.choice("learners", kind, LEARNERS))
+        elif isinstance(kind, type) and issubclass(kind, Learner):
+            made[name] = (kind, "zero_shot")
+        else:
+            raise checks.ParameterError(
+                f"learners must be names or subclasses of lib.prompts.learners.Learner, but {kind!r} was given."
+            )
+    checks.choice("task", task, tasks.TASKS)
+    backbone, chosen = backbones.load(backbones.NAME, checkpoint), tasks.get(task)
+    runs = [training.Replica(chosen, seed) for seed in range(checks.integer("seeds", seeds, 1))]
     rows = {}
-    for name, kind, plain in (
-        ("zero-shot", Learner, "zero_shot"),
-        ("CoOp", Learner, "coop"),
-        ("your own", Residual, "zero_shot"),
-    ):
-        learner = kind(plain, backbone, task.names, template=task.template)
+    for name, (built, plain) in made.items():
+        learner = built(plain, backbone, chosen.names, template=chosen.template)
         data = training.prepare(learner, runs, 100)
         tried = [training.train(learner, data, training.Recipe(steps, 8, rate, "adam")) for rate in rates]
         rows[name] = max(tried, key=lambda one: sum(one.validated())).scores["accuracy"].tolist()
