@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import importlib
 import json
 import math
@@ -629,3 +630,24 @@ def test_every_advice_names_a_finding_of_the_book():
     cited -= {""}
     found = {one.id for page in {name.partition(".")[0] for name in cited} for one in judged(page).findings}
     assert cited <= found
+
+
+def test_what_the_numbers_are_is_said_of_every_number_of_a_report_and_of_no_other(mini, tmp_path):
+    gated = diagnose_gate(**parts(mini, "coop", "length")[2])
+    model, batch = nn.Linear(4, 2), (torch.ones(8, 4), torch.zeros(8, dtype=torch.long))
+    chip = diagnose_perturbation(model, nn.CrossEntropyLoss(), [batch], "read_noise", [0.1, 0.2], samples=4)
+    plain = {"rule", "severity", "loss", "mean"}
+    for report, names in ((gated, gated.table["measure"]), (chip, shown(chip.table).columns)):
+        left = {name for name in names if name not in report.meaning} - plain
+        assert all(name.startswith(("of the gap: ", "loss of ", "right answers over ")) for name in left)
+        page = report.save(tmp_path / "report.html").read_text()
+        assert all((f"<dt>{html.escape(name)}</dt>" in page) == (name in set(names)) for name in report.meaning)
+
+
+def test_few_rows_of_many_columns_stand_upright(tmp_path):
+    """A phone shows them whole: the widest line has a name and no more than three numbers."""
+    wide = pd.DataFrame({f"c{n}": [1.0, 2.0] for n in range(9)})
+    lines = Report("s", "v", True, wide)._repr_html_().split("<tr>")[1:]
+    assert len(lines) == 9 and all(line.count("<td>") == 2 for line in lines)
+    long = Report("s", "v", True, pd.concat([wide] * 3))._repr_html_().split("<tr>")[1:]
+    assert len(long) == 6 and all(line.count("<td>") == 9 for line in long)

@@ -45,6 +45,19 @@ EXACT = 1e-3
 """Decades by which the factors of a chain may miss the gap: rounding of float32."""
 SELECTS = 1e-3
 """Rows of gate values whose sums lie this close to one are taken for the weights of a choice."""
+MEANING = {
+    "gap": "log10 of the length of the prompts' gradient over that of the gate's (0: alike)",
+    "gap per parameter": "the same by root mean squares, so that group sizes do not count",
+    "prompts without any gradient": "parameters that no batch gave a gradient",
+    "gate without any gradient": "parameters that no batch gave a gradient",
+    "signal of the gate's gradient": "of one batch's: 1 is the same in every batch, 0 nothing but noise",
+    "input information": "how much of what the gate could vary follows its input (0: constant)",
+    "spread": "standard deviation of a gate value over inputs",
+    "saturation": "gate values so near 0 or 1 that hardly a gradient passes",
+    "class share": "how much of the gate's variance follows the class",
+    "used": "entries in use, by the exponential of the choice's entropy",
+}
+"""What the measures are; what stands for itself is left out."""
 
 
 def diagnose_gate(
@@ -157,6 +170,7 @@ def diagnose_gate(
         advice=_advice(name, known, dead),
         notes=_notes(len(batches), factors, {"prompts": prompts, "gate": gate}),
         cost=cost(began, len(batches), passes, steps),
+        meaning=MEANING,
         _draw=lambda: _drawn(table),
     )
 

@@ -60,6 +60,17 @@ STATES = {
     "gone": "leaves no gradient",
 }
 """What can be said of a severity under a rule."""
+MEANING = {
+    "rise": "how much higher the loss is than the plain model's, in its own unit",
+    "cosine": "between the mean gradient on chips and the plain model's (1: the same way)",
+    "truth": "how much the loss of chips not seen falls down the mean gradient, over what the gradient promises",
+    "signal": "1 / (1 + variance over squared mean) of one gradient: 1 is no noise, 0 nothing but noise",
+    "size": "length of the mean gradient over the plain model's",
+    "live": "share of the weights with a gradient, over the plain model's",
+    "changed": "by how much the output of a layer changes, at most (0: the setting does nothing)",
+    "state": "the verdict of this row",
+}
+"""What the columns of the table are."""
 
 
 @dataclass
@@ -341,6 +352,7 @@ def diagnose_perturbation(
         _advice(hardware, table),
         _notes(probe, hardware, table),
         cost(began, probe.backward, probe.passes, steps),
+        MEANING,
         lambda: _drawn(table, hardware),
     )
 

@@ -24,8 +24,14 @@ _PAGE = (
     "<title>{title}</title><style>:root{{color-scheme:light dark}}body{{max-width:60rem;margin:2rem auto;"
     "padding:0 1rem;font-family:system-ui,sans-serif;line-height:1.5}}table{{border-collapse:collapse}}"
     "td,th{{padding:.2rem .6rem;text-align:right}}td:first-child,th:first-child{{text-align:left}}"
-    ".wide{{overflow-x:auto}}img{{max-width:100%;background:#fff}}</style><body>{body}</body></html>"
+    ".wide{{overflow-x:auto}}img{{max-width:100%;background:#fff}}"
+    # A figure in the dark: light and dark change places, hues stay.
+    "@media(prefers-color-scheme:dark){{img{{filter:invert(.93) hue-rotate(180deg)}}}}</style>"
+    "<body>{body}</body></html>"
 )
+
+FEW = 3
+"""So many rows stand beside each other, each as a column."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class Report:
     ``verdict`` is one sentence, and ``decided`` whether there could be one. ``table`` holds the numbers, with the ends
     of their 95 % intervals as ``NAME_low`` and ``NAME_high``; ``details`` are further tables by name, ``advice`` is in
     the order in which to try it, ``cost`` says what the diagnosis took: "seconds", "gradients" (passes backward),
-    "passes" (passes forward alone) and, where the steps of the training were given, "share" of it.
+    "passes" (passes forward alone) and, where the steps of the training were given, "share" of it. ``meaning`` says
+    what a column is, or a measure that a row is of.
     """
 
     subject: str
@@ -57,6 +64,7 @@ class Report:
     advice: tuple[Advice, ...] = ()
     notes: tuple[str, ...] = ()
     cost: Mapping[str, float] = field(default_factory=dict)
+    meaning: Mapping[str, str] = field(default_factory=dict)
     _draw: Callable[[], Figure] | None = field(default=None, repr=False, compare=False)
 
     def picture(self) -> Figure:
@@ -83,7 +91,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         def table(of: pd.DataFrame) -> str:
-            return f'<div class="wide" style="overflow-x:auto">{shown(of).to_html(index=False, border=0)}</div>'
+            return f'<div class="wide" style="overflow-x:auto">{_upright(shown(of))}</div>'
 
         body = [f"<h3>{html.escape(self.subject)}</h3>", f"<p><b>{html.escape(self.verdict)}</b></p>"]
         if self._draw is not None:
@@ -92,6 +100,11 @@ class Report:
         body.append(table(self.table))
         for name, detail in self.details.items():
             body.append(f"<details><summary>{html.escape(name)}</summary>{table(detail)}</details>")
+        named = {*self.table.columns, *self.table.iloc[:, 0]}
+        told = {name: text for name, text in self.meaning.items() if name in named}
+        if told:
+            lines = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in told.items())
+            body.append(f"<details><summary>what the numbers are</summary><dl>{lines}</dl></details>")
         body += [f"<p>{html.escape(note)}</p>" for note in self.notes]
         if self.advice:
             body.append(f"<ul>{''.join(f'<li>{html.escape(str(one))}</li>' for one in self.advice)}</ul>")
@@ -108,6 +121,7 @@ class Report:
             "advice": [{"text": one.text, "finding": one.finding} for one in self.advice],
             "notes": list(self.notes),
             "cost": {name: _plain(value) for name, value in self.cost.items()},
+            "meaning": dict(self.meaning),
         }
         return json.dumps(own, indent=1)
 
@@ -134,6 +148,13 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         if any(texts):
             out[name.replace("_", " ")] = texts
     return pd.DataFrame(out)
+
+
+def _upright(table: pd.DataFrame) -> str:
+    """The table as HTML; few rows of many columns stand upright, so that a phone shows them whole."""
+    if len(table) <= FEW < len(table.columns):
+        return table.T.to_html(header=False, border=0)
+    return table.to_html(index=False, border=0)
 
 
 def _text(value: object, low: float = math.nan, high: float = math.nan) -> str:
