@@ -50,6 +50,8 @@ class Planned:
     cell: Cell
     study: str
     state: State
+    #: The page that asks for it first.
+    page: str = ""
     #: What it will take, where its study can say it beforehand (:class:`paper.studies.cost.Costs`).
     costs: Any = None
     #: Refuses what stands in the way of computing it.
@@ -93,10 +95,10 @@ def plan(
     """Every cell of these pages, once; a cell of several pages belongs to the first."""
     evidence = Evidence(base.EVIDENCE)
     found: dict[Cell, Planned] = {}
-    for study in studies(names, device, profile, given).values():
+    for page, study in studies(names, device, profile, given).items():
         costs = study.costs()
         for cell in study.cells():
-            found.setdefault(cell, Planned(cell, study.shelf(), evidence.state(cell), costs, study.ready))
+            found.setdefault(cell, Planned(cell, study.shelf(), evidence.state(cell), page, costs, study.ready))
     return list(found.values())
 
 
@@ -281,7 +283,7 @@ def _run(options: argparse.Namespace) -> int:
     if executor == "local" and "," not in options.device:
         if options.cluster:
             raise checks.ParameterError("CLUSTER must be left out with EXECUTOR local, but a folder was given.")
-        count = _jobs(options.jobs, options.device)
+        count = _jobs(options.jobs or "1", options.device)
         return run(options.pages, options.device, count, options.dry_run, options.verify, options.profile, given)
     if options.verify:
         raise checks.ParameterError(f"VERIFY must be left out with jobs, but EXECUTOR {executor} was given with it.")
@@ -289,13 +291,14 @@ def _run(options: argparse.Namespace) -> int:
         raise checks.ParameterError(
             f"CLUSTER must be a folder with a profile of Snakemake (config.yaml), but {str(options.cluster)!r} was given."
         )
-    if options.jobs != "all":
-        checks.integer("JOBS", profiles.value(options.jobs), low=1)
+    at_once = options.jobs or "all"
+    if at_once != "all":
+        checks.integer("JOBS", profiles.value(at_once), low=1)
     minutes = checks.number("MINUTES", profiles.value(options.minutes), above=0)
     for device in options.device.split(",") if executor == "local" else ():
         runtime.resolve_device(device)
     order = jobs.Order(tuple(options.pages), options.profile, given, options.device)
-    return jobs.submit(order, executor, options.jobs, minutes, options.dry_run, options.cluster)
+    return jobs.submit(order, executor, at_once, minutes, options.dry_run, options.cluster)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -316,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto); several, with commas: a job each"
     )
-    command.add_argument("--jobs", default="1", help="batches at once, one thread each: a number, or all cores (all)")
+    command.add_argument("--jobs", help="batches at once, one thread each: a number (1), or all cores (all)")
     command.add_argument("--executor", default="local", help="local (default), slurm or kubernetes: who computes")
     command.add_argument("--minutes", default="30", help="about how long a job of a cluster or a device takes (30)")
     command.add_argument(

@@ -44,8 +44,10 @@ EXECUTORS = ("local", "slurm", "kubernetes")
 MINUTES = 30
 #: What is asked for is more than what is expected, by these factors; and the least, since a start takes time, too.
 SAFE_TIME, SAFE_MEMORY, LEAST_MINUTES = 2.0, 1.25, 5
+#: How often a job is tried again that was lost.
+RETRIES = 2
 #: Seconds between two looks at the queue for jobs that someone else has submitted.
-LOOK = 15.0
+LOOK = 5.0
 
 _PLUGIN = "snakemake-executor-plugin-{}"
 #: How the plugin comments a job of the rule ``cells``.
@@ -98,7 +100,7 @@ class Job:
         """All that a process on another machine needs to compute it."""
         return {
             "profile": self.order.profile,
-            "pages": self.order.pages,
+            "pages": sorted({one.page for one in self.cells}),
             "given": dict(self.order.given),
             "device": self.order.device,
             "batches": [[one.cell.key for one in batch] for batch in self.batches],
@@ -349,7 +351,9 @@ def _snakemake(made: Sequence[Job], options: Sequence[str], lock: IO[str]) -> No
         write(where / f"{job.name}.json", json.dumps(job.described(), indent=1).encode())
     write(where / "submitted", "\n".join(job.name for job in made).encode())
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(Path(__file__).with_suffix(".smk"))]
-    command += ["--directory", str(where), "--nolock", "--keep-going", "--rerun-triggers", "mtime", *options]
+    command += ["--directory", str(where), "--nolock", "--keep-going", "--rerun-triggers", "mtime"]
+    # Not in the rule, where a job's own Snakemake would try again, too.
+    command += ["--retries", str(RETRIES), *options]
     command += ["--config", f"folder={where}", f"root={sources.ROOT}"]
     done = -1
     with open(where / "snakemake.log", "a", encoding="utf-8") as log:

@@ -22,7 +22,7 @@ rule all:
         [f"{job}.done" for job in (FOLDER / "submitted").read_text().split()],
 
 
-# A second and third attempt get more time and memory: the first may have been killed for want of either.
+# Another attempt gets more time and memory: the one before may have been killed for want of either.
 rule cells:
     output:
         "{job}.done",
@@ -30,7 +30,6 @@ rule cells:
         description=lambda wildcards: FOLDER / f"{wildcards.job}.json",
         log=lambda wildcards: FOLDER / f"{wildcards.job}.log",
     threads: 1
-    retries: 2
     resources:
         runtime=lambda wildcards, attempt: attempt * asked(wildcards)["minutes"],
         mem_mb=lambda wildcards, attempt: attempt * asked(wildcards)["mib"],
