@@ -1,4 +1,4 @@
-"""What cells of evidence will take: time as they took before, or as cells of their kind took; memory by their kind."""
+"""What cells of evidence will take: time as they took before, or as cells like them took; and memory."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ COMMITTED = base.EVIDENCE
 #: An estimate is good within this factor, either way.
 FACTOR = 1.5
 #: Cells from which a model of their times can be fitted, its trees, and a time below which nothing is told apart.
-ENOUGH, TREES, LEAST = 50, 200, 0.01
-#: Memory of a process with everything imported, and what cells of a kind need beside it, in GiB: measured.
-GIB = {"process": 1.0, "unknown": 2.0}
+ENOUGH, TREES, LEAST = 50, 60, 0.01
+#: Parts of the evidence, each expected from the others.
+PARTS = 5
+#: Memory of a process, in GiB: of 26 kinds of cells of the evidence each took 0.8 to 1.3 in its first 20 seconds.
+GIB = 3.0
 
 
 def time_left(seconds: float | None) -> str:
@@ -68,8 +70,8 @@ class Estimate:
 
     def gib(self, cells: Sequence[Planned]) -> float:
         """Memory that a process needs for a batch of cells, all of it, in GiB."""
-        own = [planned.costs.memory(planned.cell) / 2**30 for planned in cells if planned.costs]
-        return GIB["process"] + max([*own, *(GIB.get(planned.cell.kind, GIB["unknown"]) for planned in cells)])
+        own = (planned.costs.memory(planned.cell) / 2**30 for planned in cells if planned.costs)
+        return GIB + max(own, default=0.0)
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, float]]:
@@ -108,7 +110,7 @@ class Model:
 
         self._columns = DictVectorizer(sparse=False)
         features = self._columns.fit_transform([_features(kind, config) for kind, config, _ in known])
-        self._trees = ExtraTreesRegressor(TREES, max_features=0.3, random_state=0)
+        self._trees = ExtraTreesRegressor(TREES, max_features=0.6, random_state=0)
         self._trees.fit(features, np.log([max(seconds, LEAST) for *_, seconds in known]))
 
     def seconds(self, cells: Sequence[tuple[str, Mapping[str, Any]]]) -> np.ndarray:
@@ -116,5 +118,62 @@ class Model:
         return np.exp(self._trees.predict(self._columns.transform([_features(*cell) for cell in cells])))
 
 
-def against() -> str:
-    return ""
+def _session(file: str, origin: Mapping[str, Any]) -> str:
+    """Cells that were computed in one go, on a machine with as much to do."""
+    return f"{file} {origin['commit']} {origin['date']}"
+
+
+def measured() -> pd.DataFrame:
+    """Every cell of the committed evidence: what it took, and what was to be expected of it from other cells.
+
+    Columns: ``kind``, ``session``, ``seconds``, ``expected``. Each cell is expected by a model of four fifths of the
+    cells, of which it is none, times what those tell of the session that computed it: their median ratio.
+    """
+    rows = [
+        (entry["kind"], _session(name, file.record["origins"][entry["origin"]]), entry["seconds"], entry["config"])
+        for name, file in Evidence(COMMITTED).files.items()
+        for entry in file.record["cells"].values()
+    ]
+    found = pd.DataFrame(rows, columns=["kind", "session", "seconds", "config"])
+    part = np.random.default_rng(0).permutation(len(found)) % PARTS
+    expected = np.zeros(len(found))
+    for number in range(PARTS):
+        known, asked = found[part != number], found[part == number]
+        model = Model(list(zip(known["kind"], known["config"], known["seconds"], strict=True)))
+        expected[part == number] = model.seconds(list(zip(asked["kind"], asked["config"], strict=True)))
+    found["expected"] = expected
+    ratio = np.log(found["seconds"].clip(lower=LEAST) / found["expected"])
+    for number in range(PARTS):
+        speed = ratio[part != number].groupby(found["session"]).median()
+        here = part == number
+        found.loc[here, "expected"] *= np.exp(found.loc[here, "session"].map(speed).fillna(0.0))
+    return found.drop(columns="config")
+
+
+def in_jobs(cells: pd.DataFrame, minutes: float) -> pd.DataFrame:
+    """The cells, in their order, in jobs of so many expected minutes: ``seconds`` and ``expected``."""
+    number = (cells["expected"].cumsum() // (60 * minutes)).astype(int)
+    return cells.groupby(number)[["seconds", "expected"]].sum()
+
+
+def within(table: pd.DataFrame) -> float:
+    """The share of rows whose time lies within :data:`FACTOR` of what was expected."""
+    ratio = table["seconds"].clip(lower=LEAST) / table["expected"]
+    return float(((ratio < FACTOR) & (ratio > 1 / FACTOR)).mean())
+
+
+def against(minutes: float = 5) -> str:
+    """What cells were expected to take against what they took, kind by kind, and jobs of them."""
+    cells = measured()
+    lines = [f"{'kind':<22}{'cells':>6}{'took, s':>10}{'expected':>10}   within a factor of {FACTOR:g}"]
+    for kind, own in cells.groupby("kind"):
+        sums = f"{own['seconds'].sum():10.0f}{own['expected'].sum():10.0f}"
+        lines.append(f"{kind:<22}{len(own):6d}{sums}{within(own):8.0%}")
+    jobs = in_jobs(cells, minutes)
+    long = cells[cells["seconds"] >= 5]
+    lines += [
+        f"cells: {within(cells):.0%} of {len(cells)} within a factor of {FACTOR:g};"
+        f" {within(long):.0%} of those that take five seconds or more",
+        f"jobs of about {minutes:g} minutes: {within(jobs):.0%} of {len(jobs)}",
+    ]
+    return "\n".join(lines)

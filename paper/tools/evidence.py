@@ -289,7 +289,7 @@ def _run(options: argparse.Namespace) -> int:
         raise checks.ParameterError(f"VERIFY must be left out with jobs, but EXECUTOR {executor} was given with it.")
     if options.cluster and not (options.cluster / "config.yaml").is_file():
         raise checks.ParameterError(
-            f"CLUSTER must be a folder with a profile of Snakemake (config.yaml), but {str(options.cluster)!r} was given."
+            f"CLUSTER must be a folder with Snakemake's config.yaml, but {str(options.cluster)!r} was given."
         )
     at_once = options.jobs or "all"
     if at_once != "all":

@@ -1,7 +1,7 @@
 """Cells of evidence as jobs: on a cluster, or on several devices of this machine, by Snakemake's executors.
 
-What is missing or stale is cut into jobs by the time and memory that it will take (:class:`~paper.tools.estimate.Estimate`). A job is a
-description in ``results/jobs``, named by the cells in it and their code; it keeps what it has finished in a folder of
+What is missing or stale is cut into jobs by the time and memory that it will take
+(:class:`~paper.tools.estimate.Estimate`). A job is a description in ``results/jobs``, named by the cells in it and their code; it keeps what it has finished in a folder of
 evidence of its own, batch by batch, and ends in a stamp. Whoever submits takes over what there is, whole cells by their
 provenance, at the beginning and at the end; so it may die, and the next one finds what is done, what still runs, and
 what is left.
@@ -228,7 +228,7 @@ def ready(executor: str, device: str) -> None:
         )
     if executor == "slurm" and (lost := [name for name in ("sbatch", "squeue") if shutil.which(name) is None]):
         raise checks.ParameterError(
-            f"EXECUTOR must be one that this machine can reach, but 'slurm' was given and there is no {lost[0]} on PATH."
+            f"EXECUTOR must be one in reach, but 'slurm' was given and there is no {lost[0]} on PATH."
         )
     if "," in device:
         raise checks.ParameterError(
@@ -308,6 +308,7 @@ def submit(
         for job in cut(_left(planned), order, Estimate(), minutes):
             print(f"  {job.name}: {len(job.cells)} cells, {time_left(job.seconds)}, {job.gib:.1f} GiB")
         return 0
+    asked = len(_left(planned))
     with _alone() as lock:
         options = _options(executor, jobs, order.device, profile)
         while True:
@@ -331,7 +332,7 @@ def submit(
     for name, error in failed.items():
         print(f"FAILED {name}: {error.strip().splitlines()[-1]}\n{error}", file=sys.stderr, flush=True)
     left = _left(planned)
-    print(f"{len(todo) - len(left)} cells computed, {len(left)} left", flush=True)
+    print(f"{asked - len(left)} cells computed, {len(left)} left", flush=True)
     if left:
         print(f"What jobs and Snakemake said is in {folder()}.", file=sys.stderr, flush=True)
     return min(len(left), 1)
