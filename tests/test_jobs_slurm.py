@@ -1,4 +1,4 @@
-"""Cells as jobs on a real Slurm: jobs and the submitting process are killed, and the evidence is that of a local run."""
+"""Cells as jobs on a real Slurm: what is killed is done again, and the evidence is that of a local run."""
 
 from __future__ import annotations
 

@@ -286,7 +286,7 @@ def _run(options: argparse.Namespace) -> int:
         count = _jobs(options.jobs or "1", options.device)
         return run(options.pages, options.device, count, options.dry_run, options.verify, options.profile, given)
     if options.verify:
-        raise checks.ParameterError(f"VERIFY must be left out with jobs, but EXECUTOR {executor} was given with it.")
+        raise checks.ParameterError("VERIFY must be left out with jobs, but it was given.")
     if options.cluster and not (options.cluster / "config.yaml").is_file():
         raise checks.ParameterError(
             f"CLUSTER must be a folder with Snakemake's config.yaml, but {str(options.cluster)!r} was given."

@@ -1,10 +1,9 @@
 """Cells of evidence as jobs: on a cluster, or on several devices of this machine, by Snakemake's executors.
 
-What is missing or stale is cut into jobs by the time and memory that it will take
-(:class:`~paper.tools.estimate.Estimate`). A job is a description in ``results/jobs``, named by the cells in it and their code; it keeps what it has finished in a folder of
-evidence of its own, batch by batch, and ends in a stamp. Whoever submits takes over what there is, whole cells by their
-provenance, at the beginning and at the end; so it may die, and the next one finds what is done, what still runs, and
-what is left.
+What is missing or stale is cut into jobs by the time and memory that it will take. A job is a description in
+``results/jobs``, named by the cells in it and their code; it keeps what it has finished in a folder of evidence of its
+own, batch by batch, and ends in a stamp. Whoever submits takes over what there is, whole cells by their provenance, at
+the beginning and at the end; so it may die, and the next one finds what is done, what still runs, and what is left.
 """
 
 from __future__ import annotations
