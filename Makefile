@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PROFILE ?= quick
 JOBS ?= all
 DEVICE ?= auto
+EXECUTOR ?= local
 WORKERS ?= 2
 BACKBONE ?= mini
 TESTS ?= notebooks tests
@@ -27,6 +28,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 18
 	@echo "PROFILE: a file of profiles/ (quick); JOBS=n runs n notebooks at once (default: one a core)"
 	@echo "make evidence PROFILE=real ROOT=FOLDER: with a real CLIP, on the data sets in FOLDER"
+	@echo "make evidence EXECUTOR=slurm CLUSTER=FOLDER: as jobs of a cluster; DEVICE=cuda:0,cuda:1: a job on each"
 
 # Some machines answer to the name of a Python that is not there (pyenv's shims), so each candidate must prove itself.
 $(STAMP): requirements.lock pyproject.toml
@@ -69,9 +71,9 @@ check: $(STAMP) ## say what is wrong with the committed notebooks, the profiles 
 	@python -m paper.tools.pages check; pages=$$?; python -m paper.tools.evidence check && exit $$pages
 
 evidence: PROFILE := evidence
-evidence: $(STAMP) ## compute what is missing or stale of what the book shows: PAGES, DEVICE, JOBS, DRY=1, VERIFY=1
+evidence: $(STAMP) ## compute what is missing or stale of what the book shows: PAGES, DEVICE, JOBS, EXECUTOR, DRY=1, VERIFY=1
 	@OMP_NUM_THREADS=1 python -m paper.tools.evidence run $(PAGES) --device $(DEVICE) --jobs $(JOBS) \
-	  --profile $(PROFILE) $(if $(ROOT)$(filter real,$(PROFILE)),-p root "$(ROOT)") $(if $(DRY),--dry-run) $(if $(VERIFY),--verify)
+	  --executor $(EXECUTOR) $(if $(CLUSTER),--cluster "$(CLUSTER)") --profile $(PROFILE) $(if $(ROOT)$(filter real,$(PROFILE)),-p root "$(ROOT)") $(if $(DRY),--dry-run) $(if $(VERIFY),--verify)
 
 pretrain: $(STAMP) ## train MiniCLIP (BACKBONE=mini) or PhotoCLIP (photo, ARCHIVE=...) from nothing; zero-shot table
 	@case '$(BACKBONE)' in \
@@ -92,4 +94,4 @@ lock: $(STAMP) ## resolve requirements.in anew into requirements.lock
 	  --no-emit-index-url --no-emit-find-links requirements.in -o requirements.lock
 
 clean: ## remove the environment, the built book, the executed notebooks and the stored results
-	rm -rf $(ENV) _build book/runs results/store .snakemake .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(ENV) _build book/runs results/store results/jobs .snakemake .pytest_cache .ruff_cache *.egg-info

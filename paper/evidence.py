@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pandas as pd
@@ -112,23 +113,33 @@ class File:
             self.record["cells"][cell.key] |= {"code": cell.code, "verified": plain(note)}
             self._save()
 
-    def merge(self, other: File) -> int:
-        """Take over what another machine has computed: cells that are missing here, or newer there. Counts them."""
+    def merge(self, other: File, codes: Mapping[str, str | None] = MappingProxyType({})) -> int:
+        """Take over what another machine, or a job, has computed: cells that are missing here, or better there. Counts
+        them. Of two the better is what today's code has computed, where ``codes`` says by key which that is; then the
+        newer; then one by its rows: so that the order in which files are merged decides nothing. What is half written
+        is no cell, on either side.
+        """
         with self._locked():
             self._forget()
             taken = 0
             for key, entry in other.record["cells"].items():
-                mine = self.record["cells"].get(key)
-                origin = other.record["origins"][entry["origin"]]
-                if mine is not None and self.record["origins"][mine["origin"]]["date"] >= origin["date"]:
+                theirs = other._rank(key, codes)
+                if theirs is None or theirs <= (self._rank(key, codes) or (False, "", "")):
                     continue
-                self.record["cells"][key] = {**entry, "origin": self._origin(origin)}
+                self.record["cells"][key] = {**entry, "origin": self._origin(other.record["origins"][entry["origin"]])}
                 if entry["rows"] in other.rows:
                     self.rows[entry["rows"]] = other.rows[entry["rows"]]
                 taken += 1
             if taken:
                 self._save()
         return taken
+
+    def _rank(self, key: str, codes: Mapping[str, str | None]) -> tuple[bool, str, str] | None:
+        """How good a cell is against the same one elsewhere; None where there is not all of it."""
+        entry = self.record["cells"].get(key)
+        if entry is None or len(self.rows.get(entry["rows"], ())) != entry["count"]:
+            return None
+        return entry["code"] == codes.get(key), self.record["origins"][entry["origin"]]["date"], entry["rows"]
 
     def keep(self, keys: Iterable[str]) -> int:
         """Drop all cells but these; counts what was dropped."""

@@ -4,12 +4,16 @@
 
     python -m paper.tools.evidence run [PAGE ...] [--device auto] [--jobs 1] [--dry-run] [--verify]
     python -m paper.tools.evidence run --profile real -p root FOLDER [-p NAME VALUE ...]
+    python -m paper.tools.evidence run --executor slurm [--cluster FOLDER] [--minutes 30]
+    python -m paper.tools.evidence run --device cuda:0,cuda:1
+    python -m paper.tools.evidence estimate
     python -m paper.tools.evidence check [PAGE ...]
     python -m paper.tools.evidence merge FOLDER
     python -m paper.tools.evidence prune
 
 Cells are computed one after the other (with ``--jobs``, side by side) and each is on disk as soon as it is finished, so
-a run may be killed and started again, here or on another machine.
+a run may be killed and started again, here or on another machine. On a cluster, or with several devices, they are
+computed by jobs (:mod:`paper.tools.jobs`).
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ from lib import checks, results, runtime
 from lib.results import Cell, Tables
 from paper.evidence import LIMIT, Evidence, File, State
 from paper.studies import base, cost
-from paper.tools import profiles
+from paper.tools import estimate, jobs, profiles
+from paper.tools.estimate import Estimate, time_left
 
 #: Relative difference that rounding in batches of other sizes may make.
 ROUNDING = 2e-3
@@ -45,6 +50,8 @@ class Planned:
     cell: Cell
     study: str
     state: State
+    #: The page that asks for it first.
+    page: str = ""
     #: What it will take, where its study can say it beforehand (:class:`paper.studies.cost.Costs`).
     costs: Any = None
     #: Refuses what stands in the way of computing it.
@@ -62,7 +69,7 @@ def studies(
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, base.Study]:
     """The studies of a profile by page, or of the pages named; parameters ``given`` take the place of the profile's."""
-    pages = profiles.real() if checks.choice("PROFILE", profile, PROFILES) == "real" else profiles.evidence()
+    pages = _pages(profile)
     for name in names:
         checks.choice("PAGES", name, pages)
     chosen = {name: page for name, page in pages.items() if not names or name in names}
@@ -70,6 +77,13 @@ def studies(
         name: base.named(page.notebook)(**{**page.parameters, **given, "device": device})
         for name, page in chosen.items()
     }
+
+
+def _pages(profile: str) -> Mapping[str, profiles.Page]:
+    """The pages of a profile: one whose evidence is committed, or a file of one's own."""
+    if profile.endswith(".yaml"):
+        return profiles.profile(Path(profile).expanduser())
+    return profiles.real() if checks.choice("PROFILE", profile, PROFILES) == "real" else profiles.evidence()
 
 
 def plan(
@@ -81,48 +95,11 @@ def plan(
     """Every cell of these pages, once; a cell of several pages belongs to the first."""
     evidence = Evidence(base.EVIDENCE)
     found: dict[Cell, Planned] = {}
-    for study in studies(names, device, profile, given).values():
+    for page, study in studies(names, device, profile, given).items():
         costs = study.costs()
         for cell in study.cells():
-            found.setdefault(cell, Planned(cell, study.shelf(), evidence.state(cell), costs, study.ready))
+            found.setdefault(cell, Planned(cell, study.shelf(), evidence.state(cell), page, costs, study.ready))
     return list(found.values())
-
-
-class Estimate:
-    """What cells will take: as long as they took in the evidence, or else as their study says, or as others of their
-    kind.
-    """
-
-    def __init__(self) -> None:
-        self._own: dict[str, float] = {}
-        self._kinds: dict[str, list[float]] = {}
-        for file in Evidence(base.EVIDENCE).files.values():
-            for key, entry in file.record["cells"].items():
-                self._own[key] = entry["seconds"]
-                self._kinds.setdefault(entry["kind"], []).append(entry["seconds"])
-
-    def __call__(self, cells: Sequence[Planned]) -> float | None:
-        """Seconds in all; None where nothing of a kind was measured."""
-        times = [self._of(planned) for planned in cells]
-        known = [time for time in times if time is not None]
-        return sum(known) if len(known) == len(times) else None
-
-    def _of(self, planned: Planned) -> float | None:
-        if (own := self._own.get(planned.cell.key)) is not None:
-            return own
-        return planned.costs.seconds(planned.cell) if planned.costs else self._of_kind(planned.cell.kind)
-
-    def _of_kind(self, kind: str) -> float | None:
-        alike = self._kinds.get(kind)
-        return sum(alike) / len(alike) if alike else None
-
-
-def time_left(seconds: float | None) -> str:
-    """A time as a reader says it."""
-    if seconds is None:
-        return "for an unknown time"
-    units = (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48), ("days", 86400, float("inf")))
-    return next(f"about {seconds / unit:.0f} {name}" for name, unit, most in units if seconds < most * unit)
 
 
 def agrees(stored: Tables, again: Tables, seed: int) -> bool:
@@ -163,23 +140,28 @@ _DEVICE = "cpu"
 _VERIFY = False
 
 
+def keep(batch: Sequence[Planned], folder: Path, device: str) -> None:
+    """Compute one batch, and put it into the evidence in a folder."""
+    evidence = Evidence(folder)
+    homes: dict[Path, File] = {}
+    parts: dict[Path, list] = {}
+    for planned, one in zip(batch, results.measured([planned.cell for planned in batch], device), strict=True):
+        home = evidence.home(planned.cell, planned.study)
+        homes[home.path] = home
+        parts.setdefault(home.path, []).append(one)
+    for path, home in homes.items():
+        home.put(parts[path])
+
+
 def _compute(number: int) -> tuple[int, float, str]:
     """Compute one batch and keep it; gives its number, the seconds, and what went wrong."""
     group = _WORK[number]
     began = time.perf_counter()
     try:
-        evidence = Evidence(base.EVIDENCE)
         if _VERIFY:
+            evidence = Evidence(base.EVIDENCE)
             group = [planned for planned in group if not _verified(planned, evidence)]
-        finished = results.measured([planned.cell for planned in group], _DEVICE)
-        homes: dict[Path, File] = {}
-        parts: dict[Path, list] = {}
-        for planned, one in zip(group, finished, strict=True):
-            home = evidence.home(planned.cell, planned.study)
-            homes[home.path] = home
-            parts.setdefault(home.path, []).append(one)
-        for path, home in homes.items():
-            home.put(parts[path])
+        keep(group, base.EVIDENCE, _DEVICE)
     except Exception:
         return number, time.perf_counter() - began, traceback.format_exc()
     return number, time.perf_counter() - began, ""
@@ -223,14 +205,14 @@ def run(
     for one in todo if not dry else ():
         if one.costs:
             one.costs.refuse([one.cell], jobs)
-    estimate = Estimate()
-    expected = estimate(todo)
+    takes = Estimate()
+    expected = takes(todo)
     per_job = None if expected is None else expected / jobs
     count = f"{len(todo)} of {len(planned)} cells to compute in {len(_WORK)} batches"
     print(f"{count}, {time_left(per_job)} with {jobs} job{'s' if jobs > 1 else ''}", flush=True)
     if dry:
         for one in todo:
-            print(f"  {one.study} {one.cell.kind} {one.cell.key} ({one.state}): {_taken(one, estimate([one]))}")
+            print(f"  {one.study} {one.cell.kind} {one.cell.key} ({one.state}): {_taken(one, takes([one]))}")
         return 0
     began, done, failed = time.perf_counter(), 0, 0
     for number, seconds, error in _outcomes(jobs):
@@ -283,7 +265,8 @@ def merge(folder: Path) -> int:
     """Take over the evidence in another folder; counts the cells."""
     if not folder.is_dir():
         raise checks.ParameterError(f"FOLDER must be a folder with evidence, but {str(folder)!r} was given.")
-    return sum(File(base.EVIDENCE / file.path.name).merge(file) for file in Evidence(folder).files.values())
+    codes = {planned.cell.key: planned.cell.code for planned in plan((), "cpu")}
+    return sum(File(base.EVIDENCE / file.path.name).merge(file, codes) for file in Evidence(folder).files.values())
 
 
 def _jobs(given: str, device: str) -> int:
@@ -291,6 +274,31 @@ def _jobs(given: str, device: str) -> int:
     if given == "all":
         return 1 if runtime.resolve_device(device).type == "cuda" else os.cpu_count() or 1
     return checks.integer("JOBS", int(given) if given.lstrip("-").isdigit() else given, low=1)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """The command ``run``: by this machine's processes, or by jobs."""
+    given = {name: profiles.value(text) for name, text in options.p}
+    executor = checks.choice("EXECUTOR", options.executor, jobs.EXECUTORS)
+    if executor == "local" and "," not in options.device:
+        if options.cluster:
+            raise checks.ParameterError("CLUSTER must be left out with EXECUTOR local, but a folder was given.")
+        count = _jobs(options.jobs or "1", options.device)
+        return run(options.pages, options.device, count, options.dry_run, options.verify, options.profile, given)
+    if options.verify:
+        raise checks.ParameterError("VERIFY must be left out with jobs, but it was given.")
+    if options.cluster and not (options.cluster / "config.yaml").is_file():
+        raise checks.ParameterError(
+            f"CLUSTER must be a folder with Snakemake's config.yaml, but {str(options.cluster)!r} was given."
+        )
+    at_once = options.jobs or "all"
+    if at_once != "all":
+        checks.integer("JOBS", profiles.value(at_once), low=1)
+    minutes = checks.number("MINUTES", profiles.value(options.minutes), above=0)
+    for device in options.device.split(",") if executor == "local" else ():
+        runtime.resolve_device(device)
+    order = jobs.Order(tuple(options.pages), options.profile, given, options.device)
+    return jobs.submit(order, executor, at_once, minutes, options.dry_run, options.cluster)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -308,8 +316,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar=("NAME", "VALUE"),
         help="a parameter of the profile's pages, such as root, the folder of real data sets",
     )
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    command.add_argument("--jobs", default="1", help="batches at once, one thread each: a number, or all cores (all)")
+    command.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto); several, with commas: a job each"
+    )
+    command.add_argument("--jobs", help="batches at once, one thread each: a number (1), or all cores (all)")
+    command.add_argument("--executor", default="local", help="local (default), slurm or kubernetes: who computes")
+    command.add_argument("--minutes", default="30", help="about how long a job of a cluster or a device takes (30)")
+    command.add_argument(
+        "--cluster", type=Path, help="a folder with a profile of Snakemake: accounts, partitions, images"
+    )
+    command.add_argument("--into", type=Path, help="where the evidence is kept (default: results/evidence)")
     command.add_argument("--dry-run", action="store_true", help="only say what would be computed")
     command.add_argument(
         "--verify", action="store_true", help="where code has changed: keep what its first seed, run again, reproduces"
@@ -318,13 +334,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("pages", nargs="*", metavar="PAGE")
     command = commands.add_parser("merge", help="take over evidence that another machine has computed")
     command.add_argument("folder", type=Path)
+    command = commands.add_parser("job", help="compute a job; what --executor lets machines do")
+    command.add_argument("description", type=Path)
+    command.add_argument("--stamp", type=Path, required=True)
+    commands.add_parser("estimate", help="what cells were expected to take against what they took")
     commands.add_parser("prune", help="drop cells that no page asks for any more")
     options = parser.parse_args(arguments)
+    if getattr(options, "into", None):
+        base.EVIDENCE = options.into.resolve()
     try:
         if options.command == "run":
-            jobs = _jobs(options.jobs, options.device)
-            given = {name: profiles.value(text) for name, text in options.p}
-            return run(options.pages, options.device, jobs, options.dry_run, options.verify, options.profile, given)
+            return _run(options)
+        if options.command == "job":
+            return jobs.compute(options.description, options.stamp)
+        if options.command == "estimate":
+            print(estimate.against())
+            return 0
         if options.command == "merge":
             print(f"{merge(options.folder)} cells taken over")
             return 0
