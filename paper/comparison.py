@@ -12,34 +12,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from lib.verdicts import MARKS, Finding, Findings, Outcome
-
-_POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def digits(number: float) -> str:
-    """A number with three significant digits as a reader writes it: 12,300 and 3.28 × 10⁻⁷, with a minus that is one.
-
-    >>> digits(12345.0), digits(-3.28e-07), digits(1.0)
-    ('12,300', '−3.28 × 10⁻⁷', '1')
-    """
-    if math.isnan(number):
-        return "–"
-    if math.isinf(number):
-        return "∞" if number > 0 else "−∞"
-    rounded = float(f"{number:.3g}") + 0.0  # no negative zero
-    if rounded and not 1e-4 <= abs(rounded) < 1e6:
-        mantissa, power = f"{rounded:.2e}".split("e")
-        shown = f"{float(mantissa):g} × 10{str(int(power)).translate(_POWERS)}"
-    else:
-        shown = f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:.3g}"
-    return shown.replace("-", "−")
+from paper.words import format
 
 
 def measured(finding: Finding) -> str:
     """Its value with interval and unit; without an interval that has no width."""
-    value, low, high = map(digits, (finding.value, *finding.interval))
-    span = "" if value == low == high else f" [{low}, {high}]"
-    return " ".join(filter(None, [f"{value}{span}", finding.unit]))
+    return " ".join(filter(None, [format.interval(finding.value, *finding.interval), finding.unit]))
 
 
 def change(finding: Finding) -> str:

@@ -49,7 +49,7 @@ def test_intervals_and_units():
     assert format.interval(1.96, 1.96, 1.9601) == "1.96", "an interval without a width says nothing"
     assert format.interval(1.96, math.nan, math.nan) == "1.96"
     assert format.interval(0.5, -math.inf, 1) == "0.5 [−∞, 1]"
-    assert [format.seconds(one) for one in (20.0, 3600.0, 86400.0, 3.15e9)] == ["20 s", "1 h", "1 d", "100 yr"]
+    assert [format.duration(one) for one in (20.0, 3600.0, 86400.0, 3.15e9)] == ["20 s", "1 h", "1 d", "100 yr"]
     assert format.percent(0.25) == "25 %" and format.number(0.3, signed=True) == "+0.3"
     assert format.quantity(0.05, "of devices") == "5 % of devices"
     assert format.quantity(3600.0, "s") == "1 h" and format.quantity(0.05, "Gmax") == "0.05 Gmax"

@@ -11,8 +11,8 @@ from lib.hardware.devices import HARDWARE
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.criteria.hardware import CLEAR_DAMAGE, SPECIFICATION, points
-from paper.studies.base import duration
 from paper.studies.beyond_training import NORMALISED
+from paper.words.format import duration
 from paper.words.numbers import Shown, interval, share
 
 #: What yields are of, as sentences say it.

@@ -7,8 +7,8 @@ import pandas as pd
 
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.results import Tables
-from paper.studies.base import duration
 from paper.studies.operator import REALISTIC, View, exponents
+from paper.words.format import duration
 
 
 def layer_table(tables: Tables) -> pd.DataFrame:

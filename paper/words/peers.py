@@ -8,8 +8,9 @@ from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper import simulators as through
 from paper.criteria.hardware import CHANCE, SIMULATORS_ALIKE, TRAINED_ALIKE
-from paper.studies.base import duration, shown_on
+from paper.studies.base import shown_on
 from paper.studies.peers import aihwkit, largest
+from paper.words.format import duration
 
 
 def readings_table(tables: Tables) -> pd.DataFrame:
