@@ -570,7 +570,9 @@ class Page:
     @property
     def noticed(self) -> object:
         """For display: which deviation the test of agreement would have noticed, and what disagrees."""
-        return "" if isinstance(self.agreement, str) else self.agreement.numbers()
+        from paper.words.page import noticed  # as above
+
+        return None if isinstance(self.agreement, str) else noticed(self.agreement)
 
     @property
     def notice(self) -> str:

@@ -42,8 +42,16 @@ def _sign(shown: str, value: float, signed: bool) -> str:
 
 
 def interval(value: SupportsFloat, low: SupportsFloat, high: SupportsFloat, digits: int = 3) -> str:
-    """A number with its interval, "1.2 [0.9, 1.4]"; without one where it has no width that shows, or is not known."""
-    shown, *ends = (number(one, digits) for one in (value, low, high))
+    """A number with its interval, "1.2 [0.9, 1.4]"; without one where it has no width that shows, or is not known.
+
+    All three end at one decimal place: that of the larger of the number and half its interval.
+    """
+    every = [float(one) for one in (value, low, high)]
+    size = max(filter(math.isfinite, (abs(every[0]), (every[2] - every[1]) / 2)), default=0.0)
+    places = digits - 1 - math.floor(math.log10(size)) if size > 0 else None
+    shown, *ends = (
+        number(one if places is None or not math.isfinite(one) else round(one, places), digits) for one in every
+    )
     if NOTHING in ends or ends == [shown, shown]:
         return shown
     return f"{shown} [{ends[0]}, {ends[1]}]"
