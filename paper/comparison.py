@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from lib.verdicts import MARKS, Finding, Findings, Outcome
@@ -18,6 +19,19 @@ from paper.words import format
 def measured(finding: Finding) -> str:
     """Its value with interval and unit; without an interval that has no width."""
     return " ".join(filter(None, [format.interval(finding.value, *finding.interval), finding.unit]))
+
+
+# What Python writes otherwise than a reader: powers of ten, and relations.
+_POWER = re.compile(r"(?<![\w.])\d(?:\.\d+)?e[-+]\d+")
+_RELATIONS = {">=": "≥", "<=": "≤"}
+
+
+def criterion(finding: Finding) -> str:
+    """Its criterion as a reader writes it: "area ≥ 0.8", "error < 1 × 10⁻⁶", and a single point in the singular."""
+    shown = _POWER.sub(lambda found: format.number(float(found[0])), finding.criterion)
+    for typed, written in _RELATIONS.items():
+        shown = shown.replace(typed, written)
+    return re.sub(r"(?<=[<>≥≤±] 1 )points$|(?<=±1 )points$", "point", shown)
 
 
 def change(finding: Finding) -> str:
@@ -139,8 +153,8 @@ class Comparison:
         rows = []
         for key in keys:
             first = self._rows[key]
-            criterion = "<br>".join(map(html.escape, filter(None, (first.criterion, change(first)))))
-            row = cell(html.escape(first.claim), "Claim") + cell(criterion, "Criterion")
+            said = "<br>".join(map(html.escape, filter(None, (criterion(first), change(first)))))
+            row = cell(html.escape(first.claim), "Claim") + cell(said, "Criterion")
             for name, side in self._sides.items():
                 found = side.get(key)
                 if found is None:
