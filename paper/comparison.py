@@ -141,10 +141,10 @@ class Comparison:
         return f"{some}<details><summary>All {len(self._rows)} findings</summary>{every}</details>"
 
     def _table(self, keys: Iterable[str]) -> str:
-        """The findings with these ids; every cell says in ``data-of`` what it is, where there is no room for heads."""
+        """The findings with these ids."""
 
-        def cell(text: str, of: str) -> str:
-            return f'<td data-of="{html.escape(of)}" style="text-align:left">{text}</td>'
+        def cell(text: str) -> str:
+            return f'<td style="text-align:left">{text}</td>'
 
         heads = ["Claim", "Criterion"]
         for name in self._sides:
@@ -154,17 +154,17 @@ class Comparison:
         for key in keys:
             first = self._rows[key]
             said = "<br>".join(map(html.escape, filter(None, (criterion(first), change(first)))))
-            row = cell(html.escape(first.claim), "Claim") + cell(said, "Criterion")
+            row = cell(html.escape(first.claim)) + cell(said)
             for name, side in self._sides.items():
                 found = side.get(key)
                 if found is None:
-                    row += cell("not measured", name)
+                    row += cell("not measured")
                 else:
                     below = map(html.escape, filter(None, [measured(found), found.note]))
-                    row += cell("<br>".join([marked(found), *below]), name)
+                    row += cell("<br>".join([marked(found), *below]))
                 if name == self._last:
                     together, why = self.on_both(key)
-                    row += cell("<br>".join([_mark(together), *filter(None, [html.escape(why)])]), JOINT)
+                    row += cell("<br>".join([_mark(together), *filter(None, [html.escape(why)])]))
             rows.append(f"<tr>{row}</tr>")
         body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
         return f'<table class="findings">{body}</table>'

@@ -591,7 +591,9 @@ def _law(levers: pd.DataFrame) -> list[Claim]:
         if lever == "rate":
             text = "a larger rate of the gate brings the escape forward"
             add("law.later", text, ">", criteria.LATER, "escape.law", ends, slope)
-            text = "steps are in inverse proportion to the rate: at ten times the rate a gate leaves in about a tenth of them"
+            text = (
+                "steps are in inverse proportion to the rate: ten times the rate leaves in a tenth of them, or nearly"
+            )
             add("law.proportional", text, ">", criteria.IN_PROPORTION, "escape.pace", ends, slope)
             text = "steps go as the root of the rate: ten times the rate saves half a decade of steps"
             half = [end - 0.5 for end in ends]

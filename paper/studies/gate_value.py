@@ -215,8 +215,8 @@ def _conflict(differences: pd.DataFrame) -> list[Claim]:
         ),
         _claim(
             "conflict.short",
-            "on the conflict task a gate trained by the short recipe is worth less than two points over itself held at its"
-            " mean",
+            "on the conflict task a gate trained by the short recipe is worth less than two points over itself held at"
+            " its mean",
             per_seed(short, "over_mean"),
             "<",
             criteria.ADAPTIVE,
