@@ -59,8 +59,7 @@ _WORDS = {
         ),
         lesson=(
             "The weights shrink, and with every layer the signal that is left; the Jacobian gain shrinks with them. A "
-            "common factor could be undone by one "
-            "number per layer behind the array, with no training at all."
+            "common factor could be undone by one number per layer behind the array, with no training at all."
         ),
     ),
     "stuck_at": Words(
@@ -74,8 +73,8 @@ _WORDS = {
             "of either sign wherever it sits. Which devices they are is known only after manufacture."
         ),
         lesson=(
-            "A device stuck at Gmax is as large as the largest weight, wherever it sits. Weights whose devices work keep "
-            "their gradient, but two chips have their faults in different places, and their gradients differ. What "
+            "A device stuck at Gmax is as large as the largest weight, wherever it sits. All other weights keep their "
+            "gradient, but two chips have their faults in different places, and their gradients differ. What "
             "training can find is a network that bears faults anywhere; a network for the faults of one chip would "
             "need the map of that chip."
         ),
