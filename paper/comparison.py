@@ -26,11 +26,11 @@ _POWER = re.compile(r"(?<![\w.])\d(?:\.\d+)?e[-+]\d+")
 _RELATIONS = {">=": "≥", "<=": "≤"}
 
 
-def criterion(finding: Finding) -> str:
-    """Its criterion as a reader writes it: "area ≥ 0.8", "error < 1 × 10⁻⁶", and a single point in the singular."""
-    shown = _POWER.sub(lambda found: format.number(float(found[0])), finding.criterion)
-    for typed, written in _RELATIONS.items():
-        shown = shown.replace(typed, written)
+def written(criterion: str) -> str:
+    """A criterion as a reader writes it: "area ≥ 0.8", "error < 1 × 10⁻⁶", and a single point in the singular."""
+    shown = _POWER.sub(lambda found: format.number(float(found[0])), criterion)
+    for typed, sign in _RELATIONS.items():
+        shown = shown.replace(typed, sign)
     return re.sub(r"(?<=[<>≥≤±] 1 )points$|(?<=±1 )points$", "point", shown)
 
 
@@ -153,7 +153,7 @@ class Comparison:
         rows = []
         for key in keys:
             first = self._rows[key]
-            said = "<br>".join(map(html.escape, filter(None, (criterion(first), change(first)))))
+            said = "<br>".join(map(html.escape, filter(None, (written(first.criterion), change(first)))))
             row = cell(html.escape(first.claim)) + cell(said)
             for name, side in self._sides.items():
                 found = side.get(key)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from lib.verdicts import Finding, Findings
-from paper.comparison import change, criterion, marked, measured
+from paper.comparison import change, marked, measured, written
 from paper.studies.base import Page
 from paper.studies.claims import Claims
 from paper.tools import profiles
@@ -75,7 +75,7 @@ class Register:
             measured(finding),
             probability(finding.adjusted),
             family(finding, self._sizes[page, finding.family]),
-            criterion(finding),
+            written(finding.criterion),
             " ".join(filter(None, [finding.since or "–", change(finding)])),
         ]
 

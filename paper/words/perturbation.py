@@ -316,7 +316,7 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "won_back.autograd.harshest": (
             "Even of the strongest noise shown vanilla training takes half of the cost away.",
-            "At the strongest noise shown vanilla training wins back less than half of the loss: read several times and "
+            "At the strongest noise shown vanilla training wins back less than half: read several times and "
             "average, or build larger devices.",
         ),
     },
