@@ -376,8 +376,8 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "ir_drop": {
         "won_back.autograd.harshest": (
-            "Train by a gradient that goes through the circuit: half of what wires cost comes back, even at the largest "
-            "resistance shown.",
+            "Train by a gradient that goes through the circuit: half of what wires cost comes back, even at the "
+            "largest resistance shown.",
             "At the largest resistance shown a gradient that goes through the circuit wins back less than half.",
         ),
         "won_back.straight_through.harshest": (
@@ -385,8 +385,8 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "It must not ignore them: straight through, less than half of the loss comes back there.",
         ),
         "variants.formula": (
-            "It need not solve the circuit in every step: trained on the cheap formula, networks are {value:.1f} points "
-            "away.",
+            "It need not solve the circuit in every step: trained on the cheap formula, networks are {value:.1f} "
+            "points away.",
             "It has to solve the circuit: trained on the cheap formula, networks are {value:.1f} points behind.",
         ),
         "clipped.half": (
