@@ -247,7 +247,7 @@ def claims(
                 )
             )
             left = trained[trained.severity == mildest]
-            text = "Compensated by training: vanilla training wins back at least half of what clipping or nothing leaves"
+            text = "Compensated by training: it wins back at least half of what clipping or nothing leaves"
             samples = beyond(left.damage.to_numpy(), left.gain.to_numpy())
             nothing = cheap or ("" if not void(left.damage) else "clipping leaves less than a point to win back")
             found.append(
