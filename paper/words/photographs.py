@@ -127,8 +127,8 @@ def rows(page: Page, together: str) -> pd.DataFrame:
 
 
 def _measured(row: dict[str, object], side: str) -> str:
-    numbers = (float(row[f"{side}{end}"]) for end in ("_value", "_low", "_high"))  # type: ignore[arg-type]
-    return f"{format.interval(*numbers)} {row[f'{side}_unit']}".strip()
+    value, low, high = (float(row[f"{side}{end}"]) for end in ("_value", "_low", "_high"))  # type: ignore[arg-type]
+    return f"{format.interval(value, low, high)} {row[f'{side}_unit']}".strip()
 
 
 def beside(page: Page, section: str) -> Comparison:
