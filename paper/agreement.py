@@ -9,7 +9,6 @@ machines). Besides single cells each quantity is tested as a whole, so that a sm
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,31 +102,6 @@ class Agreement:
         single = self.cells.groupby(["table", "quantity"], sort=False)["allowed"].median().rename("in one cell")
         whole = self.shifts.set_index(["table", "quantity"])["allowed"].rename("everywhere, in deviations over seeds")
         return single.to_frame().join(whole).reset_index()
-
-    def numbers(self) -> _Numbers:
-        """What :meth:`noticed` says, and every cell that disagrees, for display."""
-        return _Numbers(self)
-
-
-class _Numbers:
-    def __init__(self, agreement: Agreement) -> None:
-        self._tables = {
-            "Smallest deviation that would have been noticed": agreement.noticed(),
-            "Cells that disagree": agreement.disagreeing,
-            "Quantities that are shifted as a whole": agreement.shifted,
-        }
-
-    def __repr__(self) -> str:
-        shown = [f"{title}\n{table.to_string(index=False)}" for title, table in self._tables.items() if len(table)]
-        return "\n".join(shown)
-
-    def _repr_html_(self) -> str:
-        parts = []
-        for title, table in self._tables.items():
-            if len(table):
-                body = table.to_html(index=False, float_format=lambda value: f"{value:.3g}", border=0)
-                parts.append(f"<p>{html.escape(title)}</p>{body}")
-        return "".join(parts)
 
 
 def agreement(parts: Sequence[Part], replicate: str = "seed") -> Agreement:

@@ -9,37 +9,29 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from lib.verdicts import MARKS, Finding, Findings, Outcome
-
-_POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def digits(number: float) -> str:
-    """A number with three significant digits as a reader writes it: 12,300 and 3.28 × 10⁻⁷, with a minus that is one.
-
-    >>> digits(12345.0), digits(-3.28e-07), digits(1.0)
-    ('12,300', '−3.28 × 10⁻⁷', '1')
-    """
-    if math.isnan(number):
-        return "–"
-    if math.isinf(number):
-        return "∞" if number > 0 else "−∞"
-    rounded = float(f"{number:.3g}") + 0.0  # no negative zero
-    if rounded and not 1e-4 <= abs(rounded) < 1e6:
-        mantissa, power = f"{rounded:.2e}".split("e")
-        shown = f"{float(mantissa):g} × 10{str(int(power)).translate(_POWERS)}"
-    else:
-        shown = f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:.3g}"
-    return shown.replace("-", "−")
+from paper.words import format
 
 
 def measured(finding: Finding) -> str:
     """Its value with interval and unit; without an interval that has no width."""
-    value, low, high = map(digits, (finding.value, *finding.interval))
-    span = "" if value == low == high else f" [{low}, {high}]"
-    return " ".join(filter(None, [f"{value}{span}", finding.unit]))
+    return " ".join(filter(None, [format.interval(finding.value, *finding.interval), finding.unit]))
+
+
+# What Python writes otherwise than a reader: powers of ten, and relations.
+_POWER = re.compile(r"(?<![\w.])\d(?:\.\d+)?e[-+]\d+")
+_RELATIONS = {">=": "≥", "<=": "≤"}
+
+
+def written(criterion: str) -> str:
+    """A criterion as a reader writes it: "area ≥ 0.8", "error < 1 × 10⁻⁶", and a single point in the singular."""
+    shown = _POWER.sub(lambda found: format.number(float(found[0])), criterion)
+    for typed, sign in _RELATIONS.items():
+        shown = shown.replace(typed, sign)
+    return re.sub(r"(?<=[<>≥≤±] 1 )points$|(?<=±1 )points$", "point", shown)
 
 
 def change(finding: Finding) -> str:
@@ -149,10 +141,10 @@ class Comparison:
         return f"{some}<details><summary>All {len(self._rows)} findings</summary>{every}</details>"
 
     def _table(self, keys: Iterable[str]) -> str:
-        """The findings with these ids; every cell says in ``data-of`` what it is, where there is no room for heads."""
+        """The findings with these ids."""
 
-        def cell(text: str, of: str) -> str:
-            return f'<td data-of="{html.escape(of)}" style="text-align:left">{text}</td>'
+        def cell(text: str) -> str:
+            return f'<td style="text-align:left">{text}</td>'
 
         heads = ["Claim", "Criterion"]
         for name in self._sides:
@@ -161,18 +153,18 @@ class Comparison:
         rows = []
         for key in keys:
             first = self._rows[key]
-            criterion = "<br>".join(map(html.escape, filter(None, (first.criterion, change(first)))))
-            row = cell(html.escape(first.claim), "Claim") + cell(criterion, "Criterion")
+            said = "<br>".join(map(html.escape, filter(None, (written(first.criterion), change(first)))))
+            row = cell(html.escape(first.claim)) + cell(said)
             for name, side in self._sides.items():
                 found = side.get(key)
                 if found is None:
-                    row += cell("not measured", name)
+                    row += cell("not measured")
                 else:
                     below = map(html.escape, filter(None, [measured(found), found.note]))
-                    row += cell("<br>".join([marked(found), *below]), name)
+                    row += cell("<br>".join([marked(found), *below]))
                 if name == self._last:
                     together, why = self.on_both(key)
-                    row += cell("<br>".join([_mark(together), *filter(None, [html.escape(why)])]), JOINT)
+                    row += cell("<br>".join([_mark(together), *filter(None, [html.escape(why)])]))
             rows.append(f"<tr>{row}</tr>")
         body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
         return f'<table class="findings">{body}</table>'

@@ -10,6 +10,7 @@ import pytest
 
 from lib.checks import ParameterError
 from paper.agreement import Agreement, Part, Quantity, agreement
+from paper.words.page import noticed
 
 
 def table(values: np.ndarray, seeds: range) -> pd.DataFrame:
@@ -154,7 +155,7 @@ def test_the_numbers_say_what_would_have_been_noticed():
     there = drawn(6, 5)
     here = there[:, :2].copy()
     here[2] += 20
-    shown = compare(here, there).numbers()
+    shown = noticed(compare(here, there))
     for text in (repr(shown), shown._repr_html_()):
         assert "would have been noticed" in text and "Cells that disagree" in text
-    assert "Cells that disagree" not in repr(compare(there[:, :2], there).numbers())
+    assert "Cells that disagree" not in repr(noticed(compare(there[:, :2], there)))

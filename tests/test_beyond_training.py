@@ -38,7 +38,7 @@ from paper.studies.beyond_training import (
 from paper.studies.hardware import fork
 from paper.studies.perturbation import few
 from paper.words import beyond_training as words
-from paper.words.page import Whole
+from paper.words.tables import Table
 
 WEIGHT = torch.randn(6, 9, generator=runtime.stream(0, "weight"))
 INPUT = torch.rand(5, 9, generator=runtime.stream(0, "input"))
@@ -368,8 +368,8 @@ def test_a_run_takes_plain_training_from_the_pages_of_the_classes(tmp_path, monk
     assert runs.unaware.notna().all()
     assert not runs.duplicated(["perturbation", "measure", "severity", "seed"]).any()
     shown = words.shown(result.tables)
-    assert list(shown.columns) == ["severity", "loss", "worth considering", "by training"]
-    assert "Conductance drift, normalised CNN" in shown.index
+    assert list(shown.columns) == ["loss (points)", "worth considering", "by training"]
+    assert "Conductance drift, normalised CNN" in shown.index.get_level_values("class")
     words.answer(result.tables), words.ahead(result.tables), words.of_yield(result.tables)
     assert {"devices", "energy", "worth"} <= set(result.tables["summary"])
 
@@ -396,8 +396,7 @@ def test_a_class_without_measures_is_trained_through(tmp_path, monkeypatch):
     assert set(result.tables["accuracy"].measure) == set(measures("variability"))
     shown = words.shown(result.tables)
     assert len(shown) == 3
-    # The list of measures is longer than pandas shows of a cell.
-    page = Whole(shown)
+    page = Table(shown)
     for text in shown["worth considering"]:
         assert text in page._repr_html_() and text in repr(page)
 

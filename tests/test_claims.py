@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
+import nbformat
 import pandas as pd
 import pytest
 from playwright.sync_api import sync_playwright
@@ -116,6 +118,61 @@ def test_the_book_has_every_page_that_measures_something():
     known = profiles.evidence()
     without = {name for name in known if not base.named(known[name].notebook)(**known[name].parameters).cells()}
     assert set(Claims().studies()) == set(known) - without and {"guide", "claims"} <= without
+
+
+# ------------------------------------------------------------------------------------------------ in plain words
+#: What is no word of a reader's: names of the code, and powers of ten as Python writes them.
+RAW = re.compile(
+    r"\b[a-z]+_[a-z0-9_]+|\d[eE][-+]?\d|[<>]="
+    r"|\b(coop|cocoop|vpt|ivlp|maple|bimaple|l2p|mlp|cnn|vit|adc|pcm|autograd)\b"
+)
+_NO = r"\b(no|not|none|nothing|never|neither|nor|cannot|nobody)\b"
+#: Sentences that deny twice: their reader has to count.
+TWICE = re.compile(
+    rf"{_NO}[^.:;|]*{_NO}|{_NO}[^.:;|]* either\b|\bno (more|less|fewer) than\b|\bnot (un|without)"
+    r"|\bleaves\b.* without\b"
+)
+_NUMBER = re.compile(r"(?<![\w.])\d[\d,]*\.\d+")
+
+
+def faults(text: str) -> list[str]:
+    """What is wrong with a sentence: names of the code in it, two negations, numbers of more than three digits."""
+    long = [one for one in _NUMBER.findall(text) if len(one.replace(",", "").replace(".", "").lstrip("0")) > 3]
+    return [found[0] for pattern in (RAW, TWICE) if (found := pattern.search(text))] + long
+
+
+def test_every_claim_is_in_plain_words():
+    """As the page of all claims shows them: each sentence, value and criterion."""
+    notebook = nbformat.read(ROOT / "notebooks" / "claims.ipynb", as_version=4)
+    (cell,) = (one for one in notebook.cells if one.source == "register(page)")
+    rows = [line.split(" | ") for line in cell.outputs[0]["data"]["text/plain"].splitlines()]
+    assert len(rows) > 800
+    assert {row[1]: found for row in rows if (found := faults(" | ".join((row[1], row[2], row[5]))))} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "with the learner coop prompts take off the gap a decade",
+        "over_mean is larger",
+        "error < 1e-06",
+        "won back >= 0 points",
+        "no class passes a layer by that is not on the chip",
+        "it uses no more than half",
+        "with nothing to gain no gate depends on its picture",
+        "the recipe leaves the gate without two points",
+        "an accuracy of 97.253 %",
+    ],
+)
+def test_what_is_hard_to_read_is_found(text):
+    assert faults(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a gate of CoOp gains nothing over the learner without a gate", "1,200 steps, 0.0123 and 3.5 × 10⁻⁷"]
+)
+def test_what_is_plain_is_left_alone(text):
+    assert faults(text) == []
 
 
 def _thresholds():

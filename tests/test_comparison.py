@@ -8,7 +8,7 @@ import re
 import pytest
 
 from lib.verdicts import Finding, Findings, Outcome
-from paper.comparison import Comparison, on_both
+from paper.comparison import Comparison, on_both, written
 
 
 def finding(name: str, value: float, interval: tuple[float, float], outcome: Outcome, unit: str = "") -> Finding:
@@ -54,6 +54,13 @@ def test_what_one_side_did_not_measure_is_said_and_order_is_that_of_the_evidence
 def test_one_side_alone_is_one_column():
     html = Comparison({"this run": RERUN})._repr_html_()
     assert "evidence" not in html and html.count("<tr>") == 3
+
+
+def test_a_criterion_is_written_as_a_reader_writes_it():
+    typed = ["error < 1e-06", "won back >= 0 points", "difference within ±1 points", "differ <= 0", "mean > 1 points"]
+    assert [*map(written, typed)] == [
+        *("error < 1 × 10⁻⁶", "won back ≥ 0 points", "difference within ±1 point", "differ ≤ 0", "mean > 1 point")
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ two backbones

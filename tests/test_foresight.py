@@ -204,7 +204,7 @@ def test_a_whole_page_draws_and_speaks(rng):
     assert "**Of gates**" in said and "**Of hardware**" in said and "(area 1.00" in said
     assert "They tell more than what needs no gradient here: gates" in said and "nan" not in said
     costs = words.costs(shown)
-    assert set(costs["part"]) == {GATES, HARDWARE} and costs["share"].str.endswith(" %").all()
+    assert set(costs["part"]) == {GATES, HARDWARE} and costs["share"].between(0, 1).all()
 
 
 def test_where_nothing_tells_nobody_is_to_rely_on_it(rng):

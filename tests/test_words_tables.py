@@ -9,8 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from playwright.sync_api import sync_playwright
 
+from lib.verdicts import Finding, Findings, Outcome
+from paper import ROOT
+from paper.comparison import Comparison
 from paper.words import format, names
+from paper.words.claims import Register
 from paper.words.tables import Table
 
 
@@ -49,10 +54,19 @@ def test_intervals_and_units():
     assert format.interval(1.96, 1.96, 1.9601) == "1.96", "an interval without a width says nothing"
     assert format.interval(1.96, math.nan, math.nan) == "1.96"
     assert format.interval(0.5, -math.inf, 1) == "0.5 [−∞, 1]"
-    assert [format.seconds(one) for one in (20.0, 3600.0, 86400.0, 3.15e9)] == ["20 s", "1 h", "1 d", "100 yr"]
+    assert format.interval(0.101, 0.00212, 0.21456) == "0.101 [0.002, 0.215]", "all end at one place"
+    assert format.interval(0.0, -1.2345, 1.2) == "0 [−1.23, 1.2]"
+    assert [format.duration(one) for one in (20.0, 3600.0, 86400.0, 3.15e9)] == ["20 s", "1 h", "1 d", "100 yr"]
     assert format.percent(0.25) == "25 %" and format.number(0.3, signed=True) == "+0.3"
     assert format.quantity(0.05, "of devices") == "5 % of devices"
     assert format.quantity(3600.0, "s") == "1 h" and format.quantity(0.05, "Gmax") == "0.05 Gmax"
+
+
+def test_a_difference_that_rounding_makes_is_none():
+    told = pd.DataFrame(
+        {"gate": ["length"], "over_mean": [-4.4e-16], "over_fixed": [1.254], "harmonic_over_blind": [-2]}
+    )
+    assert Table(told).texts().iloc[0].tolist() == ["length", "0", "+1.25", "−2"]
 
 
 def test_names():
@@ -108,3 +122,40 @@ def test_an_interval_without_width_is_left_out():
 
 def test_an_empty_table_keeps_its_headings():
     assert "<thead>" in Table(FRAME.iloc[:0])._repr_html_()
+
+
+# ------------------------------------------------------------------------------------------------ on a phone
+@pytest.mark.browser
+def test_a_row_of_sentences_is_a_card_on_a_phone_and_nowhere_else(chromium):
+    """Findings, claims and any other table by one rule: what is too narrow for its sentences, or does not fit."""
+    claim = (
+        "a gate that was trained by the short recipe gains more than the learner without a gate on every ordinary task"
+    )
+    found = Findings([Finding(claim, "mean > 5 points", 6.1, (6, 6.2), Outcome.HOLDS, "points", "a.b", "a")])
+    tables = {
+        "findings": Comparison({"evidence": found, "this run": found}),
+        "claims": Register(["a"], found, {}),
+        "small": Table(FRAME[["rule", "verdict"]]),
+        "wide": Table(pd.DataFrame({f"a column {n}": ["unbreakable" * 2] for n in range(9)})),
+    }
+    parts = [f'<div id="{name}" class="cell_output">{table._repr_html_()}</div>' for name, table in tables.items()]
+    static = ROOT / "book" / "static"
+    style, script = ((static / name).read_text(encoding="utf-8") for name in ("css/book.css", "js/page.js"))
+    body = "".join(parts).replace("<details>", "<details open>")
+    text = f'<style>{style}</style><article class="bd-article">{body}</article><script>{script}</script>'
+    cards = {}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for width in (390, 1000):
+            page = browser.new_page(viewport={"width": width, "height": 800})
+            page.set_content(text, wait_until="load")
+            page.wait_for_selector("#wide table.stacked", state="attached")
+            page.wait_for_timeout(100)
+            cards[width] = page.evaluate(
+                "[...document.querySelectorAll('table.stacked')].map(e => e.closest('[id]').id)"
+            )
+            assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+            labels = page.evaluate("[...document.querySelectorAll('#findings td')].map(e => e.dataset.label)")
+            assert labels == ["Claim", "Criterion", "evidence [95 % interval]", "this run [95 % interval]"]
+        browser.close()
+    assert cards == {390: ["findings", "claims", "wide"], 1000: ["wide"]}

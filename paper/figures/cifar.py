@@ -26,8 +26,8 @@ from paper.figures.style import (
     whiskers,
 )
 from paper.published import INSIDE, side
-from paper.studies.base import duration
 from paper.studies.separation import LABELS
+from paper.words.format import duration
 
 ARMS: Mapping[str, Look] = {
     "unaware": Look(COLOURS["grey"], "s", "as it is"),

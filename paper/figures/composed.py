@@ -30,9 +30,9 @@ from paper.figures.style import (
     verdict_mark,
     whiskers,
 )
-from paper.studies.base import duration
 from paper.studies.hardware import NAMES
 from paper.studies.mixture import split
+from paper.words.format import duration
 
 SHORT = {
     "read_noise": "read noise",

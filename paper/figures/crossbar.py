@@ -14,8 +14,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from paper.figures.style import COLOURS, Look, band, caption, diamonds, figure, legend_above, looks, order, this_run
-from paper.studies.base import duration
 from paper.studies.operator import View
+from paper.words.format import duration
 
 # One scale for every picture of a loss, so that pictures compare: from 0.1 to 100 per cent.
 _LOSS = LogNorm(0.1, 100)

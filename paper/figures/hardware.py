@@ -38,9 +38,9 @@ from paper.figures.style import (
     whiskers,
 )
 from paper.studies.arms import COLUMN, DETACHED, DIFFERENTIATED, INJECTION, STRAIGHT
-from paper.studies.base import duration
 from paper.studies.bench import Look as ChipLook
 from paper.studies.separation import JOINT, LABELS, POOLED, SCORES, TRIVIAL
+from paper.words.format import duration
 
 RULES = {
     "unaware": Look(COLOURS["grey"], "s", "unaware"),

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from paper import simulators as through
 from paper.criteria.hardware import CHANCE, SIMULATORS_ALIKE
 from paper.figures.style import COLOURS, Look, caption, diamonds, figure, interval, looks, order, this_run, whiskers
-from paper.studies.base import duration
 from paper.studies.peers import LAWS, SECONDS, curve
+from paper.words.format import duration
 
 # Drift begins at the first time; the reader counts the others from there.
 _TIMES = {

@@ -236,7 +236,7 @@ def claims(
             found.append(
                 Claim(
                     f"{page}.arms.beyond",
-                    "Vanilla training wins back more than the best that needs none: nothing, or clipping",
+                    "Vanilla training wins back more than the better of no measure and clipping",
                     (100 * over.groupby("seed").gain.mean()).to_numpy(),
                     ">",
                     BETTER,
@@ -247,7 +247,7 @@ def claims(
                 )
             )
             left = trained[trained.severity == mildest]
-            text = "Compensated by training: of what that leaves, vanilla training wins back at least half"
+            text = "Compensated by training: it wins back at least half of what clipping or nothing leaves"
             samples = beyond(left.damage.to_numpy(), left.gain.to_numpy())
             nothing = cheap or ("" if not void(left.damage) else "clipping leaves less than a point to win back")
             found.append(
@@ -259,7 +259,7 @@ def claims(
     worth = f"is worth at least {POINTS:g} points"
     difference(
         "arms.detached",
-        f"That the gradient knows the scale {worth} to vanilla training",
+        f"A gradient that passes the scale of the weights {worth} to vanilla training",
         *(DIFFERENTIATED, DETACHED, POINTS),
     )
     looks = main.get("arms_diagnostics")

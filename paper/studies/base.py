@@ -88,12 +88,6 @@ def fits(device: str, need: float, **given: int) -> None:
         )
 
 
-def duration(seconds: float) -> str:
-    """A time as the reader says it, for example "1 h"."""
-    units = (("yr", 3.15e7), ("mo", 2.6e6), ("d", 86400.0), ("h", 3600.0), ("min", 60.0))
-    return next((f"{seconds / unit:.3g} {name}" for name, unit in units if seconds >= 0.99 * unit), f"{seconds:g} s")
-
-
 @dataclass(frozen=True)
 class Result:
     """Tables by name, findings, and what computing them took in seconds."""
@@ -576,7 +570,9 @@ class Page:
     @property
     def noticed(self) -> object:
         """For display: which deviation the test of agreement would have noticed, and what disagrees."""
-        return "" if isinstance(self.agreement, str) else self.agreement.numbers()
+        from paper.words.page import noticed  # as above
+
+        return None if isinstance(self.agreement, str) else noticed(self.agreement)
 
     @property
     def notice(self) -> str:

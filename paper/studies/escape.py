@@ -466,6 +466,10 @@ def adaptive(name: str) -> str:
     return f"escape.adaptive.{name.lower().replace(' ', '_')}"
 
 
+def _times(name: str) -> str:
+    return name.replace(" x ", " × ")
+
+
 def claims(chosen: Mapping[str, Intervention], tables: results.Tables) -> list[Claim]:
     """What is said of the gates' worth at the last look, and of the law; nothing about what was not measured."""
     looks = tables["looks"]
@@ -496,12 +500,12 @@ def _worth(
                 )
             )
         elif kind != "told":
-            text = f"{name}: in most seeds the gate is adaptive after {last} steps"
+            text = f"{_times(name)}: in most seeds the gate is adaptive after {last} steps"
             found.append(Claim(adaptive(name), text, seeds, ">", criteria.MOST_SEEDS, f"escape.{kind}", exact=True))
     rates = [name for name in own if chosen[name].lever == "rate"]
     if rates and looks["step"].nunique() > 1:
         name = max(rates, key=lambda one: chosen[one].setting["gate_rate"])
-        text = f"{name}: the gate loses again what it was worth at its best look"
+        text = f"{_times(name)}: the gate loses again what it was worth at its best look"
         fall = lost(looks[looks["intervention"] == name])
         found.append(
             Claim("escape.lost", text, fall, ">", criteria.FALLS, "escape.lost", unit="points", rare=criteria.RARE)
@@ -563,11 +567,11 @@ def _bounds(own: Mapping[str, pd.DataFrame], routed: pd.DataFrame) -> list[Claim
         text = "started from noise, prompts of each rule's own are ten points and more worse than from words"
         apart = (wide["words"] - wide["noise"]).tolist()
         found.append(Claim("escape.start", text, apart, ">", criteria.SOMETHING_TO_GAIN, **points))
-        text = "no gate, told the cue or not, is more than a point more accurate than prompts of each rule's own"
+        text = "the best gate, told the cue or not, is less than a point ahead of prompts of each rule's own"
         bound("routed", text, wide["words"], list(accuracy))
     for name, (what, words) in TOLD_IDS.items():
         if name in accuracy:
-            text = f"no gate that finds out by itself is more than a point more accurate than one that is {words}"
+            text = f"the best gate that finds out by itself is less than a point ahead of one that is {words}"
             bound(what, text, accuracy[name], [other for other in accuracy if other not in TOLD_IDS])
     return found
 
@@ -585,11 +589,13 @@ def _law(levers: pd.DataFrame) -> list[Claim]:
     for row in levers.to_dict("records"):
         lever, ends = row["lever"], [row["slope"], row["low"], row["high"]]
         if lever == "rate":
-            text = "a decade that the gate's rate makes up for brings the escape forward"
+            text = "a larger rate of the gate brings the escape forward"
             add("law.later", text, ">", criteria.LATER, "escape.law", ends, slope)
-            text = "steps are in proportion: ten times the rate leaves in a tenth of the steps, or nearly"
+            text = (
+                "steps are in inverse proportion to the rate: ten times the rate leaves in a tenth of them, or nearly"
+            )
             add("law.proportional", text, ">", criteria.IN_PROPORTION, "escape.pace", ends, slope)
-            text = "steps go as the root: ten times the rate saves half a decade of steps"
+            text = "steps go as the root of the rate: ten times the rate saves half a decade of steps"
             half = [end - 0.5 for end in ends]
             add("law.root", text, "within", criteria.SAME_SLOPE, "escape.pace", half, f"{slope} less 0.5")
             continue
@@ -604,7 +610,7 @@ def _law(levers: pd.DataFrame) -> list[Claim]:
 def _nothing(end: pd.DataFrame, last: int) -> list[Claim]:
     if not len(end):
         return []
-    text = f"with nothing to gain no gate depends on its picture after {last} steps either"
+    text = f"where there is nothing to gain, held at their mean gates lose less than two points after {last} steps"
     points: dict[str, Any] = {"unit": "points", "rare": criteria.RARE}
     return [
         Claim("escape.nothing", text, per_seed(end, "over_mean"), "<", criteria.ADAPTIVE, "escape.nothing", **points)

@@ -18,6 +18,7 @@ from paper.studies import roles, tuning, worth
 from paper.studies.base import Compared
 from paper.studies.gating import GateNames, GateStudy, LearnerNames, Seeds, TaskNames, assembled, per_seed, scored
 from paper.studies.parameters import POSITIVE, Numbers, Some
+from paper.words.spelling import spelt
 
 CONTROL = training.Recipe(steps=300, batch=8, rate=0.01, optimiser="adam", warmup=0.0)
 """The recipe that is known to train a gate where there is something to gain."""
@@ -195,7 +196,7 @@ def _many(many: pd.DataFrame) -> list[Claim]:
     ordinary = many[~many["task"].isin(roles.GRADED)] if len(many) else many
     found = []
     for task, part in [("", ordinary), *ordinary.groupby("task", sort=False)] if len(ordinary) else []:
-        where = f"on the task {str(task).replace('_', ' ')}" if task else "on ordinary tasks together"
+        where = f"on the task {spelt(str(task))}" if task else "on ordinary tasks together"
         name = f"many.{task}." if task else "many."
         held = f"{where} a gate trained by the control recipe loses more than two points when it is held at its mean"
         own = {"family": "fair_trial_many"}
@@ -241,7 +242,7 @@ def _ordinary(points: pd.DataFrame) -> list[Claim]:
         found.append(
             _claim(
                 f"task.{task}",
-                f"on the task {str(task).replace('_', ' ')} a tuned gate gains more than a point over the tuned learner"
+                f"on the task {spelt(str(task))} a tuned gate gains more than a point over the tuned learner"
                 " without a gate",
                 per_seed(part, "over_fixed"),
                 ">",
@@ -264,8 +265,8 @@ def _planted(points: pd.DataFrame) -> list[Claim]:
             found.append(
                 _claim(
                     f"planted.{recipe}.{name}{column}",
-                    f"{who}on the conflict task a gate of {learner} trained by the {recipe} recipe is ten points and"
-                    f" more ahead of {words}",
+                    f"{who}on the conflict task a gate of {spelt(str(learner))} trained by the {recipe} recipe is ten"
+                    f" points and more ahead of {words}",
                     per_seed(part, column),
                     ">",
                     criteria.CONTROL,

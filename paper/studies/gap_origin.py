@@ -24,6 +24,7 @@ from paper.criteria import prompts as criteria
 from paper.studies.base import Compared
 from paper.studies.gating import GateNames, GateStudy, LearnerNames, Seeds, TaskNames, design, loaded, task_of
 from paper.studies.parameters import Whole
+from paper.words.spelling import spelt
 
 #: What is changed, to which values; the one in the middle of each list is where everything starts.
 INTERVENTIONS: dict[str, tuple[float, ...]] = {
@@ -413,7 +414,7 @@ def _shifted(shifts: pd.DataFrame) -> list[Claim]:
     longer = _closed(trained, "prompt_std")
     for learner in longer.index.unique("learner"):
         text = (
-            f"with the learner {learner} prompts ten times as long take off the gap the decade that the chain predicts"
+            f"with {spelt(str(learner))}, prompts ten times as long take off the gap the decade that the chain predicts"
         )
         short = (longer.xs(learner, level="learner") - 1).groupby("seed").mean(skipna=False)
         found.append(_claim(f"longer.{learner}", text, short, "within", criteria.MATTERS, unit="decades", name="miss"))

@@ -17,6 +17,7 @@ from paper.agreement import Quantity
 from paper.criteria import prompts as criteria
 from paper.studies.base import Compared
 from paper.studies.gating import KEYS, GateNames, GateStudy, LearnerNames, Steps, TaskNames, assembled, per_seed
+from paper.words.spelling import spelt
 
 
 class Optimisers(NamedTuple):
@@ -261,7 +262,9 @@ def _selecting(ends: pd.DataFrame, worth: pd.DataFrame) -> list[Claim]:
             samples = per_seed(own, f"over_{other}")
             found.append(_claim(f"pool.{other}.{kind}", text, samples, ">", criteria.ADAPTIVE, **points))
         said = (
-            "I(X; G) takes a lottery for a choice: it is not small for {}" if lottery else "{} hardly heeds the picture"
+            "I(X; G) takes a lottery for a choice: that of {} is above what a blind choice has"
+            if lottery
+            else "{} hardly heeds the picture"
         )
         relation = ">" if lottery else "<"
         samples = per_seed(part, "information_last")
@@ -271,7 +274,7 @@ def _selecting(ends: pd.DataFrame, worth: pd.DataFrame) -> list[Claim]:
             continue
         if hard:
             for when, words in (("first", "before training already"), ("last", "after training")):
-                text = f"{name} uses no more than half of the pool, {words}"
+                text = f"{name} uses at most half of the pool, {words}"
                 samples, threshold = per_seed(part, f"used_{when}"), criteria.HALF_THE_POOL
                 found.append(
                     _claim(f"pool.{when}.{kind}", text, samples, "<", threshold, name="entries in use", **pool)
@@ -291,7 +294,7 @@ def _long(ends: pd.DataFrame, steps: int) -> list[Claim]:
     late = ends["fall"].gt(criteria.FALLS).astype(float).where(ends["fall"].notna())
     found = []
     for (training, task), part in ratio.assign(late=late).groupby(["training", "task"], sort=False):
-        where = f"on {str(task).replace('_', ' ')}, after {steps} steps by {training}"
+        where = f"on the task {spelt(str(task))}, after {steps} steps by {training}"
         criterion: tuple[tuple[str, str, str, Any, float, dict[str, Any]], ...] = (
             (
                 "constant",

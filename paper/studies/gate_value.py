@@ -173,7 +173,7 @@ def _ordinary(differences: pd.DataFrame) -> list[Claim]:
         limit = criteria.WORTHWHILE if variant == "fixed" else criteria.WORTHWHILE_OVER_BLIND
         # A criterion that was changed after its numbers were seen is judged at both values.
         for at in (limit, *([limit.first] if limit.first is not None else [])):
-            text = f"on ordinary tasks a learner gated by the short recipe is not {at:g} points ahead of {words}"
+            text = f"on ordinary tasks a learner gated by the short recipe is less than {at:g} points ahead of {words}"
             claims.append(_claim(f"ordinary.{column}.{at:g}", text, samples, "<", at))
     return claims
 
@@ -215,7 +215,8 @@ def _conflict(differences: pd.DataFrame) -> list[Claim]:
         ),
         _claim(
             "conflict.short",
-            "on the conflict task the short recipe leaves the gate without two points over itself held at its mean",
+            "on the conflict task a gate trained by the short recipe is worth less than two points over itself held at"
+            " its mean",
             per_seed(short, "over_mean"),
             "<",
             criteria.ADAPTIVE,

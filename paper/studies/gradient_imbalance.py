@@ -27,6 +27,7 @@ from paper.studies import roles
 from paper.studies.base import Compared
 from paper.studies.gating import GateNames, GateStudy, assembled, design, loaded, per_seed, task_of
 from paper.studies.parameters import Some
+from paper.words.spelling import spelt
 
 REPORTED = 2.60
 """Magnitude gap in decades that the first source paper is quoted with for its gated MaPLe, coupled both ways."""
@@ -272,11 +273,11 @@ def _started(starts: pd.DataFrame) -> list[Claim]:
     """Claims on the gap of contexts that start from words, learner by learner, if there are any."""
     found = []
     for learner, part in from_words(starts).groupby("learner", sort=False) if len(starts) else ():
-        who = f"with the learner {learner}"
-        text = f"{who} contexts that start from words take at least a quarter of a decade off the gap"
+        who = f"with {spelt(str(learner))}"
+        text = f"{who}, contexts that start from words take at least a quarter of a decade off the gap"
         shared: dict[str, Any] = {"unit": "decades"}
         found.append(_claim(f"starts.{learner}", text, part["taken"].tolist(), ">", criteria.FROM_WORDS, **shared))
-        text = f"{who} starting from words moves the gap by what the length of the prompts predicts"
+        text = f"{who}, starting from words moves the gap by what the length of the prompts predicts"
         missed = (part["taken"] - part["predicted"]).tolist()
         found.append(_claim(f"law.{learner}", text, missed, "within", criteria.FROM_WORDS, name="mean miss", **shared))
     return found

@@ -717,7 +717,7 @@ def _recipe(tables: Tables) -> list[Claim]:
         found.append(
             _claim(
                 "rates",
-                "The side does not depend on the learning rate: at every rate out of those tried it is the same",
+                "The side is the same at every learning rate that was tried",
                 ">=",
                 criteria.SAME_SIDE,
                 "recipe",
@@ -799,7 +799,7 @@ def _separation(tables: Tables) -> list[Claim]:
         found.append(
             _claim(
                 f"class.sides.{rule}",
-                f"By class, under {NAMES[rule]}: at equal damage there is a family on either side, whole",
+                f"By class, under {NAMES[rule]}: at equal damage at least one whole family is on each side",
                 ">=",
                 criteria.ONE_FAMILY,
                 "separation",
@@ -832,8 +832,8 @@ def _separation(tables: Tables) -> list[Claim]:
             found.append(
                 _claim(
                     f"published.{rule}",
-                    f"By class within published severities, under {NAMES[rule]}: at least one family that does clear"
-                    " damage is not compensated",
+                    f"By class within published severities, under {NAMES[rule]}: training leaves at least one family"
+                    " that does clear damage uncompensated",
                     ">=",
                     criteria.ONE_FAMILY,
                     "separation",
@@ -847,8 +847,8 @@ def _separation(tables: Tables) -> list[Claim]:
         found.append(
             _claim(
                 f"property.{one.held}.{one.rule.replace(' ', '_')}",
-                f"By property, under {NAMES[one.rule]}: that all three conditions are met, with thresholds fixed"
-                f" without {where}, says what is compensated in it",
+                f"By property, under {NAMES[one.rule]}: whether all three conditions are met, by thresholds"
+                f" fixed without {where}, tells what is compensated in it",
                 ">=",
                 TRANSFERS,
                 "property",
@@ -886,7 +886,7 @@ def _told(table: pd.DataFrame) -> list[Claim]:
             found.append(
                 _claim(
                     f"better.selected.{rule}",
-                    f"Under {NAMES[rule]}, that reading tells better than damage alone",
+                    f"Under {NAMES[rule]}, the reading that does best on other families tells more than damage alone",
                     ">",
                     criteria.BETTER,
                     "diagnostics",
@@ -895,10 +895,20 @@ def _told(table: pd.DataFrame) -> list[Claim]:
                 )
             )
     conditional = (
-        ("cosine", "autograd", "stochastic", "Within stochastic families vanilla's cosine tells"),
-        ("signal", "autograd", "stochastic", "Within stochastic families vanilla's share of signal tells"),
-        ("truth", POOLED, "all", "Over all backward rules truth on other chips tells"),
-        ("live", POOLED, "all", "Over all backward rules the live weights tell"),
+        ("cosine", "autograd", "stochastic", "Within stochastic families vanilla's cosine tells what is compensated"),
+        (
+            "signal",
+            "autograd",
+            "stochastic",
+            "Within stochastic families vanilla's share of signal tells what is compensated",
+        ),
+        (
+            "truth",
+            POOLED,
+            "all",
+            "Over all backward rules the gradient's truth on other chips tells what is compensated",
+        ),
+        ("live", POOLED, "all", "Over all backward rules the share of live weights tells what is compensated"),
     )
     for name, rule, scope, text in conditional:
         row = one(rule, scope, name, "start")

@@ -245,7 +245,7 @@ def mended(single: pd.DataFrame) -> pd.DataFrame:
 
 #: What each ranking is called in sentences.
 NAMES = {
-    "margin": "the error's effect on the margin, to first order",
+    "margin": "the error's first-order effect on the margin",
     "cosine": "the cosine of its gradient with the clean one",
     "variance": "the variance of its gradient",
     "error": "the error of its output",
@@ -265,7 +265,7 @@ def claims(table: pd.DataFrame) -> Iterator[Claim]:
     for ranking, own in table.groupby("ranking", sort=False):
         means = own.groupby("seed")[["gain", "softer", "others", "others_softer", "alike", "best"]].mean()
         more: dict[str, Any] = {"unit": "points", "name": "mean difference"}
-        text = f"Mending the layer that is put first by {NAMES[str(ranking)]}"
+        text = f"Mending the layer put first by {NAMES[str(ranking)]}"
         for what, than in (("others", "the mean of the others"), ("alike", "the one closest to it in size")):
             yield Claim(
                 f"mechanisms.layers.{ranking}.{what}",
@@ -289,7 +289,7 @@ def claims(table: pd.DataFrame) -> Iterator[Claim]:
         if ranking == "margin":
             yield Claim(
                 f"mechanisms.layers.{ranking}.softer",
-                f"{text} by a better chip instead of a computer is still ahead of the mean of the others",
+                f"{text} by a better chip instead of a computer, is still ahead of the mean of the others",
                 (means.softer - means.others_softer).to_numpy(),
                 ">",
                 criteria.NOTHING,

@@ -215,7 +215,7 @@ def _claims(ahead: pd.DataFrame, designs: pd.DataFrame) -> list[Claim]:
         claims.append(
             Claim(
                 f"learners.every.{by}",
-                f"{_BY[by]} every learner beats the hand-written sentence on every task (the worst of them)",
+                f"{_BY[by]}, every learner beats the hand-written sentence on every task (the worst of them)",
                 per_seed(worst, "ahead"),
                 ">",
                 LEARNS,
@@ -228,7 +228,7 @@ def _claims(ahead: pd.DataFrame, designs: pd.DataFrame) -> list[Claim]:
         claims.append(
             Claim(
                 f"learners.size.{by}",
-                f"{_BY[by]} the number of trainable parameters decides how far a learner gets",
+                f"{_BY[by]}, the number of trainable parameters decides how far a learner gets",
                 [_rank_correlation(size.loc[means.columns].to_numpy(), row) for row in means.to_numpy()],
                 ">",
                 SIZE_DECIDES,
@@ -242,7 +242,7 @@ def _claims(ahead: pd.DataFrame, designs: pd.DataFrame) -> list[Claim]:
             claims.append(
                 Claim(
                     f"learners.vision.{by}",
-                    f"{_BY[by]} prompts in the vision tower are worth five points more than prompts in the text alone",
+                    f"{_BY[by]}, prompts in the vision tower are worth five points more than prompts in the text alone",
                     np.subtract(*(means[some].mean(axis=1, skipna=False) for some in (sees, blind))).tolist(),
                     ">",
                     VISION_PAYS,

@@ -24,6 +24,7 @@ from paper.studies.hardware import PICTURE, Count, Schedule, Seeds, fork
 from paper.studies.parameters import Numbers, OneOf, Some, Whole
 from paper.studies.recovery import beyond, recovery, void
 from paper.sweep import crest
+from paper.words.spelling import spelt
 
 #: How networks are trained here: before the fork until clean accuracy no longer rises, then the same for every class.
 LONG = {"mlp": Schedule(128, 300, 200), "cnn": Schedule(64, 150, 150), "vit": Schedule(64, 400, 200)}
@@ -403,7 +404,7 @@ MECHANISMS: dict[str, tuple[str, tuple[Prediction, ...]]] = {
                 *("trained, conductances held", "<", _HALF),
             ),
             Prediction(
-                *("backward", "rival", "It is the backward: without the circuit in it less than half comes back"),
+                *("backward", "rival", "It is the backward pass: without the circuit in it less than half comes back"),
                 *("trained, backward without the circuit", "<", _HALF),
             ),
             Prediction(
@@ -528,7 +529,7 @@ def predicted(accuracy: pd.DataFrame) -> Iterator[Claim]:
     """What every mechanism predicts, network by network, and what a measure without a gradient has of the win."""
     for net in dict.fromkeys(accuracy.network):
         for name in dict.fromkeys(accuracy.perturbation):
-            title, family = f"{make(name).title}, {net}", f"mechanisms {name}"
+            title, family = f"{make(name).title}, {spelt(net)}", f"mechanisms {name}"
             for one in PREDICTIONS[name]:
                 seen = net == "mlp" and f"{name}.{one.id}" in SEEN
                 runs = _at(accuracy, net, name, one.arm)

@@ -290,7 +290,7 @@ def _of_layers(layers: pd.DataFrame) -> Iterator[Claim]:
     changed, smallest = float((~layers.same_when_off).sum()), float(np.min(layers.change.to_numpy()))
     yield Claim(
         "operator.off",
-        "Off leaves every bit as it was, for every class on every kind of layer",
+        "Switched off, every class leaves every bit as it was, on every kind of layer",
         [],
         "<=",
         0,
@@ -300,7 +300,7 @@ def _of_layers(layers: pd.DataFrame) -> Iterator[Claim]:
     )
     yield Claim(
         "operator.applied",
-        "No class passes a kind of layer by",
+        "Every class changes the output of every kind of layer",
         [],
         ">",
         criteria.APPLIED,

@@ -22,16 +22,16 @@ from paper.studies.parameters import Place, Some, Whole
 from paper.studies.world import far_above
 
 GOALS: Mapping[str, tuple[str, Threshold]] = {
-    "seen_by_name": ("it names the classes of its pre-training on new pictures", SEEN_BY_NAME),
-    "twenty_of_seen": ("it names them among twenty at a time", TWENTY_OF_SEEN),
-    "objects": ("it names what CIFAR-10 shows, of which it never saw a picture", OBJECTS),
+    "seen_by_name": ("PhotoCLIP names the classes of its pre-training on new pictures", SEEN_BY_NAME),
+    "twenty_of_seen": ("PhotoCLIP names the classes of its pre-training among twenty at a time", TWENTY_OF_SEEN),
+    "objects": ("PhotoCLIP names what CIFAR-10 shows, of which it never saw a picture", OBJECTS),
 }
 """What was aimed at."""
 FAR: Mapping[str, str] = {
     "unseen_by_kind": "general words find classes that were never shown, far better than chance",
-    "looks": "it tells the looks of a photograph apart far better than chance",
-    "tint_colours": "it tells the colours of tints apart far better than chance",
-    "frame_colours": "it tells the colours of frames apart far better than chance",
+    "looks": "PhotoCLIP tells the looks of a photograph apart far better than chance",
+    "tint_colours": "PhotoCLIP tells the colours of tints apart far better than chance",
+    "frame_colours": "PhotoCLIP tells the colours of frames apart far better than chance",
 }
 """What else it should know."""
 

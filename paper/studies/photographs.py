@@ -22,6 +22,7 @@ from paper.studies.gating import per_seed
 from paper.studies.parameters import Some
 from paper.studies.predictors import SCORES, SELECTED, TOGETHER, TRAINING, TRIVIAL, WHEN
 from paper.tools import profiles
+from paper.words.spelling import spelt
 
 PAGES = (
     *("learners", "gradient_imbalance", "gap_origin", "gate_degradation", "gate_value", "fair_trial"),
@@ -321,10 +322,6 @@ def _of_control(table: pd.DataFrame | None) -> pd.DataFrame:
     return table[own.astype(bool)]
 
 
-def _spelt(task: object) -> str:
-    return str(task).replace("_", " ")
-
-
 def healthy(planted: pd.DataFrame, side: str) -> dict[str, Finding]:
     """Whether "healthy" can be said in a world: for each planted task a finding against each of :data:`OPPONENTS`, and
     one that is as weak as the weakest of them.
@@ -332,14 +329,12 @@ def healthy(planted: pd.DataFrame, side: str) -> dict[str, Finding]:
     own, made = planted[planted["backbone"] == side], []
     for task, part in own.groupby("task", sort=False):
         for column, words in OPPONENTS.items():
-            text = (
-                f"on the task {str(task).replace('_', ' ')} the control's gate is ten points and more ahead of {words}"
-            )
+            text = f"on the task {spelt(str(task))} the control's gate is ten points and more ahead of {words}"
             samples, family = per_seed(part, column), f"photographs.planted.{side}"
             made.append(Claim(f"{task}.{column}", text, samples, ">", criteria.HEALTHY, family, unit="points"))
     found = {one.id: one for one in Findings.of(made, holm=True)}
     for task in own["task"].unique():
-        text = f"on the task {_spelt(task)} the control's gate is healthy: ten points and more ahead of all three"
+        text = f"on the task {spelt(str(task))} the control's gate is healthy: ten points and more ahead of all three"
         least = weakest([found[f"{task}.{column}"] for column in OPPONENTS])
         found[f"{task}.healthy"] = replace(least, id=f"{task}.healthy", claim=text)
     return found

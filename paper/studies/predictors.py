@@ -152,23 +152,16 @@ def truth(worth: pd.DataFrame, rerun: pd.DataFrame | None = None) -> pd.DataFram
 
 
 def transfer(areas: pd.DataFrame) -> pd.DataFrame:
-    """Balanced accuracy on what was held out, with intervals, in words."""
-    table = _rows(areas)
-    for held in HELD:
-        if f"held_{held}" in areas:
-            table[f"held-out {held}"] = _in_words(areas, f"held_{held}")
-    return table
+    """Balanced accuracy on what was held out, with intervals, for reading."""
+    held = {f"held-out {name}": f"held_{name}" for name in HELD if f"held_{name}" in areas}
+    return _rows(areas, held)
 
 
 def against_gap(areas: pd.DataFrame) -> pd.DataFrame:
-    """How much better than the magnitude gap: differences of ROC areas and of balanced accuracies, in words."""
+    """How much better than the magnitude gap: differences of ROC areas and of balanced accuracies, for reading."""
     kept = areas[areas["measurement"] != "gap"]
-    table = _rows(kept)
-    table["ROC area"] = _in_words(kept, "area_over_gap")
-    for held in HELD:
-        if f"held_{held}_over_gap" in areas:
-            table[f"held-out {held}"] = _in_words(kept, f"held_{held}_over_gap")
-    return table
+    held = {f"held-out {name}": f"held_{name}_over_gap" for name in HELD if f"held_{name}_over_gap" in areas}
+    return _rows(kept, {"ROC area": "area_over_gap", **held})
 
 
 def selection(chosen: pd.DataFrame) -> pd.DataFrame:
@@ -179,13 +172,11 @@ def selection(chosen: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _rows(areas: pd.DataFrame) -> pd.DataFrame:
-    return areas[["measurement", "when"]].assign(measurement=areas["measurement"].replace(LABELS))
-
-
-def _in_words(table: pd.DataFrame, name: str) -> list[str]:
-    columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy(dtype=float)
-    return [f"{value:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(value) else "" for value, low, high in columns]
+def _rows(areas: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """A row per measurement and time, with ``columns`` under their headings and the ends of their intervals."""
+    named = areas[["measurement", "when"]].assign(measurement=areas["measurement"].replace(LABELS))
+    ends = {f"{title}{end}": f"{name}{end}" for title, name in columns.items() for end in ("", "_low", "_high")}
+    return named.assign(**{title: areas[name].round(3) for title, name in ends.items()}).reset_index(drop=True)
 
 
 #: Won and met duels of trainings, as :func:`paper.prediction.duels` counts them.

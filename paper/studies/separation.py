@@ -548,7 +548,7 @@ def _lines(accuracy: pd.DataFrame) -> list[Claim]:
         found.append(
             _divided(
                 "separation.classes",
-                "The line runs between classes: none is compensated where it costs little and not where it costs much",
+                "The line runs between classes: each is on one side, where it costs little and where it costs much",
                 vanilla,
                 ["network", "perturbation"],
                 "classes on both sides, counted in each network",
@@ -558,7 +558,7 @@ def _lines(accuracy: pd.DataFrame) -> list[Claim]:
         found.append(
             _divided(
                 "separation.networks",
-                "The side does not depend on the network: at equal damage every network is on the same one",
+                "Every network is on the same side, class by class, at equal damage",
                 vanilla,
                 ["perturbation", "regime"],
                 "pairs of class and regime on which networks differ",
@@ -600,7 +600,7 @@ def _normalised(accuracy: pd.DataFrame, again: pd.DataFrame | None) -> list[Clai
         mean = again.groupby("severity").damage.transform("mean")
         rest = again[mean >= CLEAR_DAMAGE]
         won = pd.Series(beyond(rest.damage, rest.gain), rest.index).groupby(rest.seed).mean().to_numpy()
-        text = "What drift costs it comes back by half when its batch statistics are measured again, untrained"
+        text = "Half of what drift costs a network with batch normalisation comes back with fresh batch statistics"
         name = f"won back minus {COMPENSATED:g} of the loss"
         found.append(Claim("separation.recalibrated", text, won, ">=", NOTHING, LINE, unit="points", name=name))
     return found
@@ -627,8 +627,10 @@ class _Question(NamedTuple):
 _BALANCED, _DIFFERENCE = "balanced accuracy", "difference of areas under ROC"
 _QUESTIONS = {
     "tells": _Question("can separate what training compensates from what it does not", "area", TELLS, "area under ROC"),
-    "transfers.class": _Question("can decide about a class not seen", "held_class", TRANSFERS, _BALANCED),
-    "transfers.network": _Question("can decide about a network not seen", "held_network", TRANSFERS, _BALANCED),
+    "transfers.class": _Question("can decide about a class that was left out", "held_class", TRANSFERS, _BALANCED),
+    "transfers.network": _Question(
+        "can decide about a network that was left out", "held_network", TRANSFERS, _BALANCED
+    ),
     "beyond": _Question(
         "can tell more than the best guess without a gradient", "over_trivial", BEYOND_TRIVIAL, _DIFFERENCE
     ),
@@ -652,7 +654,7 @@ def _told(areas_: pd.DataFrame) -> list[Claim]:
                 found.append(_of(key, text, own.loc[name], question, f"separation {what} {rule}"))
     pooled = areas_[(areas_.rule == POOLED) & (areas_.predictor == "truth")]
     if len(pooled):
-        text = "Over all rules truth tells more than the rule's name, vanilla, and whether there is a converter"
+        text = "Over all rules the gradient's truth tells more than the rule and whether there is a converter"
         question = _Question(text, "over_rule", BEYOND_TRIVIAL, _DIFFERENCE)
         found.append(_of("separation.truth", text, pooled.iloc[0], question, "separation truth"))
     return found

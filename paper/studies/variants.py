@@ -77,7 +77,7 @@ class Contrast:
 
 
 def _scale(free: str) -> Contrast:
-    text = f"Training needs the scale: keeping it costs at least {POINTS:g} points of accuracy"
+    text = f"Training needs a scale that moves: keeping it as it was costs at least {POINTS:g} points of accuracy"
     return Contrast("scale", text, free, "scale kept", ">=", POINTS)
 
 
@@ -120,7 +120,7 @@ CONTRASTS: dict[str, tuple[Contrast, ...]] = {
     "ir_drop": (
         Contrast(
             "backward",
-            f"It is the backward: straight-through loses at least {POINTS:g} points against the circuit's gradient",
+            f"It is the backward pass: straight-through loses at least {POINTS:g} points to the circuit's gradient",
             *(_CIRCUIT, "circuit, straight-through", ">=", POINTS),
         ),
         Contrast(

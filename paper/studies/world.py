@@ -19,6 +19,7 @@ from paper.studies.base import Compared, Study, fits
 from paper.studies.gating import DRAWN, BackboneName, Seeds, WeightsName, loaded
 from paper.studies.parameters import Some, Whole
 from paper.tools.pretrain import GOALS, ZERO_SHOT
+from paper.words.spelling import spelt
 
 
 class World(Study):
@@ -79,10 +80,14 @@ def far_above(chance: float) -> Threshold:
     return Threshold(round(far, 1), FAR_ABOVE_CHANCE.since, FAR_ABOVE_CHANCE.changed)
 
 
+#: What a task asks for, in the words of its claim.
+_TOLD = {"counting": "numbers of objects", "held_out": "combinations that were held out"}
+
+
 def _claim(row: Any) -> Claim:
     return Claim(
         f"world.{row.task}",
-        f"the backbone tells {row.task.replace('_', ' ')} apart far better than chance",
+        f"the backbone tells {_TOLD.get(row.task, spelt(row.task))} apart far better than chance",
         (),
         ">",
         far_above(row.chance),

@@ -11,9 +11,9 @@ from lib.hardware.devices import HARDWARE
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.criteria.hardware import CLEAR_DAMAGE, SPECIFICATION, points
-from paper.studies.base import duration
 from paper.studies.beyond_training import NORMALISED
-from paper.words.numbers import Shown, interval, share
+from paper.words.format import number, quantity
+from paper.words.numbers import interval, share
 
 #: What yields are of, as sentences say it.
 YIELD_ARMS = {"unaware": "nothing done", "clipped": "clipped", "autograd": "trained"}
@@ -51,7 +51,7 @@ def shown(tables: Tables) -> pd.DataFrame:
         same = summary[(summary[at] == [row[one] for one in at]).all(axis=1) & summary.worth]
         listed = [f"{one.measure} {share(one.recovery)} ({_price(one)})" for one in same.itertuples()]
         rows.append({**_where(row), "worth considering": "; ".join(listed) or "–", "by training": row["answer"]})
-    return pd.DataFrame(rows).set_index("class")
+    return pd.DataFrame(rows).set_index(["class", "severity"])
 
 
 def ahead(tables: Tables) -> pd.DataFrame:
@@ -64,17 +64,15 @@ def ahead(tables: Tables) -> pd.DataFrame:
             name: f"{row[column]} {share(row[f'{column}_recovery'])}"
             for name, column in (("best without training", "without"), ("best trained once", "trained"))
         }
-        difference = f"{Shown(row['beyond']):.1f}"
-        rows.append({**_where(row), **best, "points beyond": difference, "by training": row["answer"]})
-    return pd.DataFrame(rows).set_index("class") if rows else pd.DataFrame()
+        rows.append({**_where(row), **best, "points beyond": row["beyond"], "by training": row["answer"]})
+    return pd.DataFrame(rows).set_index(["class", "severity"]) if rows else pd.DataFrame()
 
 
-def _where(row: Mapping[Any, Any]) -> dict[str, str]:
+def _where(row: Mapping[Any, Any]) -> dict[str, Any]:
     physics = HARDWARE[row["perturbation"]]
-    number = f"{row['severity']:.3g} {physics.unit}".removesuffix(" of devices")
-    where = duration(row["severity"]) if physics.unit == "s" else number
+    where = quantity(row["severity"], physics.unit)
     title = physics.title if row["network"] != NORMALISED else f"{physics.title}, normalised CNN"
-    return {"class": title, "severity": where, "loss": f"{Shown(100 * row['damage']):.0f}"}
+    return {"class": title, "severity": where, "loss (points)": 100 * row["damage"]}
 
 
 def _price(row: Any) -> str:
@@ -83,7 +81,7 @@ def _price(row: Any) -> str:
     if row.devices > 2:
         price.append(f"{row.devices:g} devices a weight")
     if row.energy > 1:
-        price.append(f"{row.energy:.3g} × converter energy")
+        price.append(f"{number(row.energy)} × converter energy")
     if row.measurements:
         price.append(f"{row.measurements:,.0f} measurements a chip")
     if row.steps:

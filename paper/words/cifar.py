@@ -11,6 +11,7 @@ from paper import finished
 from paper.criteria.hardware import CLEAR_DAMAGE, points
 from paper.published import INSIDE
 from paper.studies.cifar import ARMS, DAY, DEEP, MEASURES, SMALL, TIMES, of_chips
+from paper.words.format import quantity
 from paper.words.numbers import Shown, share
 from paper.words.outcomes import decided
 
@@ -27,9 +28,9 @@ def networks() -> pd.DataFrame:
                 "network": title,
                 "parameters": own["parameters"],
                 "steps": own["steps"],
-                "test accuracy (%)": f"{100 * own['accuracy']:.1f}",
-                "last loss": f"{own['curve'][-1]['loss']:.3f}",
-                "slope per 1,000 steps": f"{Shown(own['slope']):.3f}",
+                "test accuracy (%)": 100 * own["accuracy"],
+                "last loss": own["curve"][-1]["loss"],
+                "slope per 1,000 steps": own["slope"],
             }
         )
     return pd.DataFrame(rows).set_index("network")
@@ -89,22 +90,20 @@ def shown(tables: Tables) -> pd.DataFrame:
     rows = []
     for (name, severity), group in tables["summary"].groupby(["perturbation", "severity"], sort=False):
         own, physics = group.iloc[0], HARDWARE[name]
-        won = {
-            arm: share(value) if value == value else "–" for arm, value in zip(group.arm, group.recovery, strict=True)
-        }
+        won = dict(zip(group.arm, group.recovery, strict=True))
         rows.append(
             {
                 "class": physics.title,
-                "severity": f"{severity:.3g} {physics.unit}".removesuffix(" of devices"),
+                "severity": quantity(severity, physics.unit),
                 "published": "yes" if own.side == INSIDE else "beyond",
-                "loss (points)": f"{Shown(100 * own.damage):.1f}",
-                "no gradient": share(own.free) if own.free == own.free else "–",
+                "loss (points)": 100 * own.damage,
+                "no gradient": own.free,
                 "by": own.measure,
-                "vanilla": won.get("autograd", "–"),
-                "noise injection": won.get("noise_injection", "–"),
+                "vanilla": won.get("autograd"),
+                "noise injection": won.get("noise_injection"),
             }
         )
-    return pd.DataFrame(rows).set_index("class")
+    return pd.DataFrame(rows).set_index(["class", "severity"])
 
 
 _SENTENCES = {

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from lib.verdicts import Finding, Findings
-from paper.comparison import change, marked, measured
+from paper.comparison import change, marked, measured, written
 from paper.studies.base import Page
 from paper.studies.claims import Claims
 from paper.tools import profiles
@@ -75,7 +75,7 @@ class Register:
             measured(finding),
             probability(finding.adjusted),
             family(finding, self._sizes[page, finding.family]),
-            finding.criterion,
+            written(finding.criterion),
             " ".join(filter(None, [finding.since or "–", change(finding)])),
         ]
 
@@ -88,9 +88,11 @@ class Register:
         return "\n".join([*lines, *(f"{page} | {why}" for page, why in self._missing.items())])
 
     def _repr_html_(self) -> str:
+        # Once for all: there are some thousand rows.
         style = "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere"
+        style = f"<style>.register .register :is(th, td) {{{style}}}</style>"
         widths = "".join(f'<col style="width:{share}%">' for share in COLUMNS.values())
-        head = "".join(f'<th style="{style}">{name}</th>' for name in COLUMNS)
+        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
         start = f"<colgroup>{widths}</colgroup><thead><tr>{head}</tr></thead>"
         parts = []
         for page, own in self._pages.items():
@@ -98,14 +100,12 @@ class Register:
             for finding in own:
                 last = marked(finding) + (f"<br>{html.escape(finding.note)}" if finding.note else "")
                 cells = [*map(html.escape, self._cells(page, finding)), last]
-                named = zip(COLUMNS, cells, strict=True)
-                cells = [f'<td style="{style}" data-column="{name}">{cell}</td>' for name, cell in named]
-                rows.append(f"<tr>{''.join(cells)}</tr>")
+                rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
             table = '<table class="findings register" style="table-layout:fixed;width:100%;font-size:0.75em">'
             body = f"{self._home(page)}{table}{start}<tbody>{''.join(rows)}</tbody></table>"
             parts.append(f"<details><summary>{self._title(page, _outcomes(own))}</summary>{body}</details>")
         parts += [f"<p>{self._title(page, why)}</p>" for page, why in self._missing.items()]
-        return f'<div class="register">{"".join(parts)}</div>'
+        return f'<div class="register">{style}{"".join(parts)}</div>'
 
     @staticmethod
     def _title(page: str, words: str) -> str:

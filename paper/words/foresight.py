@@ -6,7 +6,7 @@ import pandas as pd
 
 from lib.verdicts import Outcome
 from paper.studies.base import Page
-from paper.studies.foresight import GATES, HARDWARE, KNOWN, MEASURED, named
+from paper.studies.foresight import GATES, HARDWARE, KNOWN, MEASURED, TIMES, named
 from paper.words.numbers import listed
 
 _PARTS = {GATES: "Of gates", HARDWARE: "Of hardware"}
@@ -114,8 +114,7 @@ def rely(page: Page) -> str:
 def costs(page: Page) -> pd.DataFrame:
     """What the measurements cost beside the training that they may save."""
     table = page.tables["costs"]
-    share = [f"{100 * value:.2g} %" for value in table["share"]]
-    return table.assign(share=share).rename(
+    return table.assign(when=table["when"].map(TIMES)).rename(
         columns={"gradients": "gradients, or steps", "steps": "steps of the training"}
     )
 

@@ -8,8 +8,6 @@ import math
 from numbers import Integral
 from typing import SupportsFloat
 
-from paper.studies.base import duration
-
 #: Stands where nothing was measured.
 NOTHING = "–"
 
@@ -44,8 +42,16 @@ def _sign(shown: str, value: float, signed: bool) -> str:
 
 
 def interval(value: SupportsFloat, low: SupportsFloat, high: SupportsFloat, digits: int = 3) -> str:
-    """A number with its interval, "1.2 [0.9, 1.4]"; without one where it has no width that shows, or is not known."""
-    shown, *ends = (number(one, digits) for one in (value, low, high))
+    """A number with its interval, "1.2 [0.9, 1.4]"; without one where it has no width that shows, or is not known.
+
+    All three end at one decimal place: that of the larger of the number and half its interval.
+    """
+    every = [float(one) for one in (value, low, high)]
+    size = max(filter(math.isfinite, (abs(every[0]), (every[2] - every[1]) / 2)), default=0.0)
+    places = digits - 1 - math.floor(math.log10(size)) if size > 0 else None
+    shown, *ends = (
+        number(one if places is None or not math.isfinite(one) else round(one, places), digits) for one in every
+    )
     if NOTHING in ends or ends == [shown, shown]:
         return shown
     return f"{shown} [{ends[0]}, {ends[1]}]"
@@ -57,15 +63,18 @@ def percent(share: SupportsFloat, digits: int = 3) -> str:
     return shown if shown == NOTHING else f"{shown} %"
 
 
-def seconds(value: SupportsFloat) -> str:
-    """A time in the unit that a reader thinks in."""
-    return NOTHING if math.isnan(float(value)) else duration(float(value))
+def duration(seconds: SupportsFloat) -> str:
+    """A time in the unit that a reader thinks in: "20 s", "1 h", "100 yr"."""
+    time = float(seconds)
+    units = (("yr", 3.15e7), ("mo", 2.6e6), ("d", 86400.0), ("h", 3600.0), ("min", 60.0))
+    size, unit = next(((size, unit) for unit, size in units if time >= 0.99 * size), (1.0, "s"))
+    return NOTHING if math.isnan(time) else f"{number(time / size)} {unit}"
 
 
 def quantity(value: SupportsFloat, unit: str) -> str:
     """A number with its unit; times in the unit that fits, shares of devices in per cent."""
     if unit == "s":
-        return seconds(value)
+        return duration(value)
     if unit == "of devices":
         return f"{percent(value)} {unit}"
     shown = number(value)

@@ -58,9 +58,8 @@ _WORDS = {
             "s after programming as the start."
         ),
         lesson=(
-            "The weights shrink nearly together, and with every layer the signal that is left: the Jacobian gain falls "
-            "long before the accuracy does, and training slows down with it. A common factor could be undone by one "
-            "number per layer behind the array, with no training at all."
+            "The weights shrink, and with every layer the signal that is left; the Jacobian gain shrinks with them. A "
+            "common factor could be undone by one number per layer behind the array, with no training at all."
         ),
     ),
     "stuck_at": Words(
@@ -74,8 +73,8 @@ _WORDS = {
             "of either sign wherever it sits. Which devices they are is known only after manufacture."
         ),
         lesson=(
-            "A device stuck at Gmax is as large as the largest weight, wherever it sits. Nearly all weights keep their "
-            "gradient, but two chips have their faults in different places and hardly agree on a direction. What "
+            "A device stuck at Gmax is as large as the largest weight, wherever it sits. All other weights keep their "
+            "gradient, but two chips have their faults in different places, and their gradients differ. What "
             "training can find is a network that bears faults anywhere; a network for the faults of one chip would "
             "need the map of that chip."
         ),
@@ -113,9 +112,8 @@ _WORDS = {
         lesson=(
             "Under autograd the gradient is exactly zero at any resolution, also where nothing is damaged: cosine, "
             "truth, signal and live weights are all 0, and training stays where it was at the fork (only the last "
-            "bias, behind the last converter, moves). Straight-through training gets a gradient; whether it helps is "
-            "another question, because a range that is well calibrated has already won most of what there is to "
-            "win."
+            "bias, behind the last converter, moves). Straight-through training gets a gradient; what it adds to "
+            "a range that is well calibrated is another question."
         ),
     ),
     "programming_noise": Words(
@@ -124,7 +122,7 @@ _WORDS = {
             "Programming noise measured on real devices: the standard deviation depends on the target. The phase-"
             "change law is largest at intermediate conductances, the resistive one nearly flat."
         ),
-        lesson="At its published size it costs a small network next to nothing.",
+        lesson="Its published sizes stand in a table below.",
     ),
     "flicker_noise": Words(
         formula=(
@@ -132,7 +130,7 @@ _WORDS = {
             r"\sqrt{\textstyle\sum_j x_j^2\,(\sigma^2(G^+_{ij}) + \sigma^2(G^-_{ij}))}\;\xi_i"
         ),
         physics="Fluctuations with a spectrum of 1/f: relative to its conductance, a device at rest fluctuates most.",
-        lesson="At its published size it costs a small network next to nothing.",
+        lesson="Its published sizes stand in a table below.",
     ),
     "dac": Words(
         formula=r"\tilde x = \Delta\,\mathrm{clip}\bigl(\mathrm{round}(x/\Delta),\,-L,\,L\bigr)",
@@ -191,7 +189,7 @@ _WORDS = {
     "rram": Words(
         formula=r"\tilde G = \max\bigl(0,\; G + k\,\sigma(G)\,\xi\bigr)",
         physics="Programming noise as measured on a resistive chip: one to two microsiemens at every target.",
-        lesson="At its published size it costs a small network next to nothing.",
+        lesson="Its published sizes stand in a table below.",
     ),
     "ideal": Words(
         formula=r"\tilde y = y",

@@ -7,16 +7,7 @@ from functools import cache
 
 from lib.hardware.devices import HARDWARE
 from paper.studies.hardware import NAMES as RULES
-from paper.words.spelling import SPELT, spelt
-
-#: Networks on hardware.
-NETWORKS = {
-    "mlp": "perceptron",
-    "cnn": "CNN",
-    "cnn_norm": "CNN, normalised",
-    "vit": "vision transformer",
-    "resnet": "ResNet",
-}
+from paper.words.spelling import NETWORKS, SPELT, spelt
 
 #: Headings of tables, where the name of a column is not the word for it.
 HEADINGS = {

@@ -7,19 +7,17 @@ import pandas as pd
 
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.results import Tables
-from paper.studies.base import duration
 from paper.studies.operator import REALISTIC, View, exponents
+from paper.words.format import duration, number, quantity
 
 
 def layer_table(tables: Tables) -> pd.DataFrame:
     """Relative change of the output in per cent: a row for each class, a column for each kind of layer."""
     table = tables["layers"]
     named = table.assign(
-        severity=[
-            duration(row.severity) if row.unit == "s" else f"{row.severity:g} {row.unit}" for row in table.itertuples()
-        ],
+        severity=[quantity(row.severity, row.unit) for row in table.itertuples()],
         perturbation=[PERTURBATIONS[name].title for name in table.perturbation],
-        change=(100 * table.change).round(1),
+        change=100 * table.change,
     )
     return named.pivot_table(index=["perturbation", "severity"], columns="layer", values="change", sort=False)
 
@@ -27,7 +25,8 @@ def layer_table(tables: Tables) -> pd.DataFrame:
 def estimate_table(tables: Tables) -> pd.DataFrame:
     """Largest error of the fast estimate in per cent of the largest current, mean over arrays."""
     table = tables["loss"].pivot_table(index=["kind", "side"], columns="ohm", values="error", sort=False)
-    return table.map(lambda value: f"{value:.1g}").rename_axis(columns="Ω per segment", index=["kind", "lines"])
+    named = table.rename(columns=lambda ohm: f"{number(ohm)} Ω").rename_axis(columns=None, index=["kind", "lines"])
+    return named.map(lambda value: number(value, digits=1))
 
 
 def where_lost(seen: View) -> str:

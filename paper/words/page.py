@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import pandas as pd
-
+from paper.agreement import Agreement
 from paper.studies.base import Page, Study
+from paper.words.names import heading
+from paper.words.tables import Several, Table
 
 
 def shown(page: Page) -> str:
@@ -50,15 +49,12 @@ def _seeds(study: Study) -> str:
     return "" if count is None else f" ({count} seed{'s' if count > 1 else ''})"
 
 
-@dataclass(frozen=True, repr=False)
-class Whole:
-    """A table whose cells are shown in full, however long they are."""
-
-    table: pd.DataFrame
-
-    def _repr_html_(self) -> str:
-        with pd.option_context("display.max_colwidth", None):
-            return self.table.to_html(border=0)
-
-    def __repr__(self) -> str:
-        return self.table.to_string()
+def noticed(found: Agreement) -> Several:
+    """Which deviation a test of agreement would have noticed, and every cell and quantity that disagrees."""
+    tables = {
+        "Smallest deviation that would have been noticed": found.noticed(),
+        "Cells that disagree": found.disagreeing,
+        "Quantities that are shifted as a whole, in deviations over seeds": found.shifted,
+    }
+    named = {title: table.assign(quantity=[*map(heading, table["quantity"])]) for title, table in tables.items()}
+    return Several([Table(table, title, keys=2) for title, table in named.items() if len(table)])

@@ -8,14 +8,15 @@ from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper import simulators as through
 from paper.criteria.hardware import CHANCE, SIMULATORS_ALIKE, TRAINED_ALIKE
-from paper.studies.base import duration, shown_on
+from paper.studies.base import shown_on
 from paper.studies.peers import aihwkit, largest
+from paper.words.format import duration, number, quantity
 
 
 def readings_table(tables: Tables) -> pd.DataFrame:
     """Which reading of the formulas is whose: largest difference in standard errors."""
     table = tables["readings"].rename(columns={"here": "ours", "exponent": "exponent of", "noise": "noise of"})
-    return table.set_index(["exponent of", "noise of"]).round(1)
+    return table.set_index(["exponent of", "noise of"])
 
 
 def readings(tables: Tables) -> str:
@@ -34,13 +35,13 @@ def readings(tables: Tables) -> str:
 def wires_table(tables: Tables) -> pd.DataFrame:
     """Relative errors of both ways to solve the circuit, by side and wires."""
     table = tables["wires"]
-    wires = [f"{row.r_word:g} / {row.r_bit:g}" for row in table.itertuples()]
+    wires = [f"{number(row.r_word)} / {number(row.r_bit)} Ω" for row in table.itertuples()]
     shown = table.assign(
         wires=wires,
         array=[f"{side} × {side + 3}" for side in table.side],
-        **{"lost (%)": (100 * table.lost).map("{:.2g}".format)},
-        fast=table.fast.map("{:.0e}".format),
-        exact=table.exact.map("{:.0e}".format),
+        **{"lost (%)": 100 * table.lost},
+        fast=[number(error, digits=1) for error in table.fast],
+        exact=[number(error, digits=1) for error in table.exact],
     )
     return shown[shown.side == table.side.max()].set_index(["array", "wires"])[["lost (%)", "fast", "exact"]]
 
@@ -126,17 +127,17 @@ def taken_table(tables: Tables) -> pd.DataFrame:
     table = tables["taken"]
     shown = table.assign(
         **{
-            "wires (Ω)": table.ohm.map("{:g}".format),
+            "wires": [quantity(ohm, "Ω") for ohm in table.ohm],
             "layer": table.layer + 1,
-            "ours (%)": (100 * table.lost).map("{:.3g}".format),
-            "theirs (%)": (100 * table.lost_theirs).map("{:.3g}".format),
-            "apart": table.apart.map("{:.2g}".format),
-            "bit lines alone (%)": (100 * table.lost_bit).map("{:.3g}".format),
-            "apart from these": table.apart_bit.map("{:.2g}".format),
+            "ours (%)": 100 * table.lost,
+            "theirs (%)": 100 * table.lost_theirs,
+            "apart (%)": 100 * table.apart,
+            "bit lines alone (%)": 100 * table.lost_bit,
+            "apart from these (%)": 100 * table.apart_bit,
         }
     )
-    columns = ["ours (%)", "theirs (%)", "apart", "bit lines alone (%)", "apart from these"]
-    return shown.set_index(["simulator", "layer", "wires (Ω)"])[columns]
+    columns = ["ours (%)", "theirs (%)", "apart (%)", "bit lines alone (%)", "apart from these (%)"]
+    return shown.set_index(["simulator", "layer", "wires"])[columns]
 
 
 def wired(tables: Tables) -> str:
@@ -168,7 +169,7 @@ def trained_table(tables: Tables) -> pd.DataFrame:
     names = {"clean": "without hardware", **through.JUDGED}
     whose = {"here": "trained here", "aihwkit": "trained by aihwkit"}
     means = table.groupby(["by", "case"]).accuracy.mean().unstack("case")[list(names)]
-    return means.rename(columns=names, index=whose).loc[list(whose.values())].round(2)
+    return means.rename(columns=names, index=whose).loc[list(whose.values())].rename_axis(columns=None)
 
 
 def trained(tables: Tables) -> str:

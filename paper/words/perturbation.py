@@ -31,9 +31,9 @@ _QUESTIONS = {
         "still wins back then, it wins by finding weights that bear errors."
     ),
     "drift": (
-        "The weights shrink nearly together, so one factor per layer behind the array, measured by reading out the "
-        "sum of its conductances, undoes most of it, without any training. The factor can be read exactly or with the "
-        "devices' own fluctuations."
+        "The weights shrink, and one factor per layer behind the array, measured by reading out the sum of its "
+        "conductances, undoes what they have in common, without any training. The factor can be read exactly or with "
+        "the devices' own fluctuations."
     ),
     "stuck_at": (
         "Not all faults are alike. A device stuck *off* takes at most its own weight away; one stuck *on* adds a "
@@ -227,7 +227,7 @@ def question(name: str) -> str:
 _CLOSER_UP: dict[str, dict[str, tuple[str, str]]] = {
     "read_noise": {
         "variants.scale": (
-            "Without it {value:.1f} points are missing: the way around read noise leads through the window.",
+            "Without it {value:.1f} points are missing: a part of the way around read noise leads through the window.",
             "With the scale kept only {value:.1f} points are missing: what training finds against read noise is more "
             "than a finer window.",
         )
@@ -245,7 +245,7 @@ _CLOSER_UP: dict[str, dict[str, tuple[str, str]]] = {
             "The factor is worth {value:.1f} points, fewer than were asked for.",
         ),
         "variants.readout": (
-            "Read with noisy devices it costs {value:.3f} points, next to nothing.",
+            "Read with noisy devices it costs less than a point ({value:.2f}).",
             "Read with noisy devices it loses {value:.1f} points.",
         ),
         "variants.no_training": (
@@ -259,7 +259,7 @@ _CLOSER_UP: dict[str, dict[str, tuple[str, str]]] = {
             "Between stuck on and stuck off lie {value:.1f} points, no more.",
         ),
         "variants.clusters": (
-            "Clusters do no more harm than scattered faults.",
+            "Clusters cost at most a point more than as many scattered faults.",
             "Clusters cost {value:.1f} points more than as many scattered faults.",
         ),
         "variants.scale": (
@@ -269,16 +269,16 @@ _CLOSER_UP: dict[str, dict[str, tuple[str, str]]] = {
     },
     "ir_drop": {
         "variants.backward": (
-            "Of the suspects, the backward is guilty: {value:.0f} points are lost by going straight through.",
-            "Of the suspects, the backward is not guilty.",
+            "Of the suspects, the backward pass is guilty: {value:.0f} points are lost by going straight through.",
+            "Going straight through costs {value:.1f} points, fewer than were asked for.",
         ),
         "variants.bounded": (
             "So is the bounded conductance, by {value:.0f} points.",
-            "The bounded conductance is not.",
+            "The bounded conductance costs {value:.1f} points, fewer than were asked for.",
         ),
         "variants.load": (
             "The load is worth {value:.0f} points: with every cell's share of the loss frozen, so many come back.",
-            "Freezing the load changes little.",
+            "Freezing the load gains {value:.1f} points, fewer than were asked for.",
         ),
         "variants.formula": (
             "And the cheap formula is good enough to train on: judged on the circuit, its networks are {value:.1f} "
@@ -291,7 +291,10 @@ _CLOSER_UP: dict[str, dict[str, tuple[str, str]]] = {
             "The best quantile beats the largest current by {value:.1f} points, untrained.",
             "Between the best quantile and the largest current lie {value:.1f} points, no more.",
         ),
-        "variants.learned": ("A learned range adds {value:.1f} points.", "A learned range adds next to nothing."),
+        "variants.learned": (
+            "A learned range adds {value:.1f} points.",
+            "A learned range adds {value:.1f} points, less than one.",
+        ),
     },
 }
 
@@ -304,17 +307,17 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "Clip first: where read noise first hurts, training wins back less than half of what clipping leaves.",
         ),
         "arms.detached": (
-            "Use a gradient that knows the scale of its hardware, which is worth {value:.1f} points here; a chip whose "
-            "scale is a stored number has to clip instead.",
-            "Whether the gradient knows the scale of its hardware is of little weight ({value:.1f} points).",
+            "Use a gradient that knows the scale of its hardware, which is worth {value:.1f} points here.",
+            "That the gradient knows the scale of its hardware is worth {value:.1f} points, fewer than were asked for.",
         ),
         "arms.column": (
             "In the circuit, a scale for each column buys {value:.1f} points before any training.",
-            "A scale for each column is not worth its circuit here ({value:.1f} points).",
+            "In the circuit, a scale for each column buys {value:.1f} points, fewer than were asked for.",
         ),
         "won_back.autograd.harshest": (
-            "Even the strongest noise shown is trained away by half.",
-            "Where noise drowns the signal no gradient helps: read several times and average, or build larger devices.",
+            "Even of the strongest noise shown vanilla training takes half of the cost away.",
+            "At the strongest noise shown vanilla training wins back less than half: read several times and "
+            "average, or build larger devices.",
         ),
     },
     "variability": {
@@ -342,21 +345,21 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "decide; verdicts that divide by so small a loss stay open.",
         ),
         "variants.no_training": (
-            "What to do is clear nevertheless: calibrate. A factor per layer that is read out and divided off beats "
-            "training through the drift.",
-            "A factor per layer is no better than training through the drift, and far cheaper.",
+            "Calibrate: a factor per layer that is read out and divided off is {value:.1f} points ahead of training "
+            "through the drift.",
+            "A factor per layer is no better than training through the drift; it takes one read-out and no training.",
         ),
         "known": (
-            "The exponents of one chip, known, can be trained for.",
-            "Not even known exponents of one chip can be trained for.",
+            "Known, the exponents of one chip can be trained for: half of what they cost comes back.",
+            "Trained for its own known exponents, one chip gets back less than half of what they cost.",
             "Nor do they decide whether knowing the exponents of one chip would help.",
         ),
     },
     "stuck_at": {
         "variants.stuck_on": (
-            "Look at how your devices fail. Those stuck on do nearly all the harm, and a switch that disconnects one "
-            "would turn it into one stuck off.",
-            "How a device fails matters little.",
+            "Look at how your devices fail. Those stuck on cost {value:.0f} points more than as many stuck off, and a "
+            "switch that disconnects one would turn it into one stuck off.",
+            "Devices stuck on cost {value:.1f} points more than as many stuck off, fewer than were asked for.",
         ),
         "known": (
             "Test the chip and train with the map of its faults: half of the loss comes back even where they are most.",
@@ -364,8 +367,7 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "arms.trained": (
             "Without the map training still wins back half of what clipping leaves where faults first hurt.",
-            "Without the map training helps, but where faults first hurt it wins back less than half of what clipping "
-            "leaves.",
+            "Without the map, where faults first hurt, training wins back less than half of what clipping leaves.",
         ),
         "arms.recipe": (
             "If you must train without it, clip while you inject noise: that is {value:.1f} points ahead of vanilla.",
@@ -374,21 +376,22 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "ir_drop": {
         "won_back.autograd.harshest": (
-            "Wires can be trained away, even at the largest resistance shown, by a gradient that goes through the "
-            "circuit.",
-            "At the largest resistance shown no gradient trains the wires away.",
+            "Train by a gradient that goes through the circuit: half of what wires cost comes back, even at the "
+            "largest resistance shown.",
+            "At the largest resistance shown a gradient that goes through the circuit wins back less than half.",
         ),
         "won_back.straight_through.harshest": (
-            "The backward may even ignore them.",
+            "It may even ignore them: straight through, half of the loss comes back as well.",
             "It must not ignore them: straight through, less than half of the loss comes back there.",
         ),
         "variants.formula": (
-            "It need not solve the circuit in every step, since the cheap formula teaches as much.",
-            "It has to solve the circuit, since the cheap formula does not teach as much.",
+            "It need not solve the circuit in every step: trained on the cheap formula, networks are {value:.1f} "
+            "points away.",
+            "It has to solve the circuit: trained on the cheap formula, networks are {value:.1f} points behind.",
         ),
         "clipped.half": (
-            "Clipping, made for noise, helps against wires too.",
-            "And leave clipping to noise: larger conductances load the wires more.",
+            "Clipping, made for noise, wins back half against wires too.",
+            "Clipping, made for noise, wins back less than half here: larger conductances load the wires more.",
         ),
     },
     "adc": {
@@ -405,8 +408,8 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "The range is no remedy here: calibrated well it is worth {value:.1f} points.",
         ),
         "clipped.half": (
-            "Clipping the weights is a remedy as well.",
-            "Clipping the weights is none, because the range follows the currents anyhow.",
+            "Clipping the weights wins back half as well.",
+            "Clipping the weights wins back less than half: the range follows the currents anyhow.",
         ),
     },
 }

@@ -8,10 +8,11 @@ import pandas as pd
 
 from lib.prompts import tasks
 from lib.verdicts import Findings, Outcome
-from paper.comparison import Comparison
+from paper.comparison import Comparison, written
 from paper.studies.base import Page
 from paper.studies.photographs import COLUMNS, OTHER, by_chance, is_planted
 from paper.studies.predictors import LABELS
+from paper.words import format
 from paper.words.numbers import Shown, listed
 
 WORLDS = {"drawn": "in the drawn world", "photographs": "on photographs"}
@@ -117,16 +118,17 @@ def rows(page: Page, together: str) -> pd.DataFrame:
     """The claims that come out so together: page, claim, and outcome with value and interval in each world."""
     own = page.tables["claims"]
     own = own[own["together"] == together]
-    table = pd.DataFrame({"page": own["page"].map(_spelt), "claim": own["claim"], "criterion": own["criterion"]})
+    table = pd.DataFrame(
+        {"page": own["page"].map(_spelt), "claim": own["claim"], "criterion": own["criterion"].map(written)}
+    )
     for side in WORLDS:
         table[side] = [f"{row[side]}: {_measured(row, side)}" if row[side] else "" for row in own.to_dict("records")]
     return table.reset_index(drop=True)
 
 
 def _measured(row: dict[str, object], side: str) -> str:
-    numbers = (Shown(row[f"{side}{end}"]) for end in ("_value", "_low", "_high"))  # type: ignore[arg-type]
-    value, low, high = ("–" if number != number else f"{number:.3g}" for number in numbers)
-    return f"{value} [{low}, {high}] {row[f'{side}_unit']}".strip()
+    value, low, high = (float(row[f"{side}{end}"]) for end in ("_value", "_low", "_high"))  # type: ignore[arg-type]
+    return f"{format.interval(value, low, high)} {row[f'{side}_unit']}".strip()
 
 
 def beside(page: Page, section: str) -> Comparison:

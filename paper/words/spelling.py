@@ -1,4 +1,4 @@
-"""Learners, gates, tasks and recipes by the names that readers know: for both wings of the book, so it imports none."""
+"""Learners, gates, tasks, recipes and networks by the names that readers know: for both wings, so it imports none."""
 
 #: Names that are not spelt as the code spells them.
 SPELT = {
@@ -21,7 +21,16 @@ SPELT = {
     "random": "random entries",
 }
 
+#: Networks on hardware.
+NETWORKS = {
+    "mlp": "perceptron",
+    "cnn": "CNN",
+    "cnn_norm": "CNN, normalised",
+    "vit": "vision transformer",
+    "resnet": "ResNet",
+}
+
 
 def spelt(name: str) -> str:
     """A name as the reader sees it: "mis_specified" -> "mis-specified"."""
-    return SPELT.get(name, name.replace("_", " "))
+    return SPELT.get(name) or NETWORKS.get(name) or name.replace("_", " ")

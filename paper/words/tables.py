@@ -23,7 +23,11 @@ ANSWERS = ("verdict", "by training", "answer", "outcome")
 Shows = Callable[[Any], str]
 
 # How a column's numbers may be shown, by a short word.
-_KINDS: dict[str, Shows] = {"share": format.percent, "signed": lambda value: format.number(value, signed=True)}
+_KINDS: dict[str, Shows] = {
+    "share": format.percent,
+    # A difference that is less than a hundredth of a point is rounding.
+    "points": lambda value: format.number(round(float(value), 2), signed=True),
+}
 _ENDS = ("_low", "_high")
 
 
@@ -32,8 +36,9 @@ class Table:
     """A table for reading, shown by Jupyter and by the book.
 
     An index that has a name is what its rows are about; else the first ``keys`` columns are. ``shows`` says how a
-    column is shown: "share", "signed", a unit ("s", "Gmax"), or a function of a value. A column with others that end in
-    _low and _high has them as its interval. Columns in :data:`ANSWERS` follow the keys.
+    column is shown: "share", "points" (a difference of accuracies, as columns with over_ in their names are), a unit
+    ("s", "Gmax"), or a function of a value. A column with others that end in _low and _high has them as its interval.
+    Columns in :data:`ANSWERS` follow the keys.
     """
 
     frame: pd.DataFrame
@@ -75,7 +80,7 @@ class Table:
         return [*kept[:keys], *first, *(name for name in kept[keys:] if name not in first)]
 
     def _shows(self, name: str) -> Shows:
-        chosen = self.shows.get(name, _cell)
+        chosen = self.shows.get(name, "points" if "_over_" in f"_{name}" else _cell)
         if isinstance(chosen, str):
             unit = chosen
             chosen = _KINDS.get(unit, lambda value: format.quantity(value, unit))
@@ -100,6 +105,19 @@ class Table:
             body.append(f"<tr>{''.join(cells)}</tr>")
         title = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         return f'<table class="shown">{title}<thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+
+
+@dataclass(frozen=True, repr=False)
+class Several:
+    """Tables under each other."""
+
+    tables: Sequence[Table]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.tables))
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables)
 
 
 def _column(name: object) -> str:

@@ -1,8 +1,9 @@
-// No table and no formula is cut at any width: a table that does not fit becomes a list of cards, one for each row, whose
-// cells carry the headings of their columns; a formula that does not fit becomes smaller, and scrolls where it would be
-// too small to read.
+// No table and no formula is cut at any width: a table that does not fit, or that on a phone breaks its sentences after
+// every other word, becomes a list of cards, one for each row, whose cells carry the headings of their columns; a formula
+// that does not fit becomes smaller, and scrolls where it would be too small to read.
 (() => {
   const SMALLEST = 0.62; // of its own size
+  const PHONE = 640, LINES = 4; // below this width a row of more lines than these is a card
 
   function label(table) {
     const heads = [...table.querySelectorAll("thead tr:last-child > *")].map((head) => head.textContent.trim());
@@ -27,13 +28,19 @@
     }
   }
 
+  function broken(table) {
+    const { lineHeight, fontSize } = getComputedStyle(table);
+    const line = parseFloat(lineHeight) || 1.15 * parseFloat(fontSize);
+    return [...table.querySelectorAll("tbody tr")].some((row) => row.offsetHeight > (LINES + 0.9) * line);
+  }
+
   function fit(table) {
     const box = table.parentElement;
     if (!box.clientWidth) return;
     if (table.classList.contains("stacked")) stack(table, false);
     const room = box.getBoundingClientRect().width;
-    if (Math.max(table.scrollWidth, table.getBoundingClientRect().width) > room + 1 || box.scrollWidth > box.clientWidth + 1)
-      stack(table, true);
+    const wide = Math.max(table.scrollWidth, table.getBoundingClientRect().width);
+    if (wide > room + 1 || box.scrollWidth > box.clientWidth + 1 || (room < PHONE && broken(table))) stack(table, true);
   }
 
   // Runs when the width of the box has changed, and when a folded part is opened.
