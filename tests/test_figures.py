@@ -286,7 +286,7 @@ CASES = {
         lambda n, *new: (gaps(n, *new),),
         ("unheard_of",),
         None,
-        lambda t: [(0, 2, -t[list(FACTORS[:2])].mean().sum()), (0, 8, -t[list(FACTORS)].mean().sum())],
+        lambda t: [(0, 2.38, -t[list(FACTORS[:2])].mean().sum()), (0, 8.38, -t[list(FACTORS)].mean().sum())],
     ),
     "prompts.gap_by_task": Case(
         prompts.gap_by_task,
