@@ -702,7 +702,11 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
             place = (names.index(one.perturbation), grids[one.perturbation].index(one.severity))
             shown[place] = one.recovery
             text = f"{severity_label(one.severity, physics_of(one.perturbation))}\n" + (
-                _NONE.get(one.verdict, "?") if one.recovery != one.recovery else f"{one.recovery:.2f}".replace("-", "−")
+                _NONE.get(one.verdict, "?")
+                if one.recovery != one.recovery
+                else "< −1"
+                if one.recovery < -1
+                else f"{one.recovery:.2f}".replace("-", "−")
             )
             light = one.recovery != one.recovery or one.recovery > 0.45
             colour = "black" if light else "white"

@@ -27,6 +27,7 @@ from paper.figures.style import (
     interval,
     legend_above,
     looks,
+    named,
     order,
     this_run,
     whiskers,
@@ -349,17 +350,14 @@ def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None)
             axis.plot(mean, place, look.mark, color=look.colour, markerfacecolor=face, ms=5)
             if several[name, by] > 1:
                 told.setdefault((name, by), []).append((mean, spelt(recipe)))
-        # The least stands to the left of its point, the others to the right of theirs, together if they are close.
+        # Names of points that are close stand together.
         for (name, by), points in told.items():
-            points.sort()
-            place, close = names.index(name) + offsets[by], points[-1][0] - points[0][0] < 0.3 * (high - low)
-            if close:
-                texts = [", ".join(text for _, text in points)]
-                axis.annotate(texts[0], (points[-1][0], place), (9, 0), textcoords="offset points", va="center", fontsize=6)
-                continue
-            for number, (mean, text) in enumerate(points):
-                side, ha = (9, "left") if number else (-9, "right")
-                axis.annotate(text, (mean, place), (side, 0), textcoords="offset points", va="center", ha=ha, fontsize=6)
+            place = names.index(name) + offsets[by]
+            means, texts = zip(*sorted(points), strict=True)
+            if means[-1] - means[0] < 0.3 * (high - low):
+                means, texts = (float(np.mean(means)),), (", ".join(texts),)
+            for mean, text in zip(means, texts, strict=True):
+                named(axis, text, (mean, place), up=False)
         means = there[there["task"] == task].groupby(["learner", "by", "recipe"], sort=False)["accuracy"].mean()
         diamonds(axis, means, [names.index(name) + offsets[by] for name, by, _ in means.index])
         if np.isfinite(zero):
