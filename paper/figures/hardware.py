@@ -745,7 +745,8 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
         drawn,
         "Where training wins back the loss (light) and where it does not (dark), with the severity in every field. "
         f"Red: the boundary at which recovery falls below {COMPENSATED:g}, and its 95 % interval over seeds. White "
-        "fields were not run, cost less than a point (–), or were harmed (✗). Dotted: what lies to the right is beyond published devices.",
+        "fields were not run, cost less than a point (–), or were harmed (✗). Dotted: what lies to the right is beyond "
+        "published devices.",
         ON_MAP,
     )
     return drawn

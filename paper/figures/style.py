@@ -96,8 +96,8 @@ class _Drawing(Figure):
 def png(drawn: Figure, colours: int = 64, apart: float = 1.0, density: float = DENSITY) -> bytes:
     """The figure as a PNG with at most so many colours: a third of the size, and sharp for lines and text.
 
-    It has ``density`` times the pixels that the book shows of it, which are at most :data:`SHOWN` in a line. Its caption
-    is in the file, as the description of the picture.
+    It has ``density`` times the pixels that the book shows of it, which are at most :data:`SHOWN` in a line. Its
+    caption is in the file, as the description of the picture.
     """
     legible(drawn)
     raw = io.BytesIO()
