@@ -14,13 +14,13 @@ export function render({ model, el }) {
   const at = (places) => settings[places.reduce((sum, place, i) => sum * axes[i].values.length + place, 0)];
   const drawers = [];
   const show = () => {
-    const { src, alt, caption: said, refused } = at(chosen);
+    const { src, alt, caption: said, refused, class: kind } = at(chosen);
     picture.hidden = Boolean(refused);
     caption.hidden = Boolean(refused);
     caption.textContent = said || "";
     reason.hidden = !refused;
     reason.textContent = refused || "";
-    if (!refused) Object.assign(picture, { src, alt });
+    if (!refused) Object.assign(picture, { src, alt, className: kind || "" });
     drawers.forEach((draw) => draw());
   };
 

@@ -34,8 +34,8 @@ _HERE = Path(__file__).parent
 
 
 def png(drawn: Figure) -> bytes:
-    """The figure as a PNG with at most 64 colours, whatever it shows: a page carries many."""
-    return style.png(drawn, 64, math.inf)
+    """The figure as a PNG with at most 64 colours, whatever it shows, and no finer than the page: it carries many."""
+    return style.png(drawn, 64, math.inf, density=1.0)
 
 
 def _words(value: object) -> str:
@@ -138,7 +138,8 @@ def panels(
             continue
         width, height = (round(side * drawn.dpi) for side in drawn.get_size_inches())
         source = "data:image/png;base64," + base64.b64encode(png(drawn)).decode()
-        settings.append({"src": source, "alt": describe(setting), "caption": str(drawn.get_label())})
+        setting_shown = {"src": source, "alt": describe(setting), "caption": str(drawn.get_label())}
+        settings.append({**setting_shown, **({"class": style.PICTURED} if style.pictured(drawn) else {})})
         plt.close(drawn)
 
     def axis(name: str) -> dict[str, Any]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from lib.hardware import devices, perturbations
@@ -286,7 +290,7 @@ CASES = {
         lambda n, *new: (gaps(n, *new),),
         ("unheard_of",),
         None,
-        lambda t: [(0, 2, -t[list(FACTORS[:2])].mean().sum()), (0, 8, -t[list(FACTORS)].mean().sum())],
+        lambda t: [(0, 2.38, -t[list(FACTORS[:2])].mean().sum()), (0, 8.38, -t[list(FACTORS)].mean().sum())],
     ),
     "prompts.gap_by_task": Case(
         prompts.gap_by_task,
@@ -991,3 +995,51 @@ def test_interval_of_seeds():
     assert mean == 2.0 and low < 2.0 < high
     assert np.isnan(style.interval([])).all()
     assert style.whiskers(2.0, np.nan, 3.0).tolist() == [[0.0], [1.0]]
+
+
+# ------------------------------------------------------------------------------------------------ on a dark page
+def _light(colour: np.ndarray) -> np.ndarray:
+    """Linear light of sRGB between 0 and 1."""
+    return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+
+
+def _turned(colour: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    """A colour as book.css shows it in the dark: inverted, its hue turned, saturated, and black is the ground."""
+    css = (Path(__file__).parents[1] / "book" / "static" / "css" / "book.css").read_text(encoding="utf-8")
+    found = re.search(r"filter: invert\(1\) hue-rotate\((\d+)deg\) saturate\(([\d.]+)\);\s*mix-blend-mode: screen", css)
+    assert found, "the filter of figures in the dark"
+    # The matrices of the Filter Effects specification; both leave this luminance alone.
+    weights, turn = np.array([0.213, 0.715, 0.072]), math.radians(float(found[1]))
+    sideways = np.array([[-0.213, -0.715, 0.928], [0.143, 0.140, -0.283], [-0.787, 0.715, 0.072]])
+    hue = weights + math.cos(turn) * (np.eye(3) - weights) + math.sin(turn) * sideways
+    saturate = weights + float(found[2]) * (np.eye(3) - weights)
+    shown = (saturate @ (hue @ (1 - colour)).clip(0, 1)).clip(0, 1)
+    return 1 - (1 - shown) * (1 - ground)
+
+
+def _lab(colour: np.ndarray) -> np.ndarray:
+    xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    root = np.cbrt(np.array(xyz) @ _light(colour) / [0.9505, 1, 1.089])
+    return np.array([116 * root[1] - 16, 500 * (root[0] - root[1]), 200 * (root[1] - root[2])])
+
+
+def test_colours_keep_apart_on_a_dark_page():
+    """By readers with full sight and without red or green, no worse than on white; and from the page itself."""
+    eyes = {
+        "full": np.eye(3),
+        "deuteranopia": np.array([[0.625, 0.375, 0], [0.7, 0.3, 0], [0, 0.3, 0.7]]),
+        "protanopia": np.array([[0.567, 0.433, 0], [0.558, 0.442, 0], [0, 0.242, 0.758]]),
+    }
+    ground = np.array(to_rgb("#14181e"))
+    light = {name: np.array(to_rgb(colour)) for name, colour in style.COLOURS.items() if name != "yellow"}
+    dark = {name: _turned(colour, ground) for name, colour in light.items()}
+
+    def closest(colours: dict[str, np.ndarray], eye: np.ndarray) -> float:
+        seen = [_lab((eye @ colour).clip(0, 1)) for colour in colours.values()]
+        return min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(seen, 2))
+
+    worst = {theme: min(closest(of, eye) for eye in eyes.values()) for theme, of in (("light", light), ("dark", dark))}
+    assert worst["dark"] >= worst["light"] > 10
+    luminance = {name: float(_light(colour) @ [0.2126, 0.7152, 0.0722]) for name, colour in dark.items()}
+    page = float(_light(ground) @ [0.2126, 0.7152, 0.0722])
+    assert min((one + 0.05) / (page + 0.05) for one in luminance.values()) >= 3

@@ -229,12 +229,36 @@ def test_a_figure_shows_its_caption_as_text_and_carries_it_in_its_file(monkeypat
     drawn._ipython_display_()
     picture, text = shown
     raw = io.BytesIO(base64.b64decode(picture["image/png"]))
-    assert style.described(raw) == ("γ < 2: the gap closes.", (4 * style.DPI, 3 * style.DPI))
+    assert style.described(raw) == ("γ < 2: the gap closes.", (4 * style.DPI, 3 * style.DPI), False)
+    assert Image.open(raw).width == style.DENSITY * 4 * style.DPI, "as many pixels as a fine screen has"
     assert text == {"text/html": '<p class="figure-caption">γ &lt; 2: the gap closes.</p>'}
     assert not drawn.findobj(lambda one: "gap" in getattr(one, "_text", ""))
     shown.clear()
     style.nothing("Not measured.")._ipython_display_()
     assert shown == [{"text/html": '<p class="figure-caption">Not measured.</p>'}]
+
+
+def test_a_wide_figure_is_no_finer_than_it_is_shown():
+    drawn, _ = style.figure(12, 3)
+    raw = io.BytesIO(style.png(drawn))
+    assert Image.open(raw).width == style.DENSITY * style.SHOWN
+    assert style.described(raw).size == (12 * style.DPI, 3 * style.DPI)
+
+
+def test_pictures_in_their_own_colours_are_told_from_values_as_colours():
+    photograph, values = (style.figure(3, 3)[0] for _ in range(2))
+    photograph.axes[0].imshow(np.random.default_rng(0).uniform(size=(8, 8, 3)))
+    values.axes[0].imshow(np.eye(8))
+    told = [style.described(io.BytesIO(style.png(one))).pictured for one in (photograph, values)]
+    assert told == [True, False]
+
+
+def test_a_thin_line_keeps_its_colour():
+    drawn, axis = style.figure(6, 4)
+    for place, colour in enumerate(style.COLOURS.values()):
+        axis.plot([0, 1], [place, place], color=colour)
+    colours = {colour for _, colour in Image.open(io.BytesIO(style.png(drawn))).convert("RGB").getcolors(1 << 24)}
+    assert colours >= {tuple(bytes.fromhex(colour[1:])) for colour in style.COLOURS.values()}
 
 
 def test_colours_can_be_told_apart():

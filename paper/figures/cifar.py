@@ -32,9 +32,9 @@ from paper.words.format import duration
 ARMS: Mapping[str, Look] = {
     "unaware": Look(COLOURS["grey"], "s", "as it is"),
     "statistics": Look(COLOURS["sky"], "v", "normalisation measured on the chip"),
-    "clipped": Look(COLOURS["green"], "P", "that, and clipped"),
+    "clipped": Look(COLOURS["green"], "^", "that, and clipped"),
     "autograd": Look(COLOURS["blue"], "o", "HAT, vanilla"),
-    "noise_injection": Look(COLOURS["orange"], "^", "HAT, noise injection"),
+    "noise_injection": Look(COLOURS["purple"], "P", "HAT, noise injection"),
     "noise_injection, clipped": Look(COLOURS["vermillion"], "X", "HAT, noise injection and clipping"),
 }
 PREDICTORS = {**LABELS, "damage": "damage (no gradient)", "severity": "severity (no gradient)"}

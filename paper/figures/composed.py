@@ -25,6 +25,7 @@ from paper.figures.style import (
     figure,
     legend_above,
     looks,
+    named,
     order,
     this_run,
     verdict_mark,
@@ -86,9 +87,7 @@ def _name_outliers(axis: Axes, table: pd.DataFrame, x: str, y: str, scale: float
         while any(abs(place[1] - line * (high - low) / 20 - other) < (high - low) / 20 for other in taken):
             line += 1
         taken.append(place[1] - line * (high - low) / 20)
-        axis.annotate(
-            name(split(row.parts)), (place[0], taken[-1]), xytext=(6, -3), textcoords="offset points", fontsize=7.5
-        )
+        named(axis, name(split(row.parts)), (place[0], taken[-1]))
 
 
 def _once(summary: pd.DataFrame) -> pd.DataFrame:
@@ -205,9 +204,7 @@ def signal(
     far = (composed.measured / composed.unordered - 1).abs()
     for row in composed.assign(far=far)[composed.kind == "pair"].sort_values("far").tail(2).itertuples():
         place = (row.unordered, row.measured)
-        left.annotate(
-            name(split(row.parts)), place, xytext=(0, 8), textcoords="offset points", fontsize=7.5, ha="center"
-        )
+        named(left, name(split(row.parts)), place)
     left.set(xlim=(0, most), ylim=(0, most), xlabel="predicted noise over signal", ylabel="measured noise over signal")
     left.legend(frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     line = ruler.groupby("severity")[["measured", "damage"]].mean()
@@ -253,14 +250,7 @@ def recoveries(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> F
         diamonds(axis, points.weighted, points.recovery)
         far = table[(table.kind == "pair") & ((table.damage - table.summed).abs() > 2 * LOSS_ERROR)]
         for row in far.itertuples():
-            axis.annotate(
-                name(split(row.parts)),
-                (row.weighted, row.recovery),
-                xytext=(-8, -3),
-                textcoords="offset points",
-                fontsize=7.5,
-                ha="right",
-            )
+            named(axis, name(split(row.parts)), (row.weighted, row.recovery))
         axis.set(xlim=(-0.8, 1), ylim=(-0.5, 1))
         axis.set(title=RULES[rule].label, xlabel="weighted mean of the parts' recoveries")
     axes[0, 0].set_ylabel("recovery of the chip")

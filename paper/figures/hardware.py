@@ -45,9 +45,9 @@ from paper.words.format import duration
 RULES = {
     "unaware": Look(COLOURS["grey"], "s", "unaware"),
     "autograd": Look(COLOURS["blue"], "o", "HAT, autograd"),
-    "noise_injection": Look(COLOURS["green"], "P", "HAT, noise injection"),
+    "noise_injection": Look(COLOURS["purple"], "P", "HAT, noise injection"),
     "straight_through": Look(COLOURS["orange"], "^", "HAT, straight-through"),
-    "staircase": Look(COLOURS["purple"], "v", "HAT, on the staircase"),
+    "staircase": Look(COLOURS["sky"], "v", "HAT, on the staircase"),
 }
 NETWORKS = {
     "mlp": Look(COLOURS["black"], "o", "mlp"),
@@ -167,9 +167,10 @@ def accuracy(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
         axis.plot(places, means.accuracy, look.mark + "-", color=look.colour, label=look.label, ms=5)
         axis.fill_between(places, means.low, means.accuracy, color=look.colour, alpha=0.16, lw=0)
         _diamonds(axis, severities, again[again.rule == rule].groupby("severity").accuracy.mean(), 100)
-    lowest = 100 * min(table.low.min(), table.accuracy.min(), *(again.accuracy.min(),) * bool(len(again)))
+    drawn_means = [part.groupby(["rule", "severity"])[["low", "accuracy"]].mean() for part in (table, again)]
+    lowest = 100 * min(float(means.min().min()) for means in drawn_means if len(means))
     # Where little is lost the axis begins near what is shown: lines that lie on each other say nothing.
-    begins = 5 * math.floor((lowest - 3) / 5) if lowest > 60 else 0
+    begins = math.floor(lowest - 1) if lowest > 60 else 0
     if not begins:
         axis.axhline(10, color=COLOURS["grey"], ls=":", lw=1, label="chance")
     axis.set(ylabel="test accuracy (%)", ylim=(begins, 100 if begins else 102))
@@ -255,7 +256,8 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
     of_known = table[table.known.notna()].set_index("severity").known
     if len(of_known):
         at = [severities.index(severity) for severity in of_known.index]
-        axis.plot(at, of_known, "v--", color=COLOURS["purple"], ms=5, lw=1.2, label="HAT, autograd, chip known")
+        look = RULES["autograd"]._replace(mark="v", label="HAT, autograd, chip known")
+        axis.plot(at, of_known, "v--", color=look.colour, mfc="white", ms=5.5, lw=1.2, label=look.label)
     _diamonds(axis, severities, again[again.known.notna()].set_index("severity").known)
     for severity, group in table[table.damage < DAMAGE].groupby("severity"):
         # Recovery is undefined, and the verdicts say whether that is because nothing is lost.
@@ -271,7 +273,7 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
         drawn,
         f"The share of the loss that training wins back. From {COMPENSATED:g} on (green) a severity counts as "
         "compensated. Bars: 95 % bootstrap over seeds; below one point of loss it is undefined."
-        + (" Triangles on their tips: trained on the chip itself, and judged on it." if len(of_known) else "")
+        + (" Hollow triangles: trained on the chip itself, and judged on it." if len(of_known) else "")
         + _BAND,
     )
     return drawn
@@ -394,8 +396,8 @@ def arms(
 _LOOKED = {
     DIFFERENTIATED: (COLOURS["blue"], "o", "-"),
     DETACHED: (COLOURS["vermillion"], "s", "-"),
-    COLUMN: (COLOURS["purple"], "P", "--"),
-    INJECTION: (COLOURS["green"], "D", "--"),
+    COLUMN: (COLOURS["sky"], "v", "--"),
+    INJECTION: (COLOURS["purple"], "P", "--"),
     STRAIGHT: (COLOURS["orange"], "^", ":"),
 }
 
@@ -414,7 +416,8 @@ def _variances(axis: Axes, table: pd.DataFrame, physics: Perturbation) -> None:
         axis.plot(places, spread["median"], marker=mark, ls=line, color=colour, ms=4, lw=1.4, label=label)
         axis.fill_between(places, spread["min"], spread["max"], color=colour, alpha=0.12, lw=0)
     axis.set(yscale="log", ylabel="variance over signal", title="gradient at the fork")
-    axis.legend(fontsize=7, frameon=False, loc="best")
+    # Below, where it covers nothing.
+    axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.22), borderaxespad=0)
 
 
 def _unit(physics: Perturbation | None) -> str:
@@ -492,9 +495,13 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
         Line2D([], [], color=look.colour, marker=look.mark, ls="--" if place else "-", label=look.label)
         for place, look in enumerate(rules.values())
     ]
+    # Verdicts that look alike are one entry.
+    alike: dict[tuple[str, str], list[str]] = {}
+    for verdict in order("verdict", summary, known=VERDICTS):
+        alike.setdefault(verdict_mark(verdict), []).append(str(verdict))
     handles += [
-        Patch(color=colour, label=f"{symbol} {verdict}".strip())
-        for verdict, (symbol, colour) in ((one, verdict_mark(one)) for one in order("verdict", summary, known=VERDICTS))
+        Patch(color=colour, label=f"{symbol} {', '.join(verdicts)}".strip())
+        for (symbol, colour), verdicts in alike.items()
     ]
     shade, edge = to_rgba(COLOURS["grey"], 0.16), COLOURS["grey"]
     handles.append(Patch(facecolor=shade, edgecolor=edge, ls=":", label="published devices"))
@@ -671,7 +678,7 @@ def _score(name: str, cells: pd.DataFrame) -> np.ndarray:
 
 
 #: What a field without a recovery says, by its verdict.
-_NONE = {"no damage": "no loss", "not trained": "not trained", "harmed": "harmed"}
+_NONE = {"no damage": "–", "not trained": "–", "harmed": "✗"}
 
 
 def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
@@ -695,7 +702,11 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
             place = (names.index(one.perturbation), grids[one.perturbation].index(one.severity))
             shown[place] = one.recovery
             text = f"{severity_label(one.severity, physics_of(one.perturbation))}\n" + (
-                _NONE.get(one.verdict, "?") if one.recovery != one.recovery else f"{one.recovery:.2f}".replace("-", "−")
+                _NONE.get(one.verdict, "?")
+                if one.recovery != one.recovery
+                else "< −1"
+                if one.recovery < -1
+                else f"{one.recovery:.2f}".replace("-", "−")
             )
             light = one.recovery != one.recovery or one.recovery > 0.45
             colour = "black" if light else "white"
@@ -723,7 +734,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
                 end = sides.count(published.INSIDE) - 0.5
                 axis.plot([end, end], [y - 0.46, y + 0.46], color="white", lw=2.4)
                 axis.plot([end, end], [y - 0.46, y + 0.46], color=COLOURS["black"], ls=":", lw=1.6)
-        axis.set_title(f"{network}, {rules[rule].label}", fontsize=9.5)
+        axis.set_title(f"{network}, {rules[rule].label.removeprefix('HAT, ')}", fontsize=9.5)
         axis.set_yticks(range(len(names)), [title(name) for name in names], fontsize=8)
         axis.set_xticks([])
         axis.grid(False)
@@ -734,7 +745,8 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
         drawn,
         "Where training wins back the loss (light) and where it does not (dark), with the severity in every field. "
         f"Red: the boundary at which recovery falls below {COMPENSATED:g}, and its 95 % interval over seeds. White "
-        "fields were not run, or cost less than a point. Dotted: what lies to the right is beyond published devices.",
+        "fields were not run, cost less than a point (–), or were harmed (✗). Dotted: what lies to the right is beyond "
+        "published devices.",
         ON_MAP,
     )
     return drawn

@@ -22,17 +22,17 @@ from paper.studies.hardware_trial import POOLED, SELECTED, VERDICTS, named
 ARMS = {
     "autograd": Look(COLOURS["blue"], "o", "vanilla"),
     "detached": Look(COLOURS["sky"], "v", "vanilla, detached"),
-    "noise_injection": Look(COLOURS["green"], "s", "noise injection"),
+    "noise_injection": Look(COLOURS["purple"], "P", "noise injection"),
     "straight_through": Look(COLOURS["orange"], "^", "straight-through"),
 }
-#: Colours of the verdicts' edges; those of no side are grey.
+#: The verdicts' edges, colour and line: what wins, what does not, what has nothing to say; those of no side are grey.
 EDGES = {
-    "compensated": COLOURS["green"],
-    "gradient fails": COLOURS["vermillion"],
-    "needs the chip": COLOURS["purple"],
-    "nothing to win": COLOURS["black"],
-    "not converged": COLOURS["yellow"],
-    "inconclusive": COLOURS["grey"],
+    "compensated": (COLOURS["green"], "-"),
+    "gradient fails": (COLOURS["vermillion"], "-"),
+    "needs the chip": (COLOURS["vermillion"], ":"),
+    "nothing to win": (COLOURS["black"], "-"),
+    "not converged": (COLOURS["black"], ":"),
+    "inconclusive": (COLOURS["grey"], "-"),
 }
 #: What is written in a field that has no side.
 _SHORT = {"slight": "slight", "needs no gradient": "free", "no gradient": "none"}
@@ -73,9 +73,11 @@ def phases(cases: pd.DataFrame, *, network: str | None = None, rerun: pd.DataFra
                 x, y, text if sided else _SHORT[one.verdict], ha="center", va="center", fontsize=6.5, color=colour
             )
             if one.verdict in EDGES:
-                axis.add_patch(
-                    Rectangle((x - 0.44, y - 0.42), 0.88, 0.84, fill=False, ec=EDGES[one.verdict], lw=1.8, zorder=4)
-                )
+                colour, line = EDGES[one.verdict]
+                # On white, so that it is seen on every field.
+                for ink, style, wide in (("white", "-", 3.2), (colour, line, 1.9)):
+                    box = Rectangle((x - 0.44, y - 0.42), 0.88, 0.84, fill=False, ec=ink, ls=style, lw=wide, zorder=4)
+                    axis.add_patch(box)
         picture = axis.imshow(shown.clip(0, 1), cmap="cividis", vmin=0, vmax=1, aspect="auto")
         points = again[(again.arm == rule) & ~again.verdict.isin(_SHORT) & again.of_ceiling.notna()]
         diamonds(
@@ -92,7 +94,8 @@ def phases(cases: pd.DataFrame, *, network: str | None = None, rerun: pd.DataFra
     if picture is not None:
         drawn.colorbar(picture, ax=axes, shrink=0.6, label="share attained", aspect=30)
     known = [name for name in VERDICTS if name in set(own.verdict) and name in EDGES]
-    handles = [Patch(fill=False, edgecolor=EDGES[name], lw=1.8, label=name) for name in known]
+    edges = {name: EDGES[name] for name in known}
+    handles = [Patch(fill=False, ec=colour, ls=line, lw=1.8, label=name) for name, (colour, line) in edges.items()]
     drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles) or 1, frameon=False, fontsize=8)
     caption(
         drawn,
@@ -232,7 +235,7 @@ def beyond(
             axis.barh(y, one.free_part, height=0.62, color="#D0D0D0", lw=0, zorder=1)
             axis.plot([one.ceiling_recovery] * 2, [y - 0.36, y + 0.36], color=COLOURS["black"], lw=2, zorder=3)
             if one.known == one.known:
-                axis.plot(one.known, y, marker="*", color=COLOURS["purple"], ms=7, lw=0, zorder=3)
+                axis.plot(one.known, y, marker="*", color=COLOURS["black"], mfc="white", ms=7, lw=0, zorder=3)
             for shift, (arm, look) in zip((-0.24, -0.08, 0.08, 0.24), ARMS.items(), strict=True):
                 row = part[part.arm == arm]
                 if len(row):
@@ -259,7 +262,7 @@ def beyond(
         *(Line2D([], [], color=one.colour, marker=one.mark, lw=0, label=one.label) for one in known),
         Patch(facecolor="#D0D0D0", label="without a gradient"),
         Line2D([], [], color=COLOURS["black"], lw=2, label="attainable on any chip"),
-        Line2D([], [], color=COLOURS["purple"], marker="*", lw=0, ms=7, label="chip known"),
+        Line2D([], [], color=COLOURS["black"], mfc="white", marker="*", lw=0, ms=7, label="chip known"),
     ]
     drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     caption(

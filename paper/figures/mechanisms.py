@@ -101,7 +101,7 @@ def _panel(axis: Axes, name: str, summary: pd.DataFrame, again: pd.DataFrame, ne
     axis.plot(other.recovery.clip(_LEAST, _MOST), range(len(labels)), "|", color="#777777", ms=9, mew=1.6)
     axis.set_yticks(range(len(labels)), labels, fontsize=8)
     axis.set(xlim=(_LEAST - 0.03, _MOST), ylim=(len(labels) - 0.5, -0.5), xlabel="recovery")
-    axis.set_title(f"{title(name)}, {_where(name, SEVERITIES[name])}", fontsize=10)
+    axis.set_title(f"{title(name)}\n{_where(name, SEVERITIES[name])}", fontsize=9.5)
 
 
 def crests(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:

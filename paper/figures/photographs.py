@@ -138,10 +138,10 @@ def strength(table: pd.DataFrame) -> Figure:
             plain = learner == "zero_shot"
             places = [names.index(task) + shifts[learner] for task in own["task"]]
             axis.errorbar(own["value"], places, xerr=whiskers(own["value"], own["low"], own["high"]),
-                          fmt="D" if plain else marks.get(learner, "o"), color=look.colour, ms=5, lw=1.4,
+                          fmt="p" if plain else marks.get(learner, "o"), color=look.colour, ms=5, lw=1.4,
                           mfc="white" if plain else look.colour)  # fmt: skip
     _rows(axes[0], [spelt(name) for name in names])
-    handles = [Line2D([], [], color="#444444", marker="D", mfc="white", ls="", label="hand-written sentence")]
+    handles = [Line2D([], [], color="#444444", marker="p", mfc="white", ls="", label="hand-written sentence")]
     handles += [
         Line2D([], [], color="#444444", marker=marks.get(name, "o"), ls="", label=f"{spelt(name)}, tuned")
         for name in learned

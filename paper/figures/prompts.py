@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from paper.figures.style import (
     interval,
     legend_above,
     looks,
+    named,
     order,
     this_run,
     whiskers,
@@ -142,7 +144,8 @@ def waterfall(
     )
     if len(again):
         chain = -again[list(FACTORS)].mean().cumsum().to_numpy()
-        diamonds(axis, np.arange(1, end + 1), [*chain, chain[-1]])
+        # At the right edge of the bars, beside what is written below them.
+        diamonds(axis, np.arange(1, end + 1) + 0.38, [*chain, chain[-1]])
     labels = [FACTOR_LABELS.get(name, name.replace("_", "\n")) for name in FACTORS]
     axis.set_xticks(range(end + 1), ["prompt\ngradient", *labels, "gate\ngradient"], fontsize=7)
     axis.set(ylabel="decades below the prompt gradient", title=title)
@@ -329,7 +332,12 @@ def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None)
     drawn, axes = figure(7.4, 1.9 + 0.42 * len(names), columns=len(shown), sharey=True, squeeze=False)
     several = trained.groupby(["learner", "by"])["recipe"].nunique()
     best, below, count = [], 0, 0
+    # From ten to ten around what is drawn, the same in every panel.
+    spans = [interval(own) for _, own in accuracy.groupby(["learner", "by", "recipe", "task"])["accuracy"]]
+    ends = np.array([*np.ravel(spans), *there["accuracy"]], dtype=float)
+    low, high = 10 * np.floor(np.nanmin(ends) / 10), 10 * np.ceil(np.nanmax(ends) / 10)
     for axis, task in zip(axes[0], shown, strict=True):
+        told: dict[tuple[Any, Any], list[tuple[float, str]]] = {}
         zero = accuracy[(accuracy["learner"] == "zero_shot") & (accuracy["task"] == task)]["accuracy"].mean()
         part = trained[trained["task"] == task].groupby(["learner", "by", "recipe"], sort=False)["accuracy"]
         for (name, by, recipe), own in part:
@@ -341,7 +349,15 @@ def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None)
             face = "white" if worse else look.colour
             axis.plot(mean, place, look.mark, color=look.colour, markerfacecolor=face, ms=5)
             if several[name, by] > 1:
-                axis.annotate(spelt(recipe), (mean, place), (4, 3), textcoords="offset points", fontsize=6)
+                told.setdefault((name, by), []).append((mean, spelt(recipe)))
+        # Names of points that are close stand together.
+        for (name, by), points in told.items():
+            place = names.index(name) + offsets[by]
+            means, texts = zip(*sorted(points), strict=True)
+            if means[-1] - means[0] < 0.3 * (high - low):
+                means, texts = (float(np.mean(means)),), (", ".join(texts),)
+            for mean, text in zip(means, texts, strict=True):
+                named(axis, text, (mean, place), up=False)
         means = there[there["task"] == task].groupby(["learner", "by", "recipe"], sort=False)["accuracy"].mean()
         diamonds(axis, means, [names.index(name) + offsets[by] for name, by, _ in means.index])
         if np.isfinite(zero):
@@ -349,7 +365,7 @@ def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None)
         if (ends := part.mean()).notna().any():
             name, by, _ = ends.idxmax()
             best.append(f"{spelt(name)}, {known[by].label}, on {spelt(task)} ({ends.max():.0f} %)")
-        axis.set(title=spelt(task), xlabel="test accuracy (%)", xlim=(0, 102))
+        axis.set(title=spelt(task), xlabel="test accuracy (%)", xlim=(low - 2, high + 2))
     axes[0, 0].set_yticks(range(len(names)), [spelt(name) for name in names])
     axes[0, 0].invert_yaxis()
     handles = [Line2D([], [], color=look.colour, marker=look.mark, ls="", label=look.label) for look in known.values()]

@@ -47,8 +47,15 @@ DPI = 110
 #: The width in pixels at which the book shows a figure that is not narrower, and how high its smallest text is there.
 SHOWN, SMALLEST = 700, 9.0
 
+#: Pixels of a picture for each one of the page on which it is shown, so that it is sharp on fine screens, too.
+DENSITY = 2.0
+
 #: The class of a caption that stands below its picture, and the key under which the picture's file has it.
 CAPTION, DESCRIPTION = "figure-caption", "Description"
+
+#: The key that a picture's file has, and the class of the picture in a page, where it shows photographs or the like,
+#: whose colours are themselves: a dark page turns those of all others (css/book.css).
+PICTURED = "pictured"
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -86,15 +93,22 @@ class _Drawing(Figure):
             display({"text/html": f'<p class="{CAPTION}">{html.escape(str(self.get_label()))}</p>'}, raw=True)
 
 
-def png(drawn: Figure, colours: int = 256, apart: float = 1.0) -> bytes:
+def png(drawn: Figure, colours: int = 64, apart: float = 1.0, density: float = DENSITY) -> bytes:
     """The figure as a PNG with at most so many colours: a third of the size, and sharp for lines and text.
 
-    Its caption is in the file, as the description of the picture.
+    It has ``density`` times the pixels that the book shows of it, which are at most :data:`SHOWN` in a line. Its
+    caption is in the file, as the description of the picture.
     """
     legible(drawn)
     raw = io.BytesIO()
-    drawn.savefig(raw, format="png", dpi=drawn.dpi, facecolor="white", metadata={"Software": None})
-    return compact(raw.getvalue(), colours, apart, str(drawn.get_label()))
+    dots = DPI * max(1.0, density * min(1.0, SHOWN / (drawn.get_figwidth() * DPI)))
+    drawn.savefig(raw, format="png", dpi=dots, facecolor="white", metadata={"Software": None})
+    return compact(raw.getvalue(), colours, apart, str(drawn.get_label()), pictured(drawn), dots)
+
+
+def pictured(drawn: Figure) -> bool:
+    """Whether the figure shows pictures in their own colours, and not only values as colours."""
+    return any(np.ndim(image.get_array()) == 3 for axes in drawn.axes for image in axes.images)
 
 
 def legible(drawn: Figure) -> None:
@@ -114,33 +128,70 @@ def legible(drawn: Figure) -> None:
             text.set_fontsize(least)
 
 
-def compact(raw: bytes, colours: int = 256, apart: float = 1.0, description: str = "") -> bytes:
+def compact(
+    raw: bytes,
+    colours: int = 64,
+    apart: float = 1.0,
+    description: str = "",
+    own_colours: bool = False,
+    dots: float = DPI,
+) -> bytes:
     """A PNG with a description and at most so many colours, or with all of them where its values (0 to 255) would move
-    by more than ``apart`` in the mean, as those of photographs would.
+    by more than ``apart`` in the mean, as those of photographs would. ``dots`` are its pixels an inch.
     """
     picture = Image.open(io.BytesIO(raw)).convert("RGB")
-    fewer = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    fewer = _fewer(picture, colours)
     moved = ImageStat.Stat(ImageChops.difference(picture, fewer.convert("RGB"))).mean
     if sum(moved) / len(moved) > apart:
         fewer = picture
     told = PngInfo()
     if description:
         told.add_itxt(DESCRIPTION, description)
+    if own_colours:
+        told.add_text(PICTURED, "yes")
     small = io.BytesIO()
-    fewer.save(small, format="png", optimize=True, pnginfo=told)
+    fewer.save(small, format="png", optimize=True, pnginfo=told, dpi=(dots, dots))
     return small.getvalue()
 
 
-def described(path: Path | io.BytesIO) -> tuple[str, tuple[int, int]]:
-    """What a PNG says of itself, empty where it says nothing, and its width and height."""
+def _fewer(picture: Image.Image, colours: int) -> Image.Image:
+    """The picture in so many colours: half of them those that most of it has, as they are, so that a thin line has its
+    own; the others are means.
+    """
+    values = np.asarray(picture).astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    found, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    often = found[np.argsort(-count, kind="stable")[: colours // 2]]
+    rest = picture.quantize(colours - len(often), method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    parts, exact = (np.stack([of >> 16, of >> 8 & 255, of & 255], 1) for of in (found, often))
+    palette = np.concatenate([exact, np.reshape(rest.getpalette() or [], (-1, 3))])[:colours]
+    nearest = ((parts**2).sum(1)[:, None] - 2 * parts @ palette.T + (palette**2).sum(1)).argmin(1)
+    drawn = Image.fromarray(nearest[place].reshape(values.shape).astype(np.uint8), "P")
+    drawn.putpalette(palette.astype(np.uint8).tobytes())
+    return drawn
+
+
+class Described(NamedTuple):
+    """What a PNG says of itself: its description, empty where it has none, its width and height in pixels of a page,
+    and whether its colours are its own.
+    """
+
+    text: str
+    size: tuple[int, int]
+    pictured: bool
+
+
+def described(path: Path | io.BytesIO) -> Described:
+    """What a PNG says of itself."""
     with Image.open(path) as picture:
-        return str(picture.info.get(DESCRIPTION, "")), picture.size
+        scale = DPI / picture.info.get("dpi", (DPI, DPI))[0]
+        width, height = (round(side * scale) for side in picture.size)
+        return Described(str(picture.info.get(DESCRIPTION, "")), (width, height), PICTURED in picture.info)
 
 
 def figure(
     width: float = 6.4, height: float = 3.6, columns: int = 1, rows: int = 1, **subplots: Any
 ) -> tuple[Figure, Any]:
-    """A figure and its axes in the book's look, on opaque white (it must also read on a dark page).
+    """A figure and its axes in the book's look, on opaque white (a reader of the notebook may have a dark page).
 
     ``width`` and ``height`` are inches of the whole figure; ``columns`` and ``rows`` count the axes; further
     keywords (``sharey=True``) go to ``Figure.subplots``. The axes are one ``Axes``, or an array for several.
@@ -297,6 +348,15 @@ def fewer(rerun: pd.DataFrame, evidence: pd.DataFrame, *columns: str) -> str:
 
 #: What :func:`caption` is to add where the diamonds lie on a map.
 ON_MAP = ", in the colours of the map"
+
+
+def named(axis: Axes, text: str, place: tuple[float, float], ha: str = "center", up: bool = True) -> None:
+    """The name of a point above it (or below), legible where other points are."""
+    offset, va = ((0, 6), "bottom") if up else ((0, -6), "top")
+    axis.annotate(
+        text, place, offset, textcoords="offset points", fontsize=7.5, ha=ha, va=va, zorder=6,
+        path_effects=[withStroke(linewidth=2.6, foreground="white")],
+    )  # fmt: skip
 
 
 def nothing(why: str) -> Figure:

@@ -46,7 +46,7 @@ _CUT = """() => {
   for (const part of document.querySelectorAll('article table, article mjx-container[display=true]')) {
     if (part.closest('details:not([open])') || !part.getClientRects().length) continue;
     // A formula that is as small as can be read scrolls, by keyboard too, and says so.
-    if (part.tabIndex === 0 && part.getAttribute('aria-label')) continue;
+    if (part.matches('mjx-container') && part.tabIndex === 0 && part.getAttribute('aria-label')) continue;
     let box = part, over = 0;
     while (box && box.tagName !== 'ARTICLE') {
       if (box.clientWidth) over = Math.max(over, box.scrollWidth - box.clientWidth);

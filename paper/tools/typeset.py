@@ -216,13 +216,18 @@ def _fold_set_up(app: Sphinx, document: nodes.document) -> None:
 
 
 def _picture(app: Sphinx, image: nodes.image) -> str:
-    """Give a picture its width and its text for those who cannot see it, from its file; returns that text."""
-    from paper.figures.style import described
+    """Give a picture its width and its text for those who cannot see it, from its file; returns that text.
+
+    A picture that shows photographs or the like gets a class by which a dark page leaves its colours alone.
+    """
+    from paper.figures.style import PICTURED, described
 
     path = Path(app.srcdir) / image["uri"]
     if path.suffix != ".png" or not path.is_file():
         return ""
-    said, (width, _) = described(path)
+    said, (width, _), own_colours = described(path)
+    if own_colours:
+        image["classes"].append(PICTURED)
     if said:
         image["alt"] = said
         image["width"] = f"{width}px"
