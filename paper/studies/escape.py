@@ -41,6 +41,8 @@ from paper.studies.worth import DEPENDENCE, GAIN, verdict
 
 ESCAPED = 0.02
 """Input information from which a gate counts as having left its starting point."""
+GRADED = 400
+"""Optimiser steps up to which the what-if trains anew: by then gates with a larger rate have left."""
 MAPPED = ("sgd", "adam")
 """Optimisers of the map."""
 PLAIN = "nothing changed"
@@ -155,7 +157,7 @@ class Escape(PromptStudy):
     ``learner`` is gated by length; ``looks`` are the numbers of steps after which its worth is measured, ``steps`` the
     last of them; ``rates`` are multiples of the gate's learning rate, ``interventions`` names of
     :data:`INTERVENTIONS`, ``strengths`` those of the conflict on the map. ``graded_rates`` are multiples of the gate's
-    rate that the what-if sets against every strength and every look; none, no what-if.
+    rate that the what-if sets against every strength and the looks up to :data:`GRADED`; none, no what-if.
     Tables: ``looks`` (intervention, strength, seed, step: the worth of the gate over its mean in points,
     gap, input information and the rest of what a closer look gives), ``escapes`` (intervention, seed: the step at
     which the gate's input information first reached :data:`ESCAPED`, or none, and the gap at the start less log10 of
@@ -277,6 +279,11 @@ class Escape(PromptStudy):
         uses = (*self.uses(), *((RuledPhotographs,) if self.uses() else ()))
         return [Cell("routed", config, route, size=3 * len(STARTS) * self.seeds, uses=uses, site=self.site())]
 
+    def graded_steps(self) -> list[int]:
+        """The numbers of steps that the what-if shows: the looks up to :data:`GRADED`, the first in any case."""
+        looks = sorted(self.looks)
+        return [step for step in looks if step <= GRADED] or looks[:1]
+
     def graded_cells(self) -> dict[tuple[float, float | None], Cell]:
         """What the what-if shows, by strength and by the multiple of the gate's rate; None: without a gate."""
         (learner,), (task,) = self.learner, self.task
@@ -288,7 +295,7 @@ class Escape(PromptStudy):
             setting = self.setting() if rate is None else self.setting(gate_rate=rate)
             recipe = self.recipe(looks=(), watch=False)
             cell = self.cell(learner, gate, task, strength=strength, recipe=recipe, setting=setting)
-            config = {**cell.config, "lengths": sorted(self.looks)}
+            config = {**cell.config, "lengths": self.graded_steps()}
             found[strength, rate] = replace(cell, kind="graded", config=config, compute=trained_for)
         return found
 
@@ -396,6 +403,27 @@ def left(tables: results.Tables) -> pd.DataFrame:
     gone = watched[watched["information"] >= ESCAPED].groupby("seed")["step"].min()
     start = moving[moving["step"] == 0].set_index("seed")["gap"]
     return pd.DataFrame({"step": gone.reindex(start.index).astype(float), "gap": start}).reset_index()
+
+
+def attempt(study: Escape, strength: float, step: int, rate: float) -> pd.DataFrame:
+    """A small experiment of one seed, a few seconds: a gated learner and one without a gate, so many steps of each.
+
+    A row as of :func:`paper.studies.asked.trained_for` with the accuracy without a gate beside it.
+    """
+    checks.number("strength", strength, low=0, high=1)
+    checks.number("rate", rate, above=0)
+    checks.integer("step", step, low=1)
+    (learner,), (task,) = study.learner, study.task
+    found = []
+    for gate in ("length", "none"):
+        setting = study.setting(gate_rate=rate) if gate == "length" else study.setting()
+        cell = study.cell(
+            learner, gate, task, strength=strength, recipe=study.recipe(steps=step, looks=()), setting=setting
+        )
+        config = {**cell.config, "seeds": [0], "lengths": [step]}
+        found.append(trained_for([config], {**cell.site, "device": "cpu"})[0]["ends"])
+    gated, fixed = found
+    return gated.assign(strength=strength, rate=rate, accuracy_fixed=fixed["accuracy"])
 
 
 class Ruled(tasks.Task):
