@@ -180,9 +180,9 @@ def setting(view: View) -> Figure:
     _lines(axes[0])
     caption(
         drawn,
-        f"Wires of {view.r_word:g} Ω (word) and {view.r_bit:g} Ω (bit) per segment: {100 * view.total_loss:.2g} % of the "
-        f"current is lost; no word line sags by more than {word.max():.2g} % of the largest input, and no bit line rises "
-        f"by more than {bit.max():.2g} %.",
+        f"Wires of {view.r_word:g} Ω (word) and {view.r_bit:g} Ω (bit) per segment: {100 * view.total_loss:.2g} % of "
+        f"the current is lost; no word line sags by more than {word.max():.2g} % of the largest input, and no bit line "
+        f"rises by more than {bit.max():.2g} %.",
     )
     return drawn
 

@@ -568,7 +568,7 @@ def gate_histogram(ends: pd.DataFrame, strength: float, step: int, rate: float) 
     edges = np.linspace(0, 1, len(columns) + 1)
     drawn, axis = figure(6.4, 2.8)
     middle, low, high = np.array([interval(row) for row in rows.T]).T
-    axis.bar(edges[:-1], middle, width=np.diff(edges), align="edge", color=COLOURS["blue"], edgecolor="white", lw=0.6)
+    axis.bar(edges[:-1], middle, width=np.diff(edges), align="edge", color=COLOURS["blue"], ec="white", lw=0.6)
     axis.vlines((edges[:-1] + edges[1:]) / 2, low, high, color=COLOURS["black"], lw=1)
     axis.set(xlabel="value of the gate (0 shut, 1 open)", ylabel="share of values (%)", xlim=(0, 1), ylim=(0, 100))
     axis.grid(axis="x", visible=False)
@@ -578,8 +578,8 @@ def gate_histogram(ends: pd.DataFrame, strength: float, step: int, rate: float) 
     caption(
         drawn,
         f"Conflict {strength:g}, {step} steps, {rate:g} times the gate's rate: the gate's values lie around "
-        f"{mean.mean():.2f} with a deviation of {apart.mean():.2f}; input information {ends['information'].mean():.2g}. "
-        f"Over test pictures and {len(ends)} seeds; bars: 95 % over seeds.",
+        f"{mean.mean():.2f} with a deviation of {apart.mean():.2f}; input information {ends['information'].mean():.2g}."
+        f" Over test pictures and {len(ends)} seeds; bars: 95 % over seeds.",
     )
     return drawn
 

@@ -249,8 +249,9 @@ def of_converter(tables: Tables) -> str:
     gone = both[both.rule == "autograd"]
     dead = float((gone.live == 0).mean()) if len(gone) else math.nan
     return (
-        f"In the mean over these classes and severities {'; '.join(told)}. In {number(100 * dead)} % of the settings"
-        " with a converter no weight gets a vanilla gradient at all: a staircase has none, whatever stands in front of it."
+        f"In the mean over these classes and severities {'; '.join(told)}. In {number(100 * dead)} % of the"
+        " settings with a converter no weight gets a vanilla gradient at all: a staircase has none, whatever stands in"
+        " front of it."
     )
 
 
