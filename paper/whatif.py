@@ -132,7 +132,8 @@ class Panels:
         read = "".join(f"<li>{html.escape(f'{name}: {text}')}</li>" for name, text, _ in setting.get("readings", ()))
         return (
             f'<img {size} style="max-width:100%;height:auto" alt="{alt}" src="{source}">'
-            f'<p class="{style.CAPTION}">{html.escape(setting["caption"])}</p>' + (f'<ul class="what-if-first">{read}</ul>' if read else "")
+            f'<p class="{style.CAPTION}">{html.escape(setting["caption"])}</p>'
+            + (f'<ul class="what-if-first">{read}</ul>' if read else "")
         )
 
     def _repr_html_(self) -> str:

@@ -242,14 +242,18 @@ def of_converter(tables: Tables) -> str:
         own = both[(both.rule == rule) & both.recovery.notna() & both.recovery_plain.notna()]
         own = own[own.bits == own.bits.min()]
         if len(own):
+            back, plain_back = (
+                100 * (own[f"accuracy{end}"] - own[f"unaware{end}"]).sum() / own[f"damage{end}"].sum()
+                for end in ("", "_plain")
+            )
             told.append(
-                f"{NAMES[rule]} wins back {number(100 * own.recovery.mean())} % with a converter of"
-                f" {own.bits.iloc[0]:g} bits behind the class, {number(100 * own.recovery_plain.mean())} % without"
+                f"{NAMES[rule]} wins back {number(back)} % of what these chips lose with a converter of"
+                f" {own.bits.iloc[0]:g} bits behind the class, {number(plain_back)} % without"
             )
     gone = both[both.rule == "autograd"]
     dead = float((gone.live == 0).mean()) if len(gone) else math.nan
     return (
-        f"In the mean over these classes and severities {'; '.join(told)}. In {number(100 * dead)} % of the"
+        f"Over all these classes and severities {'; '.join(told)}. In {number(100 * dead)} % of the"
         " settings with a converter no weight gets a vanilla gradient at all: a staircase has none, whatever stands in"
         " front of it."
     )
