@@ -175,7 +175,7 @@ class Separation(HardwareStudy):
                 "gradients": self.gradients,
             }
             uses = (HARDWARE[name], HARDWARE["adc"])
-            size = len(config["severities"]) * self.seeds
+            size = len(few(HARDWARE[name].grid)) * self.seeds
             found[name, bits, rule] = Cell("converted", config, with_converter, size=size, uses=uses, site=self.site())
         return found
 

@@ -74,6 +74,8 @@ def of_opening(tables: Tables) -> str:
         return ""
     usual = asked["prompt_std"].iloc[(asked["prompt_std"] - 0.02).abs().argmin()]
     means = asked[asked["prompt_std"] == usual].groupby("bias")["gap"].mean()
+    if 0 not in means or len(means) < 2:
+        return ""
     lengths = asked[asked["bias"] == 0].groupby("prompt_std")["gap"].mean()
     shut, plain, wide = means.iloc[0], means[0], means.iloc[-1]
     verb = "hurts" if wide > plain else "helps"
@@ -149,7 +151,7 @@ def of_forecast(law: pd.DataFrame, levers: pd.DataFrame, names: Mapping[str, str
         if np.isfinite(fitted[lever]) and lever in set(levers["lever"]):
             late = fitted["intercept"] - fitted[lever]
             told.append(f"{words} {100 * ndtr((np.log10(steps) - late) / fitted['scatter']):.0f} %")
-    if not told:
+    if not told or not np.isfinite(fitted["intercept"]):
         return ""
     plain = 100 * ndtr((np.log10(steps) - fitted["intercept"]) / fitted["scatter"])
     return (
@@ -241,7 +243,7 @@ def of_converter(tables: Tables) -> str:
     for rule in ("autograd", "straight_through"):
         own = both[(both.rule == rule) & both.recovery.notna() & both.recovery_plain.notna()]
         own = own[own.bits == own.bits.min()]
-        if len(own):
+        if len(own) and own.damage.sum() > 0:
             back, plain_back = (
                 100 * (own[f"accuracy{end}"] - own[f"unaware{end}"]).sum() / own[f"damage{end}"].sum()
                 for end in ("", "_plain")
@@ -250,6 +252,8 @@ def of_converter(tables: Tables) -> str:
                 f"{NAMES[rule]} wins back {number(back)} % of what these chips lose with a converter of"
                 f" {own.bits.iloc[0]:g} bits behind the class, {number(plain_back)} % without"
             )
+    if not told:
+        return ""
     gone = both[both.rule == "autograd"]
     dead = float((gone.live == 0).mean()) if len(gone) else math.nan
     return (
@@ -329,6 +333,9 @@ def of_measures(summary: pd.DataFrame) -> str:
     """What became of the question for which class training is the worst of all measures (Markdown)."""
     own = summary[summary.network == summary.network.iloc[0]]
     means = own.groupby(["perturbation", "measure", "kind"], sort=False).accuracy.mean().reset_index()
+    means = means.dropna(subset="accuracy")
+    if not len(means):
+        return ""
     worst = means.loc[means.groupby("perturbation", sort=False).accuracy.idxmin()]
     told = [f"{title(row.perturbation)} ({row.measure}, {100 * row.accuracy:.0f} %)" for row in worst.itertuples()]
     trained = [title(row.perturbation) for row in worst.itertuples() if row.kind == "training"]
@@ -341,6 +348,7 @@ def of_measures(summary: pd.DataFrame) -> str:
 def of_pairs(summary: pd.DataFrame, twos: Sequence[str]) -> str:
     """What became of the question which pair departs from the sum of its parts (Markdown)."""
     first = summary[(summary.rule == summary.rule.iloc[0]) & summary.parts.isin(list(twos))]
+    first = first.dropna(subset=["damage", "summed", "by_noise"])
     if not len(first):
         return ""
     off = (100 * (first.damage - first.summed)).set_axis(first.parts)
