@@ -57,10 +57,13 @@ def test_graded_gates_are_those_of_the_map_and_of_the_larger_rates():
         above = looks[(looks["intervention"] == name) & (looks["strength"] == strength) & (looks["step"] == step)]
         ends = asked.graded_at(page.tables, strength, step, rate)
         told = numbers(asked.of_graded(ends))
-        # Batches of other sizes round otherwise, and a test picture may turn over.
         worth = told["accuracy, gate as trained"] - told["gate held at its mean"]
-        assert worth == pytest.approx(above["over_mean"].mean(), abs=1.0), (name, strength, step)
-        assert told["gap after the last step"] == pytest.approx(above["gap"].mean(), abs=0.05), (name, strength, step)
+        assert worth == pytest.approx(above["over_mean"].mean()), (name, strength, step)
+        assert told["gap after the last step"] == pytest.approx(above["gap"].mean()), (name, strength, step)
+        # The run behind the histogram is of the same trainings; a gate that is just leaving amplifies its rounding.
+        again = graded[(graded["strength"] == strength) & (graded["rate"] == rate) & (graded["step"] == step)]
+        off = again.set_index("seed")["gap"] - above.set_index("seed")["gap"]
+        assert (off.abs() < 0.05).mean() >= 0.75, (name, strength, step)
         bins = ends[[column for column in ends if column.startswith("bin_")]]
         assert np.allclose(bins.sum(axis=1), 100, atol=1e-3)
 
