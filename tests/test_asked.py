@@ -78,9 +78,10 @@ def test_a_class_without_a_converter_is_the_strip_above():
     assert told["recovery"] == pytest.approx(100 * row.recovery)
     assert told["variance: share of signal"] == pytest.approx(row.signal)
     assert told["accuracy after training"] == pytest.approx(100 * row.accuracy)
-    # With a converter the same network, seeds, steps and chips.
-    for name in ("clean", "steps"):
-        assert np.allclose(page.tables["converted"][name], summary[summary.network == "mlp"][name].iloc[0])
+    # With a converter the same networks, seeds and steps; rounding may turn over a picture of the 599.
+    alone = summary[summary.network == "mlp"].iloc[0]
+    assert np.allclose(page.tables["converted"].clean, alone.clean, atol=1 / 599)
+    assert set(page.tables["converted"].steps) == {alone.steps}
 
 
 def test_what_was_not_measured_with_a_converter_is_refused_with_the_reason():
