@@ -8,19 +8,40 @@ export function render({ model, el }) {
   const controls = make("div", { className: "what-if-controls" });
   const picture = make("img", { width: model.get("width"), height: model.get("height") });
   const caption = make("p", { className: "figure-caption" });
+  const numbers = make("table", { className: "what-if-readings" });
   const reason = make("p", { className: "what-if-reason" });
   reason.setAttribute("role", "status");
 
   const at = (places) => settings[places.reduce((sum, place, i) => sum * axes[i].values.length + place, 0)];
   const drawers = [];
+  // A number of the setting: its name, where it lies on its scale with its interval, and what it is.
+  const read = ([name, text, [value, low, high]]) => {
+    const row = make("tr");
+    const cell = make("td", { className: "what-if-bar" });
+    const track = make("span");
+    track.setAttribute("aria-hidden", "true");
+    if (value !== undefined) {
+      const ends = make("i");
+      Object.assign(ends.style, { left: `${low}%`, width: `${high - low}%` });
+      const mark = make("b");
+      mark.style.left = `${value}%`;
+      track.append(ends, mark);
+    }
+    cell.append(track);
+    row.append(make("th", { textContent: name, scope: "row" }), cell, make("td", { textContent: text }));
+    return row;
+  };
   const show = () => {
-    const { src, alt, caption: said, refused, class: kind } = at(chosen);
+    const { like, alt, caption: said, readings = [], refused } = at(chosen);
+    const { src, class: kind } = like === undefined ? at(chosen) : settings[like];
     picture.hidden = Boolean(refused);
     caption.hidden = Boolean(refused);
     caption.textContent = said || "";
     reason.hidden = !refused;
     reason.textContent = refused || "";
     if (!refused) Object.assign(picture, { src, alt, className: kind || "" });
+    numbers.hidden = !readings.length;
+    numbers.replaceChildren(...readings.map(read));
     drawers.forEach((draw) => draw());
   };
 
@@ -58,7 +79,7 @@ export function render({ model, el }) {
     });
     controls.append(row);
   });
-  el.replaceChildren(controls, picture, caption, reason);
+  el.replaceChildren(controls, numbers, picture, caption, reason);
   show();
 }
 

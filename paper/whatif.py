@@ -1,7 +1,8 @@
 """What-ifs: figures that follow the reader.
 
 :func:`panels` draws every setting beforehand, so that the controls move in the static page, without a kernel and
-without a network. :func:`live` runs a small experiment of the reader's choice and needs a kernel.
+without a network. :func:`live` runs a small experiment of the reader's choice and needs a kernel. Both say in numbers
+what a setting comes to: :class:`Reading`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from matplotlib.figure import Figure
 
 from lib import checks, runtime
 from paper.figures import style
+from paper.words import format as shown
 
 #: Panels that one page carries without becoming slow to load (about 15 KB each).
 LIMIT = 120
@@ -45,6 +48,61 @@ def _words(value: object) -> str:
 @functools.cache
 def _asset(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number of a setting: its name and unit, its value with the ends of its interval where it has one, and the
+    ends of the scale on which a bar shows it. A value that is none (nan) may say ``why``.
+    """
+
+    name: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    unit: str = ""
+    scale: tuple[float, float] = (0.0, 100.0)
+    why: str = ""
+
+    @classmethod
+    def over_seeds(cls, name: str, values: Any, **more: Any) -> Reading:
+        """The mean of the seeds' values with its 95 % interval, as figures have it."""
+        return cls(name, *style.interval(values), **more)
+
+    @property
+    def text(self) -> str:
+        """The number with its interval and unit, in words for a reader."""
+        if math.isnan(self.value):
+            return self.why or shown.NOTHING
+        return f"{shown.interval(self.value, self.low, self.high)} {self.unit}".strip()
+
+    def bar(self) -> list[float]:
+        """Where on the scale value and ends lie, in per cent; nothing where there is no value."""
+        if not math.isfinite(self.value):
+            return []
+        first, last = self.scale
+        ends = (self.value if math.isnan(end) else end for end in (self.low, self.high))
+        return [round(100 * min(max((one - first) / (last - first), 0.0), 1.0), 1) for one in (self.value, *ends)]
+
+
+#: What one setting comes to in numbers.
+Readings = Sequence[Reading]
+
+
+def beside(fresh: Readings, known: Readings | str) -> str:
+    """A table (HTML) of what was computed here and now with the evidence's numbers beside it; ``known`` says why where
+    there are none.
+    """
+    stored = {} if isinstance(known, str) else {one.name: one.text for one in known}
+    rows = "".join(
+        f"<tr><th scope='row'>{html.escape(one.name)}</th><td>{html.escape(one.text)}</td>"
+        + (f"<td>{html.escape(stored.get(one.name, shown.NOTHING))}</td>" if stored else "")
+        + "</tr>"
+        for one in fresh
+    )
+    head = "<th scope='col'>here and now</th>" + ("<th scope='col'>evidence</th>" if stored else "")
+    note = f"<p>{html.escape(known)}</p>" if isinstance(known, str) else ""
+    return f"<table class='what-if-beside'><tr><td></td>{head}</tr>{rows}</table>{note}"
 
 
 class Panels:
@@ -70,9 +128,12 @@ class Panels:
             return f"<p>{html.escape(setting['refused'])}</p>"
         size = f'width="{self.model["width"]}" height="{self.model["height"]}"'
         alt = html.escape(setting["alt"], quote=True)
+        source = setting.get("src") or self.model["settings"][setting["like"]]["src"]
+        read = "".join(f"<li>{html.escape(f'{name}: {text}')}</li>" for name, text, _ in setting.get("readings", ()))
         return (
-            f'<img {size} style="max-width:100%;height:auto" alt="{alt}" src="{setting["src"]}">'
+            f'<img {size} style="max-width:100%;height:auto" alt="{alt}" src="{source}">'
             f'<p class="{style.CAPTION}">{html.escape(setting["caption"])}</p>'
+            + (f'<ul class="what-if-first">{read}</ul>' if read else "")
         )
 
     def _repr_html_(self) -> str:
@@ -102,6 +163,8 @@ def panels(
     units: Mapping[str, str] | None = None,
     alt: Callable[..., str] | None = None,
     start: Mapping[str, Any] | None = None,
+    readings: Callable[..., Readings] | None = None,
+    pictured: Sequence[str] | None = None,
 ) -> Panels:
     """Controls that choose among pictures drawn here and now, in a page without a kernel.
 
@@ -109,7 +172,9 @@ def panels(
     gives the figure of one setting (all of the same size; each is closed), or refuses it with a
     :class:`~lib.checks.ParameterError`, whose sentence then stands in its place. ``labels`` are the words at the
     controls, ``units`` what follows their values, ``alt(**values)`` the text in place of a picture, ``start`` the
-    values shown first (default: the first of each axis).
+    values shown first (default: the first of each axis). ``readings(**values)`` are the numbers of a setting, which
+    stand above its picture and may be refused likewise; ``pictured`` names the parameters that the picture depends on
+    (default: all), which alone are given to ``draw``.
     """
     values = {name: tuple(axes[name]) for name in axes}
     if not 1 <= len(values) <= 4:
@@ -127,20 +192,33 @@ def panels(
         said = {name: f"{_words(value)} {(units or {}).get(name, '')}".strip() for name, value in setting.items()}
         return "Figure for " + ", ".join(f"{titles[name]} {value}" for name, value in said.items())
 
-    settings: list[dict[str, str]] = []
+    settings: list[dict[str, Any]] = []
+    # By what it depends on: where a picture stands first, and the picture.
+    drawings: dict[tuple[Any, ...], tuple[int, Figure]] = {}
     width = height = 0
     for combination in itertools.product(*values.values()):
         setting = dict(zip(values, combination, strict=True))
+        seen = {name: setting[name] for name in (values if pictured is None else pictured)}
         try:
-            drawn = draw(**setting)
+            numbers = list(readings(**setting)) if readings is not None else []
+            if (key := tuple(seen.values())) not in drawings:
+                drawings[key] = len(settings), draw(**seen)
+            first, drawn = drawings[key]
         except checks.ParameterError as refused:
             settings.append({"refused": str(refused)})
             continue
-        width, height = (round(side * drawn.dpi) for side in drawn.get_size_inches())
-        source = "data:image/png;base64," + base64.b64encode(png(drawn)).decode()
-        setting_shown = {"src": source, "alt": describe(setting), "caption": str(drawn.get_label())}
-        settings.append({**setting_shown, **({"class": style.PICTURED} if style.pictured(drawn) else {})})
-        plt.close(drawn)
+        found: dict[str, Any] = {"alt": describe(setting), "caption": str(drawn.get_label())}
+        if first == len(settings):
+            width, height = (round(side * drawn.dpi) for side in drawn.get_size_inches())
+            found["src"] = "data:image/png;base64," + base64.b64encode(png(drawn)).decode()
+            if style.pictured(drawn):
+                found["class"] = style.PICTURED
+            plt.close(drawn)
+        else:
+            found["like"] = first
+        if numbers:
+            found["readings"] = [[one.name, one.text, one.bar()] for one in numbers]
+        settings.append(found)
 
     def axis(name: str) -> dict[str, Any]:
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values[name])
@@ -198,12 +276,16 @@ class Live(widgets.VBox):
 
     def __init__(
         self,
-        run: Callable[..., Figure],
+        run: Callable[..., Any],
         controls: Mapping[str, widgets.Widget],
         button: str,
         check: Callable[..., object] | None,
+        draw: Callable[[Any], Figure],
+        reads: Callable[[Any], Readings] | None,
+        known: Callable[..., Readings | str] | None,
     ) -> None:
         self.run, self.controls, self.check = run, controls, check
+        self.draw, self.reads, self.known = draw, reads, known
         for name, control in controls.items():
             control.description = control.description or name.replace("_", " ")
             control.style.description_width = "initial"
@@ -269,13 +351,11 @@ class Live(widgets.VBox):
         began = time.perf_counter()
         try:
             with _followed(self._tell()):
-                drawn = self.run(**given)
+                found = self.run(**given)
             if self._stop.is_set():
                 raise Cancelled
-            self.output.outputs = ()
-            self.output.append_display_data(drawn)
-            plt.close(drawn)
             said = f"{time.perf_counter() - began:.1f} s"
+            self._show(found, given)
         except checks.ParameterError as refused:
             said = str(refused)
         except Cancelled:
@@ -287,18 +367,44 @@ class Live(widgets.VBox):
         self.bar.layout.visibility = "hidden"
         self.start.disabled, self.cancel.disabled, self.status.value = False, True, said
 
+    def _show(self, found: Any, given: Mapping[str, Any]) -> None:
+        """The numbers with those of the evidence beside them, the picture, and its caption."""
+        drawn = self.draw(found)
+        parts: list[dict[str, Any]] = []
+        if self.reads is not None:
+            known = "" if self.known is None else self.known(**given)
+            parts.append({"text/html": beside(self.reads(found), known)})
+        if drawn.axes:
+            source = f"data:image/png;base64,{base64.b64encode(style.png(drawn)).decode()}"
+            said = html.escape(str(drawn.get_label()), quote=True)
+            picture = f'<img style="max-width:100%;height:auto" alt="{said}" src="{source}">'
+            parts.append({"text/html": picture})
+        if drawn.get_label():
+            parts.append({"text/html": f'<p class="{style.CAPTION}">{html.escape(str(drawn.get_label()))}</p>'})
+        plt.close(drawn)
+        self.output.outputs = tuple({"output_type": "display_data", "data": one, "metadata": {}} for one in parts)
+
+
+def _as_it_is(found: Any) -> Figure:
+    """The picture of a run that gives nothing else."""
+    return found
+
 
 def live(
-    run: Callable[..., Figure],
+    run: Callable[..., Any],
     controls: Mapping[str, widgets.Widget],
     *,
     button: str = "Run",
     check: Callable[..., object] | None = None,
+    draw: Callable[[Any], Figure] = _as_it_is,
+    reads: Callable[[Any], Readings] | None = None,
+    known: Callable[..., Readings | str] | None = None,
 ) -> Live:
-    """Controls and a button that runs ``run(**values)`` in the kernel and shows the figure it returns.
+    """Controls and a button that runs ``run(**values)`` in the kernel and shows what comes out, as ``draw`` draws it.
 
-    A :class:`~lib.checks.ParameterError` shows as its sentence; what ``check(**values)`` refuses so cannot be run at
-    all. A page without a kernel cannot run anything: tag the cell ``remove-output`` and say in the text beside it that
-    this part runs in Jupyter.
+    ``reads`` are the numbers of what came out; ``known(**values)`` are those that the committed evidence has for this
+    setting, by the same names, or a sentence that says that it has none. A :class:`~lib.checks.ParameterError` shows
+    as its sentence; what ``check(**values)`` refuses so cannot be run at all. A page without a kernel cannot run
+    anything: tag the cell ``remove-output`` and say in the text beside it that this part runs in Jupyter.
     """
-    return Live(run, controls, button, check)
+    return Live(run, controls, button, check, draw, reads, known)

@@ -89,6 +89,7 @@ def _cells() -> list[nbformat.NotebookNode]:
         ),
         code(
             "whatif.panels({'severity': values}, draw, start={'severity': 0.5},\n"
+            "    readings=lambda severity: [whatif.Reading('slope', severity, severity / 2, severity, '', (0, 2))],\n"
             "    alt=lambda severity: f'one line of slope {severity}')"
         ),
         code("whatif.live(draw, {'severity': ipywidgets.FloatSlider(0.5)})", metadata={"tags": ["remove-output"]}),

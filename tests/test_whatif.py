@@ -91,6 +91,31 @@ def test_what_is_refused_says_why_instead_of_a_picture():
     assert "<p>rule must see the &lt;chip&gt;.</p>" in shown._repr_html_()
 
 
+def test_a_picture_that_several_settings_share_is_drawn_and_carried_once():
+    drawn = []
+
+    def picture_of(severity: float) -> plt.Figure:
+        drawn.append(severity)
+        return draw(severity)
+
+    def numbers(severity: float, rule: str) -> list[whatif.Reading]:
+        if severity and rule == "unaware":
+            raise ParameterError("this was not measured.")
+        return [whatif.Reading("recovery", 100 * severity, 40, 60, "%")]
+
+    axes = {"severity": [0.0, 0.5], "rule": ["autograd", "straight_through", "unaware"]}
+    shown = whatif.panels(axes, picture_of, readings=numbers, pictured=["severity"])
+    assert drawn == [0.0, 0.5] and plt.get_fignums() == []
+    settings = shown.model["settings"]
+    assert [sorted({"src", "like", "refused"} & set(one))[0] for one in settings] == [
+        *("src", "like", "like"),
+        *("src", "like", "refused"),
+    ]
+    assert settings[4]["like"] == 3 and settings[4]["readings"] == [["recovery", "50 [40, 60] %", [50.0, 40.0, 60.0]]]
+    started = whatif.panels(axes, draw, readings=numbers, pictured=["severity"], start={"rule": "straight_through"})
+    assert "<li>recovery: 0 [40, 60] %</li>" in started._repr_html_() and 'src="data:image' in started._repr_html_()
+
+
 def test_nothing_stays_open_and_the_text_is_stable():
     plt.close("all")
     shown = whatif.panels({"severity": [0.0, 0.5], "rule": ["autograd", "unaware"]}, draw)
@@ -116,6 +141,11 @@ def test_notebooks_are_compared_without_the_pictures():
     first, second = (whatif.panels({"severity": [0.5]}, lambda severity, v=v: draw(v), alt=words) for v in (0.1, 0.9))
     assert first._repr_html_() != second._repr_html_()
     assert compared(first._repr_html_()) == compared(second._repr_html_())
+    told = [
+        whatif.panels({"a": [0.5]}, lambda a: draw(a), readings=lambda a, v=v: [whatif.Reading('a "b"', v)])
+        for v in (1, 2)
+    ]
+    assert compared(told[0]._repr_html_()) == compared(told[1]._repr_html_()) != compared(first._repr_html_())
     other = whatif.panels({"severity": [0.5]}, draw)
     assert compared(other._repr_html_()) != compared(first._repr_html_())
 
@@ -162,6 +192,28 @@ def test_live_runs_on_the_button_and_says_what_it_refuses():
     finished(shown)
     assert asked == [0.5] and shown.status.value == "severity must be at most 1, but 2.0 was given."
     assert not shown.start.disabled and plt.get_fignums() == []
+
+
+def test_live_shows_the_evidence_beside_or_says_that_there_is_none():
+    def known(severity: float) -> list[whatif.Reading] | str:
+        return [whatif.Reading("height", 3.0, 2.0, 4.0)] if severity == 0.5 else "The evidence has none."
+
+    control = ipywidgets.FloatText(0.5)
+    shown = whatif.live(
+        lambda severity: severity,
+        {"severity": control},
+        draw=lambda severity: draw(severity),
+        reads=lambda severity: [whatif.Reading("height", severity)],
+        known=known,
+    )
+    shown.start.click()
+    finished(shown)
+    table, picture = (output["data"]["text/html"] for output in shown.output.outputs)
+    assert "<td>0.5</td><td>3 [2, 4]</td>" in table and picture.startswith("<img") and plt.get_fignums() == []
+    control.value = 0.7
+    shown.start.click()
+    finished(shown)
+    assert "<p>The evidence has none.</p>" in shown.output.outputs[0]["data"]["text/html"]
 
 
 def test_live_is_grey_and_says_why_where_the_controls_contradict():

@@ -178,6 +178,28 @@ def setting(view: View) -> Figure:
         0.05, 0.93, f"current lost: {100 * view.total_loss:.2g} %", transform=axes[3].transAxes, fontsize=8, va="top"
     )
     _lines(axes[0])
+    caption(
+        drawn,
+        f"Wires of {view.r_word:g} Ω (word) and {view.r_bit:g} Ω (bit) per segment: {100 * view.total_loss:.2g} % of "
+        f"the current is lost; no word line sags by more than {word.max():.2g} % of the largest input, and no bit line "
+        f"rises by more than {bit.max():.2g} %.",
+    )
+    return drawn
+
+
+def array(view: View) -> Figure:
+    """One panel of the what-if over size and resistance: where an array loses current, and what its outputs deliver."""
+    drawn, axes = figure(7.4, 3.0, columns=2, gridspec_kw={"width_ratios": (1, 1.3)})
+    _loss_map(axes[0], view)
+    _lines(axes[0])
+    _outputs(axes[1], view)
+    side = len(view.g)
+    share = 100 * view.cell_loss
+    caption(
+        drawn,
+        f"{side} × {side} at {view.r_word:g} Ω per segment: {100 * view.total_loss:.2g} % of the current is lost, "
+        f"{np.nanmin(share):.2g} % in the best cell and {np.nanmax(share):.2g} % in the worst.",
+    )
     return drawn
 
 

@@ -561,6 +561,29 @@ def forecast(law: pd.DataFrame, levers: pd.DataFrame, lever: str, decades: float
     return drawn
 
 
+def gate_histogram(ends: pd.DataFrame, strength: float, step: int, rate: float) -> Figure:
+    """How the values of a gate lie between shut and open over the test pictures, after so many steps: a bar per bin."""
+    columns = [name for name in ends if str(name).startswith("bin_")]
+    rows = ends[columns].to_numpy()
+    edges = np.linspace(0, 1, len(columns) + 1)
+    drawn, axis = figure(6.4, 2.8)
+    middle, low, high = np.array([interval(row) for row in rows.T]).T
+    axis.bar(edges[:-1], middle, width=np.diff(edges), align="edge", color=COLOURS["blue"], ec="white", lw=0.6)
+    axis.vlines((edges[:-1] + edges[1:]) / 2, low, high, color=COLOURS["black"], lw=1)
+    axis.set(xlabel="value of the gate (0 shut, 1 open)", ylabel="share of values (%)", xlim=(0, 1), ylim=(0, 100))
+    axis.grid(axis="x", visible=False)
+    centre = (edges[:-1] + edges[1:]) / 2
+    mean = rows @ centre / 100
+    apart = np.sqrt(np.maximum(rows @ centre**2 / 100 - mean**2, 0))
+    caption(
+        drawn,
+        f"Conflict {strength:g}, {step} steps, {rate:g} times the gate's rate: the gate's values lie around "
+        f"{mean.mean():.2f} with a deviation of {apart.mean():.2f}; input information {ends['information'].mean():.2g}."
+        f" Over test pictures and {len(ends)} seeds; bars: 95 % over seeds.",
+    )
+    return drawn
+
+
 def _steps(count: float) -> str:
     """A number of steps, as far as it can be meant."""
     return "over a million" if count > 1e6 else f"{float(f'{count:.2g}'):,.0f}"

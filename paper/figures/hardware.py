@@ -39,6 +39,8 @@ from paper.figures.style import (
 )
 from paper.studies.arms import COLUMN, DETACHED, DIFFERENTIATED, INJECTION, STRAIGHT
 from paper.studies.bench import Look as ChipLook
+from paper.studies.bench import Response
+from paper.studies.hardware import NAMES
 from paper.studies.separation import JOINT, LABELS, POOLED, SCORES, TRIVIAL
 from paper.words.format import duration
 
@@ -447,6 +449,36 @@ def through_the_chip(look: ChipLook, table: pd.DataFrame, severity: float, rule:
     axes[2].set_xticks(range(len(values)), labels, fontsize=8)
     axes[2].set(ylim=(0, 112), ylabel="test accuracy (%)", title="after training")
     axes[2].grid(axis="x", visible=False)
+    told = ", ".join(
+        f"{name} {value:.0f} %" for name, value in zip(("clean", "unaware", NAMES[rule]), values, strict=True)
+    )
+    caption(
+        drawn,
+        f"One chip and one batch of the first seed, at the fork: outputs, and gradients of single weights (cosine "
+        f"{look.cosine:.2f}), on the chip over ideal. Accuracies over seeds and unseen chips: {told}.",
+    )
+    return drawn
+
+
+def weights(response: Response) -> Figure:
+    """One panel of the what-if over classes: the weights as they were meant and as the chip has them, in one colour
+    scale.
+    """
+    drawn, axes = figure(6.6, 3.0, columns=2, sharex=True, sharey=True)
+    size = float(np.abs(response.meant).max())
+    shown = None
+    for axis, values, name in ((axes[0], response.meant, "meant"), (axes[1], response.seen, "on the chip")):
+        shown = axis.imshow(values, cmap="coolwarm", vmin=-size, vmax=size, aspect="auto", interpolation="nearest")
+        axis.set(title=name, xlabel="output")
+        axis.grid(False)
+    axes[0].set_ylabel("input")
+    drawn.colorbar(shown, ax=list(axes), label="weight")
+    off = np.linalg.norm(response.seen - response.meant) / np.linalg.norm(response.meant)
+    caption(
+        drawn,
+        f"First layer, {response.words}: what each output answers to each input alone. The two differ by "
+        f"{100 * off:.0f} % of the size of the weights.",
+    )
     return drawn
 
 

@@ -11,13 +11,16 @@ import torch
 
 from lib import checks, gradients, runtime
 from lib.hardware.crossbars import RULES, Crossbars, ideal
+from lib.hardware.devices import Composite, make
 from lib.hardware.numbers import merged
 from lib.hardware.perturbations import Perturbation
 from lib.hardware.training import Trainer
-from lib.replicas import unstack
+from lib.replicas import Tree, unstack
 from paper.studies.hardware import NAMES, SCHEDULES, pictures
 from paper.studies.perturbation import PerturbationStudy
+from paper.studies.separation import Separation
 from paper.sweep import Fork, Sweep
+from paper.words.format import quantity
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,59 @@ class _Bench:
 def _bench(physics: Perturbation, network: str, data: str, root: str, known: str) -> _Bench:
     schedule = SCHEDULES[network]
     return _Bench(physics, Trainer.named(network, data, root, schedule.batch), schedule.warm_up)
+
+
+@dataclass(frozen=True)
+class Response:
+    """The first layer's weights [in, out] as ``meant``, and as ``seen``: what each output answers to each input alone.
+
+    ``words`` say on which chip.
+    """
+
+    meant: np.ndarray
+    seen: np.ndarray
+    words: str
+
+
+def response(study: Separation, perturbation: str, severity: float, bits: float | None = None) -> Response:
+    """What a chip makes of the first layer at the fork of the first seed, with a converter of so many ``bits`` or none.
+
+    The layer must be one of a perceptron, with a number for every input and output.
+    """
+    own, level = make(perturbation), [float(severity)]
+    physics: Perturbation = own if bits is None else Composite([own, make("adc")])
+    if isinstance(physics, Composite):
+        level = list(physics.check({perturbation: severity, "adc": bits}))
+    name = study.networks[0]
+    trainer, params = _first(name, study.data, study.root, pictures(study.data, study.root))
+    found: list[Response] = []
+    value = quantity(severity, own.unit)
+    words = f"{own.title.lower()}, {value}" + ("" if bits is None else f", with a converter of {bits:g} bits")
+
+    def first(layer: str, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        y = ideal(layer, x, weight)
+        if not found:
+            if x.ndim != 2 or weight.ndim != 2:
+                raise checks.ParameterError(f"network must begin with a perceptron's layer, but {name!r} was given.")
+            alone = torch.eye(x.shape[1])
+            chip = trainer.chip(physics, 0, "diagnosis chip", 0)
+            read = trainer.read(physics, len(alone), 0, "diagnosis", 0)
+            at = torch.tensor(level if isinstance(physics, Composite) else level[0])
+            seen = Crossbars(physics, at, "autograd", merged(chip, read))(layer, alone, weight)
+            found.append(Response(ideal(layer, alone, weight).numpy(), seen.numpy(), words))
+        return y
+
+    with torch.no_grad():
+        trainer.network(params, trainer.images(0, "diagnosis")["x"], first)
+    return found[0]
+
+
+@cache
+def _first(network: str, data: str, root: str, known: str) -> tuple[Trainer, Tree]:
+    """A trainer and the network of the first seed at the fork."""
+    schedule = SCHEDULES[network]
+    trainer = Trainer.named(network, data, root, schedule.batch)
+    return trainer, unstack(trainer.fork([0], schedule.warm_up, torch.device("cpu")), 0)
 
 
 def attempt(study: PerturbationStudy, severity: float, rule: str, steps: int = 40, chips: int = 10) -> pd.DataFrame:

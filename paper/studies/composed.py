@@ -340,6 +340,13 @@ def ruler(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
 # ---------------------------------------------------------------------------------------------------- trying
 
 
+def allowed(study: Composed, parts: Sequence[str], rule: str = "autograd", **_: object) -> None:
+    """Refuses what :func:`attempt` cannot train."""
+    chosen = checks.choices("parts", parts, study.classes)
+    if rule == "staircase" and "adc" not in chosen:
+        raise checks.ParameterError("rule must be another than staircase without an adc among the parts.")
+
+
 def attempt(
     study: Composed, parts: Sequence[str], rule: str = "autograd", steps: int = 40, chips: int = 10
 ) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, ClassVar, cast
@@ -19,6 +20,7 @@ from lib.results import Cell
 from lib.verdicts import Claim, Findings, tail
 from paper.criteria import prompts as criteria
 from paper.studies import roles
+from paper.studies.asked import trained_for
 from paper.studies.base import Compared
 from paper.studies.gating import (
     LearnerNames,
@@ -39,6 +41,8 @@ from paper.studies.worth import DEPENDENCE, GAIN, verdict
 
 ESCAPED = 0.02
 """Input information from which a gate counts as having left its starting point."""
+GRADED = 400
+"""Optimiser steps up to which the what-if trains anew: by then gates with a larger rate have left."""
 MAPPED = ("sgd", "adam")
 """Optimisers of the map."""
 PLAIN = "nothing changed"
@@ -152,11 +156,13 @@ class Escape(PromptStudy):
 
     ``learner`` is gated by length; ``looks`` are the numbers of steps after which its worth is measured, ``steps`` the
     last of them; ``rates`` are multiples of the gate's learning rate, ``interventions`` names of
-    :data:`INTERVENTIONS`, ``strengths`` those of the conflict on the map.
+    :data:`INTERVENTIONS`, ``strengths`` those of the conflict on the map. ``graded_rates`` are multiples of the gate's
+    rate that the what-if sets against every strength and the looks up to :data:`GRADED`; none, no what-if.
     Tables: ``looks`` (intervention, strength, seed, step: the worth of the gate over its mean in points,
     gap, input information and the rest of what a closer look gives), ``escapes`` (intervention, seed: the step at
     which the gate's input information first reached :data:`ESCAPED`, or none, and the gap at the start less log10 of
-    the gate's rate), ``law`` (the fit of one to the other), ``boundary`` (of the map).
+    the gate's rate), ``law`` (the fit of one to the other), ``boundary`` (of the map), ``graded`` and ``graded_fixed``
+    (strength, step, seed, and of a gate its rate: :func:`paper.studies.asked.trained_for`).
     """
 
     task: TaskNames = ("conflict",)
@@ -168,12 +174,13 @@ class Escape(PromptStudy):
     interventions: Annotated[tuple[str, ...], Some(INTERVENTIONS, everything="all")] = ("Adam",)
     strengths: Annotated[tuple[float, ...], Numbers(0, 1)] = (1,)
     references: Annotated[tuple[str, ...], Some(REFERENCES, everything="all", nothing="none")] = ("fixed",)
+    graded_rates: Annotated[tuple[float, ...], Numbers(POSITIVE.low, POSITIVE.high, empty=True)] = ()
 
     # At a constant rate a shorter training is the beginning of a longer one.
     SIZES: ClassVar[tuple[str, ...]] = (*PromptStudy.SIZES, "steps")
     PARTS: ClassVar[tuple[str, ...]] = (
         *PromptStudy.PARTS,
-        *("looks", "rates", "interventions", "strengths", "references"),
+        *("looks", "rates", "interventions", "strengths", "references", "graded_rates"),
     )
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         # One test picture of 120.
@@ -272,10 +279,30 @@ class Escape(PromptStudy):
         uses = (*self.uses(), *((RuledPhotographs,) if self.uses() else ()))
         return [Cell("routed", config, route, size=3 * len(STARTS) * self.seeds, uses=uses, site=self.site())]
 
+    def graded_steps(self) -> list[int]:
+        """The numbers of steps that the what-if shows: the looks up to :data:`GRADED`, the first in any case."""
+        looks = sorted(self.looks)
+        return [step for step in looks if step <= GRADED] or looks[:1]
+
+    def graded_cells(self) -> dict[tuple[float, float | None], Cell]:
+        """What the what-if shows, by strength and by the multiple of the gate's rate; None: without a gate."""
+        (learner,), (task,) = self.learner, self.task
+        found = {}
+        for rate, strength in itertools.product(
+            (*self.graded_rates, None) if self.graded_rates else (), self.strengths
+        ):
+            gate = "none" if rate is None else "length"
+            setting = self.setting() if rate is None else self.setting(gate_rate=rate)
+            recipe = self.recipe(looks=(), watch=False)
+            cell = self.cell(learner, gate, task, strength=strength, recipe=recipe, setting=setting)
+            config = {**cell.config, "lengths": self.graded_steps()}
+            found[strength, rate] = replace(cell, kind="graded", config=config, compute=trained_for)
+        return found
+
     def cells(self) -> list[Cell]:
         """Every training once."""
         every = [*self.labelled(), *self.compared("fixed"), *self.compared("blind")]
-        return [*dict.fromkeys(cell for _, cell in every), *self.routed()]
+        return [*dict.fromkeys(cell for _, cell in every), *self.routed(), *self.graded_cells().values()]
 
     def judge(self, found: Mapping[Cell, results.Tables]) -> tuple[results.Tables, Findings]:
         tables = assembled(found, self.labelled())
@@ -285,6 +312,14 @@ class Escape(PromptStudy):
         judged = {"looks": looks, "escapes": escapes, "worth": self.worths(looks), "boundary": boundary(looks)}
         judged |= {"law": law, "levers": levers(escapes, law)}
         judged["routed"] = routes([found[cell]["routed"] for cell in self.routed()])
+        graded = {place: found[cell]["ends"] for place, cell in self.graded_cells().items()}
+        for name, gated in (("graded", True), ("graded_fixed", False)):
+            rows = [
+                ends.assign(strength=strength, **({"rate": rate} if gated else {}))
+                for (strength, rate), ends in graded.items()
+                if (rate is not None) == gated
+            ]
+            judged[name] = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
         return judged, Findings.of(claims(self.chosen(), judged), holm=True)
 
     def weighed(self, tables: Tables, found: Mapping[Cell, results.Tables]) -> pd.DataFrame:
@@ -368,6 +403,27 @@ def left(tables: results.Tables) -> pd.DataFrame:
     gone = watched[watched["information"] >= ESCAPED].groupby("seed")["step"].min()
     start = moving[moving["step"] == 0].set_index("seed")["gap"]
     return pd.DataFrame({"step": gone.reindex(start.index).astype(float), "gap": start}).reset_index()
+
+
+def attempt(study: Escape, strength: float, step: int, rate: float) -> pd.DataFrame:
+    """A small experiment of one seed, a few seconds: a gated learner and one without a gate, so many steps of each.
+
+    A row as of :func:`paper.studies.asked.trained_for` with the accuracy without a gate beside it.
+    """
+    checks.number("strength", strength, low=0, high=1)
+    checks.number("rate", rate, above=0)
+    checks.integer("step", step, low=1)
+    (learner,), (task,) = study.learner, study.task
+    found = []
+    for gate in ("length", "none"):
+        setting = study.setting(gate_rate=rate) if gate == "length" else study.setting()
+        cell = study.cell(
+            learner, gate, task, strength=strength, recipe=study.recipe(steps=step, looks=()), setting=setting
+        )
+        config = {**cell.config, "seeds": [0], "lengths": [step]}
+        found.append(trained_for([config], {**cell.site, "device": "cpu"})[0]["ends"])
+    gated, fixed = found
+    return gated.assign(strength=strength, rate=rate, accuracy_fixed=fixed["accuracy"])
 
 
 class Ruled(tasks.Task):

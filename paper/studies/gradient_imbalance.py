@@ -24,9 +24,10 @@ from lib.runtime import stream
 from lib.verdicts import Claim, Findings
 from paper.criteria import prompts as criteria
 from paper.studies import roles
+from paper.studies.asked import gaps_at_start
 from paper.studies.base import Compared
 from paper.studies.gating import GateNames, GateStudy, assembled, design, loaded, per_seed, task_of
-from paper.studies.parameters import Some
+from paper.studies.parameters import Numbers, Some
 from paper.words.spelling import spelt
 
 REPORTED = 2.60
@@ -40,6 +41,9 @@ SURVEYED_LEARNERS = tuple(name for name in learners.LEARNERS if name != "zero_sh
 STARTED = tuple(name for name in SURVEYED_LEARNERS if learners.LEARNERS[name].text and name != "pool")
 """Learners whose contexts can start from words, and of which the gap is measured from noise as well."""
 
+LENGTHS = (0.002, 0.006, 0.02, 0.06, 0.2, 0.6)
+"""Initial standard deviations of the prompts that the what-if asks about."""
+
 
 class GradientImbalance(GateStudy):
     """Gap between prompt and gate gradient along training, taken apart into factors.
@@ -48,13 +52,15 @@ class GradientImbalance(GateStudy):
     same at the first step on a backbone with random weights) and ``survey`` (at the first step on the trained one, for
     the learners ``surveyed`` with each of the gates :data:`SURVEYED`). ``starts`` is the same with a length gate for
     contexts that start from "words" and from "noise", with the ``length`` of what the gate scales (root mean square
-    over units).
+    over units). ``biases`` of the gate are what the what-if sets against every length of prompts in :data:`LENGTHS`, at
+    the first step of the same trainings (table ``asked``: learner, gate, prompt_std, bias, seed, mean over tasks).
     """
 
     gate: GateNames = ("length", "depth")
     surveyed: Annotated[tuple[str, ...], Some(SURVEYED_LEARNERS)] = ("coop", "vpt", "ivlp", "pool")
+    biases: Annotated[tuple[float, ...], Numbers(-50, 50, empty=True)] = ()
 
-    PARTS: ClassVar[tuple[str, ...]] = (*GateStudy.PARTS, "surveyed")
+    PARTS: ClassVar[tuple[str, ...]] = (*GateStudy.PARTS, "surveyed", "biases")
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "gaps": Compared(("learner", "gate", "task", "step"), {"gap": 0.01}),
         "null": Compared(("learner", "gate", "task"), {"gap": 0.01}),
@@ -70,7 +76,32 @@ class GradientImbalance(GateStudy):
     def cells(self) -> list[Cell]:
         """The trainings, the null, the survey, and both ways to start."""
         before = [*self._before("random", self.pairs()), *self._before(self.pretrained, self._surveyed())]
-        return [*self.gated(), *before, *(cell for start in ("words", "noise") for cell in self._started(start))]
+        started = [cell for start in ("words", "noise") for cell in self._started(start)]
+        return [*self.gated(), *before, *started, *self.asked().values()]
+
+    def asked(self) -> dict[tuple[str, str], Cell]:
+        """What the what-if shows, by learner and gate."""
+        found = {}
+        for learner, gate in self.pairs() if self.biases else ():
+            config = {
+                "learner": learner,
+                "design": design(learner),
+                "gate": gate,
+                "tasks": [self._named(task) for task in self.task],
+                "seeds": list(range(self.seeds)),
+                "batch": self.batch,
+                "shots": self.shots,
+                "tokens": self.tokens,
+                "stds": list(LENGTHS),
+                "biases": list(self.biases),
+                **self.weights(),
+            }
+            found[learner, gate] = Cell("gap_asked", config, gaps_at_start, uses=self.uses(gate), site=self.site())
+        return found
+
+    def _named(self, task: str) -> dict[str, Any]:
+        """A task as cells name it."""
+        return {"task": task, "strength": self.graded(task), "data": self.data_of(task)}
 
     def _started(self, start: str) -> list[Cell]:
         """The survey of what can start from words, with a length gate and this start."""
@@ -86,9 +117,7 @@ class GradientImbalance(GateStudy):
                 "learner": learner,
                 "design": design(learner),
                 "gates": kinds,
-                "tasks": [
-                    {"task": task, "strength": self.graded(task), "data": self.data_of(task)} for task in self.task
-                ],
+                "tasks": [self._named(task) for task in self.task],
                 "seeds": list(range(self.seeds)),
                 "batch": self.batch,
                 "tokens": self.tokens,
@@ -117,6 +146,8 @@ class GradientImbalance(GateStudy):
         claims = [*_claims(gaps, null), *_surveyed(survey), *_reported(gaps)]
         both = [cell for start in ("words", "noise") for cell in self._started(start)]
         tables["starts"] = joined(both) if both else pd.DataFrame()
+        asked = [found[cell]["gap"].assign(learner=name[0], gate=name[1]) for name, cell in self.asked().items()]
+        tables["asked"] = pd.concat(asked, ignore_index=True) if asked else pd.DataFrame()
         return tables, Findings.of([*claims, *_started(tables["starts"])], holm=True)
 
 

@@ -420,12 +420,17 @@ def look(study: Operator, r_word: float, r_bit: float, digit: int = 3) -> View:
     return view(pair.g[0].mT, volts, r_word, r_bit, pair.weight.mT, seen_weight(pair, conducted).mT, "weight")
 
 
-def own(r_word: float, r_bit: float, side: int = 32, pattern: str = "uniform") -> View:
-    """An array of the reader's choice, every word line driven alike."""
+def allowed(r_word: float, r_bit: float, side: int = 32, pattern: str = "uniform") -> None:
+    """Refuses an array that :func:`own` cannot solve."""
     checks.choice("pattern", pattern, PATTERNS)
     checks.integer("side", side, 2, 256)
     for name, value in (("r_word", r_word), ("r_bit", r_bit)):
         checks.number(name, value, low=0, high=1e4)
+
+
+def own(r_word: float, r_bit: float, side: int = 32, pattern: str = "uniform") -> View:
+    """An array of the reader's choice, every word line driven alike."""
+    allowed(r_word, r_bit, side, pattern)
     g = torch.full((side, side), WINDOW.high, dtype=torch.float64)
     if pattern in KINDS:
         g = _array(pattern, side, 0)

@@ -92,16 +92,20 @@ STEPS, DRAWS = Whole(1, 1_000_000), Whole(1, 10_000)
 class Numbers(Number):
     """One or more different numbers, as a list or comma-separated; ``whole`` ones are integers.
 
-    Kept in the order given, or from small to large where ``ordered``.
+    Kept in the order given, or from small to large where ``ordered``. With ``empty`` there may be none ("none" or an
+    empty list).
     """
 
     whole: bool = False
     also: tuple[str, ...] = ()
     ordered: bool = False
+    empty: bool = False
 
     def check(self, name: str, given: Any) -> Any:
         if isinstance(given, str) and given in self.also:
             return given
+        if self.empty and (given == "none" or (isinstance(given, list | tuple) and not given)):
+            return ()
         given = read(given)
         if self.whole:
             found: tuple[float, ...] = checks.integers(name, given, self.low, self.high)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
@@ -29,11 +30,12 @@ from paper.criteria.hardware import (
 )
 from paper.prediction import Duels, clustered, duels, held_out, joint
 from paper.studies.arms import CLIP
+from paper.studies.asked import with_converter
 from paper.studies.base import Compared, pivoted
 from paper.studies.beyond_training import MEASURES, NORMALISED, BeyondTraining
 from paper.studies.hardware import NAMES, Classes, HardwareStudy, Seeds
-from paper.studies.parameters import OneOf, Some
-from paper.studies.perturbation import PerturbationStudy, measured
+from paper.studies.parameters import Numbers, OneOf, Some
+from paper.studies.perturbation import PerturbationStudy, few, measured
 from paper.studies.recovery import beyond, over_seeds, paired, recovery, summarise, verdict
 
 # What makes each diagnostic good, as a number that should be large. Fixed here, before any run.
@@ -89,6 +91,11 @@ REGIMES = {
     "severe": f"over {points(SEVERE):g} points",
 }
 
+#: Classes that the what-if shows with a converter behind them: an ADC is one, and wires take long to train through.
+CONVERTED = ("read_noise", "variability", "drift", "stuck_at")
+#: The rules that it shows.
+ASKED_RULES = ("unaware", "autograd", "straight_through")
+
 
 class Separation(HardwareStudy):
     """All perturbations with their own grids on several networks.
@@ -96,7 +103,8 @@ class Separation(HardwareStudy):
     ``perturbations`` is "all" (the six classes) or some names, ``networks`` are names. The first network runs over the
     whole grid of ``severities`` ("all") or every other one of it ("few"), the others over two of them, one mild and one
     harsh. The cells are those of the perturbation pages; where drift meets a network with batch normalisation, its
-    statistics measured again on each chip (:mod:`paper.studies.beyond_training`) are read beside. The rest is as in
+    statistics measured again on each chip (:mod:`paper.studies.beyond_training`) are read beside. ``bits`` are those of
+    converters that the what-if puts behind the classes in :data:`CONVERTED`, in the first network. The rest is as in
     :class:`~paper.studies.hardware.HardwareStudy`.
     """
 
@@ -104,8 +112,9 @@ class Separation(HardwareStudy):
     networks: Annotated[tuple[str, ...], Some(NETWORKS)] = ("mlp",)
     severities: Annotated[str, OneOf(("few", "all"))] = "few"
     seeds: Seeds = 2
+    bits: Annotated[tuple[float, ...], Numbers(HARDWARE["adc"].low, HARDWARE["adc"].high, empty=True)] = ()
 
-    PARTS: ClassVar[tuple[str, ...]] = ("rules", "perturbations", "networks", "severities")
+    PARTS: ClassVar[tuple[str, ...]] = ("rules", "perturbations", "networks", "severities", "bits")
     COMPARED: ClassVar[Mapping[str, Compared]] = PerturbationStudy.COMPARED
 
     def check(self) -> None:
@@ -149,7 +158,26 @@ class Separation(HardwareStudy):
     def cells(self) -> list[Cell]:
         """The cells of the single perturbations."""
         own = [cell for study in self.studies() for cell in study.cells()]
-        return list(dict.fromkeys([*own, *self.clipped(), *self.recalibrated()]))
+        return list(dict.fromkeys([*own, *self.clipped(), *self.recalibrated(), *self.converted().values()]))
+
+    def converted(self) -> dict[tuple[str, float, str], Cell]:
+        """What the what-if shows of chips with a converter, by class, bits and rule."""
+        start, found = self.start(network=self.networks[0]), {}
+        classes = [name for name in CONVERTED if name in self.perturbations]
+        for name, bits, rule in itertools.product(classes, self.bits, ASKED_RULES):
+            config = {
+                "start": start,
+                "perturbation": name,
+                "severities": list(few(HARDWARE[name].grid)),
+                "bits": bits,
+                "rule": rule,
+                "chips": self.chips,
+                "gradients": self.gradients,
+            }
+            uses = (HARDWARE[name], HARDWARE["adc"])
+            size = len(few(HARDWARE[name].grid)) * self.seeds
+            found[name, bits, rule] = Cell("converted", config, with_converter, size=size, uses=uses, site=self.site())
+        return found
 
     def judge(self, found: Mapping[Cell, Tables]) -> tuple[Tables, Findings]:
         """Tables ``accuracy``, ``diagnostics``, ``clipped`` (finished networks), ``cells`` (one row for each seed),
@@ -179,8 +207,23 @@ class Separation(HardwareStudy):
             tables["recalibrated"] = again[0].assign(
                 damage=again[0].clean - again[0].unaware, gain=again[0].accuracy - again[0].unaware
             )
+        rows = [
+            summarise(
+                *(pd.concat([found[cell][name] for cell in cells_], ignore_index=True) for name, cells_ in parts_)
+            ).assign(bits=bits)
+            for bits, parts_ in self._converted_by_bits()
+        ]
+        tables["converted"] = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
         found_ = claims(accuracy, tables["areas"], tables.get("recalibrated"))
         return tables, Findings.of(found_, holm=True)
+
+    def _converted_by_bits(self) -> Iterator[tuple[float, list[tuple[str, list[Cell]]]]]:
+        """The cells with a converter of so many bits, by the table that they have."""
+        for bits in self.bits:
+            own = {(name, rule): cell for (name, at, rule), cell in self.converted().items() if at == bits}
+            looked = [cell for (_, rule), cell in own.items() if rule != "unaware"]
+            if own:
+                yield bits, [("accuracy", list(own.values())), ("diagnostics", looked)]
 
 
 def damaging(accuracy: pd.DataFrame) -> pd.DataFrame:
