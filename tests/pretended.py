@@ -8,7 +8,7 @@ What goes wrong on a GPU and never on a CPU becomes an error here, or a count:
   whose size depends on numbers) is counted, with the line that asked for it;
 - the operations are noted, so that each can be looked up: is there a CUDA kernel for it?
 
-The device is torch's slot for backends written in Python, so devices, autograd and ``torch.func`` treat it as any other.
+The device is torch's slot for backends written in Python, so autograd and ``torch.func`` treat it as any other.
 PyTorch's own fake tensors would do for devices, but have no numbers: what looks at its results (a training that is
 watched, an evaluation) could not run, and nothing could be compared with the CPU. And torch refuses to differentiate
 fake tensors on ``cuda`` where there is no GPU.
@@ -32,7 +32,7 @@ NAME = "pretended"
 
 aten = torch.ops.aten
 
-#: Operations that a program must wait for, for their result decides what it does next, or has a size that depends on it.
+#: Operations that a program must wait for: their result decides what it does next, or has a size that depends on it.
 WAITED = frozenset(
     {
         aten._local_scalar_dense,

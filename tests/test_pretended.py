@@ -1,6 +1,7 @@
 """Both parts compute on a GPU what they compute on a CPU, and wait for it only where that is known: without a GPU.
 
-The device is pretended (``tests/pretended.py``), its numbers are real. Where there is a GPU, ``tests/test_gpu.py`` asks it.
+The device is pretended (``tests/pretended.py``), its numbers are real. Where there is a GPU,
+``tests/test_gpu.py`` asks it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ CASES = [name for name, _ in on_pretended.cases()]
 KNOWN = {
     "lib.hardware.circuit._counts": "how many terms a series takes is counted once for all products of an array's lines"
 }
-#: Copies from the CPU in a step: every number is drawn on the CPU, and each kind of number is one copy for all replicas.
+#: Copies from the CPU in a step: numbers are drawn on the CPU, and each kind of number is one copy for all replicas.
 COPIES = 16
 
 
