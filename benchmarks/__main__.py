@@ -85,7 +85,7 @@ def hardware_aihwkit() -> str:
 
 
 def on_a_gpu(part: str, severities: int = 8, seeds: int = 32) -> str:
-    """A CPU core's loop over 256 trainings, told from one severity, or one seed, of it, over a GPU's one batch of all."""
+    """A CPU core's loop over 256 trainings, told from four of them, over one batch of all on a GPU."""
     if not torch.cuda.is_available():
         return "there is no CUDA GPU on this machine"
     torch.set_num_threads(1)
