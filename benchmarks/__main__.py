@@ -84,6 +84,28 @@ def hardware_aihwkit() -> str:
     )
 
 
+def on_a_gpu(part: str, severities: int = 8, seeds: int = 32) -> str:
+    """A CPU core's loop over 256 trainings, told from four of them, over one batch of all on a GPU."""
+    if not torch.cuda.is_available():
+        return "there is no CUDA GPU on this machine"
+    torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
+    every, place = seeds * severities, torch.device("cuda", torch.cuda.current_device())
+    if part == "hardware":
+        _, fast = hardware.trainings("variability", seeds, severities, device=place)
+        loop, _ = hardware.trainings("variability", 4, 1)
+        few = 4
+    else:
+        run, alone = ours("coop", "length", every, device=str(place)), ours("coop", "length", 4)
+        fast, loop, few = lambda: run(tuple(range(every))), lambda: [alone((seed,)) for seed in range(4)], 4
+    torch.cuda.reset_peak_memory_stats(place)
+    found = ratio(loop, fast) * every / few
+    peak = torch.cuda.max_memory_allocated(place) / 2**20
+    return (
+        f"{every} trainings in a CPU core's loop take {found:.0f} times as long as on the GPU (at most {peak:.0f} MiB)"
+    )
+
+
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "coop_batched": lambda: batched("coop", "length"),
     "maple_batched": lambda: batched("maple", "length"),
@@ -92,6 +114,8 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "coop_memory": lambda: memory("coop"),
     "cocoop_memory": lambda: memory("cocoop"),
     "hardware_batched": hardware_batched,
+    "hardware_gpu": lambda: on_a_gpu("hardware"),
+    "gates_gpu": lambda: on_a_gpu("gates"),
     "hardware_pass": lambda: hardware_pass("pass"),
     "hardware_step": lambda: hardware_pass("step"),
     "hardware_aihwkit": hardware_aihwkit,

@@ -28,11 +28,13 @@ SIZES, BATCH = (784, 256, 128, 10), 128
 PEER = Path(__file__).with_name("peer_aihwkit.py")
 
 
-def trainings(name: str, seeds: int, severities: int, steps: int = 30) -> tuple[Callable[[], object], ...]:
+def trainings(
+    name: str, seeds: int, severities: int, steps: int = 30, device: torch.device = CPU
+) -> tuple[Callable[[], object], ...]:
     """Single runs one after the other, and the same runs as one batch."""
     trainer, physics = Trainer.named("mlp"), make(name)
     grid = torch.linspace(physics.grid[0], physics.grid[-1], severities).tolist()
-    start = trainer.fork(range(seeds), 5, CPU)
+    start = trainer.fork(range(seeds), 5, device)
     optimiser = Optimiser("adam", RATE, steps)
 
     def run(chosen: list[int], values: list[float]) -> Training:

@@ -13,9 +13,11 @@ TASK = "texture"
 SHOTS = 4
 
 
-def ours(learner: str, gate: str, seeds: int, batch: int = 4) -> Callable[[tuple[int, ...]], object]:
+def ours(
+    learner: str, gate: str, seeds: int, batch: int = 4, device: str = "cpu"
+) -> Callable[[tuple[int, ...]], object]:
     """The library's training of some of the ``seeds`` as one batch; pictures are encoded here, once."""
-    model, task = backbone.load(), tasks.get(TASK)
+    model, task = backbone.load(device=device), tasks.get(TASK)
     prompt_learner = Learner(learner, model, task.names, gate=gate)
     groups = [tuple(range(seeds)), *((seed,) for seed in range(seeds))]
     runs = {group: [training.Replica(task, seed, shots=SHOTS) for seed in group] for group in groups}

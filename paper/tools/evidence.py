@@ -31,6 +31,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 
 from lib import checks, results, runtime
 from lib.results import Cell, Tables
@@ -198,6 +199,10 @@ def run(
     _DEVICE = str(runtime.resolve_device(device))
     if _DEVICE.startswith("cuda") and jobs > 1:
         raise checks.ParameterError(f"JOBS must be 1 on a GPU, which works on a batch at a time, but {jobs} was given.")
+    if _DEVICE.startswith("cuda"):
+        # A GPU's convolutions would round to ten bits otherwise, and its evidence would not be a CPU's.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        print(f"{_DEVICE} computes in single precision, TF32 is off", flush=True)
     by_cell = {one.cell: one for one in todo}
     _WORK[:] = [[by_cell[cell] for cell in group] for group in results.groups(list(by_cell), _DEVICE)]
     for ready in dict.fromkeys(one.ready for one in todo if not dry):
