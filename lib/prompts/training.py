@@ -408,8 +408,6 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
     noises = _noises(runs)
     counts = [data.sizes[place] for place in data.place.tolist()]
     settings = [run.setting for run in runs]
-    # Told from the settings: to ask the tensor would wait for a GPU in every step.
-    diverse = any(setting.diversity for setting in settings)
     diversity = torch.tensor([setting.diversity for setting in settings], device=device)
 
     def draw(step: int) -> Nested:
@@ -420,7 +418,7 @@ def train(learner: Learner, data: Data, recipe: Recipe, label: str = "prompts") 
             batch["noise"] = _noise(gate, noises, recipe.batch).to(device)
         if gate is not None and gate.supervised:
             batch["cue"] = data.cue[data.place[:, None], index]  # type: ignore[index]
-        if gate is not None and diverse:
+        if gate is not None and diversity.any():
             batch["diversity"] = diversity
         return batch
 
