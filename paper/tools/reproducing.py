@@ -167,8 +167,9 @@ class Book:
         citation = version.Citation.of(self.root)
         of_book = f"The book is version {citation.version}. " if citation else ""
         text = (
-            f"{of_book}All other packages are in `requirements.lock`. The evidence was computed at {several(commits, 'commit')};"
-            " which cell at which stands in its file, and whether today's code is the same for it is checked, not assumed."
+            f"{of_book}All other packages are in `requirements.lock`. The evidence was computed at"
+            f" {several(commits, 'commit')}; which cell at which stands in its file, and whether today's code is the"
+            " same for it is checked, not assumed."
         )
         return f"{_table(('', 'Evidence', 'This build'), rows)}\n\n{text}"
 

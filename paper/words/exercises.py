@@ -24,6 +24,8 @@ from paper.words.opening import name_of
 
 #: What the tool has found.
 RESULTS = ROOT / "results" / "exercises.json"
+#: Stands for a folder that only the reader has.
+FOLDER = "FOLDER"
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Exercise:
 
     ``shows`` picks findings by a part of their id, in this order; nothing: those that answer the page's question.
     ``notebook`` is another page's where the answer is there. ``needs`` says what a reader must have that does not come
-    with the book: then nothing is expected. ``tells`` is ``module:function`` of what makes a sentence of the study
-    where there are no findings.
+    with the book; where the evidence has no answer either, none is expected. ``tells`` is ``module:function`` of what
+    makes a sentence of the study where there are no findings.
     """
 
     asked: str
@@ -83,10 +85,12 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
         ),
     ),
     "gradient_imbalance": (
-        Exercise("Prompts that start 25 times as long: which finding changes first?", {"prompt_std": 0.5}),
         Exercise(
-            "Does the gap matter to Adam, which takes the size of a gradient off?", {"optimiser": "adam", "rate": 0.001}
+            "MaPLe on fine differences, all eight learners surveyed: is the gap as wide?",
+            {"learner": "maple", "task": "fine", **_GATES}
+            | {"surveyed": "coop,cocoop,vpt_shallow,vpt,ivlp,maple,bimaple,pool"},
         ),
+        Exercise("Prompts that start 25 times as long: which finding changes first?", {"prompt_std": 0.5}),
     ),
     "gap_origin": (
         Exercise("Do vision prompts with a gate over layers answer alike?", {"learner": "vpt", "gate": "depth"}),
@@ -100,8 +104,8 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
     ),
     "gate_value": (
         Exercise(
-            "Half of the conflict: is a gate still worth anything?",
-            {"task": "conflict", "strength": 0.5, "few_shots": [16]},
+            "Where pictures look different, from one shot to sixteen: does the gate gain anything?",
+            {"task": "shift", "few_shots": [1, 2, 4, 8, 16], **_GATES},
         ),
         Exercise("Does the control still come out adaptive after a fifth of its steps?", {"control_steps": 60}),
     ),
@@ -110,21 +114,18 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
             "The conflict task, one learner, tuned: does its gate depend, and does it gain?",
             {"task": "conflict", "recipes": "tuned", "tuned_learner": "coop", **_GATES},
         ),
-        Exercise("The control with a gate over layers: does it depend, and does it gain?", {"control_gate": "depth"}),
     ),
     "escape": (
         Exercise(
             "The rate's part of the law, with time for slow gates: which become adaptive?",
             {"rates": [1, 10, 100], "steps": 1200, "looks": [100, 400, 1200], "seeds": 8},
         ),
-        Exercise("What if the size of the object is the cue?", {"task": "conflict_size"}),
     ),
     "predictors": (
         Exercise(
             "Two strengths of the conflict by three rates, one learner: does anything tell beforehand?",
             {"strengths": [0.5, 1], "rates": [0.5, 1, 3], **_GATES},
         ),
-        Exercise("Asked of gates that hardly move: what do the same measurements tell?", {"optimiser": "sgd"}),
     ),
     "photographs": (
         Exercise("One page alone: which of its claims differ, and would you have expected those?", {"pages": "escape"}),
@@ -133,8 +134,8 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
     "real_clip": (
         Exercise(
             "One data set, one picture a class, two seeds: which way do the gates point?",
-            {"task": "dtd", "seeds": 2, "few_shots": [1], "protocols": "few_shot", "root": "FOLDER"},
-            needs="the data set in FOLDER, the weights of ViT-B/16 and a GPU",
+            {"task": "dtd", "seeds": 2, "few_shots": [1], "protocols": "few_shot", "root": FOLDER},
+            needs=f"the data set in {FOLDER}, the weights of ViT-B/16 and a GPU",
         ),
     ),
     "operator": (
@@ -154,13 +155,18 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
             {"families": "variability,variability_columns", "arms": "autograd,noise_injection", "seeds": 4}
             | {"gradients": 32, "more_seeds": 3},
         ),
-        Exercise("One learning rate for all: does the verdict change?", {"rates": [0.01]}),
     ),
     "mechanisms": (
         Exercise("How much of the map of faults is enough?", {"classes": "stuck_at", **_MECHANISMS}),
         Exercise("Which of a transformer's products breaks first?", {"layered": "vit", **_MECHANISMS}),
     ),
-    "cifar": (Exercise("Twice as many steps: which verdicts change?", {"steps": 600}),),
+    "cifar": (
+        Exercise(
+            "On all pictures, with six repeats of everything: does your machine agree with the evidence?",
+            {"pictures": "all", "repeats": 6, "root": FOLDER},
+            needs=f"CIFAR-10 in {FOLDER}",
+        ),
+    ),
     "beyond_training": (
         Exercise(
             "Faults alone, on all severities and as many chips as the evidence: which measure comes first?",
@@ -168,12 +174,12 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
         ),
     ),
     "composed": (
-        Exercise("With twice the steps, is drift alone still broken?", {"steps": 400}),
         Exercise(
             "Every part taken out in turn, at four ages: which one costs most in company?",
             {"pairs": "auto", "without": "all", "times": [20.0, 86400.0, 31500000.0, 3150000000.0]}
             | {"seeds": 5, "chips": 25},
         ),
+        Exercise("With twice the steps, is drift alone still broken?", {"steps": 400}),
     ),
     "peers": (
         Exercise(
@@ -239,13 +245,12 @@ def told(study: Study, path: Path = RESULTS) -> str:
     parts = [f"**Exercise{'s' if len(EXERCISES[page]) > 1 else ''}.**"]
     for number, exercise in enumerate(EXERCISES[page]):
         found = result(page, number, path)
-        if exercise.needs:
-            takes, end = f"It needs {exercise.needs}; what comes out was not measured here.", ""
-        elif found is None:
-            takes, end = "What comes out has not been computed yet.", ""
+        takes = f"It needs {exercise.needs}." if exercise.needs else ""
+        if found is None:
+            end = "What comes out was not measured here." if exercise.needs else "What comes out is not computed yet."
         else:
-            takes, end = f"{_takes(found['seconds'])}.", _expected(found)
-        parts += [exercise.asked, f"```sh\n{exercise.command(page)}\n```", takes, *filter(None, [end])]
+            takes, end = " ".join(filter(None, [takes, f"{_takes(found['seconds'])}."])), _expected(found)
+        parts += [exercise.asked, f"```sh\n{exercise.command(page)}\n```", *filter(None, [takes, end])]
     return "\n\n".join(parts)
 
 
