@@ -12,6 +12,7 @@ two each on one core, and kept as evidence of their own in ``results/exercises``
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import json
 import sys
@@ -94,14 +95,14 @@ def outcome(page: str, exercise: Exercise, shelf: Shelf) -> dict[str, Any]:
         said = getattr(importlib.import_module(module), function)(study)
         seconds, findings = time.process_time() - began, Findings()
     elif isinstance(study, Digest):
-        findings = study.from_evidence()[0].findings
+        findings = _picked(study, study.from_evidence()[0].findings)
     else:
         tables: dict[Cell, Tables] = {cell: one.tables for cell, one in stored.items() if one is not None}
         findings = study.judged(tables).findings
     shown = chosen(study, exercise, findings)
     if len(findings) > len(shown):
         said = counted(findings)
-    here = base.shown_on(page)
+    here = None if isinstance(study, Digest) else _shown_on(page)
     return {
         "given": dict(exercise.given),
         "seconds": round(seconds, 1),
@@ -109,6 +110,18 @@ def outcome(page: str, exercise: Exercise, shelf: Shelf) -> dict[str, Any]:
         "findings": [_row(one, None if here is None else here.findings.get(one.id)) for one in shown],
         "from": _origin(study, exercise, [one for one in stored.values() if one is not None]),
     }
+
+
+@functools.cache
+def _shown_on(page: str) -> base.Result | None:
+    """The evidence of a page, which several exercises stand beside."""
+    return base.shown_on(page)
+
+
+def _picked(study: Study, findings: Findings) -> Findings:
+    """Of a page that lists claims of one outcome those alone."""
+    wanted = getattr(study, "outcome", "all")
+    return findings if wanted == "all" else Findings(one for one in findings if one.outcome == wanted)
 
 
 def chosen(study: Study, exercise: Exercise, findings: Findings) -> list[Any]:

@@ -90,7 +90,6 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
             {"learner": "maple", "task": "fine", **_GATES}
             | {"surveyed": "coop,cocoop,vpt_shallow,vpt,ivlp,maple,bimaple,pool"},
         ),
-        Exercise("Prompts that start 25 times as long: which finding changes first?", {"prompt_std": 0.5}),
     ),
     "gap_origin": (
         Exercise("Do vision prompts with a gate over layers answer alike?", {"learner": "vpt", "gate": "depth"}),
@@ -107,7 +106,6 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
             "Where pictures look different, from one shot to sixteen: does the gate gain anything?",
             {"task": "shift", "few_shots": [1, 2, 4, 8, 16], **_GATES},
         ),
-        Exercise("Does the control still come out adaptive after a fifth of its steps?", {"control_steps": 60}),
     ),
     "fair_trial": (
         Exercise(
@@ -179,7 +177,6 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
             {"pairs": "auto", "without": "all", "times": [20.0, 86400.0, 31500000.0, 3150000000.0]}
             | {"seeds": 5, "chips": 25},
         ),
-        Exercise("With twice the steps, is drift alone still broken?", {"steps": 400}),
     ),
     "peers": (
         Exercise(
@@ -227,11 +224,12 @@ def result(page: str, number: int, path: Path = RESULTS) -> dict[str, Any] | Non
 
 def _expected(found: Mapping[str, Any]) -> str:
     """The folded result, as Markdown with HTML around it."""
-    rows = [
-        f"| {one['claim']} | {one['value']} | {one['outcome']} | {one['here']} |".replace("\n", " ")
-        for one in found["findings"]
-    ]
-    table = "\n".join(["| Finding | Value | Outcome | On this page |", "|---|---|---|---|", *rows]) if rows else ""
+    columns = {"claim": "Finding", "value": "Value", "outcome": "Outcome", "here": "On this page"}
+    if all(one["here"] == "–" for one in found["findings"]):
+        del columns["here"]
+    rows = [[one[name].replace("\n", " ") for name in columns] for one in found["findings"]]
+    lines = [list(columns.values()), ["---"] * len(columns), *rows] if rows else []
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     parts = [found["said"], table, f"*{found['from']}*"]
     body = "\n\n".join(filter(None, parts))
     return f'<details class="expected"><summary>What comes out</summary>\n\n{body}\n\n</details>'
