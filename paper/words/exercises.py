@@ -86,8 +86,8 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
     ),
     "gradient_imbalance": (
         Exercise(
-            "MaPLe on fine differences, all eight learners surveyed: is the gap as wide?",
-            {"learner": "maple", "task": "fine", **_GATES}
+            "MaPLe on all four tasks, and all eight learners surveyed: is the gap as wide?",
+            {"learner": "maple", "task": "coarse,fine,shift,mis_specified", **_GATES}
             | {"surveyed": "coop,cocoop,vpt_shallow,vpt,ivlp,maple,bimaple,pool"},
         ),
     ),
