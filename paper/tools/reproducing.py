@@ -104,9 +104,10 @@ class Book:
             f" {took(sum(one.get('seconds', 0) for one in said))} together, one core each."
         ]
         if compared:
-            text.append(f"They compared {several(compared, 'value')} with the evidence; {compared - differ:,} agree.")
+            agree = f"{compared - differ:,}" if differ else "all"
+            text.append(f"They compared {several(compared, 'value')} with the evidence; {agree} agree.")
         lost = [f"{_link(run)} ({run.said['disagree']})" for run in self.runs if run.said.get("disagree")]
-        text.append(f"The others are on {', '.join(lost)}." if lost else "" if not compared else "None disagrees.")
+        text.append(f"The others are on {', '.join(lost)}." if lost else "")
         text += [self._lacking(name) for name in ("stale", "missing")]
         if not any(text[-2:]):
             text.append("All of the evidence that they show is there and current.")
@@ -128,7 +129,7 @@ class Book:
         for run in self.runs:
             here = f"{run.agreement}; {took(run.said.get('seconds', 0))}"
             own = [self._evidence(name, known[name]) for name in beside.get(run.page, []) if self._cells(name, known)]
-            rows.append((_link(run), here, "<br>".join(own) or "reads that of other pages"))
+            rows.append((_link(run), here, "<br>".join(own) or "none of its own"))
         return _table(("Page", "This build", "Its evidence"), rows)
 
     def _cells(self, name: str, known: Mapping[str, Any]) -> list[dict[str, Any]]:
