@@ -31,6 +31,7 @@ figure, img, table, pre, .what-if { break-inside: avoid; max-width: 100%; }
 figure img, .what-if img { max-height: 240mm; height: auto; width: auto; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 details > summary { list-style: none; font-weight: 600; }
+figcaption, figcaption *, .figure-caption { color: #333 !important; }
 h1, h2, h3 { break-after: avoid; }
 """
 #: Longest that formulas and pictures may take to be drawn, and printing itself, in milliseconds.
