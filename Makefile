@@ -22,7 +22,7 @@ export PYTHONNOUSERSITE := 1
 # What is imported is compiled once: without, a container's usual setting doubles the time of every import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help book test lint notebooks check evidence pretrain photographs bench env lock clean
+.PHONY: help book test lint notebooks check evidence pretrain photographs bench release archive pdf env lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 18
@@ -67,8 +67,8 @@ notebooks: $(STAMP) ## execute notebooks/ (or PAGES="a b") in place with their d
 	@python -m paper.tools.pages export hardware_trial beyond.png book/static/hardware.png
 	@python -m paper.tools.pages export foresight plane.png book/static/foresight.png
 
-check: $(STAMP) ## say what is wrong with the committed notebooks, the profiles and the evidence
-	@python -m paper.tools.pages check; pages=$$?; python -m paper.tools.evidence check && exit $$pages
+check: $(STAMP) ## say what is wrong with the committed notebooks, the profiles, the evidence and the exercises
+	@wrong=0; for tool in pages evidence exercises; do python -m paper.tools.$$tool check || wrong=1; done; exit $$wrong
 
 evidence: PROFILE := evidence
 evidence: $(STAMP) ## compute what is missing or stale of what the book shows: PAGES, DEVICE, JOBS, EXECUTOR, DRY=1, VERIFY=1
@@ -89,9 +89,18 @@ photographs: $(STAMP) ## check ARCHIVE=.../tiny-imagenet-32.tar.xz and put it in
 bench: $(STAMP) ## the benchmarks, each a ratio against a peer or a limit measured in the same run
 	@python -m benchmarks
 
+release: $(STAMP) ## source, lock, evidence and built book with checksums into dist/ (PDF=1: the book as a PDF, too)
+	@python -m paper.tools.release make $(if $(PDF),--pdf)
+
+archive: $(STAMP) ## the built book as one zip that opens without a network, into dist/
+	@python -m paper.tools.release archive
+
+pdf: $(STAMP) ## the built book as one PDF, printed by Chromium, into dist/
+	@python -m paper.tools.release pdf
+
 lock: $(STAMP) ## resolve requirements.in anew into requirements.lock
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links requirements.in -o requirements.lock
 
 clean: ## remove the environment, the built book, the executed notebooks and the stored results
-	rm -rf $(ENV) _build book/runs results/store results/jobs .snakemake .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(ENV) _build dist book/runs results/store results/jobs .snakemake .pytest_cache .ruff_cache *.egg-info

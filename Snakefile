@@ -25,6 +25,7 @@ def relative(paths):
 def needed(page):
     # Pages share cells: what one study has measured may stand in another's file.
     evidence = [*sorted(Path("results/evidence").glob("*.csv")), *Path("profiles").glob("evidence.yaml")]
+    evidence += Path("results").glob("exercises.json")
     return [*relative([page.source, *sources.reached(page.source)]), *map(str, evidence)]
 
 

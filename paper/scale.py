@@ -274,7 +274,7 @@ def summary(given: Assumptions = Assumptions()) -> str:
     return (
         f"**{format.number(hours, 2)} GPU hours, {format.number(hours * given.price, 2)} US dollars**: that is what"
         f" {len(cells):,} cells of {given.seeds} seeds each take, {len(cells) * given.seeds:,} trainings."
-        f" On {given.gpus} GPUs it is {base.duration(hours / given.gpus * 3600)}. Without ImageNet"
+        f" On {given.gpus} GPUs it is {format.duration(hours / given.gpus * 3600)}. Without ImageNet"
         f" it is {format.number(without, 2)} GPU hours, {format.number(without * given.price, 2)} US dollars."
         f" What is kept is small: about {format.number(stored, 2)} MiB of evidence, and"
         f" {format.number(pictures * given.picture / 1e6, 2)} GB of pictures to read"
@@ -351,7 +351,7 @@ def split(given: Assumptions = Assumptions()) -> str:
     return (
         f"Cells know nothing of each other: {len(cells):,} jobs, in any order, on any machines, resumed one by one. The"
         f" longest ({names.words(longest.learner)} with the gate {names.words(longest.gate)} on {longest.data}) takes"
-        f" {base.duration(longest.hours * 3600)}; it bounds the whole from below, so more than"
+        f" {format.duration(longest.hours * 3600)}; it bounds the whole from below, so more than"
         f" {format.number(bound, 2)} GPUs bring nothing unless its seeds are cells of their own. Inside of a cell"
         f" seeds share a batch: with half of {format.number(given.memory)} GiB for it,"
         f" {format.percent(many, 2)} of the cells train all {given.seeds} seeds at once; {alone}."

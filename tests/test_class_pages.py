@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import shlex
 
 import nbformat
 import pytest
 
 from lib.verdicts import Claim, Findings
 from paper.studies.hardware import PERTURBATIONS
-from paper.studies.perturbation import PerturbationStudy
-from paper.tools import pages, profiles
+from paper.tools import pages
 from paper.words import perturbation as words
 
 RUNS = pages.ROOT / "book" / "runs"
@@ -74,16 +72,3 @@ def test_every_class_has_a_conclusion_of_its_own(place):
         assert len(ends[name]) >= 3
     for one, other in itertools.combinations(ends, 2):
         assert not ends[one] & ends[other], (one, other)
-
-
-@pytest.mark.parametrize("name", PERTURBATIONS)
-def test_exercises_are_whole_commands_for_the_class(name):
-    commands = re.findall(r"```sh\n(.+)\n```", words.exercises(name))
-    assert len(commands) == len(words.EXERCISES)
-    for command in commands:
-        given = shlex.split(command)
-        assert given[:4] == ["python", "-m", "paper.tools.pages", "run"] and pages.ROOT / given[4] == NOTEBOOK
-        pairs = [given[i + 1 : i + 3] for i, word in enumerate(given) if word == "-p"]
-        values = {key: profiles.value(text) for key, text in pairs}
-        profiles.check_parameters(NOTEBOOK, values)
-        assert PerturbationStudy(**values).perturbation == name

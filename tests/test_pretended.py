@@ -22,9 +22,9 @@ CASES = [name for name, _ in on_pretended.cases()]
 
 #: Functions that wait in a training step, and why they may.
 KNOWN = {
-    "lib.hardware.circuit._counts": "how many terms a series takes is counted once for all products of an array's lines",
+    "lib.hardware.circuit._counts": "how many terms a series takes is counted once for all of an array's lines",
     # Part I's evidence rests on this function: the line goes when that is computed anew.
-    "lib.prompts.training.train": "whether any gate is rewarded for diversity is asked of a tensor: one wait a gated step",
+    "lib.prompts.training.train": "whether a gate is rewarded for diversity is asked of a tensor: a wait a step",
 }
 #: Copies from the CPU in a step: numbers are drawn on the CPU, and each kind of number is one copy for all replicas.
 COPIES = 16

@@ -466,13 +466,13 @@ def weights(response: Response) -> Figure:
     """
     drawn, axes = figure(6.6, 3.0, columns=2, sharex=True, sharey=True)
     size = float(np.abs(response.meant).max())
-    shown = None
+    look: dict[str, Any] = {"cmap": "coolwarm", "vmin": -size, "vmax": size, "aspect": "auto"}
     for axis, values, name in ((axes[0], response.meant, "meant"), (axes[1], response.seen, "on the chip")):
-        shown = axis.imshow(values, cmap="coolwarm", vmin=-size, vmax=size, aspect="auto", interpolation="nearest")
+        axis.imshow(values, interpolation="nearest", **look)
         axis.set(title=name, xlabel="output")
         axis.grid(False)
     axes[0].set_ylabel("input")
-    drawn.colorbar(shown, ax=list(axes), label="weight")
+    drawn.colorbar(axes[0].images[0], ax=list(axes), label="weight")
     off = np.linalg.norm(response.seen - response.meant) / np.linalg.norm(response.meant)
     caption(
         drawn,

@@ -334,8 +334,8 @@ def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None)
     best, below, count = [], 0, 0
     # From ten to ten around what is drawn, the same in every panel.
     spans = [interval(own) for _, own in accuracy.groupby(["learner", "by", "recipe", "task"])["accuracy"]]
-    ends = np.array([*np.ravel(spans), *there["accuracy"]], dtype=float)
-    low, high = 10 * np.floor(np.nanmin(ends) / 10), 10 * np.ceil(np.nanmax(ends) / 10)
+    drawn_here = np.array([*np.ravel(spans), *there["accuracy"]], dtype=float)
+    low, high = 10 * np.floor(np.nanmin(drawn_here) / 10), 10 * np.ceil(np.nanmax(drawn_here) / 10)
     for axis, task in zip(axes[0], shown, strict=True):
         told: dict[tuple[Any, Any], list[tuple[float, str]]] = {}
         zero = accuracy[(accuracy["learner"] == "zero_shot") & (accuracy["task"] == task)]["accuracy"].mean()

@@ -108,7 +108,7 @@ def png(drawn: Figure, colours: int = 64, apart: float = 1.0, density: float = D
 
 def pictured(drawn: Figure) -> bool:
     """Whether the figure shows pictures in their own colours, and not only values as colours."""
-    return any(np.ndim(image.get_array()) == 3 for axes in drawn.axes for image in axes.images)
+    return any(np.asarray(image.get_array()).ndim == 3 for axes in drawn.axes for image in axes.images)
 
 
 def legible(drawn: Figure) -> None:

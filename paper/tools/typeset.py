@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lib.checks import ParameterError
-from paper.tools import profiles
+from paper.tools import profiles, reproducing
 from paper.tools.sources import ROOT
 
 if TYPE_CHECKING:
@@ -117,8 +117,10 @@ def typeset(root: Path, pages: Iterable[str], jobs: int = 1) -> bool:
     """
     build = root / "_build"
     html, read, work = build / "html", build / "read", build / "next"
+    pages = list(pages)
     table, absent = contents(root, pages)
     _stand_in(root, absent)
+    reproducing.write(root, pages)
     text = yaml.safe_dump(table, sort_keys=False)
     settings = _settings(root, text)
     shutil.rmtree(work, ignore_errors=True)

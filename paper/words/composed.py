@@ -154,7 +154,7 @@ _SAID = {
     "recoveries": (
         "The mean recovery of the parts is not that of the chip. Drift takes away signal, and with it the gradient, so "
         "that training through it is slow; alone, where there is hardly anything to win, a network that is late shows "
-        "as a bad recovery (the last exercise gives it time). In company the same drift costs much, but what it costs "
+        "as a bad recovery. In company the same drift costs much, but what it costs "
         "is other parts' noise, grown; and noise is what vanilla training can deal with.",
         {"recovery.autograd": Outcome.DOES_NOT_HOLD},
     ),

@@ -431,21 +431,6 @@ def conclusion(findings: Findings, physics: Perturbation) -> str:
     return "\n\n".join(filter(None, [f"**What to do.** {own}" if own else "", follows(findings, physics)]))
 
 
-#: Exercises of a page: a question, and the parameters that answer it beside the name of the class.
-EXERCISES = {
-    "Does your machine agree with the evidence?": "-p severities all -p closer all -p seeds 5 -p chips 25",
-    "Which verdicts were a matter of patience?": "-p steps 1000",
-    "Which severity does a convolution bear?": "-p network cnn",
-}
-
-
-def exercises(name: str) -> str:
-    """The exercises of the page of this class, each with its whole command (Markdown)."""
-    run = f"python -m paper.tools.pages run notebooks/perturbation.ipynb out.ipynb -p perturbation {name}"
-    told = [f"{asked}\n\n```sh\n{run} {given}\n```" for asked, given in EXERCISES.items()]
-    return "\n\n".join(["**Exercises.**", *told])
-
-
 def law(physics: Perturbation) -> list[Callable[..., object]]:
     """The methods in which its class says what it does to voltages, conductances, currents and digital numbers."""
     stages = ("moved", "voltage", "conductance", "current", "digital")
