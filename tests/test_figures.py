@@ -787,7 +787,7 @@ def test_every_figure_of_measured_cells_takes_a_rerun():
         *("prompts.gallery", "prompts.captioned", "prompts.curve", "gates.forecast", "hardware.through_the_chip"),
         *("photo_world.gallery", "photo_world.changed", "photo_world.curve"),
         *("hardware.attempt", "hardware.measures", "composed.together", "crossbar.pair", "crossbar.circuit"),
-        *("crossbar.crossbar", "crossbar.setting"),
+        *("crossbar.crossbar", "crossbar.setting", "crossbar.array", "hardware.weights", "gates.gate_histogram"),
     }
     figures = {
         f"{module.__name__.rpartition('.')[2]}.{name}": one

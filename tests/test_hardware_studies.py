@@ -592,7 +592,18 @@ def test_the_separation_uses_what_is_stored(tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "train_aware", None)
     result = Separation(perturbations=["adc", "stuck_at"], networks="mlp", **given).run()
     assert list(result.tables) == [
-        *("accuracy", "diagnostics", "clipped", "summary", "regimes", "beyond", "areas", "cells", "boundaries")
+        *(
+            "accuracy",
+            "diagnostics",
+            "clipped",
+            "summary",
+            "regimes",
+            "beyond",
+            "areas",
+            "cells",
+            "boundaries",
+            "converted",
+        )
     ]
     assert set(result.tables["summary"].perturbation) == {"stuck_at", "adc"}
     assert "half of the loss" in told.answer(result.tables, result.findings)

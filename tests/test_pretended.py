@@ -24,7 +24,7 @@ CASES = [name for name, _ in on_pretended.cases()]
 KNOWN = {
     "lib.hardware.circuit._counts": "how many terms a series takes is counted once for all of an array's lines",
     # Part I's evidence rests on this function: the line goes when that is computed anew.
-    "lib.prompts.training.train": "whether a gate is rewarded for diversity is asked of a tensor: a wait a step",
+    "lib.prompts.training.train.<locals>.draw": "a tensor is asked whether a gate is rewarded for diversity, each step",
 }
 #: Copies from the CPU in a step: numbers are drawn on the CPU, and each kind of number is one copy for all replicas.
 COPIES = 16

@@ -326,6 +326,8 @@ def legal(kind: Study, name: str, value: object) -> bool:
         return value == {}
     if isinstance(own, Some):
         return bool(own.nothing) and value in ([], ()) and kept == ()
+    if isinstance(own, Numbers) and value in ([], ()):
+        return own.empty and kept == ()
     if isinstance(own, Numbers | Number | Whole) and isinstance(value, int | float):
         low, high = (own.low, own.high) if own.high is not None else (0, 1e12)
         return low <= value <= high and kept in (value, (value,))

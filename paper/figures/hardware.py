@@ -15,6 +15,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.transforms import ScaledTranslation
 
 from lib.hardware.devices import HARDWARE
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
@@ -367,7 +368,7 @@ def arms(
     ratios = [1.0] * len(picked) + [1.15] * looked
     drawn, axes = figure(
         2.2 + 3.2 * len(ratios),
-        0.36 * len(labels) + 1.6,
+        max(0.36 * len(labels) + 1.6, 2.6),
         columns=len(ratios),
         squeeze=False,
         gridspec_kw={"width_ratios": ratios},
@@ -418,8 +419,10 @@ def _variances(axis: Axes, table: pd.DataFrame, physics: Perturbation) -> None:
         axis.plot(places, spread["median"], marker=mark, ls=line, color=colour, ms=4, lw=1.4, label=label)
         axis.fill_between(places, spread["min"], spread["max"], color=colour, alpha=0.12, lw=0)
     axis.set(yscale="log", ylabel="variance over signal", title="gradient at the fork")
-    # Below, where it covers nothing.
-    axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.22), borderaxespad=0)
+    # Below the name of the axis, however tall the panel is.
+    below = axis.transAxes + ScaledTranslation(0, -34 / 72, axis.figure.dpi_scale_trans)
+    shown = axis.legend(fontsize=7, frameon=False, loc="upper center", borderaxespad=0)
+    shown.set_bbox_to_anchor((0.45, 0), transform=below)
 
 
 def _unit(physics: Perturbation | None) -> str:

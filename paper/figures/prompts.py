@@ -334,8 +334,9 @@ def learner_points(accuracy: pd.DataFrame, *, rerun: pd.DataFrame | None = None)
     best, below, count = [], 0, 0
     # From ten to ten around what is drawn, the same in every panel.
     spans = [interval(own) for _, own in accuracy.groupby(["learner", "by", "recipe", "task"])["accuracy"]]
-    drawn_here = np.array([*np.ravel(spans), *there["accuracy"]], dtype=float)
-    low, high = 10 * np.floor(np.nanmin(drawn_here) / 10), 10 * np.ceil(np.nanmax(drawn_here) / 10)
+    seen = np.array([*np.ravel(spans), *there["accuracy"]], dtype=float)
+    seen = seen[np.isfinite(seen)] if np.isfinite(seen).any() else np.array([0.0, 100.0])
+    low, high = 10 * np.floor(seen.min() / 10), 10 * np.ceil(seen.max() / 10)
     for axis, task in zip(axes[0], shown, strict=True):
         told: dict[tuple[Any, Any], list[tuple[float, str]]] = {}
         zero = accuracy[(accuracy["learner"] == "zero_shot") & (accuracy["task"] == task)]["accuracy"].mean()
