@@ -113,8 +113,10 @@ def verdicts(tables: Tables) -> pd.DataFrame:
     everything = split(table.parts[table.kind == "all"].iloc[0])
 
     def short(name: str, kind: str) -> str:
-        (*_, last) = [part for part in everything if part not in split(name)] or [""]
-        return {"all": "all", "all but one": f"all but {last}"}.get(kind, name)
+        if kind == "all":
+            return kind
+        lacking = [HARDWARE[part].title for part in everything if part not in split(name)]
+        return f"all but {lacking[-1]}" if kind == "all but one" else " + ".join(HARDWARE[p].title for p in split(name))
 
     table = table[table.kind != "alone"]
     chips = [short(name, kind) for name, kind in zip(table.parts, table.kind, strict=True)]
