@@ -16,7 +16,7 @@ from paper.studies.gradient_imbalance import LENGTHS, at_start
 from paper.studies.operator import own
 from paper.tools import profiles
 from paper.whatif import Reading, beside
-from paper.words import asked
+from paper.words import answers, asked
 
 
 def page_of(name: str) -> Page:
@@ -72,9 +72,9 @@ def test_a_class_without_a_converter_is_the_strip_above():
     page = page_of("separation")
     summary = page.tables["summary"]
     strip = summary[(summary.network == "mlp") & (summary.perturbation == "stuck_at") & (summary.rule == "autograd")]
-    severity = asked.severity_of(page.tables, "stuck_at", "middle")
+    severity = answers.severity_of(page.tables, "stuck_at", "middle")
     row = strip[strip.severity == severity].iloc[0]
-    told = numbers(asked.of_hardware(page.tables, "stuck_at", "middle", "autograd", asked.NO_CONVERTER))
+    told = numbers(answers.of_hardware(page.tables, "stuck_at", "middle", "autograd", answers.NO_CONVERTER))
     assert told["recovery"] == pytest.approx(100 * row.recovery)
     assert told["variance: share of signal"] == pytest.approx(row.signal)
     assert told["accuracy after training"] == pytest.approx(100 * row.accuracy)
@@ -86,12 +86,12 @@ def test_a_class_without_a_converter_is_the_strip_above():
 
 def test_what_was_not_measured_with_a_converter_is_refused_with_the_reason():
     page = page_of("separation")
-    some = asked.converters(page.tables)[1]
+    some = answers.converters(page.tables)[1]
     for perturbation, words in (("adc", "a converter itself"), ("ir_drop", "was not trained with a converter")):
         with pytest.raises(ParameterError, match=words):
-            asked.of_hardware(page.tables, perturbation, "harsh", "autograd", some)
+            answers.of_hardware(page.tables, perturbation, "harsh", "autograd", some)
     with pytest.raises(ParameterError, match="two severities"):
-        asked.severity_of(page.tables, "ir_drop", "middle")
+        answers.severity_of(page.tables, "ir_drop", "middle")
 
 
 def test_an_array_of_the_what_if_is_the_first_of_the_figure_above():
@@ -101,7 +101,7 @@ def test_an_array_of_the_what_if_is_the_first_of_the_figure_above():
         here = loss[(loss.kind == kind) & (loss.side == side) & (loss.ohm == ohm)]
         fresh = 100 * own(ohm, ohm, side, kind).total_loss
         assert fresh == pytest.approx(here[here.seed == 0].loss.iloc[0], rel=1e-5)
-        told = asked.of_wires(page.tables, kind, side, ohm, fresh)
+        told = answers.of_wires(page.tables, kind, side, ohm, fresh)
         assert [one.value for one in told] == pytest.approx([fresh, here.loss.mean()])
         assert told[1].low <= told[1].value <= told[1].high
 
@@ -112,7 +112,7 @@ def test_a_severity_of_the_what_if_has_the_bars_of_the_figure_above(name):
     accuracy = page.tables["accuracy"]
     severity = page.subject.severities[2]
     here = accuracy[accuracy.severity == severity]
-    told = numbers(asked.of_severity(page.tables, severity, "straight_through"))
+    told = numbers(answers.of_severity(page.tables, severity, "straight_through"))
     for label, rule in (("accuracy, never trained for it", "unaware"), ("accuracy after training", "straight_through")):
         assert told[label] == pytest.approx(100 * here[here.rule == rule].accuracy.mean())
 
@@ -120,12 +120,12 @@ def test_a_severity_of_the_what_if_has_the_bars_of_the_figure_above(name):
 def test_the_evidence_stands_beside_a_live_run_where_it_has_the_setting():
     page = page_of("perturbation_adc")
     severity, steps = page.subject.severities[1], page.subject.start()["steps"]
-    known = asked.attempt_known(page, severity, "autograd", steps)
+    known = answers.attempt_known(page, severity, "autograd", steps)
     runs = page.tables["accuracy"]
     expected = 100 * runs[(runs.severity == severity) & (runs.rule == "autograd")].accuracy.mean()
     assert known[-1].value == pytest.approx(expected) and known[-1].low <= expected <= known[-1].high
     for given in ((7.0, "autograd", steps), (severity, "autograd", steps - 10)):
-        told = asked.attempt_known(page, *given)
+        told = answers.attempt_known(page, *given)
         assert isinstance(told, str) and told.startswith("The evidence has nothing for this setting: ")
 
 
@@ -138,15 +138,15 @@ def test_the_evidence_of_a_gap_a_mixture_and_an_array():
     assert "a bias of 0" in asked.gap_known(page, "coop", "length", "coarse", page.subject.prompt_std, 2.0)
     page = page_of("composed")
     runs, steps = page.tables["accuracy"], page.subject.start(most=100)["steps"]
-    known = asked.mixture_known(page, ["drift", "read_noise"], "autograd", steps)
+    known = answers.mixture_known(page, ["drift", "read_noise"], "autograd", steps)
     parts = runs[runs.parts == asked.label(("read_noise", "drift"))]
     assert known[-1].value == pytest.approx(100 * parts[parts.rule == "autograd"].accuracy.mean())
     page = page_of("operator")
-    (known,) = asked.wires_known(page, "uniform", 32, 3.0, 3.0)
+    (known,) = answers.wires_known(page, "uniform", 32, 3.0, 3.0)
     loss = page.tables["loss"]
     here = loss[(loss.kind == "uniform") & (loss.side == 32) & (loss.ohm == 3.0)]
     assert known.value == pytest.approx(here.loss.mean())
-    assert isinstance(asked.wires_known(page, "uniform", 32, 3.0, 1.0), str)
+    assert isinstance(answers.wires_known(page, "uniform", 32, 3.0, 1.0), str)
 
 
 def test_what_cannot_be_together_is_refused_before_it_is_run():

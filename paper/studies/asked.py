@@ -1,7 +1,7 @@
 """What the what-ifs of a page without a kernel ask beyond what the page measures: the same trainings, at more settings.
 
 Each is one cell's computation; the studies whose pages ask (:mod:`~paper.studies.escape`,
-:mod:`~paper.studies.gradient_imbalance`, :mod:`~paper.studies.separation`) say at which settings.
+:mod:`~paper.studies.gradient_imbalance`) say at which settings.
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ import pandas as pd
 import torch
 
 from lib import results
-from lib.hardware.devices import Composite, make
 from lib.prompts import training
 from lib.prompts.diagnosis import FACTORS
 from lib.prompts.learners import Learner
 from lib.runtime import stream
 from paper.studies.gating import loaded, task_of
-from paper.studies.hardware import fork
-from paper.sweep import Sweep
 
 #: Bins of a histogram of gate values, which lie between 0 and 1.
 BINS = 20
@@ -122,24 +119,3 @@ def gaps_at_start(config: Mapping[str, Any], site: Mapping[str, Any]) -> results
     mean = sum(found[1:], found[0]) / len(found)
     named = [{"prompt_std": std, "bias": bias, "seed": seed} for std, bias in pairs for seed in seeds]
     return {"gap": pd.concat([pd.DataFrame(named), mean], axis=1)}
-
-
-def with_converter(config: Mapping[str, Any], site: Mapping[str, Any]) -> results.Tables:
-    """A perturbation on a chip that has a converter of so many "bits" as well, under one rule.
-
-    Tables ``accuracy`` and, for rules that train, ``diagnostics``: a row for every seed and severity, as of the
-    perturbation alone (:func:`paper.studies.hardware.accuracy`).
-    """
-    own = config["perturbation"]
-    chip = Composite([make(own), make("adc")])
-    at = [chip.check({own: severity, "adc": config["bits"]}) for severity in config["severities"]]
-    sweep = Sweep(fork(config["start"], site), chip, at, config["chips"], config["gradients"])
-    tables = {"accuracy": sweep.accuracy(config["rule"])}
-    if config["rule"] != "unaware":
-        tables["diagnostics"] = sweep.diagnostics(config["rule"])
-    shared = {"perturbation": own, "network": config["start"]["network"]}
-    gone = ["chip_index", "severity_adc"]
-    return {
-        name: table.rename(columns={f"severity_{own}": "severity"}).drop(columns=gone).assign(**shared)
-        for name, table in tables.items()
-    }

@@ -16,7 +16,7 @@ import torch
 from lib import checks
 from lib import pictures as files
 from lib.hardware.crossbars import RULES
-from lib.hardware.devices import HARDWARE, make
+from lib.hardware.devices import HARDWARE, Composite, make
 from lib.hardware.networks import DATA, NETWORKS, Network, cifar10, dataset, network
 from lib.hardware.perturbations import PERTURBATIONS
 from lib.hardware.training import Trainer
@@ -242,3 +242,24 @@ def diagnostics(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
     own = make(config["perturbation"], **config["options"])
     sweep = Sweep(fork(config["start"], site), own, config["severities"], gradients=config["gradients"])
     return {"diagnostics": sweep.diagnostics(config["rule"]).assign(network=config["start"]["network"])}
+
+
+def with_converter(config: Mapping[str, Any], site: Mapping[str, Any]) -> Tables:
+    """A perturbation on a chip that has a converter of so many "bits" as well, under one rule.
+
+    Tables ``accuracy`` and, for rules that train, ``diagnostics``: a row for every seed and severity, as of the
+    perturbation alone (:func:`accuracy`).
+    """
+    own = config["perturbation"]
+    chip = Composite([make(own), make("adc")])
+    at = [chip.check({own: severity, "adc": config["bits"]}) for severity in config["severities"]]
+    sweep = Sweep(fork(config["start"], site), chip, at, config["chips"], config["gradients"])
+    tables = {"accuracy": sweep.accuracy(config["rule"])}
+    if config["rule"] != "unaware":
+        tables["diagnostics"] = sweep.diagnostics(config["rule"])
+    shared = {"perturbation": own, "network": config["start"]["network"]}
+    gone = ["chip_index", "severity_adc"]
+    return {
+        name: table.rename(columns={f"severity_{own}": "severity"}).drop(columns=gone).assign(**shared)
+        for name, table in tables.items()
+    }

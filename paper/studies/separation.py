@@ -30,10 +30,9 @@ from paper.criteria.hardware import (
 )
 from paper.prediction import Duels, clustered, duels, held_out, joint
 from paper.studies.arms import CLIP
-from paper.studies.asked import with_converter
 from paper.studies.base import Compared, pivoted
 from paper.studies.beyond_training import MEASURES, NORMALISED, BeyondTraining
-from paper.studies.hardware import NAMES, Classes, HardwareStudy, Seeds
+from paper.studies.hardware import NAMES, Classes, HardwareStudy, Seeds, with_converter
 from paper.studies.parameters import Numbers, OneOf, Some
 from paper.studies.perturbation import PerturbationStudy, few, measured
 from paper.studies.recovery import beyond, over_seeds, paired, recovery, summarise, verdict

@@ -34,3 +34,8 @@ def listed(names: Iterable[str]) -> str:
     """A list in words: "a, b and c"; "none" where it is empty."""
     every = list(names)
     return " and ".join([", ".join(every[:-1]), every[-1]]) if len(every) > 1 else "".join(every) or "none"
+
+
+def no_evidence(what: str) -> str:
+    """What stands in place of the evidence's numbers where it has none of a setting."""
+    return f"The evidence has nothing for this setting: {what}."
