@@ -1,5 +1,5 @@
 """What a what-if on hardware says of a setting in numbers, what of it the evidence has beside a live run, and what came
-of the question before it (:mod:`paper.words.asked` is the same for gates). All numbers are of a page's tables.
+of the question before it (``paper.words.asked`` is the same for gates). All numbers are of a page's tables.
 """
 
 from __future__ import annotations
