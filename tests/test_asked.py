@@ -139,7 +139,7 @@ def test_the_evidence_of_a_gap_a_mixture_and_an_array():
     page = page_of("composed")
     runs, steps = page.tables["accuracy"], page.subject.start(most=100)["steps"]
     known = answers.mixture_known(page, ["drift", "read_noise"], "autograd", steps)
-    parts = runs[runs.parts == asked.label(("read_noise", "drift"))]
+    parts = runs[runs.parts == answers.label(("read_noise", "drift"))]
     assert known[-1].value == pytest.approx(100 * parts[parts.rule == "autograd"].accuracy.mean())
     page = page_of("operator")
     (known,) = answers.wires_known(page, "uniform", 32, 3.0, 3.0)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib import checks, results
+from lib import checks, diagnose_perturbation, results
 from lib.hardware.devices import HARDWARE
 from lib.prompts import backbone as backbones
 from lib.prompts import photographs, tasks, training
@@ -202,3 +202,9 @@ def gated(checkpoint: str, steps: int = 0) -> tuple[Learner, Tree, Pairs]:
     order = torch.randperm(96, generator=stream(0, "shown"))
     parts = order.split(16)
     return learner, unstack(params, 0), [(shown.test_images[part], shown.test_labels[part]) for part in parts]
+
+
+def reported(study: Own) -> str:
+    """The verdict of a report on a network of torchvision, as the study asks for it."""
+    seen = {"severity": list(study.severities), "samples": study.samples}
+    return diagnose_perturbation(*network(), study.perturbation, **seen).verdict

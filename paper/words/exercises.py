@@ -17,7 +17,6 @@ from typing import Any
 
 from paper import ROOT
 from paper.studies.base import Study
-from paper.studies.hardware import PERTURBATIONS
 from paper.tools import profiles
 from paper.tools.ways import about
 from paper.words.opening import name_of
@@ -55,6 +54,8 @@ class Exercise:
         return self.notebook or profiles.profile(ROOT / "profiles" / "quick.yaml")[page].notebook
 
 
+#: Classes with a page of their own, by name: pages of gates, which have exercises too, know nothing of hardware.
+_CLASSES = ("read_noise", "variability", "drift", "stuck_at", "ir_drop", "adc")
 #: As much as the evidence of a class, of gates, and of the trial has.
 _CLASS: dict[str, Any] = {"severities": "all", "seeds": 5, "chips": 25, "gradients": 32}
 _MECHANISMS: dict[str, Any] = {"sweep": "all", "bits": [4, 3, 2], "seeds": 5, "chips": 25}
@@ -140,7 +141,7 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
         Exercise("An array with ten times the resistance: does the loss change, or only its scale?", {"ohm": 100.0}),
         Exercise("Does a longer training make the network more sensitive to a phase-change chip?", {"steps": 1000}),
     ),
-    **{f"perturbation_{name}": _of_class(name) for name in PERTURBATIONS},
+    **{f"perturbation_{name}": _of_class(name) for name in _CLASSES},
     "separation": (
         Exercise(
             "All classes by vanilla training alone: which findings stay?",
@@ -191,22 +192,13 @@ EXERCISES: dict[str, tuple[Exercise, ...]] = {
         Exercise(
             "A converter in place of the noise: what becomes of the gradient?",
             {"perturbation": "adc", "severities": [6, 3]},
-            tells="paper.words.exercises:reported",
+            tells="paper.studies.own:reported",
         ),
     ),
     "claims": (
         Exercise("What is open? For which of these would you pay for more seeds?", {"outcome": "inconclusive"}),
     ),
 }
-
-
-def reported(study: Any) -> str:
-    """The verdict of a report on a network of torchvision."""
-    from lib import diagnose_perturbation
-    from paper.studies import own
-
-    seen = {"severity": list(study.severities), "samples": study.samples}
-    return diagnose_perturbation(*own.network(), study.perturbation, **seen).verdict
 
 
 @functools.cache
