@@ -159,3 +159,12 @@ def test_a_row_of_sentences_is_a_card_on_a_phone_and_nowhere_else(chromium):
             assert labels == ["Claim", "Criterion", "evidence [95 % interval]", "this run [95 % interval]"]
         browser.close()
     assert cards == {390: ["findings", "claims", "wide"], 1000: ["wide"]}
+
+
+def test_perturbations_and_rules_are_spelt_as_they_are_called():
+    from lib.hardware.devices import HARDWARE
+    from paper.studies.hardware import NAMES
+    from paper.words import spelling
+
+    assert {name: HARDWARE[name].title for name in spelling.TITLES} == spelling.TITLES
+    assert spelling.RULES == NAMES

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from lib.hardware.devices import HARDWARE
-from paper.studies.hardware import NAMES as RULES
-from paper.words.spelling import NETWORKS, SPELT, spelt
+from paper.words.spelling import NETWORKS, RULES, SPELT, TITLES, spelt
 
 #: Headings of tables, where the name of a column is not the word for it.
 HEADINGS = {
@@ -58,13 +56,12 @@ _IDENTIFIER = re.compile(r"(?<![\w./`])[a-z]+(?:_[a-z0-9]+)+(?![\w.`(])")
 @cache
 def _known() -> dict[str, str]:
     """What stands for itself in a cell; the words of everyday language ("random", "pool") are left alone."""
-    titles = {name: physics.title for name, physics in HARDWARE.items()}
     learners = {name: words for name, words in SPELT.items() if name not in {"random", "pool"}}
-    return {**titles, **learners, **NETWORKS, **RULES}
+    return {**TITLES, **learners, **NETWORKS, **RULES}
 
 
 def words(text: str) -> str:
-    """The text of a cell without identifiers: "coop" -> "CoOp", "read_noise + adc" -> "Read noise + ADC"."""
+    """The text of a cell without identifiers: "coop" -> "CoOp", "stuck_at" -> "Stuck-at faults"."""
     if text in _known():
         return _known()[text]
     return _IDENTIFIER.sub(lambda found: _known().get(found[0], spelt(found[0])), text)

@@ -21,6 +21,33 @@ SPELT = {
     "random": "random entries",
 }
 
+#: Perturbations by their titles (:data:`lib.hardware.devices.HARDWARE`), of which a page on gates knows no more.
+TITLES = {
+    "read_noise": "Read noise",
+    "variability": "Programming variability",
+    "drift": "Conductance drift",
+    "stuck_at": "Stuck-at faults",
+    "ir_drop": "IR-drop",
+    "adc": "ADC discretization",
+    "programming_noise": "Programming noise as measured",
+    "flicker_noise": "Read noise as measured",
+    "dac": "DAC discretization",
+    "pcm": "Phase-change chip",
+    "rram": "Resistive chip",
+    "ideal": "Ideal chip",
+    "input_noise": "Input noise",
+    "output_noise": "Output noise",
+    "tile_adc": "Converters of tiles",
+}
+
+#: Backward rules (``NAMES`` of :mod:`paper.studies.hardware`).
+RULES = {
+    "autograd": "vanilla training",
+    "noise_injection": "noise-injection training",
+    "straight_through": "straight-through training",
+    "unaware": "no training",
+}
+
 #: Networks on hardware.
 NETWORKS = {
     "mlp": "perceptron",
