@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -251,6 +251,7 @@ def test_the_exact_interval_covers_every_share(count):
         assert stats.binom.pmf(np.arange(count + 1), count, share)[covered].sum() >= 0.95
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.data(), st.floats(0, 1))
 def test_exact_numbers_are_those_of_a_second_implementation(count, data, share):
     hits = data.draw(st.integers(0, count))
