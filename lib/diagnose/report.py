@@ -25,8 +25,9 @@ _PAGE = (
     "padding:0 1rem;font-family:system-ui,sans-serif;line-height:1.5}}table{{border-collapse:collapse}}"
     "td,th{{padding:.2rem .6rem;text-align:right}}td:first-child,th:first-child{{text-align:left}}"
     ".wide{{overflow-x:auto}}img{{max-width:100%;background:#fff}}"
-    # A figure in the dark: light and dark change places, hues stay.
-    "@media(prefers-color-scheme:dark){{img{{filter:invert(.93) hue-rotate(180deg)}}}}</style>"
+    # A figure in the dark, as in the book: light and dark change places, hues stay apart for colour-blind readers.
+    "@media(prefers-color-scheme:dark){{img{{filter:invert(1) hue-rotate(190deg) saturate(1.6);"
+    "mix-blend-mode:screen}}}}</style>"
     "<body>{body}</body></html>"
 )
 

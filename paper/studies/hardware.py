@@ -24,6 +24,7 @@ from lib.results import Cell, Tables
 from paper.studies.base import Study, changed
 from paper.studies.parameters import DRAWS, STEPS, OneOf, Place, Some, Whole
 from paper.sweep import Fork, Sweep
+from paper.words import spelling
 
 
 class Schedule(NamedTuple):
@@ -45,12 +46,7 @@ SCHEDULES = {
 }
 
 #: What the rules are called in sentences.
-NAMES = {
-    "autograd": "vanilla training",
-    "noise_injection": "noise-injection training",
-    "straight_through": "straight-through training",
-    "unaware": "no training",
-}
+NAMES = spelling.RULES
 
 #: Bytes that a replica holds for each parameter: weight, gradient, two moments, two conductances, and noise on each.
 HELD = 32

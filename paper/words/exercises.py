@@ -51,7 +51,13 @@ class Exercise:
 
     def notebook_of(self, page: str) -> str:
         """The notebook that the command runs."""
-        return self.notebook or profiles.profile(ROOT / "profiles" / "quick.yaml")[page].notebook
+        return self.notebook or _book()[page].notebook
+
+
+@functools.cache
+def _book() -> Mapping[str, profiles.Page]:
+    """The pages of the book."""
+    return profiles.profile(ROOT / "profiles" / "quick.yaml")
 
 
 #: Classes with a page of their own, by name: pages of gates, which have exercises too, know nothing of hardware.

@@ -40,7 +40,7 @@ TITLES = {
     "tile_adc": "Converters of tiles",
 }
 
-#: Backward rules (``NAMES`` of :mod:`paper.studies.hardware`).
+#: Backward rules, as they are called in sentences.
 RULES = {
     "autograd": "vanilla training",
     "noise_injection": "noise-injection training",
