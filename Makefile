@@ -54,9 +54,11 @@ book: $(STAMP) ## run the notebooks of PROFILE and build the book into _build/ht
 	  --shared-fs-usage input-output persistence software-deployment sources storage-local-copies
 	@echo "The book: open _build/html/index.html"
 
+# Notebooks are executed in forks of one process that has imported everything, for as long as this shell lives, and
+# draw no pictures, which nbval could not compare; the book draws them.
 test: $(STAMP) ## run all tests, and every notebook against its stored outputs
-	@OMP_NUM_THREADS=1 python -m pytest $(TESTS) -n $(WORKERS) --no-loadscope-reorder \
-	  --nbval --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1200
+	@JUPYTER_PATH="$(CURDIR)/tests/jupyter" TEST_RUN=$$$$ OMP_NUM_THREADS=1 python -m pytest $(TESTS) -n $(WORKERS) \
+	  --no-loadscope-reorder --nbval --nbval-kernel-name book --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1200
 
 lint: $(STAMP) ## the code: style, formatting, types
 	@ruff check . && ruff format --check . && mypy

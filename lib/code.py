@@ -13,6 +13,7 @@ import functools
 import hashlib
 import inspect
 import json
+import os
 import re
 import sys
 import textwrap
@@ -151,12 +152,31 @@ class _Code:
     def __init__(self, packages: tuple[str, ...], root: Path) -> None:
         self.packages, self.root = packages, root
         self._known: dict[str, tuple[tuple[int, int], _Module] | None] = {}
-        # What was looked for since the last :meth:`look_again`: a walk asks for the same thing thousands of times.
+        # Since the last :meth:`look_again`, as a walk asks for the same things thousands of times: the files by the
+        # name of their module, what was looked for, and where names are defined.
+        self._files: dict[str, tuple[Path, tuple[int, int]]] | None = None
         self._looked: dict[str, _Module | None] = {}
+        self._resolved: dict[tuple[str, str], Place | None] = {}
 
     def look_again(self) -> None:
         """Files may have changed."""
+        self._files = None
         self._looked.clear()
+        self._resolved.clear()
+
+    def _found(self) -> dict[str, tuple[Path, tuple[int, int]]]:
+        found = {}
+        for package in self.packages:
+            for folder, _, names in os.walk(self.root / package):
+                inner = Path(folder).relative_to(self.root).parts
+                for name in (one for one in names if one.endswith(".py")):
+                    path = Path(folder, name)
+                    stat = path.stat()
+                    module = ".".join(inner if name == "__init__.py" else (*inner, name[:-3]))
+                    # A module goes before a package of its name.
+                    if name != "__init__.py" or module not in found:
+                        found[module] = (path, (stat.st_mtime_ns, stat.st_size))
+        return found
 
     def module(self, name: str) -> _Module | None:
         """The module of that name, if it is one of ours."""
@@ -165,14 +185,11 @@ class _Code:
         return self._looked[name]
 
     def _look(self, name: str) -> _Module | None:
-        if name.partition(".")[0] not in self.packages:
+        if self._files is None:
+            self._files = self._found()
+        if name not in self._files:
             return None
-        base = self.root.joinpath(*name.split("."))
-        path = next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
-        if path is None:
-            return None
-        stat = path.stat()
-        stamp = (stat.st_mtime_ns, stat.st_size)
+        path, stamp = self._files[name]
         known = self._known.get(name)
         if known is None or known[0] != stamp:
             known = (stamp, _read(name, path, path.read_text(encoding="utf-8")))
@@ -181,6 +198,11 @@ class _Code:
 
     def resolve(self, module: str, name: str) -> Place | None:
         """Where a name of a module is defined, through imports and re-exports; None outside our packages."""
+        if (module, name) not in self._resolved:
+            self._resolved[module, name] = self._resolve(module, name)
+        return self._resolved[module, name]
+
+    def _resolve(self, module: str, name: str) -> Place | None:
         seen = set()
         while (module, name) not in seen:
             seen.add((module, name))
@@ -348,6 +370,12 @@ class _Walk:
         """Follow everything that was added."""
         while self._todo:
             self._definition(*self._todo.pop())
+
+    @functools.cached_property
+    def version(self) -> str:
+        """Twelve digits of all pieces, once they are there."""
+        text = "\n".join(f"{label} {self.pieces[label]}" for label in sorted(self.pieces))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def add(self, module: str, name: str) -> None:
         """Reach a definition by the name that it has in a module."""
@@ -577,6 +605,4 @@ def version(*roots: object) -> str:
     and the plain values that it holds; if its source or a value cannot be read, that is a
     :class:`~lib.checks.ParameterError`.
     """
-    pieces = _reach(_found(roots)).pieces
-    text = "\n".join(f"{label} {pieces[label]}" for label in sorted(pieces))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return _reach(_found(roots)).version

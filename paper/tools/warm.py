@@ -4,9 +4,10 @@
 
     python -m paper.tools.warm NAME pages run notebooks/world.ipynb book/runs/world.ipynb
     python -m paper.tools.warm book typeset
+    python -m paper.tools.warm kernel -f CONNECTION_FILE
 
-runs ``paper.tools.pages`` (or ``typeset``) with the arguments that follow; ``NAME`` says whose run it is if it is
-killed. Inside a build (the Snakefile puts its process into ``BOOK_BUILD``) the first page starts a server that
+runs ``paper.tools.pages`` (or ``typeset``, or a kernel, for whoever starts kernels by a specification as nbval does:
+``tests/jupyter``) with the arguments that follow; ``NAME`` says whose run it is if it is killed. Inside a build (the Snakefile puts its process into ``BOOK_BUILD``) the first page starts a server that
 outlives no build. Each page is a fork of the server, and its kernel is another one, made before the page starts any
 thread. Outside a build, or where no server can be had, the same function runs in this process, and the kernel is a
 process of Jupyter's: slower, with the same outputs.
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: What may be run, and whether it is worth starting a server for.
-MODULES = {"pages": True, "typeset": False}
+MODULES = {"pages": True, "typeset": False, "kernel": True}
 
 #: Where runs leave the time at which they began, in the folder of the build.
 BEGAN = os.path.join("_build", "began")
@@ -98,7 +99,7 @@ def run(name: str, module: str, arguments: Sequence[str]) -> int:
     """
     began = time.time_ns()
     status = _run(name, module, arguments)
-    if status == 0:
+    if status == 0 and module != "kernel":
         os.makedirs(BEGAN, exist_ok=True)
         path = os.path.join(BEGAN, name)
         with open(path, "wb"):
@@ -126,6 +127,8 @@ def _run(name: str, module: str, arguments: Sequence[str]) -> int:
             return 1
         if status != _STALE:
             return status
+    if module == "kernel":
+        os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", *arguments])
     return importlib.import_module(f"paper.tools.{module}").main(list(arguments))
 
 
@@ -245,6 +248,9 @@ def _perform(request: dict[str, Any], connection: socket.socket) -> int:
         options["kernels"] = _kernels(_fork_kernel())
     _interrupt_without(connection)
     try:
+        if request["module"] == "kernel":
+            os.environ["JPY_PARENT_PID"] = str(os.getppid())  # the client is not its parent
+            return _kernel(request["arguments"])
         return importlib.import_module(f"paper.tools.{request['module']}").main(request["arguments"], **options)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
@@ -341,18 +347,24 @@ def _be_kernel(reading: int, parent: int) -> NoReturn:
     os.environ.clear()
     os.environ.update(how["environment"])
     os.chdir(how["folder"])
+    try:
+        _kernel(how["arguments"])
+    finally:
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _kernel(arguments: Sequence[str]) -> int:
+    """Be a kernel, as ``python -m ipykernel_launcher`` would, until it is shut down."""
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     from ipykernel.kernelapp import IPKernelApp
 
     launcher = importlib.util.find_spec("ipykernel_launcher")
     assert launcher is not None and launcher.origin is not None
-    sys.argv = [launcher.origin, *how["arguments"]]
-    try:
-        IPKernelApp.launch_instance()
-    finally:
-        sys.stdout.flush()
-        os._exit(0)
+    sys.argv = [launcher.origin, *arguments]
+    IPKernelApp.launch_instance()
+    return 0
 
 
 def _kernels(process: _Process) -> type:
@@ -381,6 +393,8 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[0] == "serve":
         return serve(arguments[1])
     try:
+        if arguments[0] == "kernel":
+            return run("kernel", "kernel", arguments[1:])
         return run(arguments[0], arguments[1], arguments[2:])
     except KeyboardInterrupt:
         return _INTERRUPTED
