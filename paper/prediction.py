@@ -83,9 +83,13 @@ def conjunction(scores: np.ndarray, label: np.ndarray, group: np.ndarray, option
             finite = column[np.isfinite(column)]
             ends = np.linspace(0, 1, options + 2)[1:-1]
             grids.append([None, *(np.unique(np.quantile(finite, ends)) if len(finite) else ())])
+        # By how many of each side are above: a row for every choice of thresholds, in the order of their product.
+        above = np.ones((1, len(known)), dtype=bool)
+        for column, bounds in zip(known.T, grids, strict=True):
+            own = np.stack([_all_above(column[:, None], (bound,)) for bound in bounds])
+            above = (above[:, None] & own).reshape(-1, len(known))
         best, worth = None, -1.0
-        for picked in product(*grids):
-            value = balanced(_all_above(known, picked), label[~inside])
+        for picked, value in zip(product(*grids), _balanced(above, label[~inside]), strict=True):
             if value > worth + 1e-12:
                 best, worth = picked, value
         said[inside] = _all_above(filled[inside], best)
@@ -106,8 +110,14 @@ def _codes(names: Labels | None, count: int) -> np.ndarray:
 
 def balanced(predicted: np.ndarray, label: np.ndarray) -> float:
     """Mean of the shares of positives and of negatives that are predicted right."""
-    sides = [(predicted == label)[label == side] for side in (True, False)]
-    return float(np.mean([side.mean() for side in sides if len(side)])) if len(label) else float("nan")
+    return float(_balanced(np.asarray(predicted)[None], label)[0])
+
+
+def _balanced(predicted: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """As :func:`balanced`, of every row of predictions [R, N]."""
+    right = predicted == np.asarray(label)
+    shares = [right[:, label == side].mean(1) for side in (True, False) if (label == side).any()]
+    return np.mean(shares, axis=0) if shares else np.full(len(predicted), np.nan)
 
 
 def threshold(score: np.ndarray, label: np.ndarray, within: np.ndarray | None = None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import os
 import re
 import shutil
@@ -33,6 +34,34 @@ def chapters() -> list[str]:
 
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     return [toc["root"], *(name for part in toc["parts"] for name in files(part["chapters"]))]
+
+
+@pytest.fixture(scope="module")
+def narrow_miniclip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MiniCLIP with random weights and a quarter of its width: for tests that train and do not ask what was learnt."""
+    import torch
+    from safetensors.torch import save_file
+
+    from lib.prompts import backbone
+
+    sizes = {
+        **backbone.MINICLIP,
+        "embed_dim": 32,
+        "vision_cfg": {**backbone.MINICLIP["vision_cfg"], "width": 32, "head_width": 16},
+        "text_cfg": {**backbone.MINICLIP["text_cfg"], "width": 32, "heads": 2},
+    }
+    weights = tmp_path_factory.mktemp("narrow") / backbone.WEIGHTS.name
+    record = backbone.record()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbone, "MINICLIP", sizes)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            save_file(backbone.build_miniclip().state_dict(), weights)
+        record |= {"sha256": backbone.checksum(weights), "configuration": sizes}
+        weights.with_suffix(".json").write_text(json.dumps(record), encoding="utf-8")
+        patch.setattr(backbone, "WEIGHTS", weights)
+        patch.setattr(backbone, "RECORD", weights.with_suffix(".json"))
+        yield
 
 
 @pytest.fixture(scope="session")

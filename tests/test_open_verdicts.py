@@ -132,16 +132,11 @@ def told(study: Study, found: dict[Cell, Tables]) -> tuple[Page, list[str]]:
 
 
 def parts(page: str) -> list[tuple[str, Any]]:
-    """Every list of a page's study, cut down to its first entry and to its last."""
+    """Every list of a page's study, cut down to one entry: by turns to its first and to its last."""
     study = study_of(page)
     lists = {name: value for name, value in study.parameters().items() if isinstance(value, tuple)}
     lists = {name: value for name, value in lists.items() if name in study.PARTS and len(value) > 1}
-    # A composed chip takes long to judge; its lists are of one kind.
-    return [
-        (name, one)
-        for name, value in lists.items()
-        for one in (value[:1] if page == "composed" else value[:: len(value) - 1])
-    ]
+    return [(name, value[-(place % 2)]) for place, (name, value) in enumerate(lists.items())]
 
 
 #: Parts that are refused in a sentence: there would be nothing to compare.

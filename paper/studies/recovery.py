@@ -154,10 +154,12 @@ def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataF
         for case, group in on_known_chips(accuracy, known).groupby(["network", "perturbation", "severity"]):
             won = verdict(group.damage, group.gain).name
             of_known[case] = (recovery(group.damage, group.gain)[0], won)
+    # The median: a variance ratio may be infinite in one seed.
+    medians = diagnostics.groupby(keys)[measured].median().rename(columns={"gain": "sensitivity"})
+    measures, unmeasured = medians.to_dict("index"), dict.fromkeys(medians.columns, float("nan"))
     rows = []
     for (network, name, rule, severity), group in paired(accuracy).groupby(keys, sort=False):
         won_back, interval = recovery(group.damage, group.gain)
-        same = (diagnostics[keys] == [network, name, rule, severity]).all(axis=1)
         none = (float("nan"), "")
         own, on_own = of_known.get((network, name, severity), none) if rule == "autograd" else none
         rows.append(
@@ -177,8 +179,7 @@ def summarise(accuracy: pd.DataFrame, diagnostics: pd.DataFrame, known: pd.DataF
                 "known": own,
                 "known_verdict": on_own,
                 "verdict": verdict(group.damage, group.gain, rule != "unaware").name,
-                # The median: a variance ratio may be infinite in one seed.
-                **diagnostics.loc[same, measured].rename(columns={"gain": "sensitivity"}).median().to_dict(),
+                **measures.get((network, name, rule, severity), unmeasured),
                 "steps": int(group.steps.iloc[0]),
             }
         )
