@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from lib.checks import ParameterError
-from paper.studies.base import Page, shown_on
+from paper.studies.base import Page, named, shown_on
 from paper.studies.composed import Composed, allowed
 from paper.studies.escape import Escape
 from paper.studies.gradient_imbalance import LENGTHS, at_start
@@ -19,10 +20,9 @@ from paper.whatif import Reading, beside
 from paper.words import answers, asked
 
 
+@functools.cache
 def page_of(name: str) -> Page:
     """A page of the book with its evidence, and without a rerun."""
-    from paper.studies.base import named
-
     one = profiles.evidence()[name]
     study = named(one.notebook)(**one.parameters)
     found = shown_on(name)

@@ -609,11 +609,10 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 
 # ------------------------------------------------------------------------------------------- what it refers to
 @functools.cache
+@functools.cache
 def judged(page: str) -> base.Result:
     """What the committed evidence of a page says."""
-    planned = profiles.evidence()[page]
-    result, _ = base.named(planned.notebook)(**planned.parameters).from_evidence()
-    return result
+    return base.shown_on(page)
 
 
 def test_what_the_library_knows_of_recovery_is_the_evidence():

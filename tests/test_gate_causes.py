@@ -31,6 +31,7 @@ from paper.tools import profiles
 from paper.words import causes as words
 from paper.words.guide import RULES, Listing
 
+pytestmark = pytest.mark.usefixtures("narrow_miniclip")
 TINY = dict(seeds=2, shots=1, test_size=12, device="cpu")
 
 

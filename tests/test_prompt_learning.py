@@ -35,7 +35,7 @@ CELLS = [*((name, "none") for name in TRAINED), *GATED]
 
 
 @pytest.fixture(scope="module")
-def mini() -> Backbone:
+def mini(narrow_miniclip) -> Backbone:
     return load("miniclip", "random", seed=5)
 
 
