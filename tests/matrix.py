@@ -32,8 +32,6 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
-#: The lower bound is pyproject's, the upper one environment.yml's.
-MINORS = range(0, 100)
 SETS = ("oldest", "locked", "newest")
 #: Every kind of code that a version can break: tables, random streams, batched trainings, hardware, gates, reports.
 TESTS = (
@@ -59,7 +57,7 @@ def supported() -> list[str]:
     entries = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     (conda,) = [Requirement(one).specifier for one in entries if isinstance(one, str) and one.startswith("python ")]
     both = conda & SpecifierSet(_pyproject()["requires-python"])
-    return [f"3.{minor}" for minor in MINORS if f"3.{minor}.1" in both]
+    return [f"3.{minor}" for minor in range(100) if f"3.{minor}.1" in both]
 
 
 def interpreter(python: str) -> str | None:
