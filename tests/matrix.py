@@ -2,13 +2,13 @@
 
 ::
 
-    make matrix                                                     # all of it: gigabytes of packages, about half an hour
-    python tests/matrix.py --pythons 3.12 --sets oldest locked      # a part
+    make matrix                                                  # all of it: gigabytes of packages, half an hour or more
+    python tests/matrix.py --pythons 3.12 --sets oldest locked   # a part
 
 A row is a Python that pyproject.toml allows, as far as one can be had on this machine. The sets of versions are
 ``oldest`` (torch and torchvision at the bounds of pyproject.toml), ``locked`` (requirements.lock, what ``make env``
-installs) and ``newest`` (whatever there is now, if its torch is not the locked one). The environments lie outside of the
-repository, in a folder that is removed, and hold a copy of what is committed or about to be.
+installs) and ``newest`` (whatever there is now, if its torch is not the locked one). The environments lie outside of
+the repository, in a folder that is removed, and hold a copy of what is tracked.
 """
 
 from __future__ import annotations

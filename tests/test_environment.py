@@ -106,7 +106,7 @@ def test_the_matrix_covers_what_is_promised():
     assert promised[0] == "3.11" and {"3.12", "3.13"} <= set(promised)
     assert declared()["torch"].specifier.contains("2.11.0") and not declared()["torch"].specifier.contains("2.10.9")
     assert matrix.bounds("torch") == ["torch==2.11.*"]
-    mine = "%d.%d" % sys.version_info[:2]
+    mine = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert matrix.interpreter(mine) and matrix.interpreter("3.99") is None
     assert all((ROOT / path).is_file() for path in matrix.TESTS)
     assert matrix.tried("3.99", "oldest", [], {}).said.startswith("not to be had")
