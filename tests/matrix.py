@@ -2,7 +2,7 @@
 
 ::
 
-    make matrix                                                  # all of it: gigabytes of packages, half an hour or more
+    make matrix                                                  # all of it: gigabytes of packages, half an hour
     python tests/matrix.py --pythons 3.12 --sets oldest locked   # a part
 
 A row is a Python that pyproject.toml allows, as far as one can be had on this machine. The sets of versions are
