@@ -170,3 +170,7 @@ def test_pages_become_one_document_with_links_within_it(tree):
 def test_a_book_is_printed(tree, chromium, tmp_path):
     made = release.printed(tree, tmp_path / "book.pdf")
     assert made.read_bytes().startswith(b"%PDF") and not list((tree / "_build" / "html").glob("_print*"))
+    # A second later it would have another time in it.
+    assert release.printed(tree, tmp_path / "again.pdf").read_bytes() == made.read_bytes()
+    stamp = release._committed(tree).strftime("%Y%m%d%H%M%S")
+    assert f"/CreationDate (D:{stamp}".encode() in made.read_bytes()

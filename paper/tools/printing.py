@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +127,14 @@ def _link(target: str, page: str, pages: set[str]) -> str:
     return f"#{_place(known, name)}" if path.endswith(".html") and known in pages else _from_root(target, page)
 
 
-def pdf(html: Path, toc: Path, out: Path) -> None:
-    """Print a built book into a file."""
+def dated(content: bytes, when: datetime) -> bytes:
+    """A PDF with another time of making; the places of its parts, which a PDF counts in bytes, stay."""
+    stamp = when.strftime("D:%Y%m%d%H%M%S+00'00'").encode()
+    return re.sub(rb"(/(?:CreationDate|ModDate) ?\()D:\d{14}\+00'00'(?=\))", rb"\g<1>" + stamp, content)
+
+
+def pdf(html: Path, toc: Path, out: Path, when: datetime) -> None:
+    """Print a built book into a file, as if made at ``when``: the same book gives the same bytes."""
     from paper.tools import looks
 
     browser = looks.chromium()
@@ -144,7 +151,8 @@ def pdf(html: Path, toc: Path, out: Path) -> None:
                 page.wait_for_function(_DRAWN, timeout=_PATIENCE)
             page.evaluate("document.fonts.ready.then(() => 0)")
             page.set_default_timeout(_PATIENCE)
-            page.pdf(path=out, prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
+            content = page.pdf(prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
+        out.write_bytes(dated(content, when))
     finally:
         document.unlink(missing_ok=True)
 

@@ -124,8 +124,9 @@ def book(html: Path, name: str, when: datetime) -> bytes:
 
 
 def _left_out(path: Path) -> bool:
-    """What Sphinx notes for itself, with the time of the build in it."""
-    return path.name in {".buildinfo", "objects.inv", ".nojekyll"} or path.suffix in {".doctree", ".pickle"}
+    """What Sphinx notes for itself, with the time of the build in it, and templates of the theme, which are no pages."""
+    names = {".buildinfo", "objects.inv", ".nojekyll", "webpack-macros.html", "sbt-webpack-macros.html"}
+    return path.name in names or path.suffix in {".doctree", ".pickle"}
 
 
 def _committed(root: Path) -> datetime:
@@ -187,7 +188,7 @@ def printed(root: Path, path: Path) -> Path:
     """The built book as one PDF."""
     from paper.tools import printing
 
-    printing.pdf(check_built(root), root / "_toc.yml", path)
+    printing.pdf(check_built(root), root / "_toc.yml", path, _committed(root))
     return path
 
 
