@@ -87,6 +87,8 @@ def test_the_image_builds_the_book_without_a_network(tmp_path):
     )
     if built.returncode and re.search(r"registry|dial tcp|lookup|pull", built.stderr):
         pytest.skip(f"the base image cannot be had: {built.stderr.strip().splitlines()[-1]}")
+    if built.returncode and re.search(r"creating container|OCI (runtime|permission)|cgroups", built.stderr):
+        pytest.skip(f"{program} can run nothing on this machine: {built.stderr.strip().splitlines()[-1]}")
     assert built.returncode == 0, built.stderr
     command = [program, "run", "--rm", "--network", "none", "-v", f"{tmp_path}:/book/_build", tag]
     ran = subprocess.run(command, capture_output=True, text=True)
