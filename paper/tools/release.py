@@ -124,7 +124,7 @@ def book(html: Path, name: str, when: datetime) -> bytes:
 
 
 def _left_out(path: Path) -> bool:
-    """What Sphinx notes for itself, with the time of the build in it, and templates of the theme, which are no pages."""
+    """What Sphinx notes for itself, with the time of the build in it, and templates of the theme."""
     names = {".buildinfo", "objects.inv", ".nojekyll", "webpack-macros.html", "sbt-webpack-macros.html"}
     return path.name in names or path.suffix in {".doctree", ".pickle"}
 
