@@ -60,6 +60,10 @@ def build(root: Path) -> None:
     (html / "book").mkdir(parents=True, exist_ok=True)
     (html / "index.html").write_text("<a href=book/one.html>")
     (html / ".buildinfo").write_text(str(time.time()))
+    # What is no page: the rest of a print that was killed, and a template of the theme.
+    (html / printing.DOCUMENT).write_text('<aside class="ways">, commit of long ago.</aside>')
+    (html / "_static").mkdir(exist_ok=True)
+    (html / "_static" / "webpack-macros.html").write_text("{{ }}")
     commit = git(root, "rev-parse", "--short=7", "HEAD")
     for name, other in (("one", "two"), ("two", "one")):
         (html / "book" / f"{name}.html").write_text(PAGE.format(name=name, other=other, commit=commit))
@@ -83,7 +87,7 @@ def test_a_release_has_source_evidence_book_and_sums(tree, tmp_path):
     assert files == [f"{name}/results/evidence/a.csv"]
     with zipfile.ZipFile(folder / f"{name}-book.zip") as book:
         assert {f"{name}-book/index.html", f"{name}-book/book/one.html"} <= set(book.namelist())
-        assert not any(".buildinfo" in one for one in book.namelist())
+        assert not any(re.search(r"\.buildinfo|_print|macros", one) for one in book.namelist())
 
 
 def test_the_same_commit_and_book_give_the_same_bytes(tree, tmp_path):

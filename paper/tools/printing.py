@@ -49,6 +49,8 @@ FITTED = """() => document.querySelectorAll("table").forEach(table => {
   const room = table.parentElement.clientWidth, wide = table.scrollWidth;
   if (room > 0 && wide > room) table.style.zoom = Math.floor(100 * room / wide) / 100;
 })"""
+#: The one document, in the folder of the book while it is printed.
+DOCUMENT = "_print.html"
 _DRAWN = "[...document.querySelectorAll('span.math, div.math')].every(one => one.querySelector('mjx-container'))"
 
 
@@ -152,7 +154,7 @@ def pdf(html: Path, toc: Path, out: Path, when: datetime) -> None:
     browser = looks.chromium()
     if browser is None:
         raise ParameterError("A PDF must be printed by Chromium, but none was found; CHROMIUM may name one.")
-    document = html / "_print.html"
+    document = html / DOCUMENT
     try:
         document.write_text(merged(html, chapters(toc)), encoding="utf-8")
         with looks.opened(browser) as opened:
