@@ -22,7 +22,7 @@ export PYTHONNOUSERSITE := 1
 # What is imported is compiled once: without, a container's usual setting doubles the time of every import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help book test lint notebooks check evidence pretrain photographs bench release archive pdf env lock clean
+.PHONY: help book test lint notebooks check evidence pretrain photographs matrix bench release archive pdf env lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 18
@@ -87,6 +87,9 @@ pretrain: $(STAMP) ## train MiniCLIP (BACKBONE=mini) or PhotoCLIP (photo, ARCHIV
 photographs: ROOT ?= data
 photographs: $(STAMP) ## check ARCHIVE=.../tiny-imagenet-32.tar.xz and put it into ROOT (data), where tasks look for it
 	@python -m paper.tools.photographs place "$(ARCHIVE)" --root "$(ROOT)"
+
+matrix: $(STAMP) ## a few tests in a fresh environment for each Python at hand and torch, oldest, locked and newest (gigabytes)
+	@python tests/matrix.py $(if $(PYTHONS),--pythons $(PYTHONS))
 
 bench: $(STAMP) ## the benchmarks, each a ratio against a peer or a limit measured in the same run
 	@python -m benchmarks

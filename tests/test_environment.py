@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +17,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from tests import matrix
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,6 +73,43 @@ def test_conda_installs_the_lock():
     for version in ("3.11.9", "3.12.4", "3.13.1"):
         assert python.contains(version) and bound.contains(version)
     assert not python.contains("3.10.14")
+
+
+@pytest.mark.slow
+def test_conda_makes_an_environment_in_which_the_library_answers(tmp_path):
+    conda = next(filter(None, map(shutil.which, ("micromamba", "mamba", "conda"))), None)
+    if conda is None:
+        pytest.skip("neither conda, mamba nor micromamba is installed")
+    # The words of README, with a place of the test's own; micromamba says the same without `env`, and asks.
+    verb = ["create", "--yes"] if conda.endswith("micromamba") else ["env", "create"]
+    command = [conda, *verb, "--quiet", "-f", "environment.yml", "-p", str(tmp_path / "env")]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    said = made.stdout + made.stderr
+    if made.returncode and re.search(r"Connection|HTTPError|[Cc]ould not (resolve|connect)|Download error", said):
+        pytest.skip(f"conda-forge cannot be reached: {said.strip().splitlines()[-1]}")
+    assert made.returncode == 0, said
+    asked = (
+        "import json, lib, torch; from importlib.metadata import version; lib.load('miniclip');"
+        "print(json.dumps({name: version(name) for name in ('torch', 'numpy', 'jupyter-book')}))"
+    )
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [str(tmp_path / "env" / "bin" / "python"), "-c", asked]
+    ran = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert {name: Version(one) for name, one in json.loads(ran.stdout).items()} == {
+        name: locked()[name] for name in ("torch", "numpy", "jupyter-book")
+    }
+
+
+def test_the_matrix_covers_what_is_promised():
+    promised = matrix.supported()
+    assert promised[0] == "3.11" and {"3.12", "3.13"} <= set(promised)
+    assert declared()["torch"].specifier.contains("2.11.0") and not declared()["torch"].specifier.contains("2.10.9")
+    assert matrix.bounds("torch") == ["torch==2.11.*"]
+    mine = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert matrix.interpreter(mine) and matrix.interpreter("3.99") is None
+    assert all((ROOT / path).is_file() for path in matrix.TESTS)
+    assert matrix.tried("3.99", "oldest", [], {}).said.startswith("not to be had")
 
 
 def test_torch_and_torchvision_match():

@@ -60,6 +60,10 @@ def build(root: Path) -> None:
     (html / "book").mkdir(parents=True, exist_ok=True)
     (html / "index.html").write_text("<a href=book/one.html>")
     (html / ".buildinfo").write_text(str(time.time()))
+    # What is no page: the rest of a print that was killed, and a template of the theme.
+    (html / printing.DOCUMENT).write_text('<aside class="ways">, commit of long ago.</aside>')
+    (html / "_static").mkdir(exist_ok=True)
+    (html / "_static" / "webpack-macros.html").write_text("{{ }}")
     commit = git(root, "rev-parse", "--short=7", "HEAD")
     for name, other in (("one", "two"), ("two", "one")):
         (html / "book" / f"{name}.html").write_text(PAGE.format(name=name, other=other, commit=commit))
@@ -83,7 +87,7 @@ def test_a_release_has_source_evidence_book_and_sums(tree, tmp_path):
     assert files == [f"{name}/results/evidence/a.csv"]
     with zipfile.ZipFile(folder / f"{name}-book.zip") as book:
         assert {f"{name}-book/index.html", f"{name}-book/book/one.html"} <= set(book.namelist())
-        assert not any(".buildinfo" in one for one in book.namelist())
+        assert not any(re.search(r"\.buildinfo|_print|macros", one) for one in book.namelist())
 
 
 def test_the_same_commit_and_book_give_the_same_bytes(tree, tmp_path):
@@ -163,10 +167,31 @@ def test_pages_become_one_document_with_links_within_it(tree):
     assert 'href="#book-two--top"' in text and 'id="book-two--top"' in text and 'href="https://example.org"' in text
     assert 'src="_images/one.png"' in text and 'href="_static/a.css"' in text
     assert 'src="_static/mathjax/tex.js"' in text and "other.js" not in text and "<script>1" not in text
-    assert '<details class="hide"><summary>' in text and '<details open="">' in text and "headerlink" not in text
+    # What is folded is open; code that is folded is left out, with the line that would unfold it.
+    assert 'class="hide"' not in text and '<details open="">' in text and "headerlink" not in text
 
 
 @pytest.mark.browser
 def test_a_book_is_printed(tree, chromium, tmp_path):
     made = release.printed(tree, tmp_path / "book.pdf")
     assert made.read_bytes().startswith(b"%PDF") and not list((tree / "_build" / "html").glob("_print*"))
+    # A second later it would have another time in it.
+    assert release.printed(tree, tmp_path / "again.pdf").read_bytes() == made.read_bytes()
+    stamp = release._committed(tree).strftime("%Y%m%d%H%M%S")
+    assert f"/CreationDate (D:{stamp}".encode() in made.read_bytes()
+
+
+@pytest.mark.browser
+def test_no_table_is_cut_on_paper(chromium):
+    from paper.tools import looks
+
+    row = "".join(f"<td>{'unbreakable' * 2}{index}</td>" for index in range(8))
+    tables = f"<table><tr>{row}</tr></table><table><tr><td>small</td></tr></table>"
+    wide = "[...document.querySelectorAll('table')].map(one => one.getBoundingClientRect().width)"
+    with looks.opened(chromium) as browser:
+        page = browser.new_page(viewport={"width": printing._WIDTH, "height": 500})
+        page.set_content(f"<style>{printing._STYLE}</style><main><div>{tables}</div></main>")
+        before = page.evaluate(wide)
+        page.evaluate(printing.FITTED)
+        after = page.evaluate(wide)
+    assert before[0] > printing._WIDTH >= after[0] and before[1] == after[1]

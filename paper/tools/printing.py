@@ -1,7 +1,8 @@
 """The built book as one PDF: its pages in one document, one behind the other, printed by Chromium.
 
 Nothing but the browser is needed that the tests open pages with; links within the book stay links, headings become
-the outline. What moves on a page shows where it starts, what is folded is open, but for code.
+the outline. What moves on a page shows where it starts; what is folded is open, but code is left out, which nobody can
+unfold on paper.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
 
 #: What a page has that paper has no use for.
-_UNPRINTED = "script, style, a.headerlink, button, .ways ul, .what-if-controls, .prev-next-area, noscript"
+_UNPRINTED = "script, style, a.headerlink, button, .ways ul, .what-if-controls, .prev-next-area, noscript, details.hide"
 _STYLE = """
 @page { size: A4; margin: 16mm 14mm; }
 html, body { background: white; font-size: 10.5pt; }
@@ -27,7 +29,11 @@ body { margin: 0; padding: 0; }
 main { max-width: none; }
 main > article { break-before: page; }
 main > article:first-child { break-before: auto; }
-figure, img, table, pre, .what-if { break-inside: avoid; max-width: 100%; }
+figure, img, pre, .what-if { break-inside: avoid; max-width: 100%; }
+tr { break-inside: avoid; }
+table { font-size: 7.5pt; line-height: 1.35; }
+table :is(th, td) { padding: 0.6mm 1.2mm; }
+.cell_output, .pst-scrollable-table-container { overflow: visible; }
 figure img, .what-if img { max-height: 240mm; height: auto; width: auto; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 details > summary { list-style: none; font-weight: 600; }
@@ -36,6 +42,15 @@ h1, h2, h3 { break-after: avoid; }
 """
 #: Longest that formulas and pictures may take to be drawn, and printing itself, in milliseconds.
 _PATIENCE = 900_000
+#: The width of a page between its margins, in CSS's pixels: 182 mm.
+_WIDTH = 688
+#: Nobody can scroll on paper: a table that is wider than its place is made smaller until it fits.
+FITTED = """() => document.querySelectorAll("table").forEach(table => {
+  const room = table.parentElement.clientWidth, wide = table.scrollWidth;
+  if (room > 0 && wide > room) table.style.zoom = Math.floor(100 * room / wide) / 100;
+})"""
+#: The one document, in the folder of the book while it is printed.
+DOCUMENT = "_print.html"
 _DRAWN = "[...document.querySelectorAll('span.math, div.math')].every(one => one.querySelector('mjx-container'))"
 
 
@@ -112,7 +127,7 @@ def _article(article: Tag, page: str, pages: set[str]) -> str:
             tag["href"] = _link(str(tag["href"]), page, pages)
         if tag.get("loading") == "lazy":
             del tag["loading"]
-        if tag.name == "details" and "hide" not in (tag.get("class") or []):
+        if tag.name == "details":
             tag["open"] = ""
     article["id"] = _place(page)
     return str(article)
@@ -126,25 +141,34 @@ def _link(target: str, page: str, pages: set[str]) -> str:
     return f"#{_place(known, name)}" if path.endswith(".html") and known in pages else _from_root(target, page)
 
 
-def pdf(html: Path, toc: Path, out: Path) -> None:
-    """Print a built book into a file."""
+def dated(content: bytes, when: datetime) -> bytes:
+    """A PDF with another time of making; the places of its parts, which a PDF counts in bytes, stay."""
+    stamp = when.strftime("D:%Y%m%d%H%M%S+00'00'").encode()
+    return re.sub(rb"(/(?:CreationDate|ModDate) ?\()D:\d{14}\+00'00'(?=\))", rb"\g<1>" + stamp, content)
+
+
+def pdf(html: Path, toc: Path, out: Path, when: datetime) -> None:
+    """Print a built book into a file, as if made at ``when``: the same book gives the same bytes."""
     from paper.tools import looks
 
     browser = looks.chromium()
     if browser is None:
         raise ParameterError("A PDF must be printed by Chromium, but none was found; CHROMIUM may name one.")
-    document = html / "_print.html"
+    document = html / DOCUMENT
     try:
         document.write_text(merged(html, chapters(toc)), encoding="utf-8")
         with looks.opened(browser) as opened:
-            page = opened.new_page()
+            page = opened.new_page(viewport={"width": _WIDTH, "height": 1000})
+            page.emulate_media(media="print")
             page.route("**/*", lambda route: route.continue_() if _here(route.request.url) else route.abort())
             page.goto(document.as_uri(), wait_until="load", timeout=_PATIENCE)
             if page.locator("span.math, div.math").count():
                 page.wait_for_function(_DRAWN, timeout=_PATIENCE)
             page.evaluate("document.fonts.ready.then(() => 0)")
+            page.evaluate(FITTED)
             page.set_default_timeout(_PATIENCE)
-            page.pdf(path=out, prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
+            content = page.pdf(prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
+        out.write_bytes(dated(content, when))
     finally:
         document.unlink(missing_ok=True)
 

@@ -32,7 +32,7 @@ from typing import Any
 import yaml
 
 from lib.checks import ParameterError
-from paper.tools import version
+from paper.tools import printing, version
 from paper.tools.sources import ROOT
 
 #: What stands beside the archives as it is.
@@ -89,7 +89,8 @@ def check_built(root: Path) -> Path:
 def check_commit(html: Path, commit: str) -> None:
     """Refuse a book whose pages say that they are of another commit."""
     wanted = f"commit {version.short(commit)}."
-    pages = [path for path in sorted(html.rglob("*.html")) if 'class="ways"' in path.read_text(encoding="utf-8")]
+    found = [path for path in sorted(html.rglob("*.html")) if not _left_out(path)]
+    pages = [path for path in found if 'class="ways"' in path.read_text(encoding="utf-8")]
     other = [path for path in pages if wanted not in path.read_text(encoding="utf-8")]
     if other or not pages:
         given = f"{other[0].relative_to(html)} says another" if other else "none of its pages names one"
@@ -124,8 +125,11 @@ def book(html: Path, name: str, when: datetime) -> bytes:
 
 
 def _left_out(path: Path) -> bool:
-    """What Sphinx notes for itself, with the time of the build in it."""
-    return path.name in {".buildinfo", "objects.inv", ".nojekyll"} or path.suffix in {".doctree", ".pickle"}
+    """What is no page: Sphinx's notes for itself, with the time of the build in them, templates of the theme, and what
+    a print that was killed has left, or one that goes on.
+    """
+    names = {".buildinfo", "objects.inv", ".nojekyll", "webpack-macros.html", "sbt-webpack-macros.html"}
+    return path.name in {*names, printing.DOCUMENT} or path.suffix in {".doctree", ".pickle"}
 
 
 def _committed(root: Path) -> datetime:
@@ -185,9 +189,7 @@ def sums(folder: Path) -> str:
 
 def printed(root: Path, path: Path) -> Path:
     """The built book as one PDF."""
-    from paper.tools import printing
-
-    printing.pdf(check_built(root), root / "_toc.yml", path)
+    printing.pdf(check_built(root), root / "_toc.yml", path, _committed(root))
     return path
 
 
