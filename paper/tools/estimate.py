@@ -27,7 +27,7 @@ FACTOR = 1.5
 #: Cells from which a model of their times can be fitted, its trees, and a time below which nothing is told apart.
 ENOUGH, TREES, LEAST = 50, 30, 0.01
 #: How often the model and the speeds of the sessions that it was fitted to are told apart anew.
-ROUNDS = 3
+ROUNDS = 2
 #: Parts of the evidence, each expected from the others.
 PARTS = 5
 #: Cells that two sessions must share to tell how fast one was against the other.
@@ -123,11 +123,13 @@ class Model:
         took = np.log(known["seconds"].clip(lower=LEAST))
         #: The logarithm of how much longer than usual cells took, by session.
         self.slowness = pd.Series(0.0, index=known["session"].unique())
-        # Each cell is looked at by the trees that have not seen it.
-        self._trees = ExtraTreesRegressor(TREES, max_features=0.6, bootstrap=True, oob_score=True, random_state=0)
+        shared = {"n_estimators": TREES, "max_features": 0.6, "random_state": 0}
         for _ in range(ROUNDS):
-            self._trees.fit(features, took - known["session"].map(self.slowness))
-            self.slowness = (took - self._trees.oob_prediction_).groupby(known["session"]).median()
+            # Each cell is looked at by the trees that have not seen it.
+            others = ExtraTreesRegressor(**shared, bootstrap=True, oob_score=True)
+            others.fit(features, took - known["session"].map(self.slowness))
+            self.slowness = (took - others.oob_prediction_).groupby(known["session"]).median()
+        self._trees = ExtraTreesRegressor(**shared).fit(features, took - known["session"].map(self.slowness))
 
     def seconds(self, cells: pd.DataFrame) -> np.ndarray:
         """What cells (``kind``, ``config``) will take, or would have taken in their session where that is known."""
