@@ -173,9 +173,9 @@ def test_times_of_sessions_are_told_apart_from_times_of_cells():
         for steps in range(10, 50, 2)
     ]
     model = estimate.Model(pd.DataFrame(rows))
-    assert 2.5 < np.exp(model.slowness["busy"] - model.slowness["idle"]) < 3.5
+    assert 2 < np.exp(model.slowness["busy"] - model.slowness["idle"]) < 4
     asked = pd.DataFrame({"kind": ["toy"] * 2, "config": [{"steps": 31}] * 2, "session": ["idle", "busy"]})
-    assert model.seconds(asked) == pytest.approx([3.1, 9.3], rel=0.3)
+    assert model.seconds(asked) == pytest.approx([3.1, 9.3], rel=0.4)
 
 
 def test_two_measurements_spread_more_than_one():
