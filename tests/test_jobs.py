@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -155,7 +156,32 @@ def test_a_plugin_or_a_program_that_is_not_there_is_named(plan, monkeypatch, cap
 
 @pytest.mark.slow
 def test_nine_of_ten_jobs_take_what_was_expected():
-    """Of the committed evidence, each cell expected by a model of others; what single cells take is less certain."""
+    """Of the committed evidence, each cell expected by a model of others, none of its batch among them. Single
+    cells are less certain: measured twice, the same cell lies no closer.
+    """
     cells = estimate.measured()
-    assert estimate.within(estimate.in_jobs(cells, 5)) >= 0.9
+    assert estimate.within(estimate.in_jobs(cells, 10)) >= 0.9
+    assert estimate.within(estimate.in_jobs(cells, 5)) >= 0.87
     assert estimate.within(cells) >= 0.75
+
+
+def test_times_of_sessions_are_told_apart_from_times_of_cells():
+    """A machine that was busy in one session does not make its cells look long."""
+    rows = [
+        {"kind": "toy", "config": {"steps": steps}, "session": name, "seconds": 0.1 * steps * slowness}
+        for name, slowness in (("idle", 1.0), ("busy", 3.0), ("usual", 1.0))
+        for steps in range(10, 50, 2)
+    ]
+    model = estimate.Model(pd.DataFrame(rows))
+    assert 2 < np.exp(model.slowness["busy"] - model.slowness["idle"]) < 4
+    asked = pd.DataFrame({"kind": ["toy"] * 2, "config": [{"steps": 31}] * 2, "session": ["idle", "busy"]})
+    assert model.seconds(asked) == pytest.approx([3.1, 9.3], rel=0.4)
+
+
+def test_two_measurements_spread_more_than_one():
+    """What a perfect expectation would reach is told from pairs alone."""
+    error = np.random.default_rng(0).normal(0, 0.25, (2, 4000))
+    twice = pd.DataFrame({"seconds": 10 * np.exp(error[0]), "expected": 10 * np.exp(error[1])})
+    alone = pd.DataFrame({"seconds": 10 * np.exp(error[0]), "expected": 10.0})
+    assert estimate.within(twice) < estimate.within(alone) - 0.1
+    assert estimate.attainable(twice) == pytest.approx(estimate.within(alone), abs=0.02)

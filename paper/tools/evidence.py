@@ -36,7 +36,7 @@ import torch
 from lib import checks, results, runtime
 from lib.results import Cell, Tables
 from paper.evidence import LIMIT, Evidence, File, State
-from paper.studies import base, cost
+from paper.studies import base
 from paper.tools import estimate, jobs, profiles
 from paper.tools.estimate import Estimate, time_left
 
@@ -236,6 +236,8 @@ def _taken(one: Planned, seconds: float | None) -> str:
     """What a cell will take, in words."""
     if not one.costs:
         return time_left(seconds)
+    from paper.studies import cost  # with a real CLIP, which takes seconds to import
+
     return f"{cost.told(one.cell)}: about {one.costs.memory(one.cell) / 2**30:.1f} GiB, {time_left(seconds)}"
 
 

@@ -46,7 +46,7 @@ SAFE_TIME, SAFE_MEMORY, LEAST_MINUTES = 2.0, 1.25, 5
 #: How often a job is tried again that was lost.
 RETRIES = 2
 #: Seconds between two looks at the queue for jobs that someone else has submitted.
-LOOK = 5.0
+LOOK = 2.0
 
 _PLUGIN = "snakemake-executor-plugin-{}"
 #: How the plugin comments a job of the rule ``cells``.
