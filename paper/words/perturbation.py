@@ -90,7 +90,7 @@ def story(tables: Tables, physics: Perturbation) -> str:
         here = table[table.severity == severity]
         parts = [
             f"{NAMES[row.rule]} brings it to {100 * row.accuracy:.0f} %, a recovery of {share(row.recovery)} "
-            f"({interval(row.recovery_low, row.recovery_high)})"
+            f"{interval(row.recovery_low, row.recovery_high)}"
             for row in here[here.recovery.notna()].itertuples()
         ]
         cost = (
@@ -204,7 +204,7 @@ def of_arms(tables: Tables, physics: Perturbation) -> str:
             # What has diverged in some seed has no number.
             if won != won:
                 continue
-            said.append(f"{arm} {share(won)} ({interval(*span)})")
+            said.append(f"{arm} {share(won)} {interval(*span)}")
         if said:
             lines.append(f"- **Recovery** at {at[0]:g} {physics.unit}: {'; '.join(said)}.")
         vanilla = summary[(summary.severity == at[0]) & (summary.rule == "autograd")]
@@ -212,7 +212,7 @@ def of_arms(tables: Tables, physics: Perturbation) -> str:
             row = vanilla.iloc[0]
             lines.append(
                 f"- **By training.** Of what the best measure without training leaves, vanilla training wins back "
-                f"{share(row.beyond)} ({interval(row.beyond_low, row.beyond_high)}); against the untouched network it "
+                f"{share(row.beyond)} {interval(row.beyond_low, row.beyond_high)}; against the untouched network it "
                 f"seems to be {share(row.recovery)}."
             )
     return "\n".join(lines)

@@ -1,6 +1,7 @@
-// No table and no formula is cut at any width: a table that does not fit, or that on a phone breaks its sentences after
-// every other word, becomes a list of cards, one for each row, whose cells carry the headings of their columns; a formula
-// that does not fit becomes smaller, and scrolls where it would be too small to read.
+// No table and no formula is cut at any width: a table that does not fit, smaller either, or that breaks its sentences
+// after every other word (on a phone, or as findings of two worlds), becomes a list of cards, one for each row, whose
+// cells carry the headings of their columns; a formula that does not fit becomes smaller, and scrolls where it would be
+// too small to read.
 (() => {
   const SMALLEST = 0.62; // of its own size
   const PHONE = 640, LINES = 4; // below this width a row of more lines than these is a card
@@ -38,9 +39,12 @@
     const box = table.parentElement;
     if (!box.clientWidth) return;
     if (table.classList.contains("stacked")) stack(table, false);
-    const room = box.getBoundingClientRect().width;
-    const wide = Math.max(table.scrollWidth, table.getBoundingClientRect().width);
-    if (wide > room + 1 || box.scrollWidth > box.clientWidth + 1 || (room < PHONE && broken(table))) stack(table, true);
+    table.classList.remove("tight");
+    const room = box.getBoundingClientRect().width, phone = room < PHONE;
+    const over = () =>
+      Math.max(table.scrollWidth, table.getBoundingClientRect().width) > room + 1 || box.scrollWidth > box.clientWidth + 1;
+    if (!phone && over()) table.classList.add("tight");
+    if (over() || ((phone || table.classList.contains("findings")) && broken(table))) stack(table, true);
   }
 
   // Runs when the width of the box has changed, and when a folded part is opened.
