@@ -18,6 +18,16 @@
     return heads.length > 1;
   }
 
+  // A line does not end within an interval or a power of ten, before a per cent, or behind the mark of a verdict.
+  const JOINED = /\[[^[\]]{1,48}\](?: %)?| × 10|\d %|[✓✗?] (?=\w)/g;
+  function join(table) {
+    const walker = document.createTreeWalker(table, NodeFilter.SHOW_TEXT);
+    for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+      const joined = text.data.replace(JOINED, (found) => found.replaceAll(" ", "\u00a0"));
+      if (joined !== text.data) text.data = joined;
+    }
+  }
+
   // As cards a table is no table for the browser any more: it is told that it still is one.
   const ROLES = { table: "table", thead: "rowgroup", tbody: "rowgroup", tr: "row", td: "cell" };
   function stack(table, on) {
@@ -85,6 +95,7 @@
   function begin() {
     name();
     for (const table of document.querySelectorAll("article table")) {
+      join(table);
       if (label(table)) follow(table.parentElement, () => fit(table));
     }
     // What scrolls sideways can be reached by keyboard: code.
