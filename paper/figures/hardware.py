@@ -838,7 +838,7 @@ def remedies(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fig
         for shade, label in zip(_shades(2), ("mild", "harsh"), strict=True)
     ]
     drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
-    apart = f" Batch statistics were measured on a {' or '.join(others)}, everything else on a {first}."
+    apart = f" Batch statistics were measured on: {' or '.join(map(spelt, others))}; all else: {spelt(first)}."
     caption(
         drawn,
         "What each measure gives back of the loss: colour for the kind of measure, rim for the severity (light: mild, "

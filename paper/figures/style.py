@@ -27,6 +27,7 @@ from PIL import Image, ImageChops, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
 from lib.verdicts import MARKS, Outcome, bootstrap
+from paper.words.format import number
 
 #: The palette of Okabe and Ito (2008).
 COLOURS: MappingProxyType[str, str] = MappingProxyType(
@@ -376,6 +377,10 @@ def nothing(why: str) -> Figure:
 _HYPHEN = re.compile(r"(?<![\w.)\]-])-(?=[\d.])")
 
 
+# A number as Python writes it: "5e-05".
+_POWER = re.compile(r"(?<![\w.])\d(?:\.\d+)?e[-+]?\d+")
+
+
 def caption(drawn: Figure, text: str, note: str = "") -> None:
     """Give the figure its message, which stands below it as text and is read to those who cannot see it.
 
@@ -383,4 +388,5 @@ def caption(drawn: Figure, text: str, note: str = "") -> None:
     """
     if any(shape.get_gid() == _RERUN for axis in drawn.axes for shape in axis.collections):
         text = f"{text} Diamonds: this run{note}."
-    drawn.set_label(_HYPHEN.sub("−", " ".join(text.split())))
+    text = _POWER.sub(lambda found: number(float(found[0])), " ".join(text.split()))
+    drawn.set_label(_HYPHEN.sub("−", text))
