@@ -3,7 +3,7 @@
 // cells carry the headings of their columns; a formula that does not fit becomes smaller, and scrolls where it would be
 // too small to read.
 (() => {
-  const SMALLEST = 0.62; // of its own size
+  const SMALLEST = 10; // of a formula, in pixels
   const PHONE = 640, LINES = 4; // below this width a row of more lines than these is a card
 
   function label(table) {
@@ -69,12 +69,14 @@
 
   function shrink(formula) {
     const box = formula.parentElement;
-    formula.style.fontSize = "";
+    // MathJax has given it the size of the text around it.
+    formula.dataset.size ??= formula.style.fontSize;
+    formula.style.fontSize = formula.dataset.size;
     formula.removeAttribute("tabindex");
     const own = parseFloat(getComputedStyle(formula).fontSize);
     const over = () => Math.max(formula.scrollWidth / formula.clientWidth, box.scrollWidth / box.clientWidth);
     for (let size = 1, turn = 0; turn < 4 && over() > 1.002; turn += 1) {
-      size = Math.max(SMALLEST, size / over() - 0.005);
+      size = Math.max(SMALLEST / own, size / over() - 0.005);
       formula.style.fontSize = `${own * size}px`;
     }
     if (over() > 1.002) {
@@ -90,6 +92,11 @@
       const of = summary.closest("li") && summary.closest("li").querySelector("a");
       if (!summary.textContent.trim() && of) summary.setAttribute("aria-label", `Pages under ${of.textContent.trim()}`);
     }
+  }
+
+  // Opened from the file system a page may not read another: the search then lists pages without their text.
+  if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") {
+    DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
   }
 
   function begin() {
