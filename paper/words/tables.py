@@ -149,7 +149,9 @@ def _narrow(text: str) -> str:
 
 
 # A number, with its power of ten, its interval and its unit; or nothing.
-_NUMBER = re.compile(r"–|[+−<>≤≥ ]*[\d∞][\d.,]*( × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?( \[[^\]]*\])?( [^ ,;()]{1,6}| of devices)?")
+_NUMBER = re.compile(
+    r"–|[+−<>≤≥ ]*[\d∞][\d.,]*(?: × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?(?: \[[^\]]*\])?(?: (?:of|x|×) \d[\d,]*)*(?: [^ ,;()]{1,10}| of devices)?"
+)
 
 
 def _numeric(text: str) -> bool:

@@ -102,8 +102,9 @@
   function begin() {
     name();
     for (const table of document.querySelectorAll("article table")) {
+      const several = label(table);
       join(table);
-      if (label(table)) follow(table.parentElement, () => fit(table));
+      if (several) follow(table.parentElement, () => fit(table));
     }
     // What scrolls sideways can be reached by keyboard: code.
     for (const code of document.querySelectorAll("article pre")) {
