@@ -150,7 +150,8 @@ def _narrow(text: str) -> str:
 
 # A number, with its power of ten, its interval and its unit; or nothing.
 _NUMBER = re.compile(
-    r"–|[+−<>≤≥ ]*[\d∞][\d.,]*(?: × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?(?: \[[^\]]*\])?(?: (?:of|x|×) \d[\d,]*)*(?: [^ ,;()]{1,10}| of devices)?"
+    r"–|[+−<>≤≥ ]*[\d∞][\d.,]*(?: × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?(?: \[[^\]]*\])?"
+    r"(?: (?:of|x|×) \d[\d,]*)*(?: [^ ,;()]{1,10}| of devices)?"
 )
 
 
