@@ -54,7 +54,10 @@
     const over = () =>
       Math.max(table.scrollWidth, table.getBoundingClientRect().width) > room + 1 || box.scrollWidth > box.clientWidth + 1;
     if (!phone && over()) table.classList.add("tight");
-    if (over() || ((phone || table.classList.contains("findings")) && broken(table))) stack(table, true);
+    if (over() || ((phone || table.classList.contains("findings")) && broken(table))) {
+      table.classList.remove("tight");
+      stack(table, true);
+    }
   }
 
   // Runs when the width of the box has changed, and when a folded part is opened.
