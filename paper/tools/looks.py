@@ -263,7 +263,7 @@ def look(page: Page, name: str, folder: Path = BUILT, axe: bool = True, contrast
     seen, path = Look(name), folder / f"{name}.html"
     watch(page, seen)
     page.set_viewport_size({"width": WIDTHS[0], "height": 900})
-    page.goto(path.as_uri(), wait_until="load", timeout=90_000)
+    page.goto(path.as_uri(), wait_until="load", timeout=120_000)
     if page.locator("script[src*=mathjax]").count():
         page.wait_for_function(_DRAWN, timeout=60_000)
     page.evaluate(_STILL)
