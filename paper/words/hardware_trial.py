@@ -23,6 +23,7 @@ from paper.studies.hardware_trial import (
     rates,
     tried,
 )
+from paper.words import format
 from paper.words.numbers import interval, listed, share
 from paper.words.outcomes import decided
 
