@@ -27,11 +27,11 @@ _RELATIONS = {">=": "≥", "<=": "≤"}
 
 
 def written(criterion: str) -> str:
-    """A criterion as a reader writes it: "area ≥ 0.8", "error < 1 × 10⁻⁶", and a single point in the singular."""
+    """A criterion as a reader writes it: "area ≥ 0.8", "error < 1 × 10⁻⁶", a single point or decade in the singular."""
     shown = _POWER.sub(lambda found: format.number(float(found[0])), criterion)
     for typed, sign in _RELATIONS.items():
         shown = shown.replace(typed, sign)
-    return re.sub(r"(?<=[<>≥≤±] 1 )points$|(?<=±1 )points$", "point", shown)
+    return re.sub(r"(?<=[<>≥≤±] 1 )(point|decade)s$|(?<=±1 )(point|decade)s$", lambda one: one[0][:-1], shown)
 
 
 def change(finding: Finding) -> str:

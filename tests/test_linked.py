@@ -16,13 +16,19 @@ def test_the_first_use_of_a_word_is_linked_and_nothing_else():
     first = nodes.paragraph(
         "", "", nodes.literal("chip", "chip"), nodes.Text(" and two chips, a known chip, a chip-set")
     )
-    document += nodes.section("", nodes.title("", "A chip"), first, nodes.paragraph("", "Another chip, read here."))
+    # The title of a box that opens is a rubric: it is pressed itself.
+    head = nodes.rubric("", "chip.py")
+    document += nodes.section(
+        "", nodes.title("", "A chip"), head, first, nodes.paragraph("", "Another chip, read here.")
+    )
     linked.link(
         document, linked.terms("```{glossary}\nchip\n  One.\n\nknown chip\n  Two.\n\nread\n  Three.\n```"), "page"
     )
     found = [(one["reftarget"], one.astext()) for one in document.findall(pending_xref)]
     assert found == [("chip", "chips"), ("known chip", "known chip")]
-    assert document.astext().replace("\n", " ").startswith("A chip  chip and two chips, a known chip, a chip-set")
+    assert (
+        document.astext().replace("\n", " ").startswith("A chip  chip.py  chip and two chips, a known chip, a chip-set")
+    )
     again = document.deepcopy()
     linked.link(again, ["chip", "known chip"], "page")
     assert again.pformat() == document.pformat()

@@ -16,7 +16,7 @@ from paper import ROOT
 from paper.comparison import Comparison
 from paper.words import format, names
 from paper.words.claims import Register
-from paper.words.tables import Table
+from paper.words.tables import FOLDED, Table
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,22 @@ def test_rows_with_an_index():
 def test_an_interval_without_width_is_left_out():
     told = pd.DataFrame({"what": ["a"], "area": ["0.50 [0.50, 0.50]"], "other": ["0.50 [0.40, 0.50]"]})
     assert Table(told).texts().iloc[0].tolist() == ["a", "0.50", "0.50 [0.40, 0.50]"]
+
+
+def test_a_long_table_is_folded_below_its_caption():
+    short, long = (Table(pd.DataFrame({"n": range(rows)}), "Title & all") for rows in (FOLDED, FOLDED + 1))
+    assert short._repr_html_().startswith("<table")
+    page = BeautifulSoup(long._repr_html_(), "html.parser")
+    assert page.summary.get_text() == f"Title & all ({FOLDED + 1} rows)" and page.details.table.caption is not None
+    assert not page.details.has_attr("open") and len(page.select("tbody tr")) == FOLDED + 1
+
+
+def test_a_note_that_begins_with_a_number_is_no_number():
+    told = Table(
+        pd.DataFrame({"a": ["1/f noise after 20 s"], "b": ["3.1 × 10⁻⁷ [3, 3.2] decades"], "c": ["8 bits"]}), keys=0
+    )
+    page = BeautifulSoup(told._repr_html_(), "html.parser")
+    assert [cell.get("class") for cell in page.select("td")] == [None, ["number"], ["number"]]
 
 
 def test_an_empty_table_keeps_its_headings():

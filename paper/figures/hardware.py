@@ -44,6 +44,7 @@ from paper.studies.bench import Response
 from paper.studies.hardware import NAMES
 from paper.studies.separation import JOINT, LABELS, POOLED, SCORES, TRIVIAL
 from paper.words.format import duration
+from paper.words.spelling import spelt
 
 RULES = {
     "unaware": Look(COLOURS["grey"], "s", "unaware"),
@@ -53,12 +54,12 @@ RULES = {
     "staircase": Look(COLOURS["sky"], "v", "HAT, on the staircase"),
 }
 NETWORKS = {
-    "mlp": Look(COLOURS["black"], "o", "mlp"),
-    "cnn": Look(COLOURS["black"], "s", "cnn"),
-    "cnn_norm": Look(COLOURS["black"], "P", "cnn_norm"),
-    "vit": Look(COLOURS["black"], "v", "vit"),
-    "resnet": Look(COLOURS["black"], "X", "resnet"),
-    "resnet_narrow": Look(COLOURS["black"], "^", "resnet_narrow"),
+    "mlp": Look(COLOURS["black"], "o", spelt("mlp")),
+    "cnn": Look(COLOURS["black"], "s", spelt("cnn")),
+    "cnn_norm": Look(COLOURS["black"], "P", spelt("cnn_norm")),
+    "vit": Look(COLOURS["black"], "v", spelt("vit")),
+    "resnet": Look(COLOURS["black"], "X", spelt("resnet")),
+    "resnet_narrow": Look(COLOURS["black"], "^", spelt("resnet_narrow")),
 }
 KINDS = {
     "no training": Look(COLOURS["vermillion"], "o", "what is programmed"),
@@ -769,7 +770,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
                 end = sides.count(published.INSIDE) - 0.5
                 axis.plot([end, end], [y - 0.46, y + 0.46], color="white", lw=2.4)
                 axis.plot([end, end], [y - 0.46, y + 0.46], color=COLOURS["black"], ls=":", lw=1.6)
-        axis.set_title(f"{network}, {rules[rule].label.removeprefix('HAT, ')}", fontsize=9.5)
+        axis.set_title(f"{spelt(network)}, {rules[rule].label.removeprefix('HAT, ')}", fontsize=9.5)
         axis.set_yticks(range(len(names)), [title(name) for name in names], fontsize=8)
         axis.set_xticks([])
         axis.grid(False)
@@ -837,7 +838,7 @@ def remedies(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fig
         for shade, label in zip(_shades(2), ("mild", "harsh"), strict=True)
     ]
     drawn.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
-    apart = f" Batch statistics were measured on a {' or '.join(others)}, everything else on a {first}."
+    apart = f" Batch statistics were measured on: {' or '.join(map(spelt, others))}; all else: {spelt(first)}."
     caption(
         drawn,
         "What each measure gives back of the loss: colour for the kind of measure, rim for the severity (light: mild, "

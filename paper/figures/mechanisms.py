@@ -63,7 +63,9 @@ def flips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure
         Line2D([], [], color=look.colour, marker=look.mark, ls="", label=f"{look.label}, severity of the claims")
         for look in nets.values()
     ]
-    handles.append(Line2D([], [], color="#777777", marker="|", ls="", label=f"the other severity, {MAIN}"))
+    handles.append(
+        Line2D([], [], color="#777777", marker="|", ls="", label=f"the other severity, {_NETWORKS[MAIN].label}")
+    )
     drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
     caption(
         drawn,

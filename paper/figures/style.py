@@ -10,6 +10,7 @@ import html
 import io
 import itertools
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +28,7 @@ from PIL import Image, ImageChops, ImageStat
 from PIL.PngImagePlugin import PngInfo
 
 from lib.verdicts import MARKS, Outcome, bootstrap
+from paper.words.format import number
 
 #: The palette of Okabe and Ito (2008).
 COLOURS: MappingProxyType[str, str] = MappingProxyType(
@@ -159,13 +161,17 @@ def compact(
     return small.getvalue()
 
 
+_GREYS = np.array([level * 0x010101 for level in (0, 64, 128, 192, 255)])
+
+
 def _fewer(picture: Image.Image, colours: int) -> Image.Image:
     """The picture in so many colours: half of them those that most of it has, as they are, so that a thin line has its
     own; the others are means.
     """
     values = np.asarray(picture).astype(np.int64) @ (1 << 16, 1 << 8, 1)
     found, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    often = found[np.argsort(-count, kind="stable")[: colours // 2]]
+    # Text stays grey beside a picture of many colours, its edges with it.
+    often = np.unique(np.concatenate([_GREYS, found[np.argsort(-count, kind="stable")[: colours // 2 - len(_GREYS)]]]))
     rest = picture.quantize(colours - len(often), method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     parts, exact = (np.stack([of >> 16, of >> 8 & 255, of & 255], 1) for of in (found, often))
     palette = np.concatenate([exact, np.reshape(rest.getpalette() or [], (-1, 3))])[:colours]
@@ -372,6 +378,14 @@ def nothing(why: str) -> Figure:
     return drawn
 
 
+# A hyphen that stands for a minus: before a number, behind no word or number.
+_HYPHEN = re.compile(r"(?<![\w.)\]-])-(?=[\d.])")
+
+
+# A number as Python writes it: "5e-05".
+_POWER = re.compile(r"(?<![\w.])\d(?:\.\d+)?e[-+]?\d+")
+
+
 def caption(drawn: Figure, text: str, note: str = "") -> None:
     """Give the figure its message, which stands below it as text and is read to those who cannot see it.
 
@@ -379,4 +393,5 @@ def caption(drawn: Figure, text: str, note: str = "") -> None:
     """
     if any(shape.get_gid() == _RERUN for axis in drawn.axes for shape in axis.collections):
         text = f"{text} Diamonds: this run{note}."
-    drawn.set_label(" ".join(text.split()))
+    text = _POWER.sub(lambda found: number(float(found[0])), " ".join(text.split()))
+    drawn.set_label(_HYPHEN.sub("−", text))

@@ -192,7 +192,7 @@ def by_recipe(accuracy: pd.DataFrame, zero: pd.DataFrame, *, rerun: pd.DataFrame
         if not row:
             axis.set_title(spelt(task))
         if not column:
-            axis.set_ylabel(learner)
+            axis.set_ylabel(spelt(learner))
     drawn.supylabel("test accuracy (%)", fontsize=10)
     handles = [Line2D([], [], color=COLOURS[colour], marker="o", lw=0, label=label) for colour, label in shown.values()]
     handles.append(Line2D([], [], color=COLOURS["vermillion"], ls="--", lw=1.2, label="the hand-written sentence"))

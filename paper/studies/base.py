@@ -29,6 +29,7 @@ from paper.comparison import Comparison
 from paper.evidence import Evidence
 from paper.notes import note
 from paper.studies.parameters import Checked, Place
+from paper.words.names import words
 
 # What IPython itself puts among a notebook's names.
 _IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
@@ -465,7 +466,7 @@ def _kinds(cells: Sequence[Cell]) -> str:
 
 
 def _spelt(value: object) -> str:
-    return " + ".join(value) if isinstance(value, list) else str(value).replace("_", " ")
+    return " + ".join(map(words, value)) if isinstance(value, list) else words(str(value))
 
 
 def shown_on(page: str) -> Result | None:

@@ -31,7 +31,16 @@ def link(document: nodes.document, words: Iterable[str], docname: str) -> None:
     from docutils import nodes as node
     from sphinx.addnodes import pending_xref
 
-    closed = (node.title, node.literal, node.reference, pending_xref, node.FixedTextElement, node.Invisible, node.math)
+    closed = (
+        node.title,
+        node.literal,
+        node.reference,
+        pending_xref,
+        node.FixedTextElement,
+        node.Invisible,
+        node.math,
+        node.rubric,
+    )
     linked = {one["reftarget"].lower() for one in document.findall(pending_xref) if one.get("reftype") == "term"}
     for term in words:
         if term.lower() in linked:

@@ -3,7 +3,7 @@
 
 ::
 
-    python -m paper.tools.looks [PAGE ...]      # a table: page, MB, axe, what is cut, the smallest text; 1 if anything is wrong
+    python -m paper.tools.looks [--contrast] [PAGE ...]      # a table: page, MB, axe, what is cut, the smallest text; 1 if anything is wrong
 
 A page is opened once, from the file system. The window is then made narrow and the other theme put on, as a reader
 would. What is wrong is a list of sentences (:attr:`Look.wrong`); the tests ask that it be empty.
@@ -133,8 +133,16 @@ _THEME = (
     """theme => { document.documentElement.dataset.theme = theme; document.documentElement.dataset.mode = theme; }"""
 )
 
-_AXE = """() => axe.run(document, {preload: false, resultTypes: ['violations'],
-  rules: {'color-contrast': {enabled: false}}}).then(found => found.violations.map(({id, impact, nodes}) => ({id, impact,
+# Nothing glides from one theme to the other while it is looked at, and no picture waits until it is scrolled to.
+_STILL = """() => {
+  const style = document.createElement('style');
+  style.textContent = '*, *::before, *::after { transition: none !important; animation: none !important; }';
+  document.head.append(style);
+  document.querySelectorAll('img[loading=lazy]').forEach(image => { image.loading = 'eager'; });
+}"""
+
+_AXE = """contrast => axe.run(document, {preload: false, resultTypes: ['violations'],
+  rules: {'color-contrast': {enabled: contrast}}}).then(found => found.violations.map(({id, impact, nodes}) => ({id, impact,
     nodes: nodes.map(node => [node.target.join(' '), node.any.concat(node.all, node.none).map(one => one.message)[0]])})))"""
 
 
@@ -247,14 +255,18 @@ def watch(page: Page, seen: Look) -> None:
     page.on("console", lambda said: seen.errors.append(said.text) if said.type == "error" else None)
 
 
-def look(page: Page, name: str, folder: Path = BUILT, axe: bool = True) -> Look:
-    """Open a page of the book in ``folder`` and look at it in both themes and at both widths."""
+def look(page: Page, name: str, folder: Path = BUILT, axe: bool = True, contrast: bool = False) -> Look:
+    """Open a page of the book in ``folder`` and look at it in both themes and at both widths.
+
+    With ``contrast`` axe judges colours, too, in both themes and at the first width; that takes seconds a page.
+    """
     seen, path = Look(name), folder / f"{name}.html"
     watch(page, seen)
     page.set_viewport_size({"width": WIDTHS[0], "height": 900})
-    page.goto(path.as_uri(), wait_until="load", timeout=90_000)
+    page.goto(path.as_uri(), wait_until="load", timeout=120_000)
     if page.locator("script[src*=mathjax]").count():
         page.wait_for_function(_DRAWN, timeout=60_000)
+    page.evaluate(_STILL)
     page.evaluate("document.fonts.ready.then(() => 0)")
     # Folded parts count: a reader opens them.
     page.evaluate("document.querySelectorAll('article details').forEach(one => { one.open = true; })")
@@ -272,15 +284,15 @@ def look(page: Page, name: str, folder: Path = BUILT, axe: bool = True) -> Look:
         for theme in THEMES:
             page.evaluate(_THEME, theme)
             seen.faint += [f"{one} ({theme}, {width} px)" for one in page.evaluate(_FAINT)]
-        page.evaluate(_THEME, THEMES[0])
-        if axe:
-            found = page.evaluate(_AXE)
-            seen.axe += [
-                f"{one['id']} at {where} ({width} px): {why}"
-                for one in found
-                if one["impact"] in _SERIOUS
-                for where, why in one["nodes"]
-            ]
+            judged = contrast and width == WIDTHS[0]
+            # The roles of what is there do not depend on the theme.
+            if axe and (judged or theme == THEMES[-1]):
+                seen.axe += [
+                    f"{one['id']} at {where} ({theme}, {width} px): {why}"
+                    for one in page.evaluate(_AXE, judged)
+                    if one["impact"] in _SERIOUS
+                    for where, why in one["nodes"]
+                ]
     page.unroute_all(behavior="ignoreErrors")
     return seen
 
@@ -302,6 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m paper.tools.looks", description="Look at every page of the book.")
     parser.add_argument("pages", nargs="*", metavar="PAGE", help="book/runs/escape; all if none is named")
     parser.add_argument("--book", type=Path, default=BUILT, help="the folder of the built book")
+    parser.add_argument("--contrast", action="store_true", help="let axe judge every colour, too: minutes")
     options = parser.parse_args(arguments)
     path = chromium()
     if path is None:
@@ -311,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with opened(path) as browser:
         for name in options.pages or pages(options.book):
             page: Any = browser.new_page()
-            looks.append(look(page, name, options.book))
+            looks.append(look(page, name, options.book, contrast=options.contrast))
             print(*looks[-1].wrong, sep="\n", flush=True)
             page.close()
     print(table(looks), f"{len(looks)} pages in {time.perf_counter() - began:.0f} s", sep="\n")

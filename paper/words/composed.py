@@ -62,7 +62,7 @@ def story(tables: Tables) -> str:
         rule = "vanilla training on the converter's staircase" if row.rule == "staircase" else NAMES[row.rule]
         lines.append(
             f"- On that chip {rule} brings the accuracy from {100 * row.unaware:.0f} to {100 * row.accuracy:.0f} %, a "
-            f"recovery of {share(row.recovery)} ({interval(row.recovery_low, row.recovery_high)}); its parts "
+            f"recovery of {share(row.recovery)} {interval(row.recovery_low, row.recovery_high)}; its parts "
             f"let one expect {share(row.weighted)}. It is *{row.verdict}*, and the worst of its parts is *{row.worst}*."
         )
     return "\n".join(lines)

@@ -12,6 +12,9 @@ from paper.studies.gate_degradation import LONG, long_id
 from paper.studies.gradient_imbalance import REPORTED
 from paper.words.outcomes import decided, sorted_out
 
+#: So many cases are named, more are counted: the figure shows which.
+FEW = 4
+
 
 def limits(tables: Tables) -> str:
     """Where MiniCLIP's world ends."""
@@ -49,9 +52,10 @@ def reached(tables: Tables) -> str:
         parts.append(f"On *{spelt(str(task))}*{first} learners reach {', '.join(spans)}.")
     ends = ahead.groupby(["by", "learner", "recipe", "task"], sort=False)["ahead"].mean()
     for by, own in ends.groupby(level="by", sort=False):
-        low = dict.fromkeys((name, task) for (_, name, _, task), value in own.items() if value < 0)
-        named = ", ".join(f"{spelt(name)} on {spelt(task)}" for name, task in low)
-        parts.append(f"Below that sentence end with the recipe *{BY[str(by)].label}*: {named or 'none'}.")
+        below = own[own < 0]
+        where = ", ".join(f"{spelt(name)} on {spelt(task)}" for _, name, _, task in below.index)
+        named = f" ({where})" if 0 < len(below) <= FEW else ""
+        parts.append(f"By the recipe *{BY[str(by)].label}*, {len(below)} of {len(own)} end below that sentence{named}.")
     return " ".join(parts)
 
 

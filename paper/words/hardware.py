@@ -48,8 +48,9 @@ _WORDS = {
     ),
     "drift": Words(
         formula=(
-            r"\tilde G = G\,(t/t_0)^{-\nu},\quad \nu = |\mu(g) + \sigma(g)\,\xi|,\quad "
-            r"\mu = [-0.0155\ln g + 0.0244]_{0.049}^{0.1},\quad \sigma = [-0.0125\ln g - 0.0059]_{0.008}^{0.045}"
+            r"\begin{gathered}\tilde G = G\,(t/t_0)^{-\nu},\quad \nu = |\mu(g) + \sigma(g)\,\xi|,\\ "
+            r"\mu = [-0.0155\ln g + 0.0244]_{0.049}^{0.1},\\ "
+            r"\sigma = [-0.0125\ln g - 0.0059]_{0.008}^{0.045}\end{gathered}"
         ),
         physics=(
             "A phase-change device relaxes: its conductance decays as a power of time, for decades. The exponent "

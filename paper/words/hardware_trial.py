@@ -23,6 +23,7 @@ from paper.studies.hardware_trial import (
     rates,
     tried,
 )
+from paper.words import format
 from paper.words.numbers import interval, listed, share
 from paper.words.outcomes import decided
 
@@ -45,7 +46,7 @@ def grid(tables: Tables) -> pd.DataFrame:
     wide = own.pivot(index="family", columns="level", values="severity")
     wide = wide.reindex([name for name in FAMILIES if name in wide.index])
     wide = wide[[name for name in (*LEVELS, trial.PUBLISHED) if name in wide]]
-    wide = wide.map(lambda value: "–" if value != value else f"{value:.3g}")
+    wide = wide.map(lambda value: "–" if value != value else format.number(value))
     units = [FAMILIES[name].physics().unit for name in wide.index]
     kinds = [FAMILIES[name].kind for name in wide.index]
     return wide.assign(unit=units, kind=kinds).rename(index=_title).reset_index()
@@ -252,7 +253,7 @@ def _said(findings: Findings, lines: dict[str, tuple[str, str, str]]) -> str:
             ends = f" {interval(*one.interval)}" if one.unit != "points" else ""
             unit = " points" if one.unit == "points" else ""
             value = f"{one.value:.1f}".replace("-", "−") if unit else share(one.value)
-            found.append(f"- {sentences[places[one.outcome]]} ({value}{unit}{ends})")
+            found.append(f"- {sentences[places[one.outcome]].removesuffix('.')} ({value}{unit}{ends}).")
     return "\n".join(found)
 
 

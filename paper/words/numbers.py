@@ -20,12 +20,13 @@ def cosine(value: float) -> str:
 
 
 class Shown(float):
-    """A number as the reader sees it: never "-0.0", with a minus that is one, and "–" where nothing was measured."""
+    """A number as the reader sees it: never "-0.0", with a minus that is one, a space before a per cent,
+    and "–" where nothing was measured."""
 
     def __format__(self, spec: str) -> str:
         if self != self:
             return "–"
-        shown = super().__format__(spec)
+        shown = super().__format__(spec).replace("%", " %")
         negative = shown.startswith("-") and any(digit in shown for digit in "123456789")
         return f"−{shown[1:]}" if negative else shown.removeprefix("-")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from paper.agreement import Agreement
 from paper.studies.base import Page, Study
-from paper.words.names import heading
+from paper.words import format
+from paper.words.names import heading, words
 from paper.words.tables import Several, Table
 
 
@@ -41,7 +42,7 @@ def _lost(whole: Study, other: Study, name: str) -> list[object]:
 
 
 def _listed(values: list[object]) -> str:
-    return ", ".join(f"{one:g}" if isinstance(one, float) else str(one).replace("_", " ") for one in values)
+    return ", ".join(format.number(one) if isinstance(one, int | float) else words(str(one)) for one in values)
 
 
 def _seeds(study: Study) -> str:

@@ -16,6 +16,7 @@ from paper.criteria.hardware import CLEAR_DAMAGE, points
 from paper.studies import arms
 from paper.studies.hardware import NAMES
 from paper.studies.recovery import by_side, recovery
+from paper.words import format
 from paper.words.hardware import wording
 from paper.words.numbers import Shown, cosine, interval, share
 from paper.words.outcomes import decided
@@ -57,10 +58,15 @@ _QUESTIONS = {
 }
 
 
+def _at(severity: float, physics: Perturbation) -> str:
+    """A severity as a reader says it: "0.1 Gmax", "100 yr", "5 % of devices"."""
+    return format.quantity(severity, physics.unit)
+
+
 def about(physics: Perturbation) -> str:
     """The paragraphs of a page on its perturbation (Markdown): physics, law, what severity means."""
-    span = f"from {physics.low:g} to {physics.high:g} {physics.unit}"
-    off = "not converting at all" if physics.off > physics.high else f"{physics.off:g}"
+    span = f"from {_at(physics.low, physics)} to {_at(physics.high, physics)}"
+    off = "not converting at all" if physics.off > physics.high else _at(physics.off, physics)
     reads = bool(physics.draw_read((1, 1), torch.Generator()))
     chips = {
         (True, False): "The random numbers belong to the *chip*: drawn once, then frozen.",
@@ -81,7 +87,6 @@ def story(tables: Tables, physics: Perturbation) -> str:
     """What came out, in sentences with the measured numbers (Markdown)."""
     table = tables["summary"]
     clear = table[table.damage >= CLEAR_DAMAGE]
-    unit = f" {physics.unit}"
     if not len(clear):
         return f"No severity costs {points(CLEAR_DAMAGE):g} points: an unaware network does not mind {physics.title}."
     first, last = clear.severity.iloc[0], table.severity.iloc[-1]
@@ -90,20 +95,20 @@ def story(tables: Tables, physics: Perturbation) -> str:
         here = table[table.severity == severity]
         parts = [
             f"{NAMES[row.rule]} brings it to {100 * row.accuracy:.0f} %, a recovery of {share(row.recovery)} "
-            f"({interval(row.recovery_low, row.recovery_high)})"
+            f"{interval(row.recovery_low, row.recovery_high)}"
             for row in here[here.recovery.notna()].itertuples()
         ]
         cost = (
             f"an unaware network is right on {100 * here.unaware.iloc[0]:.0f} % instead of "
             f"{100 * here.clean.iloc[0]:.0f} %"
         )
-        lines.append(f"- At **{severity:g}{unit}** {'; '.join([cost, *parts])}.")
+        lines.append(f"- At **{_at(severity, physics)}** {'; '.join([cost, *parts])}.")
     runs = tables["accuracy"]
     at_first = runs[runs.severity == first].groupby("rule", sort=False).crest.mean()
     stands = [
         f"{value:.1f} times after {NAMES[rule]}" for rule, value in at_first.dropna().items() if rule != "unaware"
     ]
-    after = f", and at {first:g}{unit} {', '.join(stands)}" if stands else ""
+    after = f", and at {_at(first, physics)} {', '.join(stands)}" if stands else ""
     lines.append(
         "- The largest weight of a layer, which sets the scale of its conductances, is "
         f"{at_first['unaware']:.1f} times the root mean square in the clean network{after}."
@@ -185,9 +190,8 @@ def of_arms(tables: Tables, physics: Perturbation) -> str:
     if looks is not None and physics.random and {arms.DIFFERENTIATED, arms.DETACHED} <= set(looks.arm):
         median = looks.groupby(["arm", "severity"])[["variance", "top"]].median()
         one, other = (median.loc[arm].loc[ends] for arm in (arms.DIFFERENTIATED, arms.DETACHED))
-        unit = f" {physics.unit}"
         lines.append(
-            f"- **Variance over signal**, from {ends[0]:g} to {ends[1]:g}{unit}: "
+            f"- **Variance over signal**, from {_at(ends[0], physics)} to {_at(ends[1], physics)}: "
             f"{one.variance.iloc[0]:.2g} to {one.variance.iloc[1]:.2g} with the scale differentiated, "
             f"{other.variance.iloc[0]:.2g} to {other.variance.iloc[1]:.2g} with it detached. The largest weight of "
             f"every layer, one each, carries {share(one.top.iloc[0])} and {share(one.top.iloc[1])} of the squared mean "
@@ -204,15 +208,15 @@ def of_arms(tables: Tables, physics: Perturbation) -> str:
             # What has diverged in some seed has no number.
             if won != won:
                 continue
-            said.append(f"{arm} {share(won)} ({interval(*span)})")
+            said.append(f"{arm} {share(won)} {interval(*span)}")
         if said:
-            lines.append(f"- **Recovery** at {at[0]:g} {physics.unit}: {'; '.join(said)}.")
+            lines.append(f"- **Recovery** at {_at(at[0], physics)}: {'; '.join(said)}.")
         vanilla = summary[(summary.severity == at[0]) & (summary.rule == "autograd")]
         if len(vanilla) and vanilla.beyond.notna().all():
             row = vanilla.iloc[0]
             lines.append(
                 f"- **By training.** Of what the best measure without training leaves, vanilla training wins back "
-                f"{share(row.beyond)} ({interval(row.beyond_low, row.beyond_high)}); against the untouched network it "
+                f"{share(row.beyond)} {interval(row.beyond_low, row.beyond_high)}; against the untouched network it "
                 f"seems to be {share(row.recovery)}."
             )
     return "\n".join(lines)
@@ -451,7 +455,7 @@ def beforehand(tables: Tables, physics: Perturbation) -> str:
         for row in clear[clear.severity == severity].itertuples()
     ]
     return (
-        f"Read the panels against the recovery above: at {severity:g} {physics.unit}, the mildest severity that costs "
+        f"Read the panels against the recovery above: at {_at(severity, physics)}, the mildest severity that costs "
         f"{points(CLEAR_DAMAGE):g} points, {'; '.join(parts)}."
     )
 

@@ -29,6 +29,8 @@ _KINDS: dict[str, Shows] = {
     "points": lambda value: format.number(round(float(value), 2), signed=True),
 }
 _ENDS = ("_low", "_high")
+#: A table of more rows than these is folded: what it says at a glance stands in the figure and the sentences around it.
+FOLDED = 10
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,7 +40,7 @@ class Table:
     An index that has a name is what its rows are about; else the first ``keys`` columns are. ``shows`` says how a
     column is shown: "share", "points" (a difference of accuracies, as columns with over_ in their names are), a unit
     ("s", "Gmax"), or a function of a value. A column with others that end in _low and _high has them as its interval.
-    Columns in :data:`ANSWERS` follow the keys.
+    Columns in :data:`ANSWERS` follow the keys. More than :data:`FOLDED` rows are folded below the caption.
     """
 
     frame: pd.DataFrame
@@ -104,7 +106,11 @@ class Table:
                 cells.append(f"{tag}{kind}>{_marked(text)}</{tag[1:3]}>")
             body.append(f"<tr>{''.join(cells)}</tr>")
         title = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
-        return f'<table class="shown">{title}<thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+        table = f'<table class="shown">{title}<thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+        if len(body) <= FOLDED:
+            return table
+        rows = f" ({len(body)} rows)"
+        return f"<details><summary>{html.escape(self.caption or 'The table')}{rows}</summary>{table}</details>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,8 +148,15 @@ def _narrow(text: str) -> str:
     return _WIDTHLESS.sub(r"\1", text)
 
 
+# A number, with its power of ten, its interval and its unit; or nothing.
+_NUMBER = re.compile(
+    r"–|[+−<>≤≥ ]*[\d∞][\d.,]*(?: × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?(?: \[[^\]]*\])?"
+    r"(?: (?:of|x|×) \d[\d,]*)*(?: [^ ,;()]{1,10}| of devices)?"
+)
+
+
 def _numeric(text: str) -> bool:
-    return text[:1] in "+−0123456789∞–"
+    return _NUMBER.fullmatch(text) is not None
 
 
 def _marked(text: str) -> str:

@@ -1,8 +1,9 @@
-// No table and no formula is cut at any width: a table that does not fit, or that on a phone breaks its sentences after
-// every other word, becomes a list of cards, one for each row, whose cells carry the headings of their columns; a formula
-// that does not fit becomes smaller, and scrolls where it would be too small to read.
+// No table and no formula is cut at any width: a table that does not fit, smaller either, or that breaks its sentences
+// after every other word (on a phone, or as findings of two worlds), becomes a list of cards, one for each row, whose
+// cells carry the headings of their columns; a formula that does not fit becomes smaller, and scrolls where it would be
+// too small to read.
 (() => {
-  const SMALLEST = 0.62; // of its own size
+  const SMALLEST = 10; // of a formula, in pixels
   const PHONE = 640, LINES = 4; // below this width a row of more lines than these is a card
 
   function label(table) {
@@ -15,6 +16,16 @@
       });
     }
     return heads.length > 1;
+  }
+
+  // A line does not end within an interval or a power of ten, before a per cent, or behind the mark of a verdict.
+  const JOINED = /\[[^[\]]{1,48}\](?: %)?| × 10|\d %|[✓✗?] (?=\w)/g;
+  function join(table) {
+    const walker = document.createTreeWalker(table, NodeFilter.SHOW_TEXT);
+    for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+      const joined = text.data.replace(JOINED, (found) => found.replaceAll(" ", "\u00a0"));
+      if (joined !== text.data) text.data = joined;
+    }
   }
 
   // As cards a table is no table for the browser any more: it is told that it still is one.
@@ -38,9 +49,15 @@
     const box = table.parentElement;
     if (!box.clientWidth) return;
     if (table.classList.contains("stacked")) stack(table, false);
-    const room = box.getBoundingClientRect().width;
-    const wide = Math.max(table.scrollWidth, table.getBoundingClientRect().width);
-    if (wide > room + 1 || box.scrollWidth > box.clientWidth + 1 || (room < PHONE && broken(table))) stack(table, true);
+    table.classList.remove("tight");
+    const room = box.getBoundingClientRect().width, phone = room < PHONE;
+    const over = () =>
+      Math.max(table.scrollWidth, table.getBoundingClientRect().width) > room + 1 || box.scrollWidth > box.clientWidth + 1;
+    if (!phone && over()) table.classList.add("tight");
+    if (over() || ((phone || table.classList.contains("findings")) && broken(table))) {
+      table.classList.remove("tight");
+      stack(table, true);
+    }
   }
 
   // Runs when the width of the box has changed, and when a folded part is opened.
@@ -55,12 +72,14 @@
 
   function shrink(formula) {
     const box = formula.parentElement;
-    formula.style.fontSize = "";
+    // MathJax has given it the size of the text around it.
+    formula.dataset.size ??= formula.style.fontSize;
+    formula.style.fontSize = formula.dataset.size;
     formula.removeAttribute("tabindex");
     const own = parseFloat(getComputedStyle(formula).fontSize);
     const over = () => Math.max(formula.scrollWidth / formula.clientWidth, box.scrollWidth / box.clientWidth);
     for (let size = 1, turn = 0; turn < 4 && over() > 1.002; turn += 1) {
-      size = Math.max(SMALLEST, size / over() - 0.005);
+      size = Math.max(SMALLEST / own, size / over() - 0.005);
       formula.style.fontSize = `${own * size}px`;
     }
     if (over() > 1.002) {
@@ -78,10 +97,17 @@
     }
   }
 
+  // Opened from the file system a page may not read another: the search then lists pages without their text.
+  if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") {
+    DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+  }
+
   function begin() {
     name();
     for (const table of document.querySelectorAll("article table")) {
-      if (label(table)) follow(table.parentElement, () => fit(table));
+      const several = label(table);
+      join(table);
+      if (several) follow(table.parentElement, () => fit(table));
     }
     // What scrolls sideways can be reached by keyboard: code.
     for (const code of document.querySelectorAll("article pre")) {
