@@ -30,7 +30,6 @@ from lib.prompts.diagnosis import FACTORS
 from paper.studies import base
 from paper.studies.own import Mixture, Residual, compared, crossed, trained
 from paper.tools import known as tool
-from paper.tools import profiles
 
 CLASSES = 4
 

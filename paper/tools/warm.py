@@ -6,14 +6,15 @@
     python -m paper.tools.warm book typeset
     python -m paper.tools.warm kernel -f CONNECTION_FILE
 
-runs ``paper.tools.pages`` (or ``typeset``, or a kernel, for whoever starts kernels by a specification as nbval does:
-``tests/jupyter``) with the arguments that follow; ``NAME`` says whose run it is if it is killed. Inside a build (the Snakefile puts its process into ``BOOK_BUILD``) the first page starts a server that
-outlives no build. Each page is a fork of the server, and its kernel is another one, made before the page starts any
-thread. Outside a build, or where no server can be had, the same function runs in this process, and the kernel is a
-process of Jupyter's: slower, with the same outputs.
+runs ``paper.tools.pages`` (or ``typeset``, or a kernel for whoever starts kernels by a specification, as nbval does:
+``tests/jupyter``) with the arguments that follow; ``NAME`` says whose run it is if it is killed. Inside a build (the
+Snakefile puts its process into ``BOOK_BUILD``) the first page starts a server that outlives no build. Each page is a
+fork of the server, and its kernel is another one, made before the page starts any thread. Outside a build, or where no
+server can be had, the same function runs in this process, and the kernel is a process of Jupyter's: slower, with the
+same outputs. The server listens in Linux's abstract socket namespace, so nothing on disk can be left behind, and
+answers only this user.
 
-The server listens in Linux's abstract socket namespace, so nothing on disk can be left behind, and answers only
-this user. Every process asks the system to be killed with the one that made it.
+Every process asks the system to be killed with the one that made it.
 """
 
 from __future__ import annotations
@@ -390,12 +391,14 @@ def _kernels(process: _Process) -> type:
 
 def main(arguments: Sequence[str]) -> int:
     """The command line; returns the exit status."""
-    if arguments[0] == "serve":
+    if len(arguments) == 2 and arguments[0] == "serve":
         return serve(arguments[1])
+    name, *words = arguments if arguments[:1] != ["kernel"] else ("kernel", *arguments)
+    if not words or words[0] not in MODULES:
+        print(f"usage: python -m paper.tools.warm NAME {'|'.join(MODULES)} ARGUMENT ...", file=sys.stderr)
+        return 2
     try:
-        if arguments[0] == "kernel":
-            return run("kernel", "kernel", arguments[1:])
-        return run(arguments[0], arguments[1], arguments[2:])
+        return run(name, words[0], words[1:])
     except KeyboardInterrupt:
         return _INTERRUPTED
 
