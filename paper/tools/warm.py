@@ -393,12 +393,12 @@ def main(arguments: Sequence[str]) -> int:
     """The command line; returns the exit status."""
     if len(arguments) == 2 and arguments[0] == "serve":
         return serve(arguments[1])
-    name, *words = arguments if arguments[:1] != ["kernel"] else ("kernel", *arguments)
-    if not words or words[0] not in MODULES:
+    words = ["kernel", *arguments] if arguments[:1] == ["kernel"] else list(arguments)
+    if len(words) < 2 or words[1] not in MODULES:
         print(f"usage: python -m paper.tools.warm NAME {'|'.join(MODULES)} ARGUMENT ...", file=sys.stderr)
         return 2
     try:
-        return run(name, words[0], words[1:])
+        return run(words[0], words[1], words[2:])
     except KeyboardInterrupt:
         return _INTERRUPTED
 
