@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -36,28 +37,35 @@ def chapters() -> list[str]:
     return [toc["root"], *(name for part in toc["parts"] for name in files(part["chapters"]))]
 
 
+@pytest.fixture(scope="session")
+def narrow_sizes() -> dict[str, Any]:
+    """MiniCLIP's configuration with a quarter of its width: for tests that train and do not ask what was learnt."""
+    from lib.prompts.backbone import MINICLIP
+
+    return {
+        **MINICLIP,
+        "embed_dim": 32,
+        "vision_cfg": {**MINICLIP["vision_cfg"], "width": 32, "head_width": 16},
+        "text_cfg": {**MINICLIP["text_cfg"], "width": 32, "heads": 2},
+    }
+
+
 @pytest.fixture(scope="module")
-def narrow_miniclip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """MiniCLIP with random weights and a quarter of its width: for tests that train and do not ask what was learnt."""
+def narrow_miniclip(narrow_sizes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """In the tests of a module MiniCLIP is of that width, and its weights are random."""
     import torch
     from safetensors.torch import save_file
 
     from lib.prompts import backbone
 
-    sizes = {
-        **backbone.MINICLIP,
-        "embed_dim": 32,
-        "vision_cfg": {**backbone.MINICLIP["vision_cfg"], "width": 32, "head_width": 16},
-        "text_cfg": {**backbone.MINICLIP["text_cfg"], "width": 32, "heads": 2},
-    }
     weights = tmp_path_factory.mktemp("narrow") / backbone.WEIGHTS.name
     record = backbone.record()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backbone, "MINICLIP", sizes)
+        patch.setattr(backbone, "MINICLIP", narrow_sizes)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             save_file(backbone.build_miniclip().state_dict(), weights)
-        record |= {"sha256": backbone.checksum(weights), "configuration": sizes}
+        record |= {"sha256": backbone.checksum(weights), "configuration": narrow_sizes}
         weights.with_suffix(".json").write_text(json.dumps(record), encoding="utf-8")
         patch.setattr(backbone, "WEIGHTS", weights)
         patch.setattr(backbone, "RECORD", weights.with_suffix(".json"))

@@ -470,10 +470,10 @@ def test_pretraining_learns_and_writes_a_record(tmp_path, capsys):
     assert "counting" in capsys.readouterr().out
     curves = [
         pretrain.train(
-            pretrain.Recipe(steps=4, batch=24, groups=2, warmup=2, rate=3e-3),
+            pretrain.Recipe(steps=8, batch=24, groups=2, warmup=2, rate=3e-3),
             torch.device("cpu"),
             lambda row: None,
-            every=2,
+            every=4,
         )[1]
         for _ in range(2)
     ]

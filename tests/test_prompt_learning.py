@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from lib import gradients, replicas
 from lib.checks import ParameterError
+from lib.prompts import backbone as backbones
 from lib.prompts import gates, learners, tasks, training
 from lib.prompts.backbone import Backbone, load
 from lib.prompts.diagnosis import FACTORS, chain, gate_statistics
@@ -35,8 +36,15 @@ CELLS = [*((name, "none") for name in TRAINED), *GATED]
 
 
 @pytest.fixture(scope="module")
-def mini(narrow_miniclip) -> Backbone:
+def mini() -> Backbone:
     return load("miniclip", "random", seed=5)
+
+
+@pytest.fixture(scope="module")
+def narrow(narrow_sizes) -> Backbone:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbones, "MINICLIP", narrow_sizes)
+        return load("miniclip", "random", seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -559,7 +567,7 @@ MIXED = [
 @pytest.mark.parametrize(
     ("name", "kind"), [("coop", "length"), ("maple", "depth"), ("vpt", "both"), ("pool", "soft"), ("pool", "l2p")]
 )
-def test_tasks_and_settings_share_a_batch_without_touching_each_other(mini, name, kind):
+def test_tasks_and_settings_share_a_batch_without_touching_each_other(narrow, name, kind):
     runs = [
         training.Replica(tasks.get(task), seed, training.Setting(**setting), shots=2 + seed)
         for seed, (task, setting) in enumerate(MIXED)
@@ -567,7 +575,7 @@ def test_tasks_and_settings_share_a_batch_without_touching_each_other(mini, name
     recipe = training.Recipe(steps=4, rate=0.1, looks=(0, 4))
 
     def trained(some):
-        learner = Learner(name, mini, some[0].task.names, template=some[0].task.template, gate=kind)
+        learner = Learner(name, narrow, some[0].task.names, template=some[0].task.template, gate=kind)
         return training.train(learner, training.prepare(learner, some, 12), recipe)
 
     together = trained(runs)
