@@ -21,7 +21,8 @@ from paper.studies.parameters import Numbers, Whole
 from paper.tools import estimate, profiles
 from paper.tools import evidence as tool
 
-SLOW: dict = {"seconds": 0.0, "together": None}
+SLOW = {"seconds": 0.0}
+TOGETHER: list = []
 BROKEN: set[float] = set()
 FACTOR: dict[float, float] = {}
 asked: list = []
@@ -29,8 +30,8 @@ asked: list = []
 
 def measure(config, site):
     time.sleep(SLOW["seconds"])
-    if SLOW["together"] is not None:
-        SLOW["together"].wait()
+    for barrier in TOGETHER:
+        barrier.wait()
     asked.append((config["severity"], config["seeds"]))
     if config["severity"] in BROKEN:
         raise RuntimeError("the device is on fire")
@@ -97,10 +98,13 @@ def test_a_dry_run_says_what_and_how_long_and_computes_nothing(profile, capsys):
     assert profile()[3.0] == "missing"
 
 
-def test_jobs_work_side_by_side(profile, monkeypatch):
+def test_jobs_work_side_by_side(profile):
     """Each cell waits until all four are at work."""
-    monkeypatch.setitem(SLOW, "together", multiprocessing.Barrier(4, timeout=100))
-    assert tool.main(["run", "--jobs", "4"]) == 0
+    TOGETHER.append(multiprocessing.Barrier(4, timeout=100))
+    try:
+        assert tool.main(["run", "--jobs", "4"]) == 0
+    finally:
+        TOGETHER.clear()
     assert set(profile().values()) == {"current"}
 
 

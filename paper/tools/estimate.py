@@ -134,7 +134,7 @@ class Model:
     def seconds(self, cells: pd.DataFrame) -> np.ndarray:
         """What cells (``kind``, ``config``) will take, or would have taken in their session where that is known."""
         expected = self._trees.predict(self._columns.transform(_all_features(cells)))
-        slowness = cells["session"].map(self.slowness).fillna(0.0) if "session" in cells else 0.0
+        slowness = cells["session"].map(self.slowness).fillna(0.0).to_numpy() if "session" in cells else 0.0
         return np.exp(expected + slowness)
 
 
