@@ -58,7 +58,8 @@ book: $(STAMP) ## run the notebooks of PROFILE and build the book into _build/ht
 # draw no pictures, which nbval could not compare; the book draws them.
 test: $(STAMP) ## run all tests, and every notebook against its stored outputs
 	@JUPYTER_PATH="$(CURDIR)/tests/jupyter" TEST_RUN=$$$$ OMP_NUM_THREADS=1 python -m pytest $(TESTS) -n $(WORKERS) \
-	  --no-loadscope-reorder --nbval --nbval-kernel-name book --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1200
+	  --no-loadscope-reorder --nbval --nbval-kernel-name book --nbval-sanitize-with tests/nbval.cfg \
+	  --nbval-kernel-startup-timeout 600 --nbval-cell-timeout 1200
 
 lint: $(STAMP) ## the code: style, formatting, types
 	@ruff check . && ruff format --check . && mypy

@@ -178,6 +178,7 @@ def test_built_book_is_whole_and_asks_nothing_outside(outside, contents):
     for chapter in contents:
         text = (BUILT / f"{chapter}.html").read_text(encoding="utf-8")
         titles[chapter] = re.search(r"<title>(.*?)</title>", text, re.DOTALL)[1].strip()
+        assert str(ROOT) not in text, f"{chapter} names a folder of the machine that built it"
         if "math notranslate" in text:
             assert "_static/jsvendor/mathjax/es5/tex-chtml-full.js" in text, chapter
     assert len(set(titles.values())) == len(titles), titles

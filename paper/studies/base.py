@@ -35,7 +35,9 @@ from paper.words.names import words
 _IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
 _PLAIN = (int, float, str, bool, type(None), list, tuple, dict)
 
-#: Where the committed evidence lies.
+#: Where the committed evidence lies, on whatever machine.
+#:
+#: :meta hide-value:
 EVIDENCE = ROOT / "results" / "evidence"
 
 
