@@ -107,8 +107,8 @@
   function begin() {
     name();
     for (const table of document.querySelectorAll("article table")) {
-      const several = label(table);
       join(table);
+      const several = label(table);
       if (several) follow(table.parentElement, () => fit(table));
     }
     for (const part of document.querySelectorAll("article :is(p, li, dd, figcaption)")) join(part);
