@@ -82,13 +82,15 @@ def test_planted_agreement_and_disagreement_are_told(book):
     }
     said = f"{words.answer(page)} {words.headline(page)}"
     assert "3 were judged in both worlds. **2 come out alike** (1 hold in both, 1 in neither), **1 differ**" in said
-    assert "They differ on learners (1)." in said and "nothing is claimed of ViT-B/16" in said
+    assert "They differ on *Learners and gates* (1)." in said and "nothing is claimed of ViT-B/16" in said
     (row,) = words.rows(page, "differ").to_dict("records")
     assert row["claim"] == "large" and row["criterion"] == "mean > 4"
     assert row["drawn"].startswith("holds: 6 [") and row["photographs"].startswith("does not hold: 3 [")
     table = words.by_page(page).set_index("page")
     assert table.loc["all", ["alike", "differ", "open on one", "open on both", "one alone"]].tolist() == [2, 1, 0, 0, 0]
-    assert words.missing(page).startswith("Evidence is missing in the drawn world for gradient imbalance, gap origin")
+    assert words.missing(page).startswith(
+        "Evidence is missing in the drawn world for *Gradient imbalance*, *Where the gap"
+    )
 
 
 def test_missing_evidence_says_so_and_the_rest_is_judged(book):
