@@ -111,8 +111,8 @@ def test_a_page_that_is_half_there_names_what_is_missing(book):
     book("learners_photo")
     book.known["escape_photo"] = profiles.Page("escape_photo", "escape", parameters={"shift": 1.0})
     said = words.missing(Photographs(pages="learners,escape").page())
-    assert "missing in the drawn world for escape; the rest is judged." in said
-    assert "missing on photographs for escape (1 of 1 parts); the rest is judged." in said
+    assert "missing in the drawn world for *Nothing to gain, or too slow?*; the rest is judged." in said
+    assert "missing on photographs for *Nothing to gain, or too slow?* (1 of 1 parts); the rest is judged." in said
 
 
 def _everything(page):
