@@ -22,6 +22,7 @@ from paper.studies.base import Study
 from paper.studies.claims import Claims
 from paper.tools import profiles
 from paper.words.claims import Register, counted, register, told
+from paper.words.titles import called
 
 MOVED = Threshold(5, "abc1234", changed="def5678", first=2)
 LONG = "a gate that was trained by the short recipe gains more than the learner without a gate on every ordinary task"
@@ -88,6 +89,19 @@ def test_claims_are_folded_by_page_with_its_link_its_evidence_and_its_command(bo
     assert "<b>one</b>: 2 claims (1 holds, 1 inconclusive)" in text
     assert '<a href="two.html">two</a>' in text and "make evidence PAGES=two" in text
     assert f"results/evidence/{Paged(name='two').shelf()}.csv" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("gap_origin", "Where the gap comes from"),
+        ("perturbation_drift", "Drift"),
+        ("fair_trial_photo", "A fair trial, on photographs"),
+        ("no_page", "no page"),
+    ],
+)
+def test_a_page_is_called_by_its_heading(name, title):
+    assert called(name) == title
 
 
 def test_a_page_without_evidence_says_so(book):

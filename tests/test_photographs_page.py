@@ -82,13 +82,15 @@ def test_planted_agreement_and_disagreement_are_told(book):
     }
     said = f"{words.answer(page)} {words.headline(page)}"
     assert "3 were judged in both worlds. **2 come out alike** (1 hold in both, 1 in neither), **1 differ**" in said
-    assert "They differ on learners (1)." in said and "nothing is claimed of ViT-B/16" in said
+    assert "They differ on *Learners and gates* (1)." in said and "nothing is claimed of ViT-B/16" in said
     (row,) = words.rows(page, "differ").to_dict("records")
     assert row["claim"] == "large" and row["criterion"] == "mean > 4"
     assert row["drawn"].startswith("holds: 6 [") and row["photographs"].startswith("does not hold: 3 [")
     table = words.by_page(page).set_index("page")
     assert table.loc["all", ["alike", "differ", "open on one", "open on both", "one alone"]].tolist() == [2, 1, 0, 0, 0]
-    assert words.missing(page).startswith("Evidence is missing in the drawn world for gradient imbalance, gap origin")
+    assert words.missing(page).startswith(
+        "Evidence is missing in the drawn world for *Gradient imbalance*, *Where the gap"
+    )
 
 
 def test_missing_evidence_says_so_and_the_rest_is_judged(book):
@@ -109,8 +111,8 @@ def test_a_page_that_is_half_there_names_what_is_missing(book):
     book("learners_photo")
     book.known["escape_photo"] = profiles.Page("escape_photo", "escape", parameters={"shift": 1.0})
     said = words.missing(Photographs(pages="learners,escape").page())
-    assert "missing in the drawn world for escape; the rest is judged." in said
-    assert "missing on photographs for escape (1 of 1 parts); the rest is judged." in said
+    assert "missing in the drawn world for *Nothing to gain, or too slow?*; the rest is judged." in said
+    assert "missing on photographs for *Nothing to gain, or too slow?* (1 of 1 parts); the rest is judged." in said
 
 
 def _everything(page):

@@ -546,7 +546,7 @@ def forecast(law: pd.DataFrame, levers: pd.DataFrame, lever: str, decades: float
         axis.fill_between(grid, low, high, where=where, color=COLOURS[colour], alpha=0.2, lw=0)
     axis.axvline(steps, color=COLOURS["vermillion"], ls="--", lw=1.2)
     axis.axvline(trained, color=COLOURS["grey"], lw=1, ls=":")
-    axis.set_title(f"{name}: {decades:g} decades taken off")
+    axis.set_title(f"{name}: {decades:g} decade{'' if decades == 1 else 's'} taken off")
     at = chances(np.array([float(steps)]))
     ends = spread(at[1:, 0], seeds)
     half, (first, last) = 10 ** late[0, 0], 10 ** spread(late[1:, 0], seeds)

@@ -62,7 +62,7 @@ def gallery(names: Sequence[str] | None = None, columns: int = 8, seed: int = 0)
             axis.set_title(word, fontsize=7, loc="center", pad=2)
         line[0].set_ylabel(title, fontsize=8)
     side = photographs.SIZE
-    caption(drawn, f"One row per task, {side} x {side} pixels each; above every picture the label that is right.")
+    caption(drawn, f"One row per task, {side} × {side} pixels each; above every picture the label that is right.")
     return drawn
 
 

@@ -391,7 +391,7 @@ def gallery(names: Sequence[str], columns: int = 6) -> Figure:
             axis.set_xticks([]), axis.set_yticks([])
             axis.set_title(task.names[int(label)].removesuffix(" thing"), fontsize=7, loc="center", pad=2)
         row[0].set_ylabel(spelt(name), fontsize=8)
-    caption(drawn, f"One row per task, {world.SIZE} x {world.SIZE} pixels each; above every picture its label.")
+    caption(drawn, f"One row per task, {world.SIZE} × {world.SIZE} pixels each; above every picture its label.")
     return drawn
 
 

@@ -49,7 +49,16 @@ def forest(points: pd.DataFrame, tasks: Sequence[str], *, rerun: pd.DataFrame | 
         axis.set_title(NAMES.get(task, spelt(task)))
         mine, here = (table[table["task"] == task] for table in (points, again))
         if mine["over_blind"].notna().sum() + here["over_blind"].notna().sum() == 0:
-            axis.text(0.5, 0.5, "not measured yet", transform=axis.transAxes, ha="center", va="center", color="#444444")
+            axis.text(
+                0.5,
+                0.5,
+                "not measured yet",
+                transform=axis.transAxes,
+                ha="center",
+                va="center",
+                color="#444444",
+                bbox=dict(fc="white", ec="none", pad=1),
+            )
         for row, (learner, gate) in enumerate(rows):
             for place, (condition, look) in zip(places, styles.items(), strict=True):
                 key = [learner, gate, condition]

@@ -134,9 +134,7 @@ def on_photographs(rows: pd.DataFrame) -> str:
         words.append(f"{alone} {'was' if alone == 1 else 'were'} not asked")
     differ = rows[said == "differ"]
     if len(differ):
-        words.append(
-            f"{len(differ)} come{'s' if len(differ) == 1 else ''} out otherwise ({'; '.join(differ['claim'])})"
-        )
+        words.append(f"{len(differ)} come{'s' if len(differ) == 1 else ''} out otherwise: {'; '.join(differ['claim'])}")
     return f"{', '.join(words)}."
 
 

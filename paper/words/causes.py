@@ -9,6 +9,7 @@ from lib.verdicts import Findings, Outcome
 from paper.criteria import prompts as criteria
 from paper.figures.prompts import spelt
 from paper.studies import escape, predictors
+from paper.studies.base import Result
 from paper.studies.gap_origin import ACTING, HOME, WORDS
 from paper.words.numbers import Shown
 from paper.words.outcomes import decided, sorted_out
@@ -299,9 +300,9 @@ def paced(findings: Findings) -> str:
     )
 
 
-def excused(findings: Findings) -> str:
-    """What follows from the page on escape."""
-    return decided(
+def excused(findings: Findings, photographs: Result | None = None) -> str:
+    """What follows from the page on escape, and what of it does not on photographs."""
+    told = decided(
         findings,
         {
             "escape.short": ("An idle gate in a short run says little about the gate and much about the run.", ""),
@@ -321,6 +322,11 @@ def excused(findings: Findings) -> str:
             ),
         },
     )
+    here = findings.get("escape.nothing")
+    there = None if photographs is None else photographs.findings.get("escape.nothing")
+    if here and there and (here.outcome, there.outcome) == (Outcome.HOLDS, Outcome.DOES_NOT_HOLD):
+        told += f" Not so on photographs: there gates come to depend on it all the same ({there.value:.1f} points)."
+    return told
 
 
 # ------------------------------------------------------------------------------------------ what tells beforehand

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from lib.verdicts import Finding, Findings
+from lib.verdicts import Finding, Findings, Outcome
 from paper.comparison import change, marked, measured, written
 from paper.studies.base import Page
 from paper.studies.claims import Claims
 from paper.tools import profiles
+from paper.words.titles import called
 
 #: Columns with the share of the width that each has: the whole must fit beside the contents of the book.
 COLUMNS = {
@@ -27,7 +28,7 @@ COLUMNS = {
 
 
 def spelt(name: str) -> str:
-    """The name of a page or family in words."""
+    """The name of a family in words."""
     main = name.removesuffix("_photo")
     return main.replace("_", " ") + ("" if main == name else ", on photographs")
 
@@ -109,7 +110,7 @@ class Register:
 
     @staticmethod
     def _title(page: str, words: str) -> str:
-        return f"<b>{html.escape(spelt(page))}</b>: {html.escape(words)}"
+        return f"<b>{html.escape(called(page))}</b>: {html.escape(words)}"
 
     def _home(self, page: str) -> str:
         """Where its claims are shown, what they rest on, and the command that computes what of it is missing."""
@@ -117,15 +118,24 @@ class Register:
             return ""
         shown, file = (html.escape(one) for one in self._homes[page])
         command = f"make evidence PAGES={html.escape(page)}"
-        link = f'<a href="{shown}.html">{html.escape(spelt(shown))}</a>'
+        link = f'<a href="{shown}.html">{html.escape(called(shown))}</a>'
         return f"<p>Shown on {link}; evidence in <code>{file}</code>, by <code>{command}</code>.</p>"
+
+
+#: What became of one claim and of several, in the order in which it is told.
+_BECAME = {
+    Outcome.HOLDS: ("holds", "hold"),
+    Outcome.DOES_NOT_HOLD: ("does not hold", "do not hold"),
+    Outcome.INCONCLUSIVE: ("inconclusive", "inconclusive"),
+}
 
 
 def _outcomes(findings: Iterable[Finding]) -> str:
     """How many claims, and what became of them."""
     outcomes = [one.outcome for one in findings]
-    counts = ", ".join(f"{outcomes.count(one)} {one}" for one in dict.fromkeys(outcomes))
-    return f"{len(outcomes)} claim{'s' if len(outcomes) > 1 else ''} ({counts})"
+    counts = [(len([one for one in outcomes if one is outcome]), words) for outcome, words in _BECAME.items()]
+    told = ", ".join(f"{count} {words[count > 1]}" for count, words in counts if count)
+    return f"{len(outcomes)} claim{'s' if len(outcomes) > 1 else ''} ({told})"
 
 
 def register(page: Page) -> Register:
@@ -149,7 +159,7 @@ def counted(page: Page) -> pd.DataFrame:
     """Pages with the number of their claims and what became of them, and a row for all."""
     counts = page.tables["pages"].drop(columns=["cells", "missing"])
     total = counts.drop(columns="page").sum().to_frame().T.assign(page="all")
-    return pd.concat([counts.assign(page=counts["page"].map(spelt)), total], ignore_index=True)[list(counts)]
+    return pd.concat([counts.assign(page=counts["page"].map(called)), total], ignore_index=True)[list(counts)]
 
 
 def short(page: Page) -> str:
@@ -165,13 +175,19 @@ def told(page: Page) -> str:
     """How many claims there are, what became of them, and which criteria moved after their numbers were seen."""
     found, counts = page.findings, page.tables["pages"]
     outcomes = {name: int(counts[name].sum()) for name in ("holds", "does not hold", "inconclusive")}
+    pages = {name.removesuffix("_photo") for name in counts[counts["claims"] > 0]["page"]}
     sentences = [
-        f"{len(found)} claims stand on {int((counts['claims'] > 0).sum())} pages: {outcomes['holds']} hold,"
+        f"{len(found)} claims stand on {len(pages)} pages: {outcomes['holds']} hold,"
         f" {outcomes['does not hold']} do not, {outcomes['inconclusive']} are inconclusive."
     ]
-    moved = [f"“{finding.claim}”: {change(finding)}" for finding in found if finding.changed]
+    homes = page.tables["claims"]["page"]
+    moved = [
+        f"on *{called(home)}*, “{finding.claim}” ({change(finding)})"
+        for home, finding in zip(homes, found, strict=True)
+        if finding.changed
+    ]
     if moved:
-        sentences.append(f"Not every criterion was fixed beforehand. {'; '.join(moved)}.")
-    if lost := [spelt(name) for name in counts[counts["missing"] > 0]["page"]]:
+        sentences.append(f"Not every criterion was fixed beforehand: {'; '.join(moved)}.")
+    if lost := [called(name) for name in counts[counts["missing"] > 0]["page"]]:
         sentences.append(f"Evidence is missing for {', '.join(lost)}: their claims are not in the table.")
     return " ".join(sentences)

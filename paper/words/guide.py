@@ -89,9 +89,9 @@ RULES: dict[str, Rule] = {
     ),
     "gate_degradation.constant.before": Rule(
         COLLAPSE,
-        "It was nearly constant before the first step already (input information {value:.1g}): *compare with its start"
+        "It was nearly constant before the first step already (input information {value:.5f}): *compare with its start"
         " before you speak of collapse.*",
-        "It was not constant before the first step (input information {value:.1g}).",
+        "It was not constant before the first step (input information {value:.2f}).",
     ),
     "gate_degradation.taken": Rule(
         COLLAPSE,
@@ -120,7 +120,8 @@ RULES: dict[str, Rule] = {
     ),
     "fair_trial.many.over_fixed": Rule(
         WORTH,
-        "The learner without a gate does as well: the gate is {value:.1f} points [{low:.1f}, {high:.1f}] ahead of it.",
+        "The learner without a gate does as well: a gate changes its accuracy by {value:.1f} points [{low:.1f},"
+        " {high:.1f}].",
         "Against the learner without a gate the difference is {value:.1f} points [{low:.1f}, {high:.1f}].",
     ),
     "fair_trial.planted.tuned.over_fixed": Rule(
@@ -132,8 +133,8 @@ RULES: dict[str, Rule] = {
     "fair_trial.planted.tuned.maple.over_fixed": Rule(
         WORTH,
         "That holds for MaPLe too, whose vision prompts see the picture as well: {value:.0f} points.",
-        "*But not to a learner that sees the picture without it*: with a gate tuned MaPLe is {value:.1f} points"
-        " [{low:.1f}, {high:.1f}] ahead of tuned MaPLe, whose vision prompts do the same.",
+        "*But not to a learner that sees the picture without it*: a gate changes the accuracy of tuned MaPLe,"
+        " whose vision prompts do the same, by {value:.1f} points [{low:.1f}, {high:.1f}].",
     ),
     "gate_value.ordinary.over_mean": Rule(
         WORTH,

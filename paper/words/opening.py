@@ -262,14 +262,15 @@ OPENINGS: dict[str, Opening] = {
         {
             ".many.over_fixed": Said(
                 "On ordinary tasks it is not: learners with and without a gate end within a point of each other.",
-                "On ordinary tasks a learner with a gate ends {value:+.1f} points from the same learner without one.",
-                "On ordinary tasks no gain is seen: a learner with a gate ends {value:+.1f} points from the same "
-                "learner without one (between {low:+.1f} and {high:+.1f}).",
+                "On ordinary tasks a gate changes the accuracy of a learner by {value:+.1f} points.",
+                "On ordinary tasks no gain is seen: a gate changes the accuracy of a learner by {value:+.1f} points "
+                "(between {low:+.1f} and {high:+.1f}).",
             ),
             ".many.depends": Said(
-                "Yet it breaks when its gate is held still ({value:.1f} points): the prompts have grown used to it.",
-                "Nor does it mind when its gate is held still ({value:.1f} points).",
-                "Whether it minds when its gate is held still is open ({value:.1f} points).",
+                "Yet the learner breaks when its gate is held still ({value:.1f} points): the prompts have grown used "
+                "to it.",
+                "Nor does the learner mind when its gate is held still ({value:.1f} points).",
+                "Whether the learner minds when its gate is held still is open ({value:.1f} points).",
             ),
             ".planted.tuned.over_fixed": Said(
                 "Where the right prompt depends on the picture by construction, the gate is worth {value:.0f} points.",

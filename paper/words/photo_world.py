@@ -24,11 +24,11 @@ def made(record: dict) -> str:
     shown = data["pictures_per_class"]
     general = {word for one in known for word in one.general}
     return (
-        f"{record['parameters']:,} parameters; {seen} of the {len(known)} classes of {data['name']}, {shown} pictures"
-        f" of each, shown {steps / shown:.1f} times in the mean ({steps:,} steps of {seen} pictures). Its"
-        f" {len(words.vocabulary())} words are the classes' names, {len(general)} more general words, and how a picture"
-        f" looks. Trained in {origin['seconds'] / 60:.0f} minutes on {origin['device_name']} ({origin['threads']}"
-        f" threads), seed {origin['seeds'][0]}, torch {origin['torch']}."
+        f"{record['parameters'] / 1e6:.2f} million parameters; {seen} of the {len(known)} classes of {data['name']},"
+        f" {shown} pictures of each, shown {steps / shown:.1f} times in the mean ({steps:,} steps of {seen} pictures)."
+        f" Its {len(words.vocabulary())} words are the classes' names, {len(general)} more general words, and how a"
+        f" picture looks. Trained in {origin['seconds'] / 60:.0f} minutes on {origin['device_name']}"
+        f" ({origin['threads']} threads), seed {origin['seeds'][0]}, torch {origin['torch']}."
     )
 
 

@@ -14,6 +14,7 @@ from paper.studies.photographs import COLUMNS, OTHER, by_chance, is_planted
 from paper.studies.predictors import LABELS
 from paper.words import format
 from paper.words.numbers import Shown, listed
+from paper.words.titles import called
 
 WORLDS = {"drawn": "in the drawn world", "photographs": "on photographs"}
 #: The cue of every planted conflict: what tells which rule a picture follows.
@@ -49,9 +50,9 @@ def missing(page: Page) -> str:
             said.append(f"**Nothing has been measured {words} yet**: what follows is about the other world alone.")
         elif len(gone):
             names = [
-                f"{_spelt(row['page'])} ({row['missing']} of {row['cells']} parts)"
+                f"*{called(row['page'])}* ({row['missing']} of {row['cells']} parts)"
                 if row["cells"]
-                else _spelt(row["page"])
+                else f"*{called(row['page'])}*"
                 for row in gone.to_dict("records")
             ]
             said.append(f"Evidence is missing {words} for {listed(names)}; the rest is judged.")
@@ -96,7 +97,7 @@ def headline(page: Page) -> str:
     differ = decided[decided["together"] == "differ"]
     if len(differ):
         pages = differ["page"].value_counts()
-        said.append(f"They differ on {listed(f'{_spelt(str(name))} ({count})' for name, count in pages.items())}.")
+        said.append(f"They differ on {listed(f'*{called(str(name))}* ({count})' for name, count in pages.items())}.")
     if alone := len(page.tables["claims"]) - len(both):
         said.append(f"{alone} more claims were put in one world alone, about tasks or gates that the other has not.")
     return " ".join([*said, _BELIEVE, _LIMITS])
@@ -110,7 +111,7 @@ def by_page(page: Page) -> pd.DataFrame:
     order = list(dict.fromkeys(claims["page"]))
     table = counts.reindex(index=order, columns=kinds, fill_value=0)
     table.loc["all"] = table.sum()
-    table.index = [_spelt(str(name)) for name in table.index]
+    table.index = [called(str(name)) for name in table.index]
     return table.astype(int).rename_axis(None, axis=1).rename_axis("page").reset_index()
 
 
@@ -119,7 +120,7 @@ def rows(page: Page, together: str) -> pd.DataFrame:
     own = page.tables["claims"]
     own = own[own["together"] == together]
     table = pd.DataFrame(
-        {"page": own["page"].map(_spelt), "claim": own["claim"], "criterion": own["criterion"].map(written)}
+        {"page": own["page"].map(called), "claim": own["claim"], "criterion": own["criterion"].map(written)}
     )
     for side in WORLDS:
         table[side] = [f"{row[side]}: {_measured(row, side)}" if row[side] else "" for row in own.to_dict("records")]

@@ -8,8 +8,10 @@ from paper.studies.real_clip import NAMES
 from paper.words.outcomes import sorted_out
 
 COMMANDS = """```bash
-make evidence PROFILE=real ROOT=FOLDER DRY=1    # memory and time of every training
-make evidence PROFILE=real ROOT=FOLDER          # compute, training by training
+# memory and time of every training
+make evidence PROFILE=real ROOT=FOLDER DRY=1
+# compute, training by training
+make evidence PROFILE=real ROOT=FOLDER
 ```"""
 
 

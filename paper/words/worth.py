@@ -26,14 +26,14 @@ def answer(tables: Tables) -> str:
         own = part[part["task"] == strongest]
         said.append(
             f"On ordinary tasks a gate trained by the {trained[0]} recipe loses {_mean(part, 'over_mean')} points when"
-            f" it is held still, and is {_mean(part, 'over_fixed')} points ahead of the learner without a gate. It"
+            f" it is held still, and is {_against(part, 'over_fixed', 'points')} the learner without a gate. It"
             f" depends most on *{spelt(str(strongest))}*: {_mean(own, 'over_mean')} points held still,"
             f" {_mean(own, 'over_fixed')} over no gate."
         )
     planted = planted[planted["recipe"] != "short"]
     sees = planted["learner"].map(lambda name: LEARNERS[name].sees).astype(bool)
     told = [
-        f"lose {_mean(part, 'over_mean')} points held still and are {_mean(part, 'over_fixed')} ahead of no gate {who}"
+        f"lose {_mean(part, 'over_mean')} points held still and are {_against(part, 'over_fixed')} no gate {who}"
         for who, part in (
             ("if the learner has prompts in the text alone", planted[~sees]),
             ("if its vision prompts see the picture themselves", planted[sees]),
@@ -47,8 +47,8 @@ def answer(tables: Tables) -> str:
     if len(many := many[~many["task"].isin(roles.GRADED)]):
         said.append(
             f"Looked at closely, with {many['seed'].nunique()} seeds, one such gate depends by"
-            f" {_mean(many, 'over_mean')} points and is {_mean(many, 'over_fixed')} ahead of no gate and"
-            f" {_mean(many, 'over_blind')} ahead of its blind twin."
+            f" {_mean(many, 'over_mean')} points and is {_against(many, 'over_fixed')} no gate and"
+            f" {_against(many, 'over_blind')} its blind twin."
         )
     counts = verdicts[~verdicts["task"].isin(roles.GRADED)]["verdict"].value_counts()
     if len(counts):
@@ -59,6 +59,14 @@ def answer(tables: Tables) -> str:
 
 def _mean(part: pd.DataFrame, column: str) -> str:
     return f"{Shown(part[column].mean()):.1f}"
+
+
+def _against(part: pd.DataFrame, column: str, unit: str = "") -> str:
+    """The mean of a difference to what is named next: "26.8 points ahead of", "0.4 behind", "level with"."""
+    mean = part[column].mean()
+    if (size := f"{Shown(abs(mean)):.1f}") == "0.0":
+        return "level with"
+    return " ".join(filter(None, [size, unit, "behind" if mean < 0 else "ahead of"]))
 
 
 def enough(tables: Tables, findings: Findings) -> str:
@@ -177,8 +185,8 @@ def follows(findings: Findings) -> str:
             ),
             "fair_trial.planted.tuned.maple.over_fixed": (
                 "So does that of MaPLe, whose vision prompts see the picture as well.",
-                "Not so that of MaPLe: its vision prompts see the picture themselves, and with its gate it is"
-                " {value:.1f} points ahead of MaPLe without one, however much breaks when the gate is held still.",
+                "Not so that of MaPLe: its vision prompts see the picture themselves, and a gate changes its"
+                " accuracy by {value:.1f} points, however much breaks when the gate is held still.",
             ),
         },
     )

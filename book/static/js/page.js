@@ -18,13 +18,15 @@
     return heads.length > 1;
   }
 
-  // A line does not end within an interval or a power of ten, before a per cent, or behind the mark of a verdict.
-  const JOINED = /\[[^[\]]{1,48}\](?: %)?| × 10|\d %|[✓✗?] (?=\w)/g;
-  function join(table) {
-    const walker = document.createTreeWalker(table, NodeFilter.SHOW_TEXT);
+  // A line does not end within an interval or a power of ten, before a per cent or a unit of time, or behind the mark of
+  // a verdict. An interval of powers of ten is too long for that: its line may end behind the comma.
+  const JOINED = /\[[^[\]]{1,48}\](?: %)?|\d × 10|\d (?:%|s|min|h)(?![\wµ])|[✓✗?] (?=\w)/g;
+  function join(part) {
+    const walker = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
     for (let text = walker.nextNode(); text; text = walker.nextNode()) {
-      const joined = text.data.replace(JOINED, (found) => found.replaceAll(" ", "\u00a0"));
-      if (joined !== text.data) text.data = joined;
+      const joined = text.data.replace(JOINED, (found) =>
+        found.replaceAll(found.includes("×") ? /(?<!,) /g : " ", "\u00a0"));
+      if (joined !== text.data && !text.parentElement.closest("code")) text.data = joined;
     }
   }
 
@@ -105,10 +107,11 @@
   function begin() {
     name();
     for (const table of document.querySelectorAll("article table")) {
-      const several = label(table);
       join(table);
+      const several = label(table);
       if (several) follow(table.parentElement, () => fit(table));
     }
+    for (const part of document.querySelectorAll("article :is(p, li, dd, figcaption)")) join(part);
     // What scrolls sideways can be reached by keyboard: code.
     for (const code of document.querySelectorAll("article pre")) {
       follow(code, () => {
