@@ -117,7 +117,9 @@ def phases(table: pd.DataFrame | None) -> Figure:
         physics = HARDWARE[name]
         unit = "" if physics.unit == "s" else f" {physics.unit}".replace(" of devices", " stuck")
         mark = "•" if side(name, at) == INSIDE else " "
-        labels.append(f"{title(name)}, {severity_label(at, physics)}{unit}, −{100 * own.damage:.0f} {mark}")
+        lost = f"{100 * own.damage:.0f}"
+        sign = "" if lost in ("0", "-0") else "−"
+        labels.append(f"{title(name)}, {severity_label(at, physics)}{unit}, {sign}{lost.removeprefix('-')} {mark}")
     axis.set_yticks(range(len(rows)), labels)
     heads = ["best without\na gradient", *(looks(arms, ARMS)[arm].label.replace(", ", ",\n") for arm in arms)]
     axis.set_xticks(range(len(columns)), heads)

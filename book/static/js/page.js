@@ -7,7 +7,12 @@
   const PHONE = 640, LINES = 4; // below this width a row of more lines than these is a card
 
   function label(table) {
-    const heads = [...table.querySelectorAll("thead tr:last-child > *")].map((head) => head.textContent.trim());
+    const tops = [...table.querySelectorAll("thead tr:last-child > *")], heads = tops.map((head) => head.textContent.trim());
+    const rows = [...table.querySelectorAll("tbody tr")].filter((row) => row.cells.length === heads.length);
+    // A heading stands over its numbers: on the right, as they do.
+    tops.forEach((head, place) => {
+      if (rows.length && rows.every((row) => row.cells[place].classList.contains("number"))) head.classList.add("number");
+    });
     table.querySelectorAll("thead th:not([scope])").forEach((head) => { head.scope = "col"; });
     for (const row of table.querySelectorAll("tbody tr")) {
       [...row.cells].forEach((cell, place) => {
@@ -18,12 +23,14 @@
     return heads.length > 1;
   }
 
-  // A line does not end within an interval or a power of ten, before a per cent, or behind the mark of a verdict.
+  // A line does not end within an interval or a power of ten, before a per cent, or behind the mark of a verdict; in
+  // prose, not before a unit.
   const JOINED = /\[[^[\]]{1,48}\](?: %)?| × 10|\d %|[✓✗?] (?=\w)/g;
-  function join(table) {
-    const walker = document.createTreeWalker(table, NodeFilter.SHOW_TEXT);
+  const UNITS = /\[[−\d][^[\]]{1,24}\](?: %)?| × 10|\d (?:%|Ω|µS|µA|mV)/g;
+  function join(part, marks = JOINED) {
+    const walker = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
     for (let text = walker.nextNode(); text; text = walker.nextNode()) {
-      const joined = text.data.replace(JOINED, (found) => found.replaceAll(" ", "\u00a0"));
+      const joined = text.data.replace(marks, (found) => found.replaceAll(" ", "\u00a0"));
       if (joined !== text.data) text.data = joined;
     }
   }
@@ -104,6 +111,9 @@
 
   function begin() {
     name();
+    for (const prose of document.querySelectorAll("article :is(p, li, figcaption):not(:has(p, li, pre, table, script))")) {
+      join(prose, UNITS);
+    }
     for (const table of document.querySelectorAll("article table")) {
       const several = label(table);
       join(table);
