@@ -754,7 +754,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
         diamonds(
             axis,
             # In a corner, beside what the field says.
-            [grids[one.perturbation].index(one.severity) + 0.4 for one in points.itertuples()],
+            [grids[one.perturbation].index(one.severity) + 0.36 for one in points.itertuples()],
             [names.index(one.perturbation) - 0.34 for one in points.itertuples()],
             picture.to_rgba(points.recovery.clip(0, 1).to_numpy()),
         )
@@ -776,12 +776,14 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
                 axis.plot([end, end], [y - 0.46, y + 0.46], color="white", lw=2.4)
                 axis.plot([end, end], [y - 0.46, y + 0.46], color=COLOURS["black"], ls=":", lw=1.6)
         axis.set_title(f"{spelt(network)}, {rules[rule].label.removeprefix('HAT, ')}", fontsize=9.5)
-        axis.set_yticks(range(len(names)), [textwrap.fill(title(name), 12) for name in names], fontsize=8)
+        axis.set_yticks(
+            range(len(names)), [textwrap.fill(title(name), 12, break_long_words=False) for name in names], fontsize=8
+        )
         axis.set_xticks([])
         axis.grid(False)
         if row == len(networks) - 1:
             axis.set_xlabel("severity, harsher to the right")
-    drawn.colorbar(picture, ax=axes, shrink=0.6, label="recovery", aspect=40, location="bottom")
+    drawn.colorbar(picture, ax=axes, shrink=0.6, label="recovery", aspect=40, location="bottom", pad=0.02)
     caption(
         drawn,
         "Where training wins back the loss (light) and where it does not (dark), with the severity in every field. "

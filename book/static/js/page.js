@@ -23,9 +23,8 @@
     return heads.length > 1;
   }
 
-  // A line does not end within an interval or a power of ten, before a per cent, or behind the mark of a verdict; in
-  // prose, not before a unit.
-  const JOINED = /\[[^[\]]{1,48}\](?: %)?| × 10|\d %|[✓✗?] (?=\w)/g;
+  // A line does not end within an interval or a product, before a unit, or behind the mark of a verdict.
+  const JOINED = /\[[^[\]]{1,48}\](?: %)?| × (?=\d)|\d (?:%|Ω)|[✓✗?] (?=\w)/g;
   const UNITS = /\[[−\d][^[\]]{1,24}\](?: %)?| × 10|\d (?:%|Ω|µS|µA|mV)/g;
   function join(part, marks = JOINED) {
     const walker = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
