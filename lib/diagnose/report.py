@@ -175,6 +175,8 @@ def _number(value: float) -> str:
     """Three digits and a true minus; a power of ten where there would be zeros that nobody counts."""
     if math.isnan(value):
         return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     digits, _, power = f"{value:.3g}".partition("e")
     raised = f" × 10{str(int(power)).translate(_RAISED)}" if power else ""
     if power and 0 < int(power) < 6:

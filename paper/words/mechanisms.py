@@ -154,11 +154,11 @@ def _sentences(net: str) -> dict[str, tuple[str, str]]:
             "live with errors that it cannot make smaller.",
         ),
         f"mechanisms.variability.ratio.{net}": (
-            "Against variability training needs the same ratio: held, it leaves less than half to win.",
+            "Against variability training needs the ratio of signal to error: held, it leaves less than half to win.",
             "Against variability at least half comes back with the ratio held.",
         ),
         f"mechanisms.stuck_at.ratio.{net}": (
-            "Against stuck devices, too: with the ratio of signal to error held less than half comes back.",
+            "With the ratio of signal to error held, less than half of what stuck devices cost comes back.",
             "Against stuck devices at least half comes back with the ratio held.",
         ),
         f"mechanisms.ir_drop.shuffled.{net}": (
