@@ -45,6 +45,12 @@ def _words(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
 
 
+def _said(value: object, unit: str) -> tuple[str, str]:
+    """A value of an axis and the unit that follows it; times in the unit that a reader thinks in."""
+    timed = unit == "s" and isinstance(value, int | float) and not isinstance(value, bool)
+    return (shown.duration(value), "") if timed else (_words(value), unit)
+
+
 @functools.cache
 def _asset(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
@@ -189,7 +195,7 @@ def panels(
     def describe(setting: Mapping[str, Any]) -> str:
         if alt is not None:
             return alt(**setting)
-        said = {name: f"{_words(value)} {(units or {}).get(name, '')}".strip() for name, value in setting.items()}
+        said = {name: " ".join(_said(value, (units or {}).get(name, ""))).strip() for name, value in setting.items()}
         return "Figure for " + ", ".join(f"{titles[name]} {value}" for name, value in said.items())
 
     settings: list[dict[str, Any]] = []
@@ -222,11 +228,12 @@ def panels(
 
     def axis(name: str) -> dict[str, Any]:
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values[name])
+        texts, follows = zip(*(_said(value, (units or {}).get(name, "")) for value in values[name]), strict=True)
         return {
             "label": titles[name],
-            "unit": (units or {}).get(name, ""),
+            "unit": follows[0],
             "kind": "slider" if numbers else "choice",
-            "values": [_words(value) for value in values[name]],
+            "values": list(texts),
         }
 
     model = {

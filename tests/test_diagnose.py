@@ -375,7 +375,7 @@ def test_parameters_that_nothing_reaches_and_frozen_ones_are_named():
     found = diagnose_gate(lambda one: (body(one) * gate(one))[:, 0].square().mean(), **asked)
     shares = found.table.set_index("measure")["value"]
     assert shares["prompts without any gradient"] == shares["gate without any gradient"] == 0.75
-    assert found.advice[0].text.startswith("75 % of the parameters of prompts get no gradient")
+    assert found.advice[0].text.startswith("75 % of the parameters of the prompts get no gradient")
     assert any(note == "1 tensors of gate are frozen and were left out: 0.bias." for note in found.notes)
     whole = diagnose_gate(lambda one: (body(one) * gate(one)).square().mean(), **asked)
     assert not any("no gradient from any" in one.text for one in whole.advice)
@@ -407,7 +407,7 @@ def test_a_learner_of_the_library_is_diagnosed_by_its_exact_chain(mini, name, ga
     report = diagnose_gate(**given)
     table = report.table.set_index("measure")["value"]
     assert all(torch.equal(before[key], one) for key, one in params.items()), "parameters are copied"
-    factors = [table[f"of the gap: {one}"] for one in FACTORS]
+    factors = [table["of the gap: " + one.replace("_", " ")] for one in FACTORS]
     assert sum(factors) == pytest.approx(table["gap"], abs=1e-3)
     # By a loop over batches, with the learner's own forward pass, in which no gate is handed over.
     gaps = []

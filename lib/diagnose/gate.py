@@ -133,7 +133,7 @@ def diagnose_gate(
                 factors.setdefault(name, []).append(factor)
     rows = [
         _row("gap", [total for total, _ in gaps], "decades"),
-        *(_row(f"of the gap: {name}", found, "decades") for name, found in factors.items()),
+        *(_row(f"of the gap: {name.replace('_', ' ')}", found, "decades") for name, found in factors.items()),
         _row("gap per parameter", [rms for _, rms in gaps], "decades"),
     ]
     dead = {name: 1 - float(torch.cat([one.flatten() for one in seen]).float().mean()) for name, seen in alive.items()}
@@ -181,7 +181,8 @@ def _notes(batches: int, factors: Mapping[str, Sequence[float]], groups: Mapping
     means = {name: float(np.mean(values)) for name, values in factors.items()}
     if means:
         largest = max(means, key=lambda name: abs(means[name]))
-        found.append(f"The largest factor of the gap is {largest!r}: {means[largest]:+.2g} decades.")
+        size = f"{means[largest]:+.2g}".replace("-", "−")
+        found.append(f"The largest factor of the gap is “{largest.replace('_', ' ')}”: {size} decades.")
     for name, group in groups.items():
         if isinstance(group, nn.Module) and (
             frozen := [key for key, one in group.named_parameters() if not one.requires_grad]
@@ -427,7 +428,7 @@ def _advice(name: str, known: Mapping[str, float], dead: Mapping[str, float]) ->
     """What to try next, by the verdict; first of all, what no training can mend."""
     unreached = [
         Advice(
-            f"{100 * share:.2g} % of the parameters of {group} get no gradient from any of these batches: are they"
+            f"{100 * share:.2g} % of the parameters of the {group} get no gradient from any of these batches: are they"
             " used, are they ever chosen, are these the right tokens?"
         )
         for group, share in dead.items()
@@ -474,6 +475,6 @@ def _drawn(table: pd.DataFrame) -> Figure:
         axis.plot(row["value"], place, "o", color="#0072B2")
     axis.axvline(0, color="#767676", linewidth=1)
     axis.set_yticks(range(len(own)), own["measure"])
-    axis.invert_yaxis()
+    axis.set_ylim(len(own) - 0.5, -0.5)
     axis.set_xlabel("; ".join(dict.fromkeys(own["unit"])))
     return figure

@@ -696,7 +696,8 @@ def _drawn(table: pd.DataFrame, hardware: Perturbation) -> Figure:
     below.set_xlabel(textwrap.fill(label, 70))
     above.set_ylabel("rise of the loss")
     below.set_ylabel("relative to the plain model")
-    below.set_ylim(-0.05, 1.1)
+    most = table["live"].max() if "live" in table else 1.0
+    below.set_ylim(-0.05, max(1.1, 1.1 * most) if math.isfinite(most) else 1.1)
     below.legend(ncols=3, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
     if table["rule"].nunique() > 1:
         above.legend(frameon=False)

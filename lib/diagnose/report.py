@@ -77,7 +77,8 @@ class Report:
     def _cost(self) -> str:
         if not self.cost:
             return ""
-        said = f"{self.cost['seconds']:.1f} s, {self.cost['gradients']:.0f} gradients"
+        spent = self.cost["seconds"]
+        said = f"{'less than 0.1' if spent < 0.05 else f'{spent:.1f}'} s, {self.cost['gradients']:.0f} gradients"
         if passes := self.cost.get("passes"):
             said += f" and {passes:.0f} passes forward"
         if "share" in self.cost:
@@ -163,8 +164,27 @@ def _text(value: object, low: float = math.nan, high: float = math.nan) -> str:
         return str(value)
     if math.isnan(value) and math.isnan(low):
         return ""
-    number = "–" if math.isnan(value) else f"{value:.3g}"
-    return number if math.isnan(low) or low == high else f"{number} [{low:.3g}, {high:.3g}]"
+    number = _number(value)
+    return number if math.isnan(low) or low == high else f"{number} [{_number(low)}, {_number(high)}]"
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _number(value: float) -> str:
+    """Three digits and a true minus; a power of ten where there would be zeros that nobody counts."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    digits, _, power = f"{value:.3g}".partition("e")
+    raised = f" × 10{str(int(power)).translate(_RAISED)}" if power else ""
+    if power and 0 < int(power) < 6:
+        digits, raised = f"{value:,.0f}", ""
+    elif not power and 0 < abs(value) < 1e-3:
+        mantissa, _, small = f"{value:.2e}".partition("e")
+        digits, raised = f"{float(mantissa):g}", f" × 10{str(int(small)).translate(_RAISED)}"
+    return f"{digits}{raised}".replace("-", "−")
 
 
 def _plain(value: Any) -> Any:

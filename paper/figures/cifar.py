@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -117,7 +118,9 @@ def phases(table: pd.DataFrame | None) -> Figure:
         physics = HARDWARE[name]
         unit = "" if physics.unit == "s" else f" {physics.unit}".replace(" of devices", " stuck")
         mark = "•" if side(name, at) == INSIDE else " "
-        labels.append(f"{title(name)}, {severity_label(at, physics)}{unit}, −{100 * own.damage:.0f} {mark}")
+        lost = f"{100 * own.damage:.0f}"
+        sign = "" if lost in ("0", "-0") else "−"
+        labels.append(f"{title(name)}, {severity_label(at, physics)}{unit}, {sign}{lost.removeprefix('-')} {mark}")
     axis.set_yticks(range(len(rows)), labels)
     heads = ["best without\na gradient", *(looks(arms, ARMS)[arm].label.replace(", ", ",\n") for arm in arms)]
     axis.set_xticks(range(len(columns)), heads)
@@ -127,7 +130,9 @@ def phases(table: pd.DataFrame | None) -> Figure:
     for place in range(1, len(rows)):
         if rows[place][0] != rows[place - 1][0]:
             axis.axhline(place - 0.5, color="white", lw=2)
-    drawn.colorbar(shown, ax=axis, shrink=0.5, label="recovery")
+    bar = drawn.colorbar(shown, ax=axis, shrink=0.5, label="recovery")
+    # As far down as a field goes: the picture has no colours to spare for others.
+    bar.ax.set_ylim(min(0.0, math.floor(4 * np.nanmin(values.clip(-1), initial=0.0)) / 4), 1)
     caption(
         drawn,
         "Recovery, the share of the loss that comes back. Each row: class, severity and points lost by the network as "

@@ -87,7 +87,9 @@ def _name_outliers(axis: Axes, table: pd.DataFrame, x: str, y: str, scale: float
         while any(abs(place[1] - line * (high - low) / 20 - other) < (high - low) / 20 for other in taken):
             line += 1
         taken.append(place[1] - line * (high - low) / 20)
-        named(axis, name(split(row.parts)), (place[0], taken[-1]))
+        # One at the left edge begins at its point, so as not to leave the panel.
+        left = place[0] < low + 0.35 * (high - low)
+        named(axis, name(split(row.parts)), (place[0], taken[-1]), "left" if left else "center")
 
 
 def _once(summary: pd.DataFrame) -> pd.DataFrame:
@@ -249,8 +251,9 @@ def recoveries(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> F
         points = points[points.damage >= DAMAGE]
         diamonds(axis, points.weighted, points.recovery)
         far = table[(table.kind == "pair") & ((table.damage - table.summed).abs() > 2 * LOSS_ERROR)]
-        for row in far.itertuples():
-            named(axis, name(split(row.parts)), (row.weighted, row.recovery))
+        # Names lie to the left, where no points are: that of the uppermost above it, the others below.
+        for place, row in enumerate(far.sort_values("recovery", ascending=False).itertuples()):
+            named(axis, name(split(row.parts)), (row.weighted, row.recovery), "right", up=place == 0)
         axis.set(xlim=(-0.8, 1), ylim=(-0.5, 1))
         axis.set(title=RULES[rule].label, xlabel="weighted mean of the parts' recoveries")
     axes[0, 0].set_ylabel("recovery of the chip")

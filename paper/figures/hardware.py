@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -44,7 +45,8 @@ from paper.studies.bench import Response
 from paper.studies.hardware import NAMES
 from paper.studies.separation import JOINT, LABELS, POOLED, SCORES, TRIVIAL
 from paper.words.format import duration
-from paper.words.spelling import spelt
+from paper.words.numbers import share
+from paper.words.spelling import in_sentence, spelt
 
 RULES = {
     "unaware": Look(COLOURS["grey"], "s", "unaware"),
@@ -185,8 +187,8 @@ def accuracy(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
     )
     caption(
         drawn,
-        f"What {physics.title} costs and what training wins back. Lines: mean over {table.seed.nunique()} seeds and "
-        f"{shown}; {int(table.steps.iloc[0])} optimiser steps in all.{_BAND}"
+        f"What {in_sentence(physics.title)} costs and what training wins back. Lines: mean over "
+        f"{table.seed.nunique()} seeds and {shown}; {int(table.steps.iloc[0])} optimiser steps in all.{_BAND}"
         + (f" The axis begins at {begins} %." if begins else ""),
     )
     return drawn
@@ -728,7 +730,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
     rules = looks(order("rule", summary, again), RULES)
     grids = {name: _grid(name, summary, again) for name in names}
     columns = max(map(len, grids.values()))
-    height = (0.35 * len(names) + 0.5) * len(networks) + 1.4
+    height = (0.42 * len(names) + 0.5) * len(networks) + 1.6
     drawn, axes = figure(9.6, height, columns=len(rules), rows=len(networks), squeeze=False, sharex=True, sharey=True)
     for (row, network), (column, rule) in itertools.product(enumerate(networks), enumerate(rules)):
         axis = axes[row, column]
@@ -742,7 +744,7 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
                 if one.recovery != one.recovery
                 else "< −1"
                 if one.recovery < -1
-                else f"{one.recovery:.2f}".replace("-", "−")
+                else share(one.recovery)
             )
             light = one.recovery != one.recovery or one.recovery > 0.45
             colour = "black" if light else "white"
@@ -751,8 +753,9 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
         points = points[points.recovery.notna()]
         diamonds(
             axis,
-            [grids[one.perturbation].index(one.severity) + 0.38 for one in points.itertuples()],
-            [names.index(one.perturbation) for one in points.itertuples()],
+            # In a corner, beside what the field says.
+            [grids[one.perturbation].index(one.severity) + 0.36 for one in points.itertuples()],
+            [names.index(one.perturbation) - 0.34 for one in points.itertuples()],
             picture.to_rgba(points.recovery.clip(0, 1).to_numpy()),
         )
         for line in boundaries[(boundaries.network == network) & (boundaries.rule == rule)].itertuples():
@@ -761,7 +764,9 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
             if np.isfinite(at[1]):
                 ends = np.nan_to_num([at[0], at[2]], nan=at[1], posinf=columns, neginf=-1).clip(-0.5, columns - 0.5)
                 red = COLOURS["vermillion"]
-                axis.plot([at[1], at[1]], [y - 0.46, y + 0.46], color=red, lw=2.5)
+                # Not across what is written in the field.
+                for from_, to in ((-0.46, -0.28), (0.28, 0.46)):
+                    axis.plot([at[1], at[1]], [y + from_, y + to], color=red, lw=2.5)
                 axis.plot(ends, [y + 0.4, y + 0.4], color=red, lw=1.2)
         for y, name in enumerate(names):
             # Between fields: the line must not cross what is written in them.
@@ -771,12 +776,14 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
                 axis.plot([end, end], [y - 0.46, y + 0.46], color="white", lw=2.4)
                 axis.plot([end, end], [y - 0.46, y + 0.46], color=COLOURS["black"], ls=":", lw=1.6)
         axis.set_title(f"{spelt(network)}, {rules[rule].label.removeprefix('HAT, ')}", fontsize=9.5)
-        axis.set_yticks(range(len(names)), [title(name) for name in names], fontsize=8)
+        axis.set_yticks(
+            range(len(names)), [textwrap.fill(title(name), 12, break_long_words=False) for name in names], fontsize=8
+        )
         axis.set_xticks([])
         axis.grid(False)
         if row == len(networks) - 1:
             axis.set_xlabel("severity, harsher to the right")
-    drawn.colorbar(picture, ax=axes, shrink=0.6, label="recovery", aspect=30)
+    drawn.colorbar(picture, ax=axes, shrink=0.6, label="recovery", aspect=40, location="bottom", pad=0.02)
     caption(
         drawn,
         "Where training wins back the loss (light) and where it does not (dark), with the severity in every field. "
@@ -902,7 +909,19 @@ def measures(summary: pd.DataFrame, perturbation: str) -> Figure:
         values = [100 * group.unaware.iloc[0], *(100 * group.accuracy)]
         colours = [COLOURS["grey"], *(kinds[kind].colour for kind in group.kind)]
         bars = axis.barh(range(len(values)), values, color=colours)
-        axis.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
+        # Behind a long bar would be the line of the clean network.
+        for bar, value in zip(bars, values, strict=True):
+            inside = value > 50
+            place, side, colour = (value - 2, "right", "white") if inside else (value + 2, "left", "black")
+            axis.text(
+                place,
+                bar.get_y() + bar.get_height() / 2,
+                f"{value:.0f}",
+                ha=side,
+                va="center",
+                fontsize=8,
+                color=colour,
+            )
         axis.axvline(100 * group.clean.iloc[0], color=COLOURS["black"], ls="--", lw=1.2)
         heading = f"{severity_label(severity, physics)} {_unit(physics)}".strip()
         axis.set(xlim=(0, 112), xlabel="test accuracy (%)", title=heading)

@@ -28,6 +28,7 @@ from paper.figures.style import (
 )
 from paper.studies import layers as by_layer
 from paper.studies.mechanisms import ARMS, LAST, MAIN, SEVERITIES
+from paper.words.spelling import spelt
 
 _GOOD, _BAD = (verdict_mark(name)[1] for name in ("compensated", "not compensated"))
 _NETWORKS = {
@@ -191,7 +192,7 @@ def layers(single: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure
         axis.set_xticks(range(len(labels)), labels, fontsize=8, rotation=0)
         first = axis is axes[0][0]
         axis.set_yticks(range(len(names)) if first else [], [title(name) for name in names] if first else [])
-        axis.set_title(net)
+        axis.set_title(spelt(net))
         axis.set_xlabel("layer, input on the left")
         axis.grid(visible=False)
     handles = [Line2D([], [], color=COLOURS["orange"], marker="^", mec="black", ls="", label="put first by the margin")]

@@ -165,16 +165,19 @@ _GREYS = np.array([level * 0x010101 for level in (0, 64, 128, 192, 255)])
 
 
 def _fewer(picture: Image.Image, colours: int) -> Image.Image:
-    """The picture in so many colours: half of them those that most of it has, as they are, so that a thin line has its
-    own; the others are means.
+    """The picture in so many of its own colours: half of them those that most of it has; the others, one by one, that
+    which is furthest from all taken so far for the room that it has, so that a small mark keeps its hue.
     """
     values = np.asarray(picture).astype(np.int64) @ (1 << 16, 1 << 8, 1)
     found, place, count = np.unique(values, return_inverse=True, return_counts=True)
     # Text stays grey beside a picture of many colours, its edges with it.
     often = np.unique(np.concatenate([_GREYS, found[np.argsort(-count, kind="stable")[: colours // 2 - len(_GREYS)]]]))
-    rest = picture.quantize(colours - len(often), method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    parts, exact = (np.stack([of >> 16, of >> 8 & 255, of & 255], 1) for of in (found, often))
-    palette = np.concatenate([exact, np.reshape(rest.getpalette() or [], (-1, 3))])[:colours]
+    parts, palette = (np.stack([of >> 16, of >> 8 & 255, of & 255], 1) for of in (found, often))
+    away = ((parts[:, None] - palette) ** 2).sum(2).min(1)
+    while len(palette) < colours and away.any():
+        taken = parts[(away * np.sqrt(count)).argmax()]
+        palette = np.concatenate([palette, taken[None]])
+        away = np.minimum(away, ((parts - taken) ** 2).sum(1))
     nearest = ((parts**2).sum(1)[:, None] - 2 * parts @ palette.T + (palette**2).sum(1)).argmin(1)
     drawn = Image.fromarray(nearest[place].reshape(values.shape).astype(np.uint8), "P")
     drawn.putpalette(palette.astype(np.uint8).tobytes())

@@ -13,13 +13,15 @@ import pandas as pd
 
 from lib.checks import ParameterError
 from lib.hardware.devices import HARDWARE
+from paper.figures.composed import short
 from paper.figures.hardware import severity_label, title
 from paper.studies.base import Page
 from paper.studies.hardware import NAMES
-from paper.studies.mixture import label
+from paper.studies.mixture import label, split
 from paper.whatif import Reading, Readings
 from paper.words.format import number, quantity
 from paper.words.numbers import listed, no_evidence
+from paper.words.spelling import in_sentence
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -206,12 +208,20 @@ def of_measures(summary: pd.DataFrame) -> str:
     if not len(means):
         return ""
     worst = means.loc[means.groupby("perturbation", sort=False).accuracy.idxmin()]
-    told = [f"{title(row.perturbation)} ({row.measure}, {100 * row.accuracy:.0f} %)" for row in worst.itertuples()]
-    trained = [title(row.perturbation) for row in worst.itertuples() if row.kind == "training"]
+    told = [
+        f"{in_sentence(title(row.perturbation))} ({row.measure}, {100 * row.accuracy:.0f} %)"
+        for row in worst.itertuples()
+    ]
+    trained = [in_sentence(title(row.perturbation)) for row in worst.itertuples() if row.kind == "training"]
     return (
         f"Training is the worst of the measures tried for {listed(trained)}. The worst of each class, in mean accuracy"
         f" over its severities: {listed(told)}."
     )
+
+
+def _together(parts: str) -> str:
+    """A composed chip by the words of its figures: "drift + stuck_at" -> "drift + stuck-at"."""
+    return " + ".join(short(part) for part in split(parts))
 
 
 def of_pairs(summary: pd.DataFrame, twos: Sequence[str]) -> str:
@@ -224,7 +234,7 @@ def of_pairs(summary: pd.DataFrame, twos: Sequence[str]) -> str:
     noise = (100 * (first.damage - first.by_noise)).set_axis(first.parts)
     most = off.abs().idxmax()
     return (
-        f"The pair furthest from the sum of its parts is {most.replace('_', ' ')}: it costs"
+        f"The pair furthest from the sum of its parts is {_together(str(most))}: it costs"
         f" {number(abs(off[most]))} points {'more' if off[most] > 0 else 'less'}; noise added in the order of the"
         f" physics misses it by {number(abs(noise[most]))}. In the mean over pairs the two miss by"
         f" {number(off.abs().mean())} and {number(noise.abs().mean())} points."

@@ -98,7 +98,9 @@ def of_yield(tables: Tables) -> str:
     found, advised = tables["yield"], tables["advice"]
     lines = []
     for name, group in found[found.specification == SPECIFICATION].groupby("perturbation", sort=False):
-        hurt = advised[(advised.perturbation == name) & (advised.damage >= CLEAR_DAMAGE)].severity
+        hurt = advised[
+            (advised.perturbation == name) & (advised.network != NORMALISED) & (advised.damage >= CLEAR_DAMAGE)
+        ].severity
         at = next((severity for severity in group.severity.unique() if severity in set(hurt)), None)
         if at is None:
             continue
@@ -109,7 +111,8 @@ def of_yield(tables: Tables) -> str:
         ]
         where = _where({"perturbation": name, "severity": at, "network": "", "damage": 0.0})
         lines.append(f"- **{where['class']}, {where['severity']}**: {', '.join(said)}.")
-    head = f"Share of chips within {SPECIFICATION:g} points of the clean network, at the mildest severity that hurts:"
+    within = f"Share of chips within {SPECIFICATION:g} points of the clean network"
+    head = f"{within}, at the mildest severity that costs it {100 * CLEAR_DAMAGE:g} points:"
     return "\n".join([head, "", *lines]) if lines else "No severity here costs enough for a yield to matter."
 
 

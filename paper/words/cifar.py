@@ -164,6 +164,10 @@ def deep(findings: Findings) -> str:
     return decided(findings, _DEEP)
 
 
+def _area(value: float) -> str:
+    return share(value) if value == value else "none"
+
+
 def telling(tables: Tables) -> str:
     """Which predictor has the largest area under each rule (Markdown)."""
     lines = []
@@ -179,14 +183,15 @@ def telling(tables: Tables) -> str:
             continue
         best, cosine = known.iloc[0], group[group.predictor == "cosine"].iloc[0]
         lines.append(
-            f"- {rule} ({counts}) *{best.predictor}* has the largest area, {share(best.area)}; the cosine has "
-            f"{share(cosine.area) if cosine.area == cosine.area else 'none'}."
+            f"- {rule} ({counts}) *{best.predictor}* has the largest area, {share(best.area)}"
+            + ("." if best.predictor == "cosine" else f"; the cosine has {_area(cosine.area)}.")
         )
         further = group[group.further.notna()].sort_values("further", ascending=False)
         if len(further):
             lines[-1] += (
                 f" For what training adds to the best measure without a gradient it is *{further.iloc[0].predictor}*, "
-                f"{share(further.iloc[0].further)}, and the cosine has {share(cosine.further)}."
+                f"{share(further.iloc[0].further)}"
+                + ("." if further.iloc[0].predictor == "cosine" else f", and the cosine has {_area(cosine.further)}.")
             )
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ from paper.studies import layers as by_layer
 from paper.studies.mechanisms import MECHANISMS, PREDICTIONS, SECOND, SEVERITIES, Prediction
 from paper.words.numbers import Shown, interval, share
 from paper.words.outcomes import decided, sorted_out
+from paper.words.spelling import NETWORKS
 
 #: Outcomes of mechanisms in the order in which they are told.
 _OUTCOMES = ("holds", "does not hold", "inconclusive")
@@ -33,13 +34,17 @@ def _sorted(table: pd.DataFrame, column: str) -> str:
         own = table[table[column] == outcome]
         if len(own):
             by_class = own.groupby("perturbation", sort=False).network
-            names = [f"{HARDWARE[str(name)].title} ({', '.join(nets)})" for name, nets in by_class]
+            names = [f"{HARDWARE[str(name)].title} ({', '.join(map(_net, nets))})" for name, nets in by_class]
             parts.append(f"**{outcome}** for {', '.join(names)}")
     return "; ".join(parts)
 
 
+def _net(name: object) -> str:
+    return NETWORKS.get(str(name), str(name))
+
+
 def mechanisms(tables: Tables) -> str:
-    """Every mechanism with what was predicted and what came of it, as a table (Markdown)."""
+    """Every mechanism with what was predicted and what came of it, as a folded table (Markdown)."""
     rows = [
         "| class, network | mechanism | does it flip as predicted? | predictions, and the share that came back |",
         "|---|---|---|---|",
@@ -51,13 +56,15 @@ def mechanisms(tables: Tables) -> str:
             one = texts.get(str(row.claim))
             if one is not None:
                 came["second" if one.role == "second" else "first"].append(_came(tables, net, name, one, row.outcome))
-        where = f"{HARDWARE[str(name)].title}, {net}"
+        where = f"{HARDWARE[str(name)].title}, {_net(net)}"
         first = own.iloc[0]
         rows.append(f"| {where} | {MECHANISMS[str(name)][0]} | **{first.mechanism}** | {'; '.join(came['first'])} |")
         if came["second"]:
             text = f"*Second:* {SECOND[str(name)][0]}"
             rows.append(f"| {where} | {text} | **{first.second}** | {'; '.join(came['second'])} |")
-    return "\n".join(rows)
+    return (
+        f"<details><summary>Every prediction ({len(rows) - 2} rows)</summary>\n\n" + "\n".join(rows) + "\n\n</details>"
+    )
 
 
 def _came(tables: Tables, net: object, name: object, one: Prediction, outcome: object) -> str:
@@ -147,11 +154,11 @@ def _sentences(net: str) -> dict[str, tuple[str, str]]:
             "live with errors that it cannot make smaller.",
         ),
         f"mechanisms.variability.ratio.{net}": (
-            "Against variability training needs the same ratio: held, it leaves less than half to win.",
+            "Against variability training needs the ratio of signal to error: held, it leaves less than half to win.",
             "Against variability at least half comes back with the ratio held.",
         ),
         f"mechanisms.stuck_at.ratio.{net}": (
-            "Against stuck devices, too: with the ratio of signal to error held less than half comes back.",
+            "With the ratio of signal to error held, less than half of what stuck devices cost comes back.",
             "Against stuck devices at least half comes back with the ratio held.",
         ),
         f"mechanisms.ir_drop.shuffled.{net}": (
@@ -190,13 +197,20 @@ _RESTS = {
 
 
 def told(findings: Findings, networks: tuple[str, ...]) -> str:
-    """What the claims about mechanisms come to, network by network (Markdown)."""
-    lines = []
+    """What the claims about mechanisms come to, class by class; the networks after the first are folded (Markdown)."""
+    parts = []
     for net in networks:
-        said = {name: text for name, text in _sentences(net).items() if _rests(findings, name)}
-        if text := decided(findings, said):
-            lines.append(f"- *{net}.* {text}")
-    return "\n".join(lines)
+        said: dict[str, dict[str, tuple[str, str]]] = {}
+        for name, text in _sentences(net).items():
+            if _rests(findings, name):
+                said.setdefault(name.split(".")[1], {})[name] = text
+        told = {name: text for name, own in said.items() if (text := decided(findings, own))}
+        lines = "\n".join(f"- *{HARDWARE[name].title}.* {text}" for name, text in told.items())
+        if lines and parts:
+            parts.append(f"<details><summary>The same in the {_net(net)}</summary>\n\n{lines}\n\n</details>")
+        elif lines:
+            parts.append(f"In the {_net(net)}:\n\n{lines}")
+    return "\n\n".join(parts)
 
 
 def _rests(findings: Findings, name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lib.verdicts import Finding, Findings, Outcome
 from paper.words.numbers import Shown
+from paper.words.spelling import in_sentence
 
 if TYPE_CHECKING:
     from paper.studies.base import Page, Study
@@ -21,7 +22,9 @@ UNJUDGED = "With these parameters none of the claims that answer it was judged; 
 
 
 class Said(NamedTuple):
-    """A sentence for each outcome of a finding; ``{value}``, ``{low}`` and ``{high}`` are its numbers."""
+    """A sentence for each outcome of a finding; ``{value}``, ``{low}`` and ``{high}`` are its numbers, ``{size}`` the
+    value without its sign.
+    """
 
     holds: str
     fails: str
@@ -31,7 +34,9 @@ class Said(NamedTuple):
         """The sentence of this finding."""
         words = {Outcome.HOLDS: self.holds, Outcome.DOES_NOT_HOLD: self.fails, Outcome.INCONCLUSIVE: self.open}
         low, high = finding.interval
-        return words[finding.outcome].format(value=Shown(finding.value), low=Shown(low), high=Shown(high))
+        return words[finding.outcome].format(
+            value=Shown(finding.value), size=Shown(abs(finding.value)), low=Shown(low), high=Shown(high)
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def _named(study: Study) -> dict[str, str]:
     physics = getattr(study, "physics", None)
     title = getattr(physics, "title", "")
     # In a sentence: a name of capitals keeps them.
-    return {"title": title if title[:2].isupper() else f"{title[:1].lower()}{title[1:]}"}
+    return {"title": in_sentence(title)}
 
 
 _GATE = "A gate is a small network that scales a learned prompt for each picture."
@@ -520,7 +525,7 @@ OPENINGS: dict[str, Opening] = {
             ),
             "simulators.wires.1000.aihwkit": Said(
                 "So it does on very bad wires.",
-                "On very bad wires they part by {value:+.0f} points, and the page says why.",
+                "On very bad wires they part by {size:.0f} points, and the page says why.",
                 "On very bad wires this is open.",
             ),
         },

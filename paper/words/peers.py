@@ -74,8 +74,8 @@ def ran() -> str:
         f"aihwkit {versions['aihwkit']} (torch {versions['torch'].partition('+')[0]}) ran whole. CrossSim is on no "
         f"package index; of it ran the classes of its array, its converter and its phase-change device (from commits "
         f"{solver}), with a driver of ours around them.{also} Up to {chips} chips for each network. "
-        f"Without noise, aihwkit's training ends at our weights to {own['without_noise']:.0e} of their norm: start, "
-        "batches, rates and optimiser are the same."
+        f"Without noise, aihwkit's training ends at our weights to {number(own['without_noise'], digits=1)} of their "
+        "norm: start, batches, rates and optimiser are the same."
     )
 
 
@@ -149,7 +149,7 @@ def wired(tables: Tables) -> str:
         here = table[table.case == case]
         ours = here.drop_duplicates(["kind", "seed"]).ours.mean()
         others = ", ".join(
-            f"{_difference(table, name, case):+.1f} in {through.SIMULATORS[name]}"
+            f"{number(_difference(table, name, case), signed=True)} in {through.SIMULATORS[name]}"
             for name in ("CrossSim", "aihwkit")
             if len(here[here.simulator == name])
         )

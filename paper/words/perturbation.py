@@ -20,6 +20,7 @@ from paper.words import format
 from paper.words.hardware import wording
 from paper.words.numbers import Shown, cosine, interval, share
 from paper.words.outcomes import decided
+from paper.words.spelling import in_sentence
 
 _QUESTIONS = {
     "read_noise": (
@@ -476,8 +477,7 @@ def _said(found: Finding) -> str:
 
 def _spoken(physics: Perturbation) -> str:
     """The name of a class within a sentence."""
-    title = physics.title
-    return title if title[:2].isupper() else f"{title[:1].lower()}{title[1:]}"
+    return in_sentence(physics.title)
 
 
 def follows(findings: Findings, physics: Perturbation) -> str:

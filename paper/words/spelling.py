@@ -61,3 +61,8 @@ NETWORKS = {
 def spelt(name: str) -> str:
     """A name as the reader sees it: "mis_specified" -> "mis-specified"."""
     return SPELT.get(name) or NETWORKS.get(name) or name.replace("_", " ")
+
+
+def in_sentence(title: str) -> str:
+    """A title within a sentence: small, unless it is an abbreviation."""
+    return title if title[:2].isupper() else f"{title[:1].lower()}{title[1:]}"

@@ -7,7 +7,12 @@
   const PHONE = 640, LINES = 4; // below this width a row of more lines than these is a card
 
   function label(table) {
-    const heads = [...table.querySelectorAll("thead tr:last-child > *")].map((head) => head.textContent.trim());
+    const tops = [...table.querySelectorAll("thead tr:last-child > *")], heads = tops.map((head) => head.textContent.trim());
+    const rows = [...table.querySelectorAll("tbody tr")].filter((row) => row.cells.length === heads.length);
+    // A heading stands over its numbers: on the right, as they do.
+    tops.forEach((head, place) => {
+      if (rows.length && rows.every((row) => row.cells[place].classList.contains("number"))) head.classList.add("number");
+    });
     table.querySelectorAll("thead th:not([scope])").forEach((head) => { head.scope = "col"; });
     for (const row of table.querySelectorAll("tbody tr")) {
       [...row.cells].forEach((cell, place) => {
@@ -18,15 +23,15 @@
     return heads.length > 1;
   }
 
-  // A line does not end within an interval or a power of ten, before a per cent or a unit of time, or behind the mark of
-  // a verdict. An interval of powers of ten is too long for that: its line may end behind the comma.
-  const JOINED = /\[[^[\]]{1,48}\](?: %)?|\d × 10|\d (?:%|s|min|h)(?![\wµ])|[✓✗?] (?=\w)/g;
+  // A line does not end within an interval or a product, before a unit, or behind the mark of a verdict. An interval of
+  // powers of ten is too long for that: its line may end behind the comma.
+  const JOINED = /\[[−\d][^[\]]{1,48}\](?: %)?| × (?=\d)|\d (?:%|Ω|µS|µA|mV|s|min|h)(?![\wµ])|[✓✗] (?=\w)|^\? (?=\w)/g;
   function join(part) {
     const walker = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
     for (let text = walker.nextNode(); text; text = walker.nextNode()) {
       const joined = text.data.replace(JOINED, (found) =>
         found.replaceAll(found.includes("×") ? /(?<!,) /g : " ", "\u00a0"));
-      if (joined !== text.data && !text.parentElement.closest("code")) text.data = joined;
+      if (joined !== text.data && !text.parentElement.closest("code, pre")) text.data = joined;
     }
   }
 
@@ -106,12 +111,14 @@
 
   function begin() {
     name();
+    for (const prose of document.querySelectorAll("article :is(p, li, dd, figcaption):not(:has(p, li, pre, table, script))")) {
+      join(prose);
+    }
     for (const table of document.querySelectorAll("article table")) {
       join(table);
       const several = label(table);
       if (several) follow(table.parentElement, () => fit(table));
     }
-    for (const part of document.querySelectorAll("article :is(p, li, dd, figcaption)")) join(part);
     // What scrolls sideways can be reached by keyboard: code.
     for (const code of document.querySelectorAll("article pre")) {
       follow(code, () => {
