@@ -47,8 +47,9 @@ def _words(value: object) -> str:
 
 def _said(value: object, unit: str) -> tuple[str, str]:
     """A value of an axis and the unit that follows it; times in the unit that a reader thinks in."""
-    timed = unit == "s" and isinstance(value, int | float) and not isinstance(value, bool)
-    return (shown.duration(value), "") if timed else (_words(value), unit)
+    if unit == "s" and isinstance(value, int | float) and not isinstance(value, bool):
+        return shown.duration(value), ""
+    return _words(value), unit
 
 
 @functools.cache

@@ -198,14 +198,14 @@ _RESTS = {
 
 def told(findings: Findings, networks: tuple[str, ...]) -> str:
     """What the claims about mechanisms come to, class by class; the networks after the first are folded (Markdown)."""
-    parts = []
+    parts: list[str] = []
     for net in networks:
         said: dict[str, dict[str, tuple[str, str]]] = {}
         for name, text in _sentences(net).items():
             if _rests(findings, name):
                 said.setdefault(name.split(".")[1], {})[name] = text
-        told = {name: text for name, own in said.items() if (text := decided(findings, own))}
-        lines = "\n".join(f"- *{HARDWARE[name].title}.* {text}" for name, text in told.items())
+        every = {name: decided(findings, own) for name, own in said.items()}
+        lines = "\n".join(f"- *{HARDWARE[name].title}.* {text}" for name, text in every.items() if text)
         if lines and parts:
             parts.append(f"<details><summary>The same in the {_net(net)}</summary>\n\n{lines}\n\n</details>")
         elif lines:
