@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import itertools
 import math
@@ -1043,3 +1044,13 @@ def test_colours_keep_apart_on_a_dark_page():
     luminance = {name: float(_light(colour) @ [0.2126, 0.7152, 0.0722]) for name, colour in dark.items()}
     page = float(_light(ground) @ [0.2126, 0.7152, 0.0722])
     assert min((one + 0.05) / (page + 0.05) for one in luminance.values()) >= 3
+
+
+def test_no_caption_tells_shades_that_a_dark_page_turns_round():
+    """What is light on a white page is dark on a black one; colours keep their names."""
+    shades = re.compile(r"\((?:light|dark)\b|\b(?:darker|lighter|light blue|White|Black)\b")
+    for path in sorted(Path(style.__file__).parent.glob("*.py")):
+        every = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        explained = {id(node.value) for node in every if isinstance(node, ast.Expr)}
+        texts = [node for node in every if isinstance(node, ast.Constant) and id(node) not in explained]
+        assert [one.value for one in texts if isinstance(one.value, str) and shades.search(one.value)] == [], path.name

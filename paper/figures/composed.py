@@ -300,7 +300,7 @@ def removal(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure
     legend_above(drawn, axis, 2)
     caption(
         drawn,
-        "What costs little alone may be what is worth removing. White: the loss of a chip with that part only. "
+        "What costs little alone may be what is worth removing. Empty: the loss of a chip with that part only. "
         "Coloured: what the full chip gets back without that part. Mean over seeds, bars: their standard deviation.",
     )
     return drawn

@@ -549,7 +549,7 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
     caption(
         drawn,
         f"Severity grows to the right. Curves: recovery. Edges: the verdict under {edges}. Bands: what the vanilla "
-        "gradient said beforehand, 1 (light) as good as clean, 0 (dark) nothing left.",
+        "gradient said beforehand, 1 as good as clean, 0 nothing left.",
     )
     return drawn
 
@@ -786,10 +786,10 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
     drawn.colorbar(picture, ax=axes, shrink=0.6, label="recovery", aspect=40, location="bottom", pad=0.02)
     caption(
         drawn,
-        "Where training wins back the loss (light) and where it does not (dark), with the severity in every field. "
-        f"Red: the boundary at which recovery falls below {COMPENSATED:g}, and its 95 % interval over seeds. White "
-        "fields were not run, cost less than a point (–), or were harmed (✗). Dotted: what lies to the right is beyond "
-        "published devices.",
+        "Where training wins back the loss, with the severity in every field above the recovery. "
+        f"Red: the boundary at which recovery falls below {COMPENSATED:g}, and its 95 % interval over seeds. Fields "
+        "without a colour were not run, cost less than a point (–), or were harmed (✗). Dotted: what lies to the "
+        "right is beyond published devices.",
         ON_MAP,
     )
     return drawn
@@ -848,8 +848,8 @@ def remedies(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fig
     apart = f" Batch statistics were measured on: {' or '.join(map(spelt, others))}; all else: {spelt(first)}."
     caption(
         drawn,
-        "What each measure gives back of the loss: colour for the kind of measure, rim for the severity (light: mild, "
-        "dark: harsh). Green ground: at least half. Severities that cost less than a point have no mark."
+        "What each measure gives back of the loss: colour for the kind of measure, rim for the severity (faint: mild, "
+        "strong: harsh). Green ground: at least half. Severities that cost less than a point have no mark."
         + (apart if others else ""),
     )
     return drawn

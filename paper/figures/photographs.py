@@ -229,7 +229,7 @@ def waterfalls(table: pd.DataFrame, reported: float) -> Figure:
     told = "; ".join(f"{side}: {FACTOR_LABELS[name]}" for side, name in most.items())
     caption(
         drawn,
-        f"Where most is lost: {told}. Orange: the gradient shrinks, light blue: it grows. Dotted: the reported "
+        f"Where most is lost: {told}. Orange: the gradient shrinks, blue: it grows. Dotted: the reported "
         f"{reported:.2f}. Whiskers: 95 % over seeds.{_lacking(sides)}",
     )
     return drawn
