@@ -166,8 +166,8 @@ def curves(table: pd.DataFrame | None) -> Figure:
     drawn.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     caption(
         drawn,
-        "Does training still learn? The loss on fresh chips in each eighth of it; the harsher the severity the stronger "
-        "the line. A line that still falls at its end is a lower bound of what training could reach.",
+        "Does training still learn? The loss on fresh chips in each eighth of it; the harsher the severity the "
+        "stronger the line. A line that still falls at its end is a lower bound of what training could reach.",
     )
     return drawn
 
