@@ -590,7 +590,7 @@ CASES = {
         lambda n, *new: (summary(n, *new), BOUNDARIES),
         ("temperature",),
         None,
-        lambda *_: [(1, 1.38, 1)],
+        lambda *_: [(1, 1.36, 0.66)],
         "in the colours of the map",
     ),
     "hardware.remedies": Case(
