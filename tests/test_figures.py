@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import itertools
 import math
 import re
@@ -1054,3 +1055,13 @@ def test_no_caption_tells_shades_that_a_dark_page_turns_round():
         explained = {id(node.value) for node in every if isinstance(node, ast.Expr)}
         texts = [node for node in every if isinstance(node, ast.Constant) and id(node) not in explained]
         assert [one.value for one in texts if isinstance(one.value, str) and shades.search(one.value)] == [], path.name
+
+
+def test_whoever_compares_no_pictures_gets_none(monkeypatch):
+    drawn, axes = style.figure()
+    axes.plot([0, 1])
+    whole = style.png(drawn)
+    monkeypatch.setenv("BOOK_PICTURES", "none")
+    assert style.described(io.BytesIO(style.png(drawn))).size == (1, 1)
+    monkeypatch.delenv("BOOK_PICTURES")
+    assert style.png(drawn) == whole
