@@ -116,8 +116,7 @@
     }
     for (const table of document.querySelectorAll("article table")) {
       join(table);
-      const several = label(table);
-      if (several) follow(table.parentElement, () => fit(table));
+      if (label(table)) follow(table.parentElement, () => fit(table));
     }
     // What scrolls sideways can be reached by keyboard: code.
     for (const code of document.querySelectorAll("article pre")) {
