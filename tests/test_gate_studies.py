@@ -170,7 +170,8 @@ def test_what_ends_below_the_hand_written_sentence_is_hollow_counted_and_named()
     assert [line.get_xdata()[0] for line in points if line.get_markerfacecolor() == "white"] == [41.0]
     assert "(1 of 3)" in " ".join(drawn.get_label().split())
     said = told.reached({"accuracy": accuracy, "ahead": learners_study._ahead(accuracy)})
-    assert "*short recipe*: CoOp on fine." in said and "*tuned*: none." in said
+    assert "*short recipe*, 1 of 2 end below that sentence (CoOp on fine)." in said
+    assert "*tuned*, 0 of 1 end below that sentence." in said
 
 
 @pytest.mark.parametrize(("change", "sentence"), [({"learner": "maple"}, "of coop.*maple"), ({"published": "x"}, "x")])

@@ -197,7 +197,7 @@ def test_a_huge_rate_is_said_on_the_page_and_leaves_claims_open(tmp_path):
     given = {"task": "coarse", "learner": "coop", "gate": "length", "test_size": 8, "seeds": 2, "long_steps": 1}
     result = GateDegradation(**given, steps=12, rate=1e6, device="cpu", results=str(tmp_path)).run()
     assert result.remarks[0].startswith("**2 of 12 trainings diverged** at step")
-    assert "(coop, length, coarse, 16: 2)" in result.remarks[0]
+    assert "(CoOp, length, coarse, 16: 2)" in result.remarks[0]
     short = [one for one in result.findings if ".long." not in one.id]
     assert {one.outcome for one in short} == {Outcome.INCONCLUSIVE}
     assert all("2 of 12 trainings diverged" in one.note for one in short)
@@ -209,7 +209,7 @@ def test_a_huge_rate_is_said_on_the_page_and_leaves_claims_open(tmp_path):
 def test_a_dead_gradient_is_reported_and_stays_a_result(tmp_path):
     given = {"perturbation": "adc", "severities": [3], "steps": 2, "seeds": 2, "chips": 2, "gradients": 2}
     result = PerturbationStudy(**given, device="cpu", results=str(tmp_path)).run()
-    assert result.remarks[0].startswith("**In 2 of 4 trainings nothing moved** (adc, autograd: 2)")
+    assert result.remarks[0].startswith("**In 2 of 4 trainings nothing moved** (ADC discretization, vanilla training: 2)")
     assert result.tables["accuracy"].accuracy.notna().all()
 
 

@@ -295,7 +295,7 @@ def test_what_was_not_asked_of_photographs_is_named():
     made = Page(whole, Result(TABLES), whole, Result(TABLES), {"current": 1, "stale": 0, "missing": 0})
     made.__dict__.update(counterpart=other, photographs=Result(TABLES))
     said = about.photographed(made)
-    assert "nothing was asked of task conflict size; learner maple; rates 0.5" in said
+    assert "nothing was asked of task conflict of sizes; learner MaPLe; rates 0.5" in said
 
 
 def test_a_figure_stands_twice_with_its_titles(page, monkeypatch):
