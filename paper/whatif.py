@@ -36,11 +36,6 @@ LIMIT = 120
 _HERE = Path(__file__).parent
 
 
-def png(drawn: Figure) -> bytes:
-    """The figure as a PNG with at most 64 colours, whatever it shows, and no finer than the page: it carries many."""
-    return style.png(drawn, 64, math.inf, density=1.0)
-
-
 def _words(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
 
@@ -217,7 +212,7 @@ def panels(
         found: dict[str, Any] = {"alt": describe(setting), "caption": str(drawn.get_label())}
         if first == len(settings):
             width, height = (round(side * drawn.dpi) for side in drawn.get_size_inches())
-            found["src"] = "data:image/png;base64," + base64.b64encode(png(drawn)).decode()
+            found["src"] = "data:image/webp;base64," + base64.b64encode(style.webp(drawn)).decode()
             if style.pictured(drawn):
                 found["class"] = style.PICTURED
             plt.close(drawn)

@@ -30,7 +30,7 @@ def draw(severity: float, rule: str = "autograd") -> plt.Figure:
 
 
 def picture(setting: dict[str, str]) -> Image.Image:
-    return Image.open(io.BytesIO(base64.b64decode(setting["src"].removeprefix("data:image/png;base64,"))))
+    return Image.open(io.BytesIO(base64.b64decode(setting["src"].removeprefix("data:image/webp;base64,"))))
 
 
 def test_two_parameters_are_a_slider_and_a_list():
@@ -52,7 +52,7 @@ def test_two_parameters_are_a_slider_and_a_list():
 def test_each_panel_is_its_own_setting():
     shown = whatif.panels({"severity": [0.0, 1.5]}, draw)
     for severity, setting in zip([0.0, 1.5], shown.model["settings"], strict=True):
-        expected = np.asarray(Image.open(io.BytesIO(whatif.png(draw(severity)))).convert("RGB"))
+        expected = np.asarray(Image.open(io.BytesIO(style.webp(draw(severity)))).convert("RGB"))
         assert np.array_equal(np.asarray(picture(setting).convert("RGB")), expected)
     first, second = (np.asarray(picture(setting).convert("RGB")) for setting in shown.model["settings"])
     assert (first != second).any()
@@ -63,10 +63,12 @@ def test_panels_are_small_and_described():
     shown = whatif.panels({"severity": [0.5]}, draw, alt=lambda severity: f'a "line" at {severity} <i>')
     (setting,) = shown.model["settings"]
     assert setting["alt"] == 'a "line" at 0.5 <i>'
-    assert picture(setting).size == (shown.model["width"], shown.model["height"]) == (506, 319)
+    assert (shown.model["width"], shown.model["height"]) == (506, 319)
+    # Twice as fine as the page, for fine screens.
+    assert picture(setting).size == (1012, 638)
     # Where no script may run, the picture of the start stands there.
     assert 'alt="a &quot;line&quot; at 0.5 &lt;i&gt;"' in shown._repr_html_()
-    assert len(whatif.png(draw(0.5))) < 15_000
+    assert len(style.webp(draw(0.5))) < 15_000
     plt.close("all")
 
 
