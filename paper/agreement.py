@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from lib import checks
+from paper.words.names import words
 
 #: Standard errors beyond which two means that share their seeds disagree.
 PAIRED = 3.5
@@ -32,11 +33,13 @@ _ROUNDING = 1e-6
 @dataclass(frozen=True)
 class Quantity:
     """What is compared: differences below ``resolution`` never count (a single test picture, rounding). On a "log"
-    scale they are differences of log10, for norms and ratios.
+    scale they are differences of log10, for norms and ratios, and what is below ``floor`` counts as that: of few
+    pictures a choice may have no information at all.
     """
 
     resolution: float = 0.0
     scale: Literal["linear", "log"] = "linear"
+    floor: float = 0.0
 
 
 class Part(NamedTuple):
@@ -87,8 +90,8 @@ class Agreement:
             return "nothing to compare: the evidence holds none of this run's cells"
         if self:
             return f"all {self.compared} compared values agree with the evidence"
-        wrong = [f"{row.quantity} of {row.cell}" for row in self.disagreeing.itertuples()]
-        whole = [f"{row.quantity} as a whole" for row in self.shifted.itertuples()]
+        wrong = [f"{words(row.quantity)} of {row.cell}" for row in self.disagreeing.itertuples()]
+        whole = [f"{words(row.quantity)} as a whole" for row in self.shifted.itertuples()]
         return (
             f"{len(wrong)} of {self.compared} compared values disagree with the evidence: {'; '.join([*wrong, *whole])}"
         )
@@ -168,7 +171,7 @@ class _Compared:
         if self.how.scale == "linear":
             return side
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log10(side)
+            return np.log10(side.clip(lower=self.how.floor or None))
 
     def _sides(self, seeds: pd.DataFrame) -> pd.DataFrame:
         """The seeds that both sides are compared on: the common ones, or else all."""
@@ -194,7 +197,7 @@ class _Compared:
 
     def _words(self, cell: object) -> str:
         values = cell if isinstance(cell, tuple) else (cell,)
-        shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+        shown = [f"{value:g}" if isinstance(value, float) else words(str(value)) for value in values]
         return ", ".join(shown)
 
     def shift(self, quantities: int) -> tuple[str, str, float, float]:

@@ -46,13 +46,12 @@ export function render({ model, el }) {
   };
 
   axes.forEach((axis, i) => {
-    const said = axis.values.map((value) => (axis.unit ? `${value} ${axis.unit}` : value));
     const row = make("label");
     row.append(make("span", { textContent: axis.label }));
     let control;
     if (axis.kind === "choice") {
       control = make("select");
-      said.forEach((text, place) => control.append(make("option", { textContent: text, value: place })));
+      axis.values.forEach((text, place) => control.append(make("option", { textContent: text, value: place })));
       drawers.push(() => {
         // What cannot be had together with the other choices is grey, and says why.
         [...control.options].forEach((option, place) => {
@@ -63,11 +62,11 @@ export function render({ model, el }) {
       });
       row.append(control);
     } else {
-      control = make("input", { type: "range", min: 0, max: said.length - 1, step: 1 });
+      control = make("input", { type: "range", min: 0, max: axis.values.length - 1, step: 1 });
       const value = make("output");
       drawers.push(() => {
-        value.textContent = said[chosen[i]];
-        control.setAttribute("aria-valuetext", said[chosen[i]]);
+        value.textContent = axis.values[chosen[i]];
+        control.setAttribute("aria-valuetext", axis.values[chosen[i]]);
       });
       row.append(control, value);
     }

@@ -40,11 +40,11 @@ def _words(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).replace("_", " ")
 
 
-def _said(value: object, unit: str) -> tuple[str, str]:
-    """A value of an axis and the unit that follows it; times in the unit that a reader thinks in."""
-    if unit == "s" and isinstance(value, int | float) and not isinstance(value, bool):
-        return shown.duration(value), ""
-    return _words(value), unit
+def _said(value: object, unit: str) -> str:
+    """A value of an axis with its unit."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return shown.quantity(value, unit)
+    return f"{_words(value)} {unit}".strip()
 
 
 @functools.cache
@@ -191,7 +191,7 @@ def panels(
     def describe(setting: Mapping[str, Any]) -> str:
         if alt is not None:
             return alt(**setting)
-        said = {name: " ".join(_said(value, (units or {}).get(name, ""))).strip() for name, value in setting.items()}
+        said = {name: _said(value, (units or {}).get(name, "")) for name, value in setting.items()}
         return "Figure for " + ", ".join(f"{titles[name]} {value}" for name, value in said.items())
 
     settings: list[dict[str, Any]] = []
@@ -224,12 +224,10 @@ def panels(
 
     def axis(name: str) -> dict[str, Any]:
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values[name])
-        texts, follows = zip(*(_said(value, (units or {}).get(name, "")) for value in values[name]), strict=True)
         return {
             "label": titles[name],
-            "unit": follows[0],
             "kind": "slider" if numbers else "choice",
-            "values": list(texts),
+            "values": [_said(value, (units or {}).get(name, "")) for value in values[name]],
         }
 
     model = {

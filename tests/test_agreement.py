@@ -135,6 +135,16 @@ def test_scales_infinities_and_what_is_missing():
     assert not compare(here, there)
 
 
+def test_nothing_and_next_to_nothing_are_alike_on_a_log_scale_with_a_floor():
+    there = np.exp(drawn(3, 5))
+    here = there[:, :2].copy()
+    there[1], here[1, 0], here[1, 1] = 1e-9, 0.0, 1e-8
+    assert compare(here, there, Quantity(scale="log", floor=1e-3))
+    assert compare(here, there, Quantity(scale="log")).disagreeing["cell"].tolist() == ["0.1"]
+    here[1] = 0.5
+    assert compare(here, there, Quantity(scale="log", floor=1e-3)).disagreeing["cell"].tolist() == ["0.1"]
+
+
 def test_a_single_seed_of_evidence_is_judged_by_its_neighbours():
     there = drawn(6, 5)
     one = table(there, range(5))

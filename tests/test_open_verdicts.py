@@ -209,7 +209,8 @@ def test_a_huge_rate_is_said_on_the_page_and_leaves_claims_open(tmp_path):
 def test_a_dead_gradient_is_reported_and_stays_a_result(tmp_path):
     given = {"perturbation": "adc", "severities": [3], "steps": 2, "seeds": 2, "chips": 2, "gradients": 2}
     result = PerturbationStudy(**given, device="cpu", results=str(tmp_path)).run()
-    assert result.remarks[0].startswith("**In 2 of 4 trainings nothing moved** (ADC discretization, vanilla training: 2)")
+    (said, *_) = result.remarks
+    assert said.startswith("**In 2 of 4 trainings nothing moved** (ADC discretization, vanilla training: 2)")
     assert result.tables["accuracy"].accuracy.notna().all()
 
 

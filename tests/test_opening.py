@@ -20,8 +20,8 @@ from paper.words.opening import OPENINGS, Said
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-#: Its opening is prose, for it is about the reader's model and not about a finding.
-PROSE = {"own"}
+#: Its answer is what a report says of a model, and no finding.
+OF_A_REPORT = {"own"}
 #: The register has a table and no picture.
 WITHOUT_PICTURE = {"claims"}
 #: Pages whose evidence is judged in a second or two; of the others it is looked up whether their study knows the id.
@@ -40,11 +40,8 @@ def test_question_answer_and_picture_stand_before_the_first_section(name):
     above = cells[1:first]
     said = [cell for cell in above if cell.id == "opening"]
     assert len(said) == 1
-    if name in PROSE:
-        assert "**Question.**" in said[0].source and "**Answer.**" in said[0].source
-    else:
-        assert said[0].source == "Markdown(opening(page))"
-        assert {"opening", "remove-input", "nbval-ignore-output"} <= tags(said[0])
+    assert said[0].source == f"Markdown(opening({'report' if name in OF_A_REPORT else 'page'}))"
+    assert {"opening", "remove-input", "nbval-ignore-output"} <= tags(said[0])
     pictures = [cell for cell in above if "picture" in tags(cell)]
     assert len(pictures) == (0 if name in WITHOUT_PICTURE else 1)
     # Nothing is read before them: what stands above in the notebook is folded away behind them on the page.
@@ -55,7 +52,7 @@ def test_question_answer_and_picture_stand_before_the_first_section(name):
 
 
 def test_every_notebook_has_an_opening_and_every_outcome_words():
-    assert set(OPENINGS) == set(NOTEBOOKS) - PROSE
+    assert set(OPENINGS) == set(NOTEBOOKS) - OF_A_REPORT
     for name, one in OPENINGS.items():
         assert one.question.endswith("?"), name
         assert one.told or any(one.headlines.values()), name

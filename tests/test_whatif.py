@@ -42,8 +42,8 @@ def test_two_parameters_are_a_slider_and_a_list():
         start={"severity": 0.5, "rule": "straight_through"},
     )
     severity, rule = shown.model["axes"]
-    assert severity == {"label": "severity of drift", "unit": "S", "kind": "slider", "values": ["0", "0.5", "1"]}
-    assert rule == {"label": "rule", "unit": "", "kind": "choice", "values": ["autograd", "straight through"]}
+    assert severity == {"label": "severity of drift", "kind": "slider", "values": ["0 S", "0.5 S", "1 S"]}
+    assert rule == {"label": "rule", "kind": "choice", "values": ["autograd", "straight through"]}
     assert shown.model["start"] == [1, 1] and len(shown.model["settings"]) == 6
     # The last axis runs fastest.
     assert shown.model["settings"][3]["alt"] == "Figure for severity of drift 0.5 S, rule straight through"

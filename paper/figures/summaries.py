@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 from lib.prompts.learners import LEARNERS
 from lib.results import Tables
 from paper import trial
-from paper.figures.style import COLOURS, figure, interval, nothing, whiskers
+from paper.figures.style import COLOURS, caption, figure, interval, nothing, whiskers
 from paper.studies import roles
 
 #: Inches of a summary: at this width its words are still large on a phone.
@@ -35,15 +35,21 @@ def gates(tables: Tables) -> Figure:
     if not groups:
         return nothing("None of these gates was trained.")
     drawn, axis = figure(WIDTH, 1.2 + 1.35 * len(groups))
-    height = 0.36
-    for place, part in enumerate(groups.values()):
+    height, said = 0.36, []
+    for place, (name, part) in enumerate(groups.items()):
+        told = []
         for shift, (column, (_, colour)) in zip((-0.19, 0.19), _BARS.items(), strict=True):
             value, low, high = interval(part.groupby("seed")[column].mean())
             end = place + shift
             axis.barh(end, value, height=height, color=colour, xerr=whiskers(value, low, high), ecolor="#222222")
             text = f"{value:.0f}" if abs(value) >= 9.5 else f"{value:.1f}"
             text = {"-0.0": "0.0"}.get(text, text).replace("-", "−")
+            told.append(text)
             axis.text(max(high, 0) + 1, end, text, va="center", fontsize=SIZE, fontweight="bold")
+        lost, gained = told
+        said.append(
+            f"on {name}, {lost} points are lost when the gate is held still and {gained} are gained by having it"
+        )
     top = max(0.0, *(bar.get_x() + bar.get_width() for bar in axis.patches))
     axis.set_xlim(min(-4.0, axis.get_xlim()[0]), 1.35 * top)
     axis.axvline(0, color="#444444", lw=1)
@@ -56,6 +62,7 @@ def gates(tables: Tables) -> Figure:
     axis.spines["left"].set_visible(False)
     axis.grid(axis="y", visible=False)
     _legend(drawn, list(_BARS.values()))
+    caption(drawn, f"Means over learners and gates: {'; '.join(said)}.")
     return drawn
 
 
@@ -82,15 +89,18 @@ def hardware(tables: Tables) -> Figure:
     if not rules:
         return nothing("No case of clear damage was trained.")
     drawn, axis = figure(WIDTH, 1.4 + 0.85 * len(rules))
+    said = []
     for place, rule in enumerate(rules):
         counts = clear[clear["arm"] == rule]["verdict"].value_counts()
-        begin = 0
-        for names, colour, ink in SIDES.values():
+        begin, told = 0, []
+        for side, (names, colour, ink) in SIDES.items():
             many = int(counts.reindex(names).fillna(0).sum())
             axis.barh(place, many, left=begin, height=0.5, color=colour, edgecolor="#444444", lw=0.6)
             if many > 4:
                 axis.text(begin + many / 2, place, str(many), ha="center", va="center", color=ink, fontsize=SIZE)
             begin += many
+            told.append(f"{side} in {many}")
+        said.append(f"{_RULES[rule]}: {', '.join(told)}")
         axis.text(0, place - 0.29, _RULES[rule], ha="left", va="bottom", fontsize=SIZE, color="#222222")
     axis.set_ylim(len(rules) - 0.6, -0.65)
     axis.set_yticks([])
@@ -99,6 +109,7 @@ def hardware(tables: Tables) -> Figure:
     axis.spines["left"].set_visible(False)
     axis.grid(axis="y", visible=False)
     _legend(drawn, [(name, colour) for name, (_, colour, _) in SIDES.items()], columns=2)
+    caption(drawn, f"Clear cases of damage by what training does. {'. '.join(said)}.")
     return drawn
 
 

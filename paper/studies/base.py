@@ -437,12 +437,12 @@ def left_out(found: Mapping[Cell, Tables]) -> tuple[Mapping[Cell, Tables], list[
     if lost:
         span = f"step {min(steps)}" if min(steps) == max(steps) else f"steps {min(steps)} to {max(steps)}"
         remarks.append(
-            f"**{len(lost)} of {count} trainings diverged** at {span} ({_kinds(lost)}); they are left out, and claims "
+            f"**{len(lost):,} of {count:,} trainings diverged** at {span} ({_kinds(lost)}); they are left out, and claims "
             "about them alone stay open."
         )
     if still:
         remarks.append(
-            f"**In {len(still)} of {count} trainings nothing moved** ({_kinds(still)}): what is trained is where it "
+            f"**In {len(still):,} of {count:,} trainings nothing moved** ({_kinds(still)}): what is trained is where it "
             "began, because its gradient is zero or its learning rate too small."
         )
     return kept if lost else found, remarks
@@ -464,7 +464,7 @@ def _kinds(cells: Sequence[Cell]) -> str:
     shown = (", ".join(_spelt(cell.config[name]) for name in names if name in cell.config) for cell in cells)
     counts = Counter(shown).most_common()
     more = f"; and {len(counts) - 4} more" if len(counts) > 4 else ""
-    return "; ".join(f"{name}: {count}" for name, count in counts[:4]) + more
+    return "; ".join(f"{name}: {count:,}" for name, count in counts[:4]) + more
 
 
 def _spelt(value: object) -> str:

@@ -51,6 +51,8 @@ BITS = "I(X; G) / log E after training"
 RUNS = ["training", "task", "seed"]
 #: Numbers of steps after which a long training is looked at, beside its last.
 LOOKS = (100, 400, 1000)
+#: How what a gate chooses by the picture is compared with the evidence.
+_CHOICE = Quantity(scale="log", floor=1e-3)
 
 
 class GateDegradation(GateStudy):
@@ -79,11 +81,11 @@ class GateDegradation(GateStudy):
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "gates": Compared(
             ("learner", "gate", "task", "step"),
-            {"information": Quantity(scale="log"), "spread": Quantity(scale="log"), "mean": 1e-3},
+            {"information": _CHOICE, "spread": _CHOICE, "mean": 1e-3},
         ),
         "long": Compared(
             ("training", "task", "step"),
-            {"information": Quantity(scale="log"), "spread": Quantity(scale="log"), "saturation": 0.01},
+            {"information": _CHOICE, "spread": _CHOICE, "saturation": 0.01},
         ),
         "looks": Compared(("training", "task", "step"), {"over_mean": 1.0}),
     }

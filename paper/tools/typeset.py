@@ -282,9 +282,15 @@ def _post_transform() -> type:
     return Figures
 
 
+def _skipped(_app: Sphinx, _what: str, _name: str, member: object, skip: bool, _options: Any) -> bool:
+    """Whether a member stays out of the library's pages: of fields of a named tuple Python says their number alone."""
+    return skip or str(getattr(member, "__doc__", "")).startswith("Alias for field number")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """A Sphinx extension (see _config.yml): lets pages be read by several processes at once, and pages be left out."""
     app.add_config_value("left_out", [], "env")
+    app.connect("autodoc-skip-member", _skipped)
     app.connect("doctree-read", _unlink)
     app.connect("doctree-read", _fold_set_up)
     app.add_post_transform(_post_transform())
@@ -297,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     began = time.perf_counter()
     parser = argparse.ArgumentParser(prog="python -m paper.tools.typeset", description="Build the book, strictly.")
-    parser.add_argument("pages", nargs="*", metavar="PAGE", help="the executed pages; others are removed")
+    parser.add_argument("pages", nargs="+", metavar="PAGE", help="the executed pages; others are removed")
     parser.add_argument("--jobs", type=int, default=1, help="processes that read and write pages")
     parser.add_argument("--stamp", type=Path, help="an empty file to write at the end")
     options = parser.parse_args(arguments)

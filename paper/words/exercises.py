@@ -238,7 +238,7 @@ def told(study: Study, path: Path = RESULTS) -> str:
     page = name_of(study)
     if page not in EXERCISES:
         return ""
-    parts = [f"**Exercise{'s' if len(EXERCISES[page]) > 1 else ''}.**"]
+    parts: list[str] = []
     for number, exercise in enumerate(EXERCISES[page]):
         found = result(page, number, path)
         takes = f"It needs {exercise.needs}." if exercise.needs else ""
@@ -246,7 +246,9 @@ def told(study: Study, path: Path = RESULTS) -> str:
             end = "What comes out was not measured here." if exercise.needs else "What comes out is not computed yet."
         else:
             takes, end = " ".join(filter(None, [takes, f"{_takes(found['seconds'])}."])), _expected(found)
-        parts += [exercise.asked, f"```sh\n{exercise.command(page)}\n```", *filter(None, [takes, end])]
+        title = f"Exercise {number + 1}" if len(EXERCISES[page]) > 1 else "Exercise"
+        command = f"```sh\n{exercise.command(page)}\n```"
+        parts += filter(None, [f"**{title}.** {exercise.asked}", command, takes, end])
     return "\n\n".join(parts)
 
 

@@ -72,10 +72,12 @@ def duration(seconds: SupportsFloat) -> str:
 
 
 def quantity(value: SupportsFloat, unit: str) -> str:
-    """A number with its unit; times in the unit that fits, shares of devices in per cent."""
+    """A number with its unit; times in the unit that fits, shares of devices in per cent, "1 step" for one of them."""
     if unit == "s":
         return duration(value)
     if unit == "of devices":
         return f"{percent(value)} {unit}"
     shown = number(value)
+    if shown == "1" and unit in ("decades", "points", "steps"):
+        unit = unit.removesuffix("s")
     return shown if shown == NOTHING or not unit else f"{shown} {unit}"

@@ -110,8 +110,12 @@ def _elsewhere(said: Mapping[str, Said], here: Findings, there: Findings) -> str
 
 def opening(page: Page) -> str:
     """Question and answer of a page (Markdown)."""
-    asked = of(page.subject).question.format(**_named(page.subject))
-    return f"**Question.** {asked}\n\n**Answer.** {answer(page)}"
+    return boxed(of(page.subject).question.format(**_named(page.subject)), answer(page))
+
+
+def boxed(question: str, told: str) -> str:
+    """A question and its answer, as every page begins (Markdown)."""
+    return f"**Question.** {question}\n\n**Answer.** {told}"
 
 
 def _named(study: Study) -> dict[str, str]:
