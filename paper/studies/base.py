@@ -437,13 +437,13 @@ def left_out(found: Mapping[Cell, Tables]) -> tuple[Mapping[Cell, Tables], list[
     if lost:
         span = f"step {min(steps)}" if min(steps) == max(steps) else f"steps {min(steps)} to {max(steps)}"
         remarks.append(
-            f"**{len(lost):,} of {count:,} trainings diverged** at {span} ({_kinds(lost)}); they are left out, and claims "
-            "about them alone stay open."
+            f"**{len(lost):,} of {count:,} trainings diverged** at {span} ({_kinds(lost)}); they are left "
+            "out, and claims about them alone stay open."
         )
     if still:
         remarks.append(
-            f"**In {len(still):,} of {count:,} trainings nothing moved** ({_kinds(still)}): what is trained is where it "
-            "began, because its gradient is zero or its learning rate too small."
+            f"**In {len(still):,} of {count:,} trainings nothing moved** ({_kinds(still)}): what is trained is "
+            "where it began, because its gradient is zero or its learning rate too small."
         )
     return kept if lost else found, remarks
 

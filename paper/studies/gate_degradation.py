@@ -80,13 +80,9 @@ class GateDegradation(GateStudy):
     TASKS: ClassVar[tuple[str, ...]] = ("task", "long_tasks")
     COMPARED: ClassVar[Mapping[str, Compared]] = {
         "gates": Compared(
-            ("learner", "gate", "task", "step"),
-            {"information": _CHOICE, "spread": _CHOICE, "mean": 1e-3},
+            ("learner", "gate", "task", "step"), {"information": _CHOICE, "spread": _CHOICE, "mean": 1e-3}
         ),
-        "long": Compared(
-            ("training", "task", "step"),
-            {"information": _CHOICE, "spread": _CHOICE, "saturation": 0.01},
-        ),
+        "long": Compared(("training", "task", "step"), {"information": _CHOICE, "spread": _CHOICE, "saturation": 0.01}),
         "looks": Compared(("training", "task", "step"), {"over_mean": 1.0}),
     }
 

@@ -195,8 +195,8 @@ def of_arms(tables: Tables, physics: Perturbation) -> str:
             f"- **Variance over signal**, from {_at(ends[0], physics)} to {_at(ends[1], physics)}: "
             f"{one.variance.iloc[0]:.2g} to {one.variance.iloc[1]:.2g} with the scale differentiated, "
             f"{other.variance.iloc[0]:.2g} to {other.variance.iloc[1]:.2g} with it detached. The largest weight of "
-            f"every layer, one each, carries {share(one.top.iloc[0])} and {share(one.top.iloc[1])} of the squared mean "
-            f"gradient in the first case, {share(other.top.iloc[0])} and {share(other.top.iloc[1])} in the second."
+            f"every layer, one each, carries {format.percent(one.top.iloc[0], 2)} and {format.percent(one.top.iloc[1], 2)} of the squared mean "
+            f"gradient in the first case, {format.percent(other.top.iloc[0], 2)} and {format.percent(other.top.iloc[1], 2)} in the second."
         )
     clear = summary[(summary.damage >= CLEAR_DAMAGE)].severity
     at = [severity for severity in clear.unique() if severity in set(tables["arms"].severity)]

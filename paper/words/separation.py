@@ -74,8 +74,8 @@ def _beforehand(areas: pd.DataFrame, findings: Findings) -> str:
         f"will be compensated, with an area under the ROC curve of {_area(best)}{beside}. "
         f"*{LABELS[free.predictor].capitalize()}*, which takes no gradient, has {_area(free)}, and 0.5 is a coin. "
         f"Of {len(told)} claims that one of the three properties or all together separate the cases, carry over, or "
-        f"tell more than such a guess, {counts[0]} hold, {counts[1]} do not, and {counts[2]} stay open: there are "
-        f"{best.classes} classes."
+        f"tell more than such a guess, {counts[0] or 'none'} hold, {counts[1] or 'none'} do not, and {counts[2]} stay "
+        f"open: there are {best.classes} classes."
     )
 
 
