@@ -191,12 +191,13 @@ def of_arms(tables: Tables, physics: Perturbation) -> str:
     if looks is not None and physics.random and {arms.DIFFERENTIATED, arms.DETACHED} <= set(looks.arm):
         median = looks.groupby(["arm", "severity"])[["variance", "top"]].median()
         one, other = (median.loc[arm].loc[ends] for arm in (arms.DIFFERENTIATED, arms.DETACHED))
+        heavy = [" and ".join(format.percent(part, 2) for part in at.top) for at in (one, other)]
         lines.append(
             f"- **Variance over signal**, from {_at(ends[0], physics)} to {_at(ends[1], physics)}: "
             f"{one.variance.iloc[0]:.2g} to {one.variance.iloc[1]:.2g} with the scale differentiated, "
             f"{other.variance.iloc[0]:.2g} to {other.variance.iloc[1]:.2g} with it detached. The largest weight of "
-            f"every layer, one each, carries {format.percent(one.top.iloc[0], 2)} and {format.percent(one.top.iloc[1], 2)} of the squared mean "
-            f"gradient in the first case, {format.percent(other.top.iloc[0], 2)} and {format.percent(other.top.iloc[1], 2)} in the second."
+            f"every layer, one each, carries {heavy[0]} of the squared mean gradient in the first case, {heavy[1]} in "
+            "the second."
         )
     clear = summary[(summary.damage >= CLEAR_DAMAGE)].severity
     at = [severity for severity in clear.unique() if severity in set(tables["arms"].severity)]
