@@ -222,6 +222,16 @@ def attainable(twice: pd.DataFrame) -> float:
     return within(twice, FACTOR**2**0.5)
 
 
+def summary() -> str:
+    """How near the committed cells, and jobs of them, come to what was expected (Markdown)."""
+    cells = measured()
+    jobs = [f"{within(in_jobs(cells, minutes)):.0%} of jobs of {minutes} minutes" for minutes in (10, 5)]
+    return (
+        f"Of the evidence in this book {', '.join(jobs)}, and {within(cells):.0%} of single cells, took within a factor "
+        f"of {FACTOR:g} of what is expected of them by a model of the others, none of their own batch among them."
+    ).replace("%", " %")
+
+
 def against(minutes: float = 5) -> str:
     """What cells were expected to take against what they took, kind by kind, and jobs of them."""
     cells = measured()
