@@ -7,6 +7,13 @@ export function render({ model, el }) {
   const make = (tag, given = {}) => Object.assign(document.createElement(tag), given);
   const controls = make("div", { className: "what-if-controls" });
   const picture = make("img", { width: model.get("width"), height: model.get("height") });
+  // Where the page is narrower than its text allows the picture scrolls, by keyboard too.
+  picture.style.setProperty("--narrowest", `${model.get("narrowest")}px`);
+  const frame = make("div", { className: "what-if-picture" });
+  frame.append(picture);
+  frame.setAttribute("role", "group");
+  frame.setAttribute("aria-label", "The picture of this setting");
+  new ResizeObserver(() => { frame.tabIndex = frame.scrollWidth > frame.clientWidth ? 0 : -1; }).observe(frame);
   const caption = make("p", { className: "figure-caption" });
   const numbers = make("table", { className: "what-if-readings" });
   const reason = make("p", { className: "what-if-reason" });
@@ -78,7 +85,7 @@ export function render({ model, el }) {
     });
     controls.append(row);
   });
-  el.replaceChildren(controls, numbers, picture, caption, reason);
+  el.replaceChildren(controls, numbers, frame, caption, reason);
   show();
 }
 

@@ -111,7 +111,8 @@ class Panels:
     """Pictures and the controls that choose among them: HTML with a few lines of script, printed as one stable line.
 
     ``model`` is what the script (``whatif.js``) reads: ``axes``, ``settings`` in the order of their product, ``start``,
-    and the size of a picture. Where no script runs, the picture of the start stands alone.
+    the size of a picture, and the width below which its text is too small. Where no script runs, the picture of the
+    start stands alone.
     """
 
     def __init__(self, model: Mapping[str, Any], summary: str) -> None:
@@ -197,7 +198,7 @@ def panels(
     settings: list[dict[str, Any]] = []
     # By what it depends on: where a picture stands first, and the picture.
     drawings: dict[tuple[Any, ...], tuple[int, Figure]] = {}
-    width = height = 0
+    width = height = narrowest = 0
     for combination in itertools.product(*values.values()):
         setting = dict(zip(values, combination, strict=True))
         seen = {name: setting[name] for name in (values if pictured is None else pictured)}
@@ -213,6 +214,7 @@ def panels(
         if first == len(settings):
             width, height = (round(side * drawn.dpi) for side in drawn.get_size_inches())
             found["src"] = "data:image/webp;base64," + base64.b64encode(style.webp(drawn)).decode()
+            narrowest = max(narrowest, style.least(drawn))
             if style.pictured(drawn):
                 found["class"] = style.PICTURED
             plt.close(drawn)
@@ -235,6 +237,7 @@ def panels(
         "start": [options.index((start or {}).get(name, options[0])) for name, options in values.items()],
         "width": width,
         "height": height,
+        "narrowest": narrowest,
         "settings": settings,
     }
     return Panels(model, "What-if over " + " and ".join(f"{titles[name]} ({len(values[name])})" for name in values))

@@ -283,7 +283,8 @@ def test_a_figure_shows_its_caption_as_text_and_carries_it_in_its_file(monkeypat
     drawn._ipython_display_()
     picture, text = shown
     raw = io.BytesIO(base64.b64decode(picture["image/png"]))
-    assert style.described(raw) == ("γ < 2: the gap closes.", (4 * style.DPI, 3 * style.DPI), False)
+    # The smallest text, that of ticks, has 9 points: at 288 pixels its 4 inches make it 9 pixels high.
+    assert style.described(raw) == ("γ < 2: the gap closes.", (4 * style.DPI, 3 * style.DPI), False, 288)
     assert Image.open(raw).width == style.DENSITY * 4 * style.DPI, "as many pixels as a fine screen has"
     assert text == {"text/html": '<p class="figure-caption">γ &lt; 2: the gap closes.</p>'}
     assert not drawn.findobj(lambda one: "gap" in getattr(one, "_text", ""))
@@ -297,6 +298,8 @@ def test_a_wide_figure_is_no_finer_than_it_is_shown():
     raw = io.BytesIO(style.png(drawn))
     assert Image.open(raw).width == style.DENSITY * style.SHOWN
     assert style.described(raw).size == (12 * style.DPI, 3 * style.DPI)
+    # Its text was made as large as it has to be there.
+    assert style.described(raw).narrowest == style.SHOWN
 
 
 def test_pictures_in_their_own_colours_are_told_from_values_as_colours():

@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import itertools
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,6 +61,9 @@ CAPTION, DESCRIPTION = "figure-caption", "Description"
 #: whose colours are themselves: a dark page turns those of all others (css/book.css).
 PICTURED = "pictured"
 
+#: The key under which a picture's file has the width below which its text is too small.
+NARROWEST = "narrowest"
+
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#444444",
@@ -106,7 +110,7 @@ def png(drawn: Figure) -> bytes:
     if os.environ.get("BOOK_PICTURES") == "none":
         return _nothing("png")
     raw, dots = _drawn(drawn)
-    return compact(raw, 64, 1.0, str(drawn.get_label()), pictured(drawn), dots)
+    return compact(raw, 64, 1.0, str(drawn.get_label()), pictured(drawn), dots, least(drawn))
 
 
 def webp(drawn: Figure) -> bytes:
@@ -158,6 +162,13 @@ def legible(drawn: Figure) -> None:
             text.set_fontsize(least)
 
 
+def least(drawn: Figure) -> int:
+    """The width in pixels of a page at which the smallest text of a figure that has been drawn is :data:`SMALLEST`."""
+    texts = [text for text in drawn.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    smallest = min((float(text.get_fontsize()) for text in texts), default=math.inf)
+    return round(drawn.get_figwidth() * SMALLEST * 72 / smallest)
+
+
 def compact(
     raw: bytes,
     colours: int = 64,
@@ -165,9 +176,11 @@ def compact(
     description: str = "",
     own_colours: bool = False,
     dots: float = DPI,
+    narrowest: int = 0,
 ) -> bytes:
     """A PNG with a description and at most so many colours, or with all of them where its values (0 to 255) would move
-    by more than ``apart`` in the mean, as those of photographs would. ``dots`` are its pixels an inch.
+    by more than ``apart`` in the mean, as those of photographs would. ``dots`` are its pixels an inch, ``narrowest``
+    the width in pixels of a page below which its text is too small.
     """
     picture = Image.open(io.BytesIO(raw)).convert("RGB")
     fewer = _fewer(picture, colours)
@@ -179,6 +192,8 @@ def compact(
         told.add_itxt(DESCRIPTION, description)
     if own_colours:
         told.add_text(PICTURED, "yes")
+    if narrowest:
+        told.add_text(NARROWEST, str(narrowest))
     small = io.BytesIO()
     fewer.save(small, format="png", optimize=True, pnginfo=told, dpi=(dots, dots))
     return small.getvalue()
@@ -209,12 +224,13 @@ def _fewer(picture: Image.Image, colours: int) -> Image.Image:
 
 class Described(NamedTuple):
     """What a PNG says of itself: its description, empty where it has none, its width and height in pixels of a page,
-    and whether its colours are its own.
+    whether its colours are its own, and the width below which its text is too small (0: it has none).
     """
 
     text: str
     size: tuple[int, int]
     pictured: bool
+    narrowest: int
 
 
 def described(path: Path | io.BytesIO) -> Described:
@@ -222,7 +238,8 @@ def described(path: Path | io.BytesIO) -> Described:
     with Image.open(path) as picture:
         scale = DPI / picture.info.get("dpi", (DPI, DPI))[0]
         width, height = (round(side * scale) for side in picture.size)
-        return Described(str(picture.info.get(DESCRIPTION, "")), (width, height), PICTURED in picture.info)
+        said, narrowest = (picture.info.get(key, empty) for key, empty in ((DESCRIPTION, ""), (NARROWEST, 0)))
+        return Described(str(said), (width, height), PICTURED in picture.info, int(narrowest))
 
 
 def figure(

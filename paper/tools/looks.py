@@ -61,7 +61,7 @@ _CUT = """() => {
   return cut;
 }"""
 
-# The smallest text of the article that is seen, and an example of it.
+# The smallest text of the article that is seen, and an example of it. A picture says at which width its own has 9 px.
 _SMALLEST = """() => {
   let least = [Infinity, ''];
   const walker = document.createTreeWalker(document.querySelector('article') || document.body, NodeFilter.SHOW_TEXT);
@@ -70,6 +70,10 @@ _SMALLEST = """() => {
     if (!text.data.trim() || box.closest('mjx-container, script, style, sup, sub') || !box.checkVisibility()) continue;
     const size = parseFloat(getComputedStyle(box).fontSize);
     if (size && size < least[0]) least = [size, text.data.trim().slice(0, 40)];
+  }
+  for (const picture of document.querySelectorAll('article img')) {
+    const size = 9 * picture.getBoundingClientRect().width / parseFloat(picture.style.getPropertyValue('--narrowest'));
+    if (size && size < least[0] - 0.05) least = [size, `in a picture: ${picture.alt.slice(0, 40)}`];
   }
   return least;
 }"""

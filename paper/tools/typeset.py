@@ -220,16 +220,19 @@ def _fold_set_up(app: Sphinx, document: nodes.document) -> None:
 def _picture(app: Sphinx, image: nodes.image) -> str:
     """Give a picture its width and its text for those who cannot see it, from its file; returns that text.
 
-    A picture that shows photographs or the like gets a class by which a dark page leaves its colours alone.
+    A picture that shows photographs or the like gets a class by which a dark page leaves its colours alone, and one
+    with text another, by which a telephone does not make that too small.
     """
     from paper.figures.style import PICTURED, described
 
     path = Path(app.srcdir) / image["uri"]
     if path.suffix != ".png" or not path.is_file():
         return ""
-    said, (width, _), own_colours = described(path)
+    said, (width, _), own_colours, narrowest = described(path)
     if own_colours:
         image["classes"].append(PICTURED)
+    if narrowest:
+        image["classes"].append(f"least-{narrowest}")
     if said:
         image["alt"] = said
         image["width"] = f"{width}px"

@@ -1,7 +1,7 @@
 // No table and no formula is cut at any width: a table that does not fit, smaller either, or that breaks its sentences
 // after every other word (on a phone, or as findings of two worlds), becomes a list of cards, one for each row, whose
 // cells carry the headings of their columns; a formula that does not fit becomes smaller, and scrolls where it would be
-// too small to read.
+// too small to read. Figures and code that do not fit scroll.
 (() => {
   const SMALLEST = 10; // of a formula, in pixels
   const PHONE = 640, LINES = 4; // below this width a row of more lines than these is a card
@@ -118,11 +118,15 @@
       join(table);
       if (label(table)) follow(table.parentElement, () => fit(table));
     }
-    // What scrolls sideways can be reached by keyboard: code.
-    for (const code of document.querySelectorAll("article pre")) {
-      follow(code, () => {
-        if (code.scrollWidth > code.clientWidth) code.tabIndex = 0;
-        else code.removeAttribute("tabindex");
+    for (const image of document.querySelectorAll("figure.drawn img")) {
+      const [, least] = image.className.match(/\bleast-(\d+)/) || [];
+      if (least) image.style.setProperty("--narrowest", `${least}px`);
+    }
+    // What scrolls sideways can be reached by keyboard: code, and on a telephone figures.
+    for (const box of document.querySelectorAll("article :is(pre, figure.drawn)")) {
+      follow(box, () => {
+        if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+        else box.removeAttribute("tabindex");
       });
     }
     const drawn = window.MathJax && window.MathJax.startup && window.MathJax.startup.promise;
