@@ -228,7 +228,7 @@ def summary() -> str:
     jobs = [f"{within(in_jobs(cells, minutes)):.0%} of jobs of {minutes} minutes" for minutes in (10, 5)]
     return (
         f"Of the evidence in this book {', '.join(jobs)}, and {within(cells):.0%} of single cells, took within a "
-        f"factor of {FACTOR:g} of what is expected of them by a model of the others, none of their own batch among them."
+        f"factor of {FACTOR:g} of what is expected of them by a model of the others, none of their batch among them."
     ).replace("%", " %")
 
 
