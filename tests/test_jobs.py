@@ -61,6 +61,15 @@ def test_jobs_hold_what_fits_into_their_time(plan):
     assert asked["minutes"] >= 5 and asked["mib"] > 3000 and asked["gpus"] == 0
 
 
+def test_a_dry_run_says_what_jobs_there_would_be(plan, capsys, monkeypatch):
+    assert jobs.submit(jobs.Order((), "evidence", {}, "cpu"), dry=True) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("6 of 6 cells to compute in 1 jobs") and len(rest) == 1 and ": 6 cells, " in rest[0]
+    monkeypatch.setattr(jobs, "_left", lambda _: [])
+    assert jobs.submit(jobs.Order((), "evidence", {}, "cpu"), dry=True) == 0
+    assert capsys.readouterr().out.startswith("0 of 6 cells to compute in 0 jobs")
+
+
 def test_what_jobs_finish_is_taken_over_and_the_rest_is_left(plan):
     BROKEN.add(3)
     _, paths = written(plan)

@@ -303,11 +303,14 @@ def submit(
 
     ready(executor, order.device)
     planned = order.plan()
+    left = _left(planned)
     if dry:
-        for job in cut(_left(planned), order, Estimate(), minutes):
+        made = cut(left, order, Estimate(), minutes)
+        print(_said(len(left), planned, made))
+        for job in made:
             print(f"  {job.name}: {len(job.cells)} cells, {time_left(job.seconds)}, {job.gib:.1f} GiB")
         return 0
-    asked = len(_left(planned))
+    asked = len(left)
     with _alone() as lock:
         options = _options(executor, jobs, order.device, profile)
         while True:
@@ -319,8 +322,7 @@ def submit(
             for check in dict.fromkeys(one.ready for one in mine):
                 check()
             there = f"; {len(todo) - len(mine)} in {len(running)} jobs that are already there" if running else ""
-            expected = time_left(sum(job.seconds for job in made))
-            print(f"{len(mine)} of {len(planned)} cells to compute in {len(made)} jobs, {expected}{there}", flush=True)
+            print(f"{_said(len(mine), planned, made)}{there}", flush=True)
             if made:
                 _snakemake(made, options, lock)
             while running & queued(executor):
@@ -335,6 +337,13 @@ def submit(
     if left:
         print(f"What jobs and Snakemake said is in {folder()}.", file=sys.stderr, flush=True)
     return min(len(left), 1)
+
+
+def _said(count: int, planned: Sequence[Planned], made: Sequence[Job]) -> str:
+    from paper.tools.estimate import time_left
+
+    expected = time_left(sum(job.seconds for job in made))
+    return f"{count} of {len(planned)} cells to compute in {len(made)} jobs, {expected}"
 
 
 def _left(planned: Sequence[Planned]) -> list[Planned]:
