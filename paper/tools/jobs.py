@@ -343,7 +343,7 @@ def _said(count: int, planned: Sequence[Planned], made: Sequence[Job]) -> str:
     from paper.tools.estimate import time_left
 
     expected = time_left(sum(job.seconds for job in made))
-    return f"{count} of {len(planned)} cells to compute in {len(made)} jobs, {expected}"
+    return f"{count} of {len(planned)} cells to compute in {len(made)} job{'s'[: len(made) != 1]}, {expected}"
 
 
 def _left(planned: Sequence[Planned]) -> list[Planned]:
