@@ -1,4 +1,6 @@
-"""Cells as jobs on a real Slurm: what is killed is done again, and the evidence is that of a local run."""
+"""Cells as jobs on a real Slurm of two nodes: what is killed, or lost with its node, is done again, and the evidence is
+that of a local run.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ if {"snakemake", "slurm"} <= set(sys.orig_argv):
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     early = tmp_path_factory.mktemp("early")
     (early / "sitecustomize.py").write_text(IMPATIENT)
-    with slurm.cluster(cpus=2) as environment:
+    with slurm.cluster(nodes=2, cpus=1) as environment:
         path = f"{ROOT}{os.pathsep}{early}"
         given = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         yield {**environment, **given}
@@ -97,6 +99,25 @@ def queue(environment: dict[str, str], jobs: Path) -> dict[str, str]:
     return {comment.rpartition("_")[2]: number for number, comment, place in lines if Path(place) == jobs}
 
 
+def running(environment: dict[str, str], jobs: Path) -> tuple[str, str] | None:
+    """The number of a job of this folder that runs, and its node, where there is one."""
+    asked = ["squeue", "--noheader", "--states=RUNNING", "--format=%i|%N|%Z"]
+    said = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True).stdout
+    lines = (line.split("|") for line in said.splitlines())
+    return next(((number, node) for number, node, place in lines if Path(place) == jobs), None)
+
+
+def lose(number: str, node: str) -> None:
+    """End a node at once: its daemon, and the steps and processes of the job that it runs."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line, given = ((path / name).read_bytes() for name in ("cmdline", "environ"))
+            daemon = line.rstrip(b"\0").endswith(f"-N\0{node}".encode())
+            step = line.startswith(f"slurmstepd: [{number}.".encode())
+            if daemon or step or f"SLURMD_NODENAME={node}\0".encode() in given:
+                os.kill(int(path.name), signal.SIGKILL)
+
+
 def tables(folder: Path) -> dict[str, list]:
     """Every cell with its code and its rows, without when and where."""
     return {
@@ -106,7 +127,7 @@ def tables(folder: Path) -> dict[str, list]:
     }
 
 
-def test_killed_cancelled_and_left_alone_it_ends_with_the_evidence_of_a_local_run(here, tmp_path):
+def test_killed_cancelled_left_alone_and_without_a_node_it_ends_with_the_evidence_of_a_local_run(here, tmp_path):
     (tmp_path / "settings").mkdir()
     (tmp_path / "settings" / "config.yaml").write_text(SETTINGS)
     away, local, jobs = tmp_path / "away", tmp_path / "local", tmp_path / "away" / "jobs"
@@ -136,6 +157,9 @@ def test_killed_cancelled_and_left_alone_it_ends_with_the_evidence_of_a_local_ru
     assert again[large] != before[large]
 
     resubmitting = started(here, *submit, out=second)
+    # A node is lost with all that runs on it; what it had not finished is done by the other one.
+    number, node = wait(lambda: running(here, jobs), "a running job", second)
+    lose(number, node)
     assert alone.wait() == 0, (tmp_path / "alone.txt").read_text()
     assert wait(lambda: resubmitting.poll() is not None, "the end", second, jobs / "snakemake.log")
     said = second.read_text()

@@ -26,18 +26,17 @@ CONFIGURATION = """
 ClusterName=book
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
-SlurmdPort={node}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool.%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -47,13 +46,18 @@ SwitchType=switch/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 ReturnToService=2
+SlurmdTimeout=10
 MinJobAge=300
 KillWait=2
 SchedulerParameters=sched_min_interval=0,sched_interval=1,batch_sched_delay=0,bf_interval=1
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
-PartitionName=book Nodes={host} Default=YES MaxTime=INFINITE State=UP
+{nodes}
+PartitionName=book Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+#: Nodes are daemons of one machine, told apart by their ports.
+NODE = (
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory} State=UNKNOWN"
+)
 
 
 def program(name: str) -> str | None:
@@ -82,9 +86,9 @@ def _ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def cluster(cpus: int = 2, memory: int = 32000, patience: float = 30.0) -> Iterator[dict[str, str]]:
-    """A running Slurm with one node of so many CPUs and megabytes, said and not looked up: the environment for its
-    commands. It is gone when the block ends, and its jobs with it.
+def cluster(nodes: int = 1, cpus: int = 2, memory: int = 32000, patience: float = 30.0) -> Iterator[dict[str, str]]:
+    """A running Slurm with nodes ("node0" and so on) of so many CPUs and megabytes, said and not looked up: the
+    environment for its commands. It is gone when the block ends, and its jobs with it.
     """
     # A socket's path must be short, so a test's own folder will not do.
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
@@ -93,12 +97,13 @@ def cluster(cpus: int = 2, memory: int = 32000, patience: float = 30.0) -> Itera
     environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
 
     def start(*command: str) -> None:
-        with open(folder / f"{Path(command[0]).name}.out", "wb") as out:
+        with open(folder / f"{Path(command[0]).name}{len(daemons)}.out", "wb") as out:
             given = {"stdout": out, "stderr": out, "env": environment, "start_new_session": True}
             daemons.append(subprocess.Popen(command, preexec_fn=_dies_with_us, **given))
 
     try:
-        for name in ("state", "spool", "bin"):
+        names = [f"node{number}" for number in range(nodes)]
+        for name in ("state", "bin", *(f"spool.{name}" for name in names)):
             (folder / name).mkdir()
         # Snakemake's job step forgets where the configuration is: that of a cluster lies where all look for it.
         srun = folder / "bin" / "srun"
@@ -107,18 +112,21 @@ def cluster(cpus: int = 2, memory: int = 32000, patience: float = 30.0) -> Itera
         # munge refuses a key or a socket that others could reach.
         (folder / "munge.key").write_bytes(os.urandom(1024))
         (folder / "munge.key").chmod(0o400)
-        controller, node = _ports(2)
+        controller, *ports = _ports(1 + nodes)
         host, user = socket.gethostname().partition(".")[0], getpass.getuser()
-        given = {"host": host, "user": user, "controller": controller, "node": node, "folder": folder}
-        text = CONFIGURATION.format(**given, cpus=cpus, memory=memory)
+        size = {"host": host, "cpus": cpus, "memory": memory}
+        lines = [NODE.format(name=name, port=port, **size) for name, port in zip(names, ports, strict=True)]
+        given = {"host": host, "user": user, "controller": controller, "folder": folder}
+        text = CONFIGURATION.format(**given, nodes="\n".join(lines))
         (folder / "slurm.conf").write_text(text, encoding="utf-8")
         files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         options = [f"--{option}={folder}/munge.{suffix}" for option, suffix in files.items()]
         start(str(program("munged")), "--foreground", "--force", *options)
         _until(lambda: (folder / "munge.socket").exists(), daemons, folder, patience)
         start(str(program("slurmctld")), "-D", "-c")
-        start(str(program("slurmd")), "-D", "-N", host)
-        _until(lambda: _said(environment) == "idle", daemons, folder, patience)
+        for name in names:
+            start(str(program("slurmd")), "-D", "-N", name)
+        _until(lambda: _states(environment) == ["idle"] * nodes, daemons, folder, patience)
         yield environment
     finally:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -135,9 +143,9 @@ def cluster(cpus: int = 2, memory: int = 32000, patience: float = 30.0) -> Itera
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _said(environment: dict[str, str]) -> str:
-    asked = ["sinfo", "--noheader", "--format=%T"]
-    return subprocess.run(asked, env=environment, capture_output=True, text=True, check=False).stdout.strip()
+def _states(environment: dict[str, str]) -> list[str]:
+    asked = ["sinfo", "--Node", "--noheader", "--format=%T"]
+    return subprocess.run(asked, env=environment, capture_output=True, text=True, check=False).stdout.split()
 
 
 def _queue(environment: dict[str, str]) -> str:
@@ -165,5 +173,5 @@ if __name__ == "__main__":
     if reason := missing():
         sys.exit(f"There is {reason}.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # taken down then, too
-    with cluster(os.cpu_count() or 1) as here:
+    with cluster(cpus=os.cpu_count() or 1) as here:
         sys.exit(subprocess.run(sys.argv[1:], env=here, check=False).returncode)
