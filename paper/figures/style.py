@@ -49,7 +49,7 @@ COLOURS: MappingProxyType[str, str] = MappingProxyType(
 DPI = 110
 
 #: The width in pixels at which the book shows a figure that is not narrower, and how high its smallest text is there.
-SHOWN, SMALLEST = 700, 9.0
+SHOWN, SMALLEST = 660, 9.0
 
 #: Pixels of a picture for each one of the page on which it is shown, so that it is sharp on fine screens, too.
 DENSITY = 2.0

@@ -11,8 +11,8 @@ from paper import trial
 from paper.figures.style import COLOURS, caption, figure, interval, nothing, whiskers
 from paper.studies import roles
 
-#: Inches of a summary: at this width its words are still large on a phone.
-WIDTH, SIZE = 5.2, 12
+#: Inches of a summary and points of its words: they can be read on a phone, and in half of a page.
+WIDTH, SIZE = 5.0, 12
 
 _BARS = {
     "over_mean": ("lost when the gate is held still", COLOURS["orange"]),
@@ -58,7 +58,7 @@ def gates(tables: Tables) -> Figure:
         axis.text(0, place - 0.46, f" On {name}", va="bottom", ha="left", fontsize=SIZE, color="#222222")
     axis.set_ylim(len(groups) - 0.45, -0.75)
     axis.set_xlabel("points of accuracy", fontsize=SIZE)
-    axis.tick_params(labelsize=SIZE - 1)
+    axis.tick_params(labelsize=SIZE)
     axis.spines["left"].set_visible(False)
     axis.grid(axis="y", visible=False)
     _legend(drawn, list(_BARS.values()))
@@ -105,7 +105,7 @@ def hardware(tables: Tables) -> Figure:
     axis.set_ylim(len(rules) - 0.6, -0.65)
     axis.set_yticks([])
     axis.set_xlabel("clear cases of damage", fontsize=SIZE)
-    axis.tick_params(labelsize=SIZE - 1)
+    axis.tick_params(labelsize=SIZE)
     axis.spines["left"].set_visible(False)
     axis.grid(axis="y", visible=False)
     _legend(drawn, [(name, colour) for name, (_, colour, _) in SIDES.items()], columns=2)

@@ -184,9 +184,11 @@ class Look:
 
 
 def pages(folder: Path = BUILT) -> list[str]:
-    """The pages of a built book by their path without ``.html``, those that Sphinx makes for itself included."""
+    """The pages of a built book by their path without ``.html``, the search included; what only leads on is none."""
     return sorted(
-        str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.html") if _own(path, folder)
+        str(path.relative_to(folder).with_suffix(""))
+        for path in folder.rglob("*.html")
+        if _own(path, folder) and 'http-equiv="Refresh"' not in path.read_text(encoding="utf-8")
     )
 
 

@@ -96,8 +96,9 @@
     }
   }
 
-  // What the theme leaves without a name for a screen reader.
+  // What the theme leaves without a name for a screen reader, and a list with what may not be in one.
   function name() {
+    for (const list of document.querySelectorAll(".citation-list[role=list]")) list.removeAttribute("role");
     for (const summary of document.querySelectorAll("summary:not([aria-label])")) {
       const of = summary.closest("li") && summary.closest("li").querySelector("a");
       if (!summary.textContent.trim() && of) summary.setAttribute("aria-label", `Pages under ${of.textContent.trim()}`);
