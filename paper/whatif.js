@@ -13,7 +13,11 @@ export function render({ model, el }) {
   frame.append(picture);
   frame.setAttribute("role", "group");
   frame.setAttribute("aria-label", "The picture of this setting");
-  new ResizeObserver(() => { frame.tabIndex = frame.scrollWidth > frame.clientWidth ? 0 : -1; }).observe(frame);
+  new ResizeObserver(() => {
+    const over = frame.scrollWidth > frame.clientWidth;
+    frame.classList.toggle("scrolls", over);
+    frame.tabIndex = over ? 0 : -1;
+  }).observe(frame);
   const caption = make("p", { className: "figure-caption" });
   const numbers = make("table", { className: "what-if-readings" });
   const reason = make("p", { className: "what-if-reason" });

@@ -126,7 +126,9 @@
     // What scrolls sideways can be reached by keyboard: code, and on a telephone figures.
     for (const box of document.querySelectorAll("article :is(pre, figure.drawn)")) {
       follow(box, () => {
-        if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+        const over = box.scrollWidth > box.clientWidth;
+        box.classList.toggle("scrolls", over);
+        if (over) box.tabIndex = 0;
         else box.removeAttribute("tabindex");
       });
     }
