@@ -100,11 +100,12 @@ class Agreement:
 
     def noticed(self) -> pd.DataFrame:
         """The smallest deviation that would have been noticed, by quantity: in one cell (median over cells), in the
-        unit of the quantity (decades on a log scale), and everywhere alike, in standard deviations over seeds.
+        unit of the quantity (decades on a log ``scale``), and everywhere alike, in standard deviations over seeds.
         """
-        single = self.cells.groupby(["table", "quantity"], sort=False)["allowed"].median().rename("in one cell")
+        by = self.cells.groupby(["table", "quantity"], sort=False)
+        single = by.agg(**{"scale": ("scale", "first"), "in one cell": ("allowed", "median")})
         whole = self.shifts.set_index(["table", "quantity"])["allowed"].rename("everywhere, in deviations over seeds")
-        return single.to_frame().join(whole).reset_index()
+        return single.join(whole).reset_index()
 
 
 def agreement(parts: Sequence[Part], replicate: str = "seed") -> Agreement:
@@ -122,7 +123,8 @@ def agreement(parts: Sequence[Part], replicate: str = "seed") -> Agreement:
     cells = [row for one in given for row in one.judged(total)]
     shifts = [one.shift(len(given)) for one in given if len(one.cells)]
     return Agreement(
-        pd.DataFrame(cells, columns=_CELL), pd.DataFrame(shifts, columns=["table", "quantity", "shift", "allowed"])
+        pd.DataFrame(cells, columns=[*_CELL, "scale"]),
+        pd.DataFrame(shifts, columns=["table", "quantity", "shift", "allowed"]),
     )
 
 
@@ -192,7 +194,7 @@ class _Compared:
             same = means[0] == means[1] or (math.isnan(means[0]) and math.isnan(means[1]))
             difference = 0.0 if same else means[0] - means[1]
             difference = math.inf if math.isnan(difference) else difference
-            rows.append((self.part.name, self._words(cell), self.quantity, *means, difference, allowed))
+            rows.append((self.part.name, self._words(cell), self.quantity, *means, difference, allowed, self.how.scale))
         return rows
 
     def _words(self, cell: object) -> str:

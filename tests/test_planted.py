@@ -50,7 +50,7 @@ def test_an_accuracy_off_by_eight_points_is_noticed_and_named(honest):
     planted = replace(honest, rerun=Result({**honest.rerun.tables, "accuracy": rows}, honest.rerun.findings))
     named = planted.agreement.disagreeing
     assert not planted.agreement and named["quantity"].tolist() == ["accuracy"]
-    assert "autograd" in named["cell"].iloc[0] and "0.2" in named["cell"].iloc[0]
+    assert "vanilla training" in named["cell"].iloc[0] and "0.2" in named["cell"].iloc[0]
 
 
 def test_a_dead_gate_is_noticed(tmp_path, monkeypatch):

@@ -586,7 +586,7 @@ class Page:
         if self.evidence is not None:
             sides["This run: "] = self.rerun.remarks
         said = [f"{side}{remark}" for side, remarks in sides.items() for remark in remarks]
-        return self._about + "".join(f":::{{warning}}\n{text}\n:::\n" for text in said)
+        return self._about + (":::{{warning}}\n{}\n:::\n".format("\n\n".join(said)) if said else "")
 
     @property
     def _about(self) -> str:

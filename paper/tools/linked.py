@@ -22,7 +22,7 @@ PLAIN = frozenset(
 def terms(text: str) -> list[str]:
     """The words that a glossary explains, the longest first, without those that are :data:`PLAIN`."""
     block = re.search(r"```\{glossary\}[^\n]*\n(.*?)\n```", text, re.DOTALL)
-    found = re.findall(r"(?m)^(\S.*?)\s*$", block[1]) if block else []
+    found = re.findall(r"(?m)^([^\s:].*?)\s*$", block[1]) if block else []
     return sorted((term for term in found if term not in PLAIN), key=lambda term: (-len(term), term))
 
 

@@ -116,7 +116,7 @@ class Book:
     def _lacking(self, state: str) -> str:
         """Which pages have evidence in this state; empty where none has."""
         counts = [(run, count) for run in self.runs if (count := run.said.get("cells", {}).get(state, 0))]
-        own = ", ".join(f"{count:,} cells on {_link(run)}" for run, count in counts)
+        own = ", ".join(f"{_link(run)} ({several(count, 'cell')})" for run, count in counts)
         return f"Evidence that is {state}: {own}." if own else ""
 
     def table(self) -> str:
@@ -185,7 +185,8 @@ class Book:
             default = profiles.parameters(page.source).get("seeds", "–")
             counts = (str(page.parameters["seeds"]), str(run.said.get("parameters", {}).get("seeds", default)))
             groups.setdefault(counts, []).append(_link(run))
-        rows = [(*counts, ", ".join(own)) for counts, own in sorted(groups.items(), key=lambda item: -len(item[1]))]
+        most = sorted(groups.items(), key=lambda item: int(item[0][0]), reverse=True)
+        rows = [(*counts, ", ".join(own)) for counts, own in most]
         return _table(("Seeds in the evidence", "in the rerun", "Pages"), rows)
 
     def checksums(self) -> str:

@@ -285,9 +285,11 @@ def _post_transform() -> type:
     return Figures
 
 
-def _skipped(_app: Sphinx, _what: str, _name: str, member: object, skip: bool, _options: Any) -> bool:
-    """Whether a member stays out of the library's pages: of fields of a named tuple Python says their number alone."""
-    return skip or str(getattr(member, "__doc__", "")).startswith("Alias for field number")
+def _skipped(_app: Sphinx, _what: str, name: str, member: object, skip: bool, _options: Any) -> bool:
+    """Whether a member stays out of the library's pages: of fields of a named tuple Python says their number alone, and
+    how pydantic is set up says nothing to a reader.
+    """
+    return skip or name == "model_config" or str(getattr(member, "__doc__", "")).startswith("Alias for field number")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from paper.agreement import Agreement
 from paper.studies.base import Page, Study
 from paper.words import format
-from paper.words.names import heading, words
+from paper.words.names import words
 from paper.words.tables import Several, Table
 
 
@@ -52,10 +52,20 @@ def _seeds(study: Study) -> str:
 
 def noticed(found: Agreement) -> Several:
     """Which deviation a test of agreement would have noticed, and every cell and quantity that disagrees."""
+    least = found.noticed()
+    scale = least.pop("scale")
+    least["in one cell"] = [
+        f"{format.number(value)} decades" if one == "log" else format.number(value)
+        for value, one in zip(least["in one cell"], scale, strict=True)
+    ]
     tables = {
-        "Smallest deviation that would have been noticed": found.noticed(),
+        "Smallest deviation that would have been noticed": least,
         "Cells that disagree": found.disagreeing,
         "Quantities that are shifted as a whole, in deviations over seeds": found.shifted,
     }
-    named = {title: table.assign(quantity=[*map(heading, table["quantity"])]) for title, table in tables.items()}
+    # Numbers are compared as they are measured: an accuracy is a share.
+    named = {
+        title: table.assign(table=[*map(words, table["table"])], quantity=[*map(words, table["quantity"])])
+        for title, table in tables.items()
+    }
     return Several([Table(table, title, keys=2) for title, table in named.items() if len(table)])

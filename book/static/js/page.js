@@ -3,7 +3,7 @@
 // cells carry the headings of their columns; a formula that does not fit becomes smaller, and scrolls where it would be
 // too small to read. Figures and code that do not fit scroll.
 (() => {
-  const SMALLEST = 10; // of a formula, in pixels
+  const SMALLEST = 13; // of a formula, in pixels
   const PHONE = 640, LINES = 4; // below this width a row of more lines than these is a card
 
   function label(table) {
@@ -32,6 +32,18 @@
       const joined = text.data.replace(JOINED, (found) =>
         found.replaceAll(found.includes("×") ? /(?<!,) /g : " ", "\u00a0"));
       if (joined !== text.data && !text.parentElement.closest("code, pre")) text.data = joined;
+    }
+  }
+
+  // An option of a command stays in one piece, its hyphens with its name.
+  function hold(code) {
+    const walker = document.createTreeWalker(code, NodeFilter.SHOW_TEXT), found = [];
+    for (let text = walker.nextNode(); text; text = walker.nextNode()) found.push(text);
+    for (const text of found) {
+      const parts = text.data.split(/((?<![^\s])--?[a-zA-Z][\w-]*)/);
+      if (parts.length < 3) continue;
+      text.replaceWith(...parts.map((part, place) =>
+        place % 2 ? Object.assign(document.createElement("span"), { className: "option", textContent: part }) : part));
     }
   }
 
@@ -123,8 +135,9 @@
       const [, least] = image.className.match(/\bleast-(\d+)/) || [];
       if (least) image.style.setProperty("--narrowest", `${least}px`);
     }
+    document.querySelectorAll("article :is(.highlight-bash, .highlight-sh, .ways) pre").forEach(hold);
     // What scrolls sideways can be reached by keyboard: code, and on a telephone figures.
-    for (const box of document.querySelectorAll("article :is(pre, figure.drawn)")) {
+    for (const box of document.querySelectorAll("article :is(pre, figure.drawn, .text_html:has(> img))")) {
       follow(box, () => {
         const over = box.scrollWidth > box.clientWidth;
         box.classList.toggle("scrolls", over);
