@@ -185,3 +185,8 @@ def test_perturbations_and_rules_are_spelt_as_they_are_called():
 
     assert {name: HARDWARE[name].title for name in spelling.TITLES} == spelling.TITLES
     assert spelling.RULES == NAMES
+
+
+def test_a_table_without_rows_says_so():
+    html = Table(pd.DataFrame({"learner": [], "accuracy": []}), "Test accuracy (%)")._repr_html_()
+    assert html == "<p>Test accuracy (%): nothing was measured.</p>"
