@@ -136,8 +136,9 @@ def test_a_note_that_begins_with_a_number_is_no_number():
     assert [cell.get("class") for cell in page.select("td")] == [None, ["number"], ["number"]]
 
 
-def test_an_empty_table_keeps_its_headings():
-    assert "<thead>" in Table(FRAME.iloc[:0])._repr_html_()
+def test_an_empty_table_keeps_its_headings_and_says_so():
+    html = Table(FRAME.iloc[:0])._repr_html_()
+    assert "<thead>" in html and f'<td colspan="{html.count("<th ")}">nothing was measured</td>' in html
 
 
 # ------------------------------------------------------------------------------------------------ on a phone
@@ -185,8 +186,3 @@ def test_perturbations_and_rules_are_spelt_as_they_are_called():
 
     assert {name: HARDWARE[name].title for name in spelling.TITLES} == spelling.TITLES
     assert spelling.RULES == NAMES
-
-
-def test_a_table_without_rows_says_so():
-    html = Table(pd.DataFrame({"learner": [], "accuracy": []}), "Test accuracy (%)")._repr_html_()
-    assert html == "<p>Test accuracy (%): nothing was measured.</p>"

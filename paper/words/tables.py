@@ -106,7 +106,7 @@ class Table:
                 cells.append(f"{tag}{kind}>{_marked(text)}</{tag[1:3]}>")
             body.append(f"<tr>{''.join(cells)}</tr>")
         if not body:
-            return f"<p>{html.escape(self.caption or 'The table')}: nothing was measured.</p>"
+            body = [f'<tr><td colspan="{max(len(texts.columns), 1)}">nothing was measured</td></tr>']
         title = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         table = f'<table class="shown">{title}<thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
         if len(body) <= FOLDED:
