@@ -4,6 +4,7 @@
 // too small to read. Figures and code that do not fit scroll.
 (() => {
   const SMALLEST = 13; // of a formula, in pixels
+  const SENTENCE = 60; // letters
   const PHONE = 640, LINES = 4; // below this width a row of more lines than these is a card
 
   function label(table) {
@@ -51,6 +52,10 @@
   const ROLES = { table: "table", thead: "rowgroup", tbody: "rowgroup", tr: "row", td: "cell" };
   function stack(table, on) {
     table.classList.toggle("stacked", on);
+    // A sentence has the width of its card.
+    for (const cell of table.querySelectorAll("tbody :is(th, td)")) {
+      cell.classList.toggle("sentence", on && cell.textContent.length > SENTENCE);
+    }
     for (const part of [table, ...table.querySelectorAll("thead, tbody, tr, td, th")]) {
       const head = part.scope === "row" ? "rowheader" : "columnheader";
       if (on) part.setAttribute("role", ROLES[part.localName] || head);
