@@ -45,7 +45,7 @@ def test_the_build_says_what_agrees_and_where_not(book):
     said = Book(book, ["first", "second"]).build()
     assert "2 pages" in said and "A chip (cpu, 2 threads)" in said and "2 min together" in said
     assert "10 values" in said and "7 agree" in said and "[The first | page](runs/first) (3)" in said
-    assert "Evidence that is stale: 2 cells on [The first | page](runs/first)." in said and "missing" not in said
+    assert "Evidence that is stale: [The first | page](runs/first) (2 cells)." in said and "missing" not in said
 
 
 def test_machines_share_out_the_time_of_the_evidence(book):
