@@ -97,7 +97,8 @@ def hardware(tables: Tables) -> Figure:
             many = int(counts.reindex(names).fillna(0).sum())
             axis.barh(place, many, left=begin, height=0.5, color=colour, edgecolor="#444444", lw=0.6)
             if many > 4:
-                axis.text(begin + many / 2, place, str(many), ha="center", va="center", color=ink, fontsize=SIZE)
+                text = {"ha": "center", "va": "center", "fontsize": SIZE, "fontweight": "bold"}
+                axis.text(begin + many / 2, place, str(many), color=ink, **text)
             begin += many
             told.append(f"{side} in {many}")
         said.append(f"{_RULES[rule]}: {', '.join(told)}")
