@@ -40,7 +40,8 @@ SMALLEST = 9.0
 
 _SERIOUS = ("serious", "critical")
 
-# What is cut: a table or formula that is wider than one of the boxes around it, or that leaves the window.
+# What is cut: a table or formula that is wider than one of the boxes around it, or that leaves the window, as an arrow
+# to the next page may.
 _CUT = """() => {
   const cut = [];
   for (const part of document.querySelectorAll('article table, article mjx-container[display=true]')) {
@@ -55,6 +56,10 @@ _CUT = """() => {
     over = Math.max(over, part.getBoundingClientRect().right - document.documentElement.clientWidth);
     if (over > 1) cut.push(`${part.tagName.toLowerCase()} ${part.innerText.trim().slice(0, 40).replace(/\\s+/g, ' ')}` +
       ` (by ${Math.round(over)} px)`);
+  }
+  for (const arrow of document.querySelectorAll('.prev-next-area i')) {
+    const { left, right } = arrow.getBoundingClientRect();
+    if (left < 0 || right > document.documentElement.clientWidth) cut.push('the arrow to the next page');
   }
   const sideways = document.documentElement.scrollWidth - window.innerWidth;
   if (sideways > 1) cut.push(`the page (by ${sideways} px)`);
