@@ -187,7 +187,7 @@ def accuracy(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
     )
     caption(
         drawn,
-        f"What {in_sentence(physics.title)} costs and what training wins back. Lines: mean over "
+        f"The cost of {in_sentence(physics.title)}, and what training wins back. Lines: mean over "
         f"{table.seed.nunique()} seeds and {shown}; {int(table.steps.iloc[0])} optimiser steps in all.{_BAND}"
         + (f" The axis begins at {begins} %." if begins else ""),
     )

@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lib.verdicts import Finding, Findings, Outcome
-from paper.words.numbers import Shown
+from paper.words.numbers import UNJUDGED, Shown
 from paper.words.spelling import in_sentence
 
 if TYPE_CHECKING:
     from paper.studies.base import Page, Study
-
-#: What stands where none of a page's headline findings was judged, as with parameters of a reader's own.
-UNJUDGED = "With these parameters none of the claims that answer it was judged; what was measured stands below."
 
 
 class Said(NamedTuple):
@@ -381,31 +378,8 @@ OPENINGS: dict[str, Opening] = {
     ),
     "perturbation": Opening(
         "How much does a network lose to {title}, and can training win that back?",
-        {
-            ".costs": Said(
-                "At its harshest it takes {value:.0f} of 100 test pictures from a network that was trained without it.",
-                "Little: at its harshest it takes {value:.0f} of 100 test pictures from a network that was trained "
-                "without it.",
-                "At its harshest it takes about {value:.0f} of 100 test pictures from a network that was "
-                "trained without "
-                "it, give or take too much to call it clear.",
-            ),
-            ".won_back.autograd.mildest": Said(
-                "Where it first hurts, training with it in the forward pass wins back half of that or more.",
-                "Where it first hurts, training with it in the forward pass wins back less than half of that.",
-                "Where it first hurts, whether training with it in the forward pass wins back half of that is open.",
-            ),
-            ".won_back.autograd.harshest": Said(
-                "At the harshest it does so, too.",
-                "At the harshest less than half comes back.",
-                "Whether training wins back half of it at the harshest is open.",
-            ),
-            ".arms.beyond": Said(
-                "It wins more than the best measure that needs no training.",
-                "The best measure that needs no training wins as much.",
-                "Whether it wins more than the best measure that needs no training is open.",
-            ),
-        },
+        {".costs": None, ".won_back.autograd.mildest": None, ".won_back.autograd.harshest": None, ".arms.beyond": None},
+        told="perturbation:short_answer",
     ),
     "separation": Opening(
         "Do hardware distortions fall into two camps, those that training makes up for and those that it cannot?",
