@@ -57,5 +57,11 @@ def noticed(found: Agreement) -> Several:
         "Cells that disagree": found.disagreeing,
         "Quantities that are shifted as a whole, in deviations over seeds": found.shifted,
     }
+    wrong = tables["Cells that disagree"]
+    for side, where in (("here", "undefined here"), ("evidence", "undefined in the evidence")):
+        gone = wrong[side].isna()
+        wrong = wrong.assign(**{side: wrong[side].astype(object).where(~gone, "undefined")})
+        wrong = wrong.assign(difference=wrong.difference.astype(object).where(~gone, where))
+    tables["Cells that disagree"] = wrong
     named = {title: table.assign(quantity=[*map(heading, table["quantity"])]) for title, table in tables.items()}
     return Several([Table(table, title, keys=2) for title, table in named.items() if len(table)])
