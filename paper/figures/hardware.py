@@ -277,7 +277,7 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
     legend_above(drawn, axis, 3)
     caption(
         drawn,
-        f"The share of the loss that training wins back. From {COMPENSATED:g} on (green) a severity counts as "
+        f"The share of the loss that training wins back. From {COMPENSATED:g} on a severity counts as "
         "compensated. Bars: 95 % bootstrap over seeds; below one point of loss it is undefined."
         + (" Hollow triangles: trained on the chip itself, and judged on it." if len(of_known) else "")
         + _BAND,
@@ -787,7 +787,8 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
     caption(
         drawn,
         "Where training wins back the loss, with the severity in every field above the recovery. "
-        f"Red: the boundary at which recovery falls below {COMPENSATED:g}, and its 95 % interval over seeds. Fields "
+        f"Upright lines: the boundary at which recovery falls below {COMPENSATED:g}, with its 95 % interval over seeds "
+        "below. Fields "
         "without a colour were not run, cost less than a point (–), or were harmed (✗). Dotted: what lies to the "
         "right is beyond published devices.",
         ON_MAP,

@@ -142,7 +142,7 @@ OPENINGS: dict[str, Opening] = {
         },
     ),
     "photo_world": Opening(
-        "Is there a second CLIP of the same size that knows photographs, and how much does it know?",
+        "Is there a second CLIP of about the same size that knows photographs, and how much does it know?",
         {
             ".twenty_of_seen": Said(
                 "Yes: among twenty classes that it was trained on it names the right one in {value:.0f} % of new "
@@ -383,21 +383,8 @@ OPENINGS: dict[str, Opening] = {
     ),
     "separation": Opening(
         "Do hardware distortions fall into two camps, those that training makes up for and those that it cannot?",
-        {
-            ".classes": Said(
-                "Yes: every kind of distortion is on one side of the line, however much it costs.",
-                "No: {value:.0f} kinds of distortion, counted in each network, are made up for where they cost little "
-                "and not where they cost much.",
-                "Whether the line runs between kinds or through them is open ({value:.0f} on both sides).",
-            ),
-            ".ir_drop.severe": Said(
-                "The drop of voltage along wires, said to be one that training cannot mend, is that.",
-                "The drop of voltage along wires, said to be one that training cannot mend, is among those that it "
-                "mends.",
-                "Whether training cannot mend the drop of voltage along wires, as is said, is open.",
-            ),
-            ".read_noise.severe": None,
-        },
+        {".classes": None, ".ir_drop.severe": None, ".read_noise.severe": None},
+        told="separation:short_answer",
     ),
     "hardware_trial": Opening(
         "Which hardware distortions can training make up for, beyond what comes back without any training, and could "
