@@ -372,7 +372,7 @@ def arms(
     ratios = [1.0] * len(picked) + [1.15] * looked
     drawn, axes = figure(
         2.2 + 3.2 * len(ratios),
-        max(0.36 * len(labels) + 1.6, 2.6),
+        max(0.36 * len(labels) + 1.6, 2.8) + 0.5 * looked,
         columns=len(ratios),
         squeeze=False,
         gridspec_kw={"width_ratios": ratios},
