@@ -35,11 +35,16 @@ class Quantity:
     """What is compared: differences below ``resolution`` never count (a single test picture, rounding). On a "log"
     scale they are differences of log10, for norms and ratios, and what is below ``floor`` counts as that: of few
     pictures a choice may have no information at all.
+
+    One that ``may_lack`` has no value in some seeds by what it is: the direction of a mean gradient that cannot be told
+    from zero. Without any here, where the evidence lacks it in some of its seeds, a cell is not compared; of any other
+    quantity that is a disagreement.
     """
 
     resolution: float = 0.0
     scale: Literal["linear", "log"] = "linear"
     floor: float = 0.0
+    may_lack: bool = False
 
 
 class Part(NamedTuple):
@@ -58,11 +63,12 @@ _CELL = ["table", "cell", "quantity", "here", "evidence", "difference", "allowed
 @dataclass(frozen=True)
 class Agreement:
     """``cells`` has a row for each compared cell and quantity (means, difference, what is ``allowed``), ``shifts`` one
-    for each quantity as a whole, in standard deviations over seeds.
+    for each quantity as a whole, in standard deviations over seeds. ``undefined`` counts what could not be compared.
     """
 
     cells: pd.DataFrame
     shifts: pd.DataFrame
+    undefined: int = 0
 
     @property
     def compared(self) -> int:
@@ -88,12 +94,14 @@ class Agreement:
     def __str__(self) -> str:
         if not self.compared:
             return "nothing to compare: the evidence holds none of this run's cells"
+        lacking = f"; {self.undefined} without a value here, as in some seeds of the evidence" if self.undefined else ""
         if self:
-            return f"all {self.compared} compared values agree with the evidence"
+            return f"all {self.compared} compared values agree with the evidence{lacking}"
         wrong = [f"{words(row.quantity)} of {row.cell}" for row in self.disagreeing.itertuples()]
         whole = [f"{words(row.quantity)} as a whole" for row in self.shifted.itertuples()]
         return (
-            f"{len(wrong)} of {self.compared} compared values disagree with the evidence: {'; '.join([*wrong, *whole])}"
+            f"{len(wrong)} of {self.compared} compared values disagree with the evidence: "
+            f"{'; '.join([*wrong, *whole])}{lacking}"
         )
 
     __repr__ = __str__
@@ -111,8 +119,8 @@ class Agreement:
 def agreement(parts: Sequence[Part], replicate: str = "seed") -> Agreement:
     """Compare the tables of a rerun with those of the evidence, wherever both have a cell.
 
-    Equal infinities and two missing means agree, one alone does not. A table with two rows for one cell and seed is a
-    :class:`~lib.checks.ParameterError`.
+    Equal infinities and two missing means agree; one alone does not, unless its quantity ``may_lack``. A table with two
+    rows for one cell and seed is a :class:`~lib.checks.ParameterError`.
     """
     given = [
         _Compared(part, quantity, one if isinstance(one, Quantity) else Quantity(float(one)), replicate)
@@ -125,6 +133,7 @@ def agreement(parts: Sequence[Part], replicate: str = "seed") -> Agreement:
     return Agreement(
         pd.DataFrame(cells, columns=[*_CELL, "scale"]),
         pd.DataFrame(shifts, columns=["table", "quantity", "shift", "allowed"]),
+        sum(one.undefined for one in given),
     )
 
 
@@ -168,6 +177,7 @@ class _Compared:
         self.deviation = np.sqrt(mixed.fillna(0.0))
         self.freedom = freedom + POOLED
         self.seeds = counts
+        self.undefined = 0
 
     def _scaled(self, side: pd.DataFrame) -> pd.DataFrame:
         if self.how.scale == "linear":
@@ -185,6 +195,9 @@ class _Compared:
         for place, cell in enumerate(self.cells):
             here, there = (self._sides(side).iloc[place].dropna() for side in (self.here, self.there))
             means = [side.mean() if len(side) else math.nan for side in (here, there)]
+            if self.how.may_lack and not len(here) and len(there) and self.there.iloc[place].isna().any():
+                self.undefined += 1
+                continue
             seeds = max(len(here), 1)
             limit = PAIRED if self.common else max(PAIRED, _critical(LEVEL / total, self.freedom.iloc[place]))
             error = self.deviation.iloc[place] * math.sqrt(1 / seeds + 1 / self.seeds.iloc[place])

@@ -155,11 +155,13 @@ def sentence(name: str) -> str:
     physics = HARDWARE[name]
     if physics.unit == "s":
         return "Published devices reach from the first read to ten years"
-    mild, harsh = (f"{one:.2g}" if one < 1 else f"{one:.3g}" for one in known)
+    # From the smaller number to the larger, whichever is harsher; shares in per cent, as severities are written.
+    share = physics.unit == "of devices"
+    mild, harsh = (f"{100 * one:.3g}" if share else f"{one:.2g}" if one < 1 else f"{one:.3g}" for one in sorted(known))
     scaled = (
         f" ({span(name)[1] / equivalent(1):.3g} Ω on {THEIRS} lines, as resistance weighs with the square of the lines)"  # type: ignore[index]
         if name == "ir_drop"
         else ""
     )
     ends = mild if mild == harsh else f"{mild} to {harsh}"
-    return f"Published devices lie at {ends} {physics.unit}{scaled}"
+    return f"Published devices lie at {ends} {'% ' * share}{physics.unit}{scaled}"

@@ -135,6 +135,25 @@ def test_scales_infinities_and_what_is_missing():
     assert not compare(here, there)
 
 
+def test_what_may_be_undefined_is_no_disagreement_where_the_evidence_lacks_it_too():
+    there = drawn(4, 5)
+    here = there[:, :2].copy()
+    there[1, 3], here[1] = math.nan, math.nan
+    # An accuracy has a value, or something went wrong.
+    lost = compare(here, there)
+    assert not lost and lost.disagreeing["cell"].tolist() == ["0.1"]
+    assert "undefined here" in repr(noticed(lost)) and "∞" not in repr(noticed(lost))
+    found = compare(here, there, Quantity(0.5, may_lack=True))
+    assert (
+        found
+        and found.compared == 3
+        and str(found).endswith("1 without a value here, as in some seeds of the evidence")
+    )
+    # Where every seed of the evidence has a direction, to have none is one.
+    there[1, 3] = there[1, 2]
+    assert not compare(here, there, Quantity(0.5, may_lack=True))
+
+
 def test_nothing_and_next_to_nothing_are_alike_on_a_log_scale_with_a_floor():
     there = np.exp(drawn(3, 5))
     here = there[:, :2].copy()

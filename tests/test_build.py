@@ -424,6 +424,13 @@ def test_build_does_without_a_server(house):
 
 
 # ------------------------------------------------------------------------------------------------- typesetting
+def test_a_report_names_the_page_of_a_finding_by_its_title():
+    from paper.tools.typeset import cited
+
+    told = "<li>Keep the gate. (fair_trial.many.depends)</li><li>Or not. (nowhere.known)</li>"
+    assert cited(told).startswith('<li>Keep the gate. (<a href="fair_trial.html">')
+    assert "fair_trial.many" not in cited(told) and cited(told).endswith("(nowhere.known)</li>")
+    assert "<a" not in cited(told, ["fair_trial"])
 
 
 def fails(house: House, warning: str, build: Callable[[], tuple[int, str]]) -> None:

@@ -333,7 +333,7 @@ def test_everything_is_drawn_told_and_claimed():
     assert len(found) == 6 + 2 * 4 + 4 and all(one.value == one.value or one.note for one in found)
     assert "the best measure without a gradient" in words.answer(tables)
     assert len(words.shown(tables)) == 18 and words.telling(tables).count("\n") == 1
-    assert words.outstanding(found) and "Without hardware" in words.afterwards(tables)
+    assert words.outstanding(found, tables) and "Without hardware" in words.afterwards(tables)
     assert words.added(tables).count(", ") >= 5 and words.added({}) == words.afterwards({}) == ""
     assert set(words.networks()["parameters"]) == {14002, 68050}
 
@@ -356,5 +356,19 @@ def test_the_deep_claims_follow_their_numbers():
     other = outcomes()
     assert other["resnet.hat"] is Outcome.HOLDS and other["resnet.day"] is Outcome.DOES_NOT_HOLD
     assert other["resnet.norm"] is Outcome.HOLDS and other["resnet.converter"] is Outcome.HOLDS
-    told = words.deep(Findings.of(cifar._deep(chips, converted)))
-    assert "training with noise is ahead" in told and "the first thing to measure again" in told and "6 bits" in told
+    tables |= {"chips": chips, "converters": converted}
+    told = words.deep(Findings.of(cifar._deep(chips, converted)), tables)
+    assert "noise *and clipping* is ahead" in told and "by 4.0 points" in told and "6 bits" in told
+    # Of the day without either measure the rest is told measure by measure.
+    assert "costs the network as it is 58 points" in told and "alone it loses 8.0" in told and "besides 8.0" in told
+    assert "clipping alone, without any training, is not ahead of it (0.0)" in told
+    chips.loc[(chips.arm == "clipped") & (chips.compensation == "global"), "accuracy"] = 0.75
+    told = words.deep(Findings.of(cifar._deep(chips, converted)), tables)
+    assert "is ahead of it by 5.0, so that training adds nothing to it" in told
+
+
+def test_what_read_noise_and_wires_give_back_is_told_as_a_share():
+    tables = whole()
+    tables["summary"] = cifar.summary(runs())
+    told = words.outstanding(Findings.of(cifar._small(runs())), tables)
+    assert told.count("vanilla training wins back 0.67 of what it costs") == 2

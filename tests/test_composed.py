@@ -264,10 +264,16 @@ def test_a_chip_that_adds_up_and_one_that_does_not():
 
 def test_sentences_say_what_came_out():
     good, bad = (Findings.of(mixture.claims(tables(values, ok), 0.1)) for values, ok in ((ADDS, True), (FAILS, False)))
-    assert words.said(good, "curve", "factor", "noise").count("signal") >= 3
-    assert words.said(bad, "curve", "factor", "noise") == ""
+    assert words.said(good, "factor", "noise").count("signal") >= 3
+    assert words.said(bad, "factor", "noise") == ""
     assert "do not add up" in words.said(bad, "beyond") and words.said(good, "beyond") == ""
     summary = summarise(table(FAILS), signals(table(FAILS)), 0.1)
+    assert words.on_curve(bad, {}) == ""
+    # Each chip where the ruler has it, but one, which is seven points off.
+    line = pd.DataFrame({"severity": [1, 2], "measured": [0.0, 4.0], "damage": [0.0, 0.4]})
+    chips = pd.DataFrame({"parts": ["a", "b"], "measured": [1.0, 2.0], "rule": "autograd", "damage": [0.1, 0.13]})
+    told = words.on_curve(good, {"ruler": line, "signal": chips, "summary": chips})
+    assert "at most 7 points off" in told
     # Pairs are off that have no drift in common: the page does not say that they have.
     assert words.on_pairs({"summary": summary}).endswith("points.")
     assert words.on_pairs({"summary": summary[summary.kind != "pair"]}) == ""

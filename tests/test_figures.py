@@ -24,9 +24,23 @@ from lib.hardware import devices, perturbations
 from lib.hardware.perturbations import PERTURBATIONS, ReadNoise
 from lib.prompts.diagnosis import FACTORS
 from lib.verdicts import MARKS, Outcome
-from paper.figures import composed, crossbar, gates, hardware, peers, photo_world, prompts, real, style, worth
+from paper.figures import (
+    composed,
+    crossbar,
+    foresight,
+    gates,
+    hardware,
+    peers,
+    photo_world,
+    prompts,
+    real,
+    style,
+    worth,
+)
+from paper.studies import base
 from paper.studies.peers import LAWS, SECONDS
 from paper.studies.separation import JOINT, SCORES, TRIVIAL
+from paper.tools import profiles
 
 PHYSICS = PERTURBATIONS["read_noise"]
 MODULES = (prompts, photo_world, gates, hardware, composed, crossbar, peers, real, worth)
@@ -878,6 +892,29 @@ def test_texts_are_legible_and_do_not_print_over_each_other(name):
     assert not collisions(drawn)
     scale = style.DPI / 72 * min(1, style.SHOWN / (drawn.get_figwidth() * style.DPI))
     assert min(one.get_size() for one in written(drawn)) * scale >= style.SMALLEST - 0.01
+
+
+#: Figures whose evidence has more names, or longer ones, than the tables made up here: the page and how it draws them.
+CROWDED = {
+    "perturbation_adc": lambda t: [
+        hardware.arms(t["arms"], t.get("arms_diagnostics"), devices.make("adc")),
+        hardware.variants(t["variants"], devices.make("adc")),
+    ],
+    "perturbation_stuck_at": lambda t: [hardware.arms(t["arms"], t["arms_diagnostics"], devices.make("stuck_at"))],
+    "perturbation_ir_drop": lambda t: [hardware.arms(t["arms"], None, devices.make("ir_drop"))],
+    "separation": lambda t: [hardware.roc(t["cells"], t["areas"])],
+    "foresight": lambda t: [foresight.areas(t["areas"], 0.8)],
+    "composed": lambda t: [composed.predicted_loss(t["summary"])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("page", CROWDED)
+def test_texts_of_crowded_figures_are_within_them(page):
+    own = profiles.evidence()[page]
+    result, _ = base.named(own.notebook)(**own.parameters).from_evidence()
+    for drawn in CROWDED[page](result.tables):
+        style.legible(drawn)
+        assert [one for one in collisions(drawn) if one.endswith("beyond the picture")] == []
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -118,9 +118,13 @@ def test_tables_sentences_and_figures_know_the_published_range():
     assert tables["summary"].groupby("severity").published.first().to_dict() == {8: "inside", 6: "beyond", 2: "beyond"}
     assert words.verdicts(tables).published.tolist() == tables["summary"].published.tolist()
     said = words.inside_and_beyond(tables, physics)
-    assert "9 to 8 bits" in said and "**Inside** that range (1 severity)" in said and "*harmed*" in said
-    assert "**Beyond** it (2 severities)" in said and "*compensated*" in said and "nan" not in said
+    assert "8 to 9 bits" in said and "**Up to the harshest of them** (1 severity)" in said and "*harmed*" in said
+    assert "**Beyond** that (2 severities)" in said and "*compensated*" in said and "nan" not in said
     assert "none of the severities" in words.inside_and_beyond({"accuracy": table[table.severity < 8]}, physics)
+    # What is milder than all that is published counts with what is not harsher, and that is said.
+    faults = runs("stuck_at", {0.005: (0.94, 0.95), 0.02: (0.9, 0.93), 0.2: (0.3, 0.8)})
+    told = words.inside_and_beyond({"accuracy": faults}, make("stuck_at"))
+    assert "2 severities, 1 of them milder than any published" in told and "1 to 10.8 % of devices" in told
     drawn = figures.recovery(tables["summary"], physics)
     (axis,) = drawn.axes
     assert "harmed" in {text.get_text() for text in axis.texts}
@@ -134,7 +138,7 @@ def test_tables_sentences_and_figures_know_the_published_range():
 
 def test_what_was_not_fixed_beforehand_is_said_where_it_matters():
     assert "ba2efeb" in words.fixed(make("ir_drop")) and "d0efa5f" in words.fixed(make("ir_drop"))
-    assert words.fixed(make("adc")) == "Each criterion was fixed before the run."
+    assert words.fixed(make("adc")) == "Each other criterion was fixed before the run."
 
 
 def test_consumers_of_verdicts_know_harm_and_what_was_not_measured():

@@ -16,7 +16,7 @@ from paper import ROOT
 from paper.comparison import Comparison
 from paper.words import format, names
 from paper.words.claims import Register
-from paper.words.tables import FOLDED, Table
+from paper.words.tables import FOLDED, WIDE, Table
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,8 @@ def test_a_long_table_is_folded_below_its_caption():
     assert short._repr_html_().startswith("<table")
     page = BeautifulSoup(long._repr_html_(), "html.parser")
     assert page.summary.get_text() == f"Title & all ({FOLDED + 1} rows)" and page.details.table.caption is not None
+    wide = Table(pd.DataFrame({f"n{place}": range(FOLDED) for place in range(WIDE + 1)}), "Wide")
+    assert wide._repr_html_().startswith("<details>")
     assert not page.details.has_attr("open") and len(page.select("tbody tr")) == FOLDED + 1
 
 

@@ -33,12 +33,16 @@ from paper.words.format import duration
 ARMS: Mapping[str, Look] = {
     "unaware": Look(COLOURS["grey"], "s", "as it is"),
     "statistics": Look(COLOURS["sky"], "v", "normalisation measured on the chip"),
-    "clipped": Look(COLOURS["green"], "^", "that, and clipped"),
+    "clipped": Look(COLOURS["green"], "^", "normalisation measured, clipped"),
     "autograd": Look(COLOURS["blue"], "o", "HAT, vanilla"),
     "noise_injection": Look(COLOURS["purple"], "P", "HAT, noise injection"),
     "noise_injection, clipped": Look(COLOURS["vermillion"], "X", "HAT, noise injection and clipping"),
 }
 PREDICTORS = {**LABELS, "damage": "damage (no gradient)", "severity": "severity (no gradient)"}
+#: On chips of which some have the network's own normalisation: clipped is only that.
+_ON_CHIPS = {**ARMS, "clipped": ARMS["clipped"]._replace(label="clipped")}
+#: What the legends abbreviate.
+_HAT = "HAT: hardware-aware training."
 _MEASURES = {
     ("none", "off chip"): "as programmed",
     ("global", "off chip"): "drift compensated",
@@ -50,10 +54,10 @@ def _missing() -> Figure:
     return nothing("Measured with pictures = 'all' and the folder of CIFAR-10 alone.")
 
 
-def _legend(drawn: Figure, arms: Sequence[str], clean: str = "clean, no hardware", columns: int = 3) -> None:
-    shown = looks(arms, ARMS).values()
+def _legend(drawn: Figure, arms: Sequence[str], known: Mapping[str, Look] = ARMS, columns: int = 3) -> None:
+    shown = looks(arms, known).values()
     handles = [Line2D([], [], color=look.colour, marker=look.mark, label=look.label) for look in shown]
-    handles.append(Line2D([], [], color=COLOURS["black"], ls="--", label=clean))
+    handles.append(Line2D([], [], color=COLOURS["black"], ls="--", label="clean, no hardware"))
     drawn.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, fontsize=8)
 
 
@@ -87,7 +91,7 @@ def accuracies(table: pd.DataFrame | None) -> Figure:
         drawn,
         "A finished CNN on CIFAR-10 on hardware, harsher to the right; shaded: severities that published devices have. "
         f"Marks: mean over {table.seed.nunique()} seeds and their unseen chips, strokes: the range over seeds, dotted: "
-        "chance.",
+        f"chance. {_HAT}",
     )
     return drawn
 
@@ -137,7 +141,7 @@ def phases(table: pd.DataFrame | None) -> Figure:
         drawn,
         "Recovery, the share of the loss that comes back. Each row: class, severity and points lost by the network as "
         "it is; a dot marks what published devices have. Below "
-        f"{100 * DAMAGE:g} point of loss recovery is undefined; {COMPENSATED:g} counts as compensated.",
+        f"{100 * DAMAGE:g} point of loss recovery is undefined; {COMPENSATED:g} counts as compensated. {_HAT}",
     )
     return drawn
 
@@ -167,7 +171,7 @@ def curves(table: pd.DataFrame | None) -> Figure:
     caption(
         drawn,
         "Does training still learn? The loss on fresh chips in each eighth of it; the harsher the severity the "
-        "stronger the line. A line that still falls at its end is a lower bound of what training could reach.",
+        "stronger the line. A line that still falls at its end is a lower bound of what training could reach. " + _HAT,
     )
     return drawn
 
@@ -198,7 +202,7 @@ def areas(table: pd.DataFrame | None) -> Figure:
         "What tells beforehand whether at least half comes back, rule by rule: properties of a few gradients at the "
         "finished network, and two numbers that need no gradient. Dotted: a coin; dashed: what counts as telling. "
         "Bars: 95 % over classes drawn again. Open: what tells whether training will be a point above the best measure "
-        "without a gradient.",
+        f"without a gradient. {_HAT}",
     )
     return drawn
 
@@ -208,34 +212,38 @@ def chips(table: pd.DataFrame | None) -> Figure:
     if table is None:
         return _missing()
     arms, times = order("arm", table), sorted(set(table.seconds))
-    drawn, axes = figure(9.6, 3.9, columns=3, sharey=True)
+    drawn, axes = figure(9.6, 4.2, columns=3)
     places = np.arange(len(times))
+    # What is given nothing falls to chance; beside that the arms of the others would lie on each other.
+    kept = 100 * table[table.compensation != "none"].accuracy
+    low, high = 5 * math.floor(kept.min() / 5), 5 * math.ceil(max(kept.max(), 100 * table.clean.max()) / 5) + 0.5
     clean = 100 * table[table.arm == "unaware"].clean.mean()
     for axis, (given, heading) in zip(axes.flat, _MEASURES.items(), strict=True):
         own = table[(table.compensation == given[0]) & (table.statistics == given[1])]
         axis.axhline(clean, color=COLOURS["black"], ls="--", lw=1.2)
-        for arm, look in looks(arms, ARMS).items():
+        for arm, look in looks(arms, _ON_CHIPS).items():
             rows = [interval(100 * own[(own.arm == arm) & (own.seconds == at)].accuracy) for at in times]
-            middle, low, high = np.array(rows).T
+            middle, least, most = np.array(rows).T
             axis.plot(places, middle, look.mark + "-", color=look.colour, ms=5, lw=1.5)
-            axis.fill_between(places, low, high, color=look.colour, alpha=0.14, lw=0)
-        axis.set(title=heading, ylim=(0, 100))
-        axis.axhline(10, color=COLOURS["grey"], ls=":", lw=1)
+            axis.fill_between(places, least, most, color=look.colour, alpha=0.14, lw=0)
+        axis.set(title=heading, ylim=(0, high) if given[0] == "none" else (low, high))
+        if given[0] == "none":
+            axis.axhline(10, color=COLOURS["grey"], ls=":", lw=1)
         axis.set_xticks(places, [duration(at) for at in times])
     axes[0].set_ylabel("test accuracy (%)")
     axes[1].set_xlabel("time since programming")
-    _legend(drawn, arms)
+    _legend(drawn, arms, _ON_CHIPS)
     caption(
         drawn,
         "A narrow ResNet-20 on phase-change chips as published: programming noise, drift and 1/f noise. Panels: what a "
-        f"chip is given after training. Mean over {table.seed.nunique()} seeds with their unseen chips, bands: 95 % "
-        "bootstrap.",
+        f"chip is given after training; the axes of the last two begin at {low:g} %. Mean over {table.seed.nunique()} "
+        f"seeds with their unseen chips, bands: 95 % bootstrap; dotted: chance. {_HAT}",
     )
     return drawn
 
 
 def converters(table: pd.DataFrame | None) -> Figure:
-    """Accuracy with converters and wires, a group for each resistance and a bar for each arm."""
+    """Accuracy with converters and wires, a group for each resistance and a mark for each arm."""
     if table is None:
         return _missing()
     arms, ohms = order("arm", table), order("ohm", table)
@@ -244,18 +252,20 @@ def converters(table: pd.DataFrame | None) -> Figure:
     for place, (arm, look) in enumerate(looks(arms, ARMS).items()):
         rows = np.array([interval(100 * table[(table.arm == arm) & (table.ohm == ohm)].accuracy) for ohm in ohms])
         at = np.arange(len(ohms)) + (place - (len(arms) - 1) / 2) * width
-        error = whiskers(*rows.T)
-        bars = axis.bar(at, rows[:, 0], 0.9 * width, color=look.colour, yerr=error, error_kw={"lw": 1})
-        axis.bar_label(bars, fmt="%.0f", fontsize=9, label_type="center", color="white")
+        axis.errorbar(at, rows[:, 0], whiskers(*rows.T), fmt=look.mark, color=look.colour, ms=6, capsize=2, lw=1.2)
+        for x, value, top in zip(at, rows[:, 0], rows[:, 2], strict=True):
+            axis.annotate(f"{value:.1f}", (x, top), (0, 6), textcoords="offset points", ha="center", fontsize=9)
     axis.axhline(100 * table.clean.mean(), color=COLOURS["black"], ls="--", lw=1.2)
     axis.set_xticks(range(len(ohms)), [f"{ohm:g} Ω per segment" for ohm in ohms])
-    axis.set(ylabel="test accuracy (%)", ylim=(0, 100))
+    axis.set(ylabel="test accuracy (%)", xlim=(-0.5, len(ohms) - 0.5))
+    axis.margins(y=0.15)
     axis.grid(axis="x", visible=False)
     _legend(drawn, arms)
     caption(
         drawn,
         "The same network with 6-bit converters behind arrays of 64 lines whose wires have resistance. Mean over "
-        f"{table.seed.nunique()} seeds, bars: 95 % bootstrap (untrained networks have no spread: nothing is random).",
+        f"{table.seed.nunique()} seeds, bars: 95 % bootstrap (untrained networks have no spread: nothing is random). "
+        f"The axis does not begin at zero. {_HAT}",
     )
     return drawn
 
@@ -285,7 +295,7 @@ def sample(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     ]
     axis.set_yticks(range(len(rows)), labels)
     axis.invert_yaxis()
-    axis.set(xlim=(0, 100), xlabel="accuracy on 200 pictures (%)")
+    axis.set(xlim=(0, 100), xlabel="accuracy on the sample of pictures (%)")
     shown = looks(arms, ARMS).values()
     handles = [Line2D([], [], color=look.colour, marker=look.mark, ls="", label=look.label) for look in shown]
     drawn.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)

@@ -18,6 +18,7 @@ from paper.criteria.hardware import DAMAGE, LOSS_ERROR, RECOVERY_ERROR
 from paper.figures.hardware import RULES, classes, title
 from paper.figures.style import (
     COLOURS,
+    HALO,
     ON_MAP,
     Look,
     caption,
@@ -47,7 +48,7 @@ CHIPS = {
     "alone": Look(COLOURS["grey"], "o", "alone"),
     "pair": Look(COLOURS["blue"], "s", "pair"),
     "all but one": Look(COLOURS["orange"], "^", "all but one"),
-    "all": Look(COLOURS["vermillion"], "P", "all"),
+    "all": Look(COLOURS["green"], "P", "all"),
 }
 
 
@@ -76,20 +77,36 @@ def _kinds(axis: Axes, table: pd.DataFrame, x: str, y: str, scale: float = 1) ->
         axis.plot(scale * group[x], scale * group[y], look.mark, color=look.colour, ms=6, alpha=0.9, label=look.label)
 
 
-def _name_outliers(axis: Axes, table: pd.DataFrame, x: str, y: str, scale: float, limit: float, most: int = 3) -> None:
+def _name_outliers(axis: Axes, table: pd.DataFrame, x: str, y: str, limit: float, every: pd.DataFrame) -> None:
+    """The names of points (in per cent) that lie further than the ``limit`` from the diagonal, three at most, each
+    where it covers no point of ``every`` and no other name.
+    """
     off = (table[y] - table[x]).abs()
-    taken: list[float] = []
     low, high = axis.get_ylim()
-    for row in table.assign(off=off)[off > limit].sort_values("off").tail(most).itertuples():
-        place = (scale * getattr(row, x), scale * getattr(row, y))
-        # A name that would stand beside another goes a line lower.
-        line = 0
-        while any(abs(place[1] - line * (high - low) / 20 - other) < (high - low) / 20 for other in taken):
-            line += 1
-        taken.append(place[1] - line * (high - low) / 20)
-        # One at the left edge begins at its point, so as not to leave the panel.
-        left = place[0] < low + 0.35 * (high - low)
-        named(axis, name(split(row.parts)), (place[0], taken[-1]), "left" if left else "center")
+    # About the size of a letter of 7.5 pt in a panel of this figure.
+    wide, tall = (high - low) / 42, (high - low) / 20
+    points = 100 * every[[x, y]].to_numpy()
+    taken: list[tuple[float, float, float, float]] = []
+
+    def free(box: tuple[float, float, float, float]) -> bool:
+        left, bottom, right, top = box
+        gap = wide
+        over = (points > (left - gap, bottom - gap)) & (points < (right + gap, top + gap))
+        apart = all(right < o[0] or left > o[2] or top < o[1] or bottom > o[3] for o in taken)
+        return low <= left and right <= high and low <= bottom and top <= high and apart and not over.all(1).any()
+
+    for row in table.assign(off=off)[off > limit].sort_values("off").tail(3).itertuples():
+        at, text = (100 * getattr(row, x), 100 * getattr(row, y)), name(split(row.parts))
+        length = wide * len(text)
+        places = [
+            (at[0] + shift, at[1] + tall * lift)
+            for lift in (-0.5, 0.6, -1.6, 1.6, -2.6, 2.6)
+            for shift in ((1.6 * wide, -1.6 * wide - length) if lift == -0.5 else (0, -length / 2, -length))
+        ]
+        boxes = [(left, bottom, left + length, bottom + tall) for left, bottom in places]
+        box = next(filter(free, boxes), boxes[0])
+        taken.append(box)
+        axis.text(*box[:2], text, fontsize=7.5, ha="left", va="bottom", zorder=6, path_effects=HALO)
 
 
 def _once(summary: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +123,7 @@ def predicted_loss(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) 
         _diagonal(axis, 0, 92, 100 * LOSS_ERROR)
         _kinds(axis, table, column, "damage", 100)
         diamonds(axis, 100 * again[column], 100 * again.damage)
-        _name_outliers(axis, table[table.kind != "all but one"], column, "damage", 100, 2 * LOSS_ERROR)
+        _name_outliers(axis, table[table.kind != "all but one"], column, "damage", 2 * LOSS_ERROR, table)
         axis.set(title=heading, xlabel="predicted loss (points)")
     axes[0].set_ylabel("measured loss (points)")
     legend_above(drawn, axes[0])
@@ -167,11 +184,14 @@ def pairs(summary: pd.DataFrame, parts: Sequence[str], *, rerun: pd.DataFrame | 
     for side in axis.spines.values():
         side.set_visible(False)
     axis.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
+    alone = [part for part in summary[summary.kind == "alone"].parts.unique() if part not in parts]
+    why = ", whose circuits take long to solve" if alone == ["ir_drop"] else ""
+    left = f" In no pair: {', '.join(short(part) for part in alone)}{why}." if alone else ""
     caption(
         drawn,
         "Most pairs cost what their parts cost together; those that do not are recovered no worse. Framed: the loss "
         "alone, in points. Above the diagonal: the loss of the pair, in parentheses (and as colour) how far beyond the "
-        f"sum. Below it: recovery and verdict after {NAMES.get(rule, rule)}.",
+        f"sum. Below it: recovery and verdict after {NAMES.get(rule, rule)}.{left}",
         ON_MAP,
     )
     return drawn

@@ -246,9 +246,10 @@ def wires(loss: pd.DataFrame, tiles: pd.DataFrame, *, rerun: Mapping[str, pd.Dat
     axes[2].grid(axis="x", visible=False)
     caption(
         drawn,
-        "The loss grows nearly with the square of the side until it is no longer small; tiles buy it back. Dashed in "
-        "the middle: one per cent. Circles: uniform random conductances; squares: one cell in ten "
-        f"fully on. Mean over {loss.seed.nunique()} arrays of each kind, all inputs driven (loss) or random "
+        "The loss grows nearly with the square of the side until it is no longer small; tiles buy it back. Dashed, "
+        "left: the square; middle: one per cent. Solid, circles: uniform random conductances; dotted, squares: one "
+        f"cell in ten fully on. Mean over {loss.seed.nunique()} arrays of each kind, all inputs driven (loss) or "
+        "random "
         "inputs (error); tiles at 1 Ω.",
     )
     return drawn

@@ -84,13 +84,15 @@ def areas(table: pd.DataFrame, tells: float) -> Figure:
         axis.axvline(0.5, color=COLOURS["black"], lw=0.8, ls=":")
         axis.axvline(tells, color=COLOURS["vermillion"], lw=1.1, ls="--")
         axis.set_yticks(range(len(names)), [named(part, name) for name in names], fontsize=8)
-        axis.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1.02), xlabel="area under the ROC curve")
+        axis.set(ylim=(len(names) - 0.5, -0.5), xlim=(0, 1.02))
         axis.set_title(PARTS[part].label, fontsize=11)
         first = own[own["when"] == "before"]
         tops = [first[first["trivial"] == one].nlargest(1, "area") for one in (False, True)]
         if all(len(top) for top in tops):
             words = [f"{named(part, top['predictor'].iloc[0])} ({top['area'].iloc[0]:.2f})" for top in tops]
             best.append(f"{part}: {words[0]}, against {words[1]} without any")
+    # Once for both panels, which are narrower than it.
+    drawn.supxlabel("area under the ROC curve", fontsize=10)
     handles = [
         Line2D([], [], color=COLOURS[colour], marker=mark, ls="", label=TIMES[when])
         for when, colour, mark in (("before", "sky", "o"), ("early", "orange", "s"))

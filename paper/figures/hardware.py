@@ -16,7 +16,6 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.transforms import ScaledTranslation
 
 from lib.hardware.devices import HARDWARE
 from lib.hardware.perturbations import PERTURBATIONS, Perturbation
@@ -187,7 +186,7 @@ def accuracy(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
     )
     caption(
         drawn,
-        f"What {in_sentence(physics.title)} costs and what training wins back. Lines: mean over "
+        f"The cost of {in_sentence(physics.title)}, and what training wins back. Lines: mean over "
         f"{table.seed.nunique()} seeds and {shown}; {int(table.steps.iloc[0])} optimiser steps in all.{_BAND}"
         + (f" The axis begins at {begins} %." if begins else ""),
     )
@@ -277,7 +276,7 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
     legend_above(drawn, axis, 3)
     caption(
         drawn,
-        f"The share of the loss that training wins back. From {COMPENSATED:g} on (green) a severity counts as "
+        f"The share of the loss that training wins back. From {COMPENSATED:g} on a severity counts as "
         "compensated. Bars: 95 % bootstrap over seeds; below one point of loss it is undefined."
         + (" Hollow triangles: trained on the chip itself, and judged on it." if len(of_known) else "")
         + _BAND,
@@ -308,7 +307,7 @@ def variants(table: pd.DataFrame | None, physics: Perturbation, *, rerun: pd.Dat
         _before_and_after(axis, here, points, labels, "variant", known)
         axis.set_title(f"{severity_label(severity, physics)} {_unit(physics)}".strip())
     axes[0, 0].set_yticks(range(len(labels)), labels)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(labels) - 0.5, -0.5)
     _legend_of_rows(drawn, rules.values())
     caption(
         drawn,
@@ -345,7 +344,9 @@ def _legend_of_rows(drawn: Figure, kinds: Iterable[Look]) -> None:
     handles = [Line2D([], [], color=COLOURS["grey"], marker="o", mfc="white", ls="", label="without training")]
     handles += [Line2D([], [], color=look.colour, marker=look.mark, ls="", label=look.label) for look in kinds]
     handles.append(Line2D([], [], color=COLOURS["black"], ls="--", label="clean, no hardware"))
-    drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
+    # About two inches for each.
+    columns = min(len(handles), max(2, int(drawn.get_figwidth() / 1.9)))
+    drawn.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, fontsize=8)
 
 
 def arms(
@@ -371,7 +372,7 @@ def arms(
     ratios = [1.0] * len(picked) + [1.15] * looked
     drawn, axes = figure(
         2.2 + 3.2 * len(ratios),
-        max(0.36 * len(labels) + 1.6, 2.6),
+        max(0.36 * len(labels) + 1.6, 2.8) + 0.5 * looked,
         columns=len(ratios),
         squeeze=False,
         gridspec_kw={"width_ratios": ratios},
@@ -383,7 +384,7 @@ def arms(
         _before_and_after(axis, here, points, labels, "arm", known)
         axis.set_title(f"{severity_label(severity, physics)} {_unit(physics)}".strip())
         axis.set_yticks(range(len(labels)), labels if axis is axes[0, 0] else [""] * len(labels))
-        axis.invert_yaxis()
+        axis.set_ylim(len(labels) - 0.5, -0.5)
     if looked:
         assert diagnostics is not None
         _variances(axes[0, -1], diagnostics, physics)
@@ -422,10 +423,11 @@ def _variances(axis: Axes, table: pd.DataFrame, physics: Perturbation) -> None:
         axis.plot(places, spread["median"], marker=mark, ls=line, color=colour, ms=4, lw=1.4, label=label)
         axis.fill_between(places, spread["min"], spread["max"], color=colour, alpha=0.12, lw=0)
     axis.set(yscale="log", ylabel="variance over signal", title="gradient at the fork")
-    # Below the name of the axis, however tall the panel is.
-    below = axis.transAxes + ScaledTranslation(0, -34 / 72, axis.figure.dpi_scale_trans)
-    shown = axis.legend(fontsize=7, frameon=False, loc="upper center", borderaxespad=0)
-    shown.set_bbox_to_anchor((0.45, 0), transform=below)
+    # Below all panels, in a row: the looks of this one alone.
+    drawn = axis.figure
+    columns = max(2, int(drawn.get_figwidth() / 2.2))
+    near: dict[str, Any] = {"loc": "outside lower right", "ncols": columns, "frameon": False, "fontsize": 8}
+    drawn.legend(*axis.get_legend_handles_labels(), title="gradient at the fork (right)", title_fontsize=8, **near)
 
 
 def _unit(physics: Perturbation | None) -> str:
@@ -696,7 +698,7 @@ def roc(cells: pd.DataFrame, areas: pd.DataFrame, *, rerun: pd.DataFrame | None 
     right.set_ylim(max(len(names), 1) - 0.5, -0.5)
     right.set(xlim=(-0.03, 1.03), xlabel="area under ROC (0.5: a coin)")
     if right.get_legend_handles_labels()[0]:
-        right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
+        right.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=1, borderaxespad=0)
     caption(
         drawn,
         'Left: each predictor as a test for "training will win back half" (grey: known without a gradient). Right: the '
@@ -787,7 +789,8 @@ def phases(summary: pd.DataFrame, boundaries: pd.DataFrame, *, rerun: pd.DataFra
     caption(
         drawn,
         "Where training wins back the loss, with the severity in every field above the recovery. "
-        f"Red: the boundary at which recovery falls below {COMPENSATED:g}, and its 95 % interval over seeds. Fields "
+        f"Upright lines: the boundary at which recovery falls below {COMPENSATED:g}, with its 95 % interval over seeds "
+        "below. Fields "
         "without a colour were not run, cost less than a point (–), or were harmed (✗). Dotted: what lies to the "
         "right is beyond published devices.",
         ON_MAP,
@@ -832,6 +835,12 @@ def remedies(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fig
             for one in here[(here.severity == severity) & here.recovery.notna()].itertuples():
                 x, place = np.clip(one.recovery, -0.45, 1.2), rows[name].index(one.measure)
                 axis.plot(x, place, "o", color=kinds[one.kind].colour, mec=shade, mew=2.2, ms=7)
+                if x != one.recovery:
+                    # What lies beyond the frame says where.
+                    sign, ha, off = ("←", "left", 8) if x < one.recovery or x == -0.45 else ("→", "right", -8)
+                    text = f"{sign} {share(one.recovery)}"
+                    near = {"textcoords": "offset points", "ha": ha, "va": "center", "fontsize": 7.5}
+                    axis.annotate(text, (x, place), (off, 0), **near)
         diamonds(axis, points.recovery.clip(-0.45, 1.2), [rows[name].index(measure) for measure in points.measure])
         axis.set_yticks(range(len(rows[name])), rows[name], fontsize=8)
         axis.set_ylim(len(rows[name]) - 0.4, -0.6)
@@ -849,8 +858,8 @@ def remedies(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fig
     caption(
         drawn,
         "What each measure gives back of the loss: colour for the kind of measure, rim for the severity (faint: mild, "
-        "strong: harsh). Green ground: at least half. Severities that cost less than a point have no mark."
-        + (apart if others else ""),
+        "strong: harsh). Shaded: at least half. Severities that cost less than a point have no mark; a mark with an "
+        "arrow lies beyond the frame." + (apart if others else ""),
     )
     return drawn
 
@@ -870,8 +879,10 @@ def yields(table: pd.DataFrame, *, specification: float = 5.0, rerun: pd.DataFra
         physics = physics_of(name)
         own, seen = (part[part.perturbation == name] for part in (here, points))
         severities = _severities(physics, own, seen)
-        places = _severity_axis(axis, severities, physics or HARDWARE["ideal"])
-        axis.xaxis.label.set_fontsize(8.5)
+        physics = physics or HARDWARE["ideal"]
+        places = _severity_axis(axis, severities, physics, label=False)
+        unit = "" if physics.unit in ("", "s") else f" ({physics.unit})"
+        axis.set_xlabel(f"{_SHORT.get(physics.name, physics.measures)}{unit}")
         for shift, (arm, look) in zip((-0.08, 0.0, 0.08), arms.items(), strict=True):
             line = own[own.arm == arm].set_index("severity").reindex(severities)
             bars = whiskers(line.share, line.low, line.high)
@@ -879,6 +890,7 @@ def yields(table: pd.DataFrame, *, specification: float = 5.0, rerun: pd.DataFra
             diamonds(axis, places + shift, seen[seen.arm == arm].set_index("severity").reindex(severities).share)
         axis.set(ylim=(-0.04, 1.04), title=title(name))
     axes[0, 0].set_ylabel(f"share of chips within {specification:g} points")
+    drawn.supxlabel("harsher to the right", fontsize=9)
     legend_above(drawn, axes[0, 0])
     caption(
         drawn,

@@ -70,7 +70,7 @@ def flips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure
     drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=8)
     caption(
         drawn,
-        f"The share of the loss that comes back, arm by arm; from {COMPENSATED:g} on (green) a loss counts as "
+        f"The share of the loss that comes back, arm by arm; from {COMPENSATED:g} on a loss counts as "
         "compensated. A mechanism that is right puts a class as it is and the arm that takes the mechanism away on "
         "different sides. Bars: 95 % bootstrap over seeds; what lies beyond the frame is drawn at its edge.",
     )
@@ -210,6 +210,7 @@ def rankings(mended: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figu
     """What mending the layer that a ranking puts first is worth, beside the mean of the others and the best."""
     again = this_run(rerun, mended)
     names = order("ranking", mended, again, known=by_layer.RANKINGS)
+    short = fewer(again, mended, "network", "perturbation")
     drawn, axis = figure(8.2, 0.4 * len(names) + 1.7)
     for place, name in enumerate(names):
         means = mended[mended.ranking == name].groupby("seed")[["gain", "others", "best"]].mean()
@@ -219,7 +220,8 @@ def rankings(mended: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figu
         axis.errorbar(value, place, xerr=whiskers(value, low, high), fmt="o", color=colour, ms=6, lw=1.5)
         axis.plot(means.others.mean(), place, "o", color=colour, mfc="white", ms=6)
         axis.plot(means.best.mean(), place, "|", color=COLOURS["black"], ms=13, mew=1.8)
-        own = again[again.ranking == name].groupby("seed").gain.mean() if len(again) else again
+        # A mean over fewer networks or classes is one of something else.
+        own = again[again.ranking == name].groupby("seed").gain.mean() if len(again) and not short else []
         diamonds(axis, own.mean() if len(own) else np.nan, place)
     axis.set_yticks(range(len(names)), [by_layer.NAMES[name] for name in names])
     axis.set(xlabel="points of accuracy won back by mending one layer", ylim=(len(names) - 0.5, -0.5))
@@ -234,7 +236,6 @@ def rankings(mended: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figu
         drawn,
         "Does a ranking know which layer to mend? Mean over classes and networks; bars: 95 % bootstrap over seeds. "
         "The variance says nothing of classes that draw nothing: its row is over the others.",
-        fewer(again, mended, "network"),
     )
     return drawn
 

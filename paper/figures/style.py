@@ -404,12 +404,15 @@ def fewer(rerun: pd.DataFrame, evidence: pd.DataFrame, *columns: str) -> str:
 ON_MAP = ", in the colours of the map"
 
 
+#: What makes a name legible where points and lines are.
+HALO = [withStroke(linewidth=2.6, foreground="white")]
+
+
 def named(axis: Axes, text: str, place: tuple[float, float], ha: str = "center", up: bool = True) -> None:
     """The name of a point above it (or below), legible where other points are."""
     offset, va = ((0, 6), "bottom") if up else ((0, -6), "top")
     axis.annotate(
-        text, place, offset, textcoords="offset points", fontsize=7.5, ha=ha, va=va, zorder=6,
-        path_effects=[withStroke(linewidth=2.6, foreground="white")],
+        text, place, offset, textcoords="offset points", fontsize=7.5, ha=ha, va=va, zorder=6, path_effects=HALO,
     )  # fmt: skip
 
 

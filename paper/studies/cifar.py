@@ -609,7 +609,8 @@ def _deep(table: pd.DataFrame, converted: pd.DataFrame) -> list[Claim]:
     ahead = 100 * (own.accuracy - own.ohm.map(free)).groupby(own.seed).mean()
     given = ("resnet", "points", "mean difference")
     texts = {
-        "hat": "On a phase-change chip after a day, compensated and recalibrated, training with noise is ahead",
+        "hat": "On a phase-change chip after a day, compensated and recalibrated, training with noise and clipping is "
+        "ahead of no training",
         "day": f"So trained it loses at most {POINT:g} point between 20 s and a day",
         "norm": f"Without either measure a day costs the network that never saw noise {MEASURE_FAR:g} points",
         "converter": f"With {BITS:g} bits and wires training is ahead of the best measure without a gradient",

@@ -20,6 +20,7 @@ import argparse
 import hashlib
 import itertools
 import posixpath
+import re
 import shutil
 import sys
 import time
@@ -261,6 +262,8 @@ def figures(app: Sphinx, document: nodes.document) -> None:
                 nodes.figure("", image.deepcopy(), nodes.caption(said, said), classes=["drawn"], ids=[name])
             )
     for raw in list(document.findall(nodes.raw)):
+        if (said := cited(raw.astext(), app.config.left_out)) != raw.astext():
+            raw.children = [nodes.Text(said)]
         bundle = raw.parent
         while bundle is not None and bundle.get("nb_element") != "mime_bundle":
             bundle = bundle.parent
@@ -269,6 +272,26 @@ def figures(app: Sphinx, document: nodes.document) -> None:
         place = bundle.parent.index(bundle)
         if place and any(bundle.parent[place - 1].findall(nodes.figure)):
             bundle.parent.remove(bundle)
+
+
+# How a report of the library ends a piece of advice: with the finding that it rests on.
+_FINDING = re.compile(r"\((\w+)\.\w[\w.]*\)</li>")
+
+
+def cited(said: str, left_out: Sequence[str] = ()) -> str:
+    """The HTML of a report with the page of a finding, by its title, in place of the finding's id, which only the
+    library knows it by.
+    """
+
+    def page(found: re.Match[str]) -> str:
+        from paper.words.titles import called, pages
+
+        name = found[1]
+        if name not in pages():
+            return found[0]
+        return f"({called(name)})</li>" if name in left_out else f'(<a href="{name}.html">{called(name)}</a>)</li>'
+
+    return _FINDING.sub(page, said)
 
 
 def _post_transform() -> type:

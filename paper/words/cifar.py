@@ -10,12 +10,50 @@ from lib.verdicts import Findings
 from paper import finished
 from paper.criteria.hardware import CLEAR_DAMAGE, points
 from paper.published import INSIDE
-from paper.studies.cifar import ARMS, DAY, DEEP, MEASURES, SMALL, TIMES, of_chips
+from paper.studies.base import Page
+from paper.studies.cifar import ARMS, BATCH, DAY, DEEP, MEASURES, SMALL, TIMES, Cifar, of_chips
+from paper.words import format
 from paper.words.format import quantity
 from paper.words.numbers import Shown, share
 from paper.words.outcomes import decided
 
 _NAMES = {SMALL: "CNN with batch normalisation", DEEP: "ResNet-20, 8 to 32 channels"}
+
+
+def seen(page: Page) -> str:
+    """What is the evidence and what this run's, and on which pictures each was judged (Markdown)."""
+    if page.evidence is None:
+        return ""
+    whole, own = page.subject, page.study
+    return (
+        f"Figures, tables and sentences show the evidence. Its networks were trained on the whole data set and judged "
+        f"on {whole.tested} test pictures (the ResNet on {whole.tested // 2}) by {_seeds(whole.seeds)}; the finished "
+        f"networks were judged, by {_seeds(whole.repeats)}, on the sample of pictures that comes with the book. "
+        f"What this run has measured again, by {_seeds(own.repeats)} on that sample, is drawn over it."
+    )
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'' if count == 1 else 's'}"
+
+
+def scaled(study: Cifar) -> str:
+    """What is smaller here than elsewhere, and how well an accuracy is known (Markdown)."""
+    small, deep = (finished.record(name) for name in (SMALL, DEEP))
+    epochs, spread = [], []
+    for own, steps, tested in ((small, study.steps, study.tested), (deep, study.steps // 2, study.tested // 2)):
+        recipe = own["recipe"]
+        epochs.append(steps * BATCH / (own["steps"] / recipe["epochs"] * recipe["batch"]))
+        # Half is where the pictures' own share is largest.
+        spread.append(100 * 0.5 / tested**0.5)
+    return (
+        f"**What was scaled.** A CNN of {format.number(small['parameters'], 2)} and a ResNet-20 of "
+        f"{format.number(deep['parameters'], 2)} weights; {epochs[0]:.2f} epochs of training through hardware (the "
+        f"ResNet: {epochs[1]:.2f}); {study.tested} test pictures ({study.tested // 2}) and {study.chips} chips for "
+        f"each of {_seeds(study.seeds)}. An accuracy carries a standard error of up to {spread[0]:.1f} points "
+        f"({spread[1]:.1f}) from the pictures alone; differences between arms are on the same pictures and chips, and "
+        "are known better."
+    )
 
 
 def networks() -> pd.DataFrame:
@@ -63,8 +101,8 @@ def answer(tables: Tables) -> str:
         f"much, the share of the loss that comes back is {share(free)} by the best measure without a gradient, "
         f"{', '.join(means)}. On a phase-change chip the narrow ResNet-20 falls from {100 * clean:.0f} % to "
         f"{alone:.0f} % in a day; with one factor per layer and normalisation measured on the chip it has "
-        f"{day['unaware']:.0f} %, trained with noise {day['noise_injection']:.0f} %, trained with noise and clipped "
-        f"{day[ARMS[-1]]:.0f} %, and {year:.0f} % after a year."
+        f"{day['unaware']:.0f} %, clipped {day['clipped']:.0f} %, trained with noise {day['noise_injection']:.0f} %, "
+        f"trained with noise and clipped {day[ARMS[-1]]:.0f} %, and {year:.0f} % after a year."
     )
 
 
@@ -113,12 +151,15 @@ _SENTENCES = {
         "On pictures, too, no more than one class does clear damage at severities that devices have.",
     ),
     "cifar.read_noise": (
-        "Read noise is compensated by vanilla training, as quoted.",
-        "Vanilla training does not win back half of what read noise costs, against what is quoted.",
+        "Read noise is said to be one that training makes up for: vanilla training wins back {read_noise} of what "
+        "it costs.",
+        "Read noise is said to be one that training makes up for; here vanilla training wins back {read_noise} "
+        "of what it costs, less than half.",
     ),
     "cifar.ir_drop": (
-        "IR-drop breaks vanilla training, as quoted.",
-        "IR-drop is not on the breaking side here either: vanilla training wins back more than a fifth.",
+        "IR-drop is said to be one that training cannot mend: vanilla training wins back {ir_drop} of what it costs.",
+        "IR-drop is said to be one that training cannot mend; here, as on the pages before, vanilla training wins back "
+        "{ir_drop} of what it costs.",
     ),
     "cifar.no_gradient": (
         "At least half of the loss comes back without a single gradient.",
@@ -133,20 +174,23 @@ _SENTENCES = {
         "The field's rule is not ahead of the vanilla gradient.",
     ),
 }
+_NORM = (
+    "Without either measure a day costs the network as it is {value:.0f} points. With the factor per layer alone it "
+    "loses {factor:.1f}, with statistics of normalisation measured on the chip besides {both:.1f}; statistics without "
+    "the factor were not tried."
+)
 _DEEP = {
     "resnet.hat": (
-        "After a day on a phase-change chip, training with noise is ahead, by {value:.1f} points.",
-        "After a day on a phase-change chip, training with noise is not ahead of no training ({value:.1f} points).",
+        "After a day on a phase-change chip, compensated and recalibrated, training with noise *and clipping* is ahead "
+        "of the network as it is, by {value:.1f} points; {clipping}.",
+        "After a day on a phase-change chip, compensated and recalibrated, training with noise *and clipping* is not "
+        "ahead of the network as it is ({value:.1f} points); {clipping}.",
     ),
     "resnet.day": (
-        "Between 20 s and a day the network trained with noise loses {value:.1f} points.",
-        "Between 20 s and a day the network trained with noise still loses {value:.1f} points.",
+        "Between 20 s and a day the network so trained loses {value:.1f} points.",
+        "Between 20 s and a day the network so trained still loses {value:.1f} points.",
     ),
-    "resnet.norm": (
-        "A normalisation that was measured before the drift costs {value:.0f} points in a day: on this network it is "
-        "the first thing to measure again.",
-        "A normalisation that was measured before the drift costs {value:.0f} points in a day.",
-    ),
+    "resnet.norm": (_NORM, _NORM),
     "resnet.converter": (
         "Behind 6 bits and wires training is ahead of the best measure without a gradient, by {value:.1f} points.",
         "Behind 6 bits and wires training is not ahead of the best measure without a gradient ({value:.1f} points).",
@@ -154,14 +198,35 @@ _DEEP = {
 }
 
 
-def outstanding(findings: Findings) -> str:
-    """What the claims about the small network come to, where they are decided."""
-    return decided(findings, _SENTENCES)
+def outstanding(findings: Findings, tables: Tables) -> str:
+    """What the claims about the small network come to, where they are decided (Markdown)."""
+    hurt = tables["summary"].query("arm == 'autograd' and damage >= @CLEAR_DAMAGE") if "summary" in tables else None
+    won = {}
+    for name in ("read_noise", "ir_drop") if hurt is not None else ():
+        own = hurt[hurt.perturbation == name]
+        won[name] = share((own.recovery * own.damage).sum() / own.damage.sum()) if len(own) else "–"
+    return decided(findings, _SENTENCES, won)
 
 
-def deep(findings: Findings) -> str:
-    """What the claims about the ResNet come to, where they are decided."""
-    return decided(findings, _DEEP)
+def deep(findings: Findings, tables: Tables) -> str:
+    """What the claims about the ResNet come to, where they are decided (Markdown)."""
+    if "chips" not in tables:
+        return ""
+    chips, (_, factor, both) = tables["chips"], MEASURES
+    day = {arm: 100 * of_chips(chips, arm, both, DAY).mean() for arm in ARMS}
+    clean = 100 * chips[chips.arm == ARMS[0]].clean.mean()
+    alone = day["clipped"] - day[ARMS[0]]
+    apart = day[ARMS[-1]] - day["clipped"]
+    clipping = (
+        f"clipping alone, without any training, is ahead of it by {Shown(alone):.1f}, "
+        + ("so that training adds" if apart > 0 else "so that training adds nothing to it")
+        + (f" {Shown(apart):.1f}" if apart > 0 else "")
+    )
+    if alone <= 0:
+        clipping = f"clipping alone, without any training, is not ahead of it ({Shown(alone):.1f})"
+    left = {"factor": clean - 100 * of_chips(chips, ARMS[0], factor, DAY).mean(), "both": clean - day[ARMS[0]]}
+    given = {"clipping": clipping, **{name: Shown(value) for name, value in left.items()}}
+    return decided(findings, _DEEP, given)
 
 
 def _area(value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from lib.hardware.devices import HARDWARE, ORDER
@@ -61,7 +62,8 @@ def story(tables: Tables) -> str:
     for row in summary[(summary.kind == "all") & summary.recovery.notna()].itertuples():
         rule = "vanilla training on the converter's staircase" if row.rule == "staircase" else NAMES[row.rule]
         lines.append(
-            f"- On that chip {rule} brings the accuracy from {100 * row.unaware:.0f} to {100 * row.accuracy:.0f} %, a "
+            f"- On the chip with all parts {rule} brings the accuracy from {100 * row.unaware:.0f} to "
+            f"{100 * row.accuracy:.0f} %, a "
             f"recovery of {share(row.recovery)} {interval(row.recovery_low, row.recovery_high)}; its parts "
             f"let one expect {share(row.weighted)}. It is *{row.verdict}*, and the worst of its parts is *{row.worst}*."
         )
@@ -133,9 +135,12 @@ def on_pairs(tables: Tables) -> str:
     pairs = summary[(summary.rule == summary.rule.iloc[0]) & (summary.kind == "pair")]
     if pairs.empty:
         return ""
-    far = pairs[(pairs.damage - pairs.summed).abs() > 2 * LOSS_ERROR]
+    far = pairs[(pairs.damage - pairs.summed).abs() > LOSS_ERROR]
     parts = [set(split(name)) for name in far.parts]
-    near = f"{len(pairs) - len(far)} of {len(pairs)} pairs cost what one would expect, to {200 * LOSS_ERROR:g} points."
+    near = (
+        f"{len(pairs) - len(far)} of {len(pairs)} pairs cost what their parts cost together, to {points(LOSS_ERROR):g} "
+        "points."
+    )
     return f"{near} {_DRIFT}" if parts and all("drift" in one for one in parts) else near
 
 
@@ -149,10 +154,6 @@ _DRIFT = (
 
 #: Sentences about what came out, each with the findings and outcomes that it rests on.
 _SAID = {
-    "curve": (
-        "All chips lie on one curve, whatever they are made of, and read noise alone draws it.",
-        {"noise.follows": Outcome.HOLDS},
-    ),
     "recoveries": (
         "The mean recovery of the parts is not that of the chip. Drift takes away signal, and with it the gradient, so "
         "that training through it is slow; alone, where there is hardly anything to win, a network that is late shows "
@@ -194,6 +195,24 @@ _SAID = {
         {"noise.ordered": Outcome.HOLDS},
     ),
 }
+
+
+def on_curve(findings: Findings, tables: Tables) -> str:
+    """How close chips lie to the curve that read noise alone draws (Markdown); empty where they do not follow it."""
+    found = findings.get("composed.noise.follows")
+    if found is None or found.outcome is not Outcome.HOLDS:
+        return ""
+    line = tables["ruler"].groupby("severity")[["measured", "damage"]].mean().sort_values("measured")
+    means = tables["signal"].groupby("parts").measured.mean()
+    summary = tables["summary"]
+    losses = summary[summary.rule == summary.rule.iloc[0]].set_index("parts").damage
+    both = means.to_frame().join(losses, how="inner")
+    both = both[both.measured <= line.measured.max()]
+    off = (both.damage - np.interp(both.measured, line.measured, line.damage)).abs().max()
+    return (
+        f"All chips lie close to one curve, whatever they are made of: at most {100 * off:.0f} points off that which "
+        "read noise alone draws."
+    )
 
 
 def said(findings: Findings, *names: str) -> str:

@@ -28,13 +28,14 @@ def answer(page: Page) -> str:
         )
         own = left[(left["part"] == part) & (left["predictor"] == MEASURED)]
         for when, rows in own.groupby("when", sort=False):
-            words = [f"{row['area']:.2f} of a {row['held']}" for row in rows.to_dict("records")]
+            held = listed(f"a {name}" for name in rows["held"])
+            words = [f"{value:.2f}" for value in rows["area"]]
             other = left[(left["part"] == part) & (left["when"] == when) & (left["predictor"] == KNOWN)]
             known = [f"{value:.2f}" for value in other["area"]]
             time = "Before the first step" if when == "before" else "After an eighth of the steps"
             said.append(
-                f"{time} a regression on all of them has, on what was left out, an area of {listed(words)}; one on "
-                f"what is known without a gradient has {listed(known)}."
+                f"{time}, with {held} left out in turn, a regression on all of them has an area of {listed(words)}; "
+                f"one on what is known without a gradient has {listed(known)}."
             )
     return " ".join(said) or "There is no evidence of either part yet."
 
@@ -94,14 +95,14 @@ def rely(page: Page) -> str:
     held = [one for one in tells if one.outcome is Outcome.HOLDS]
     lost = sum(one.outcome is Outcome.DOES_NOT_HOLD for one in tells)
     said = [
-        f"Of {len(tells)} ways to leave something out, all measurements together tell which trainings win in "
-        f"{len(held)}; in {lost} they do not, the others are open."
+        f"There are {len(tells)} ways to leave something out. All measurements together tell which trainings win in "
+        f"{len(held) or 'none'} of them; in {lost or 'none'} they do not, and the others are open."
     ]
     more = [one for one in beyond if one.outcome is Outcome.HOLDS]
     if more:
-        said.append("They tell more than what needs no gradient here: " + "; ".join(one.claim for one in more) + ".")
+        said.append(f"Beyond what needs no gradient this holds: {'; '.join(f'*{one.claim}*' for one in more)}.")
     else:
-        said.append("In none of them they tell more than what needs no gradient, beyond doubt.")
+        said.append("In none of them do they tell more than what needs no gradient, beyond doubt.")
     if not held:
         said.append(
             "**So nobody should call a training off by these numbers alone.** What they are good for is the other half "

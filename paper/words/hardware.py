@@ -42,7 +42,7 @@ _WORDS = {
         ),
         lesson=(
             "As with read noise, the error is a share of the full scale, which the largest weight sets: watch that "
-            "weight. Other than read noise it does not average out over the images of a batch, so the gradients of two "
+            "weight. Unlike read noise it does not average out over the images of a batch, so the gradients of two "
             "chips differ more."
         ),
     ),

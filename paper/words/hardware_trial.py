@@ -58,7 +58,7 @@ def short_answer(page: Page) -> str:
     clear = cases[cases.verdict != "slight"]
     wins = {rule: own for rule, own in clear.groupby("arm") if rule in _PLAIN}
     said = [
-        f"{_PLAIN[rule]} makes up for {int((wins[rule].verdict == 'compensated').sum())} of {len(wins[rule])}"
+        (f"{_PLAIN[rule]} makes up for", f"{(wins[rule].verdict == 'compensated').sum()} of {len(wins[rule])}")
         for rule in trial.RULES
         if rule in wins
     ]
@@ -73,7 +73,9 @@ def short_answer(page: Page) -> str:
             )
         },
     )
-    first = f"Beyond what comes back without training, {', and '.join(said)} clear cases of damage." if said else ""
+    # What is counted is named once, behind the first number.
+    counted = [f"{rule} {count}{'' if place else ' clear cases of damage'}" for place, (rule, count) in enumerate(said)]
+    first = f"Beyond what comes back without training, {', and '.join(counted)}." if said else ""
     return " ".join(filter(None, [first, free]))
 
 
@@ -111,8 +113,20 @@ def _of_rule(cases: pd.DataFrame, rule: str) -> str:
     if not len(own):
         return ""
     counts = own.verdict.value_counts()
-    parts = [f"{counts[name]} {name}" for name in VERDICTS[2:] if counts.get(name)]
-    return f"{NAMES[rule].capitalize()}: {', '.join(parts)}, of {len(own)} cases."
+    parts = [_COUNTED[name][int(counts[name] > 1)].format(counts[name]) for name in VERDICTS[2:] if counts.get(name)]
+    return f"{NAMES[rule].capitalize()}: of {len(own)} cases {', '.join(parts)}."
+
+
+#: So many cases of a verdict, one and several.
+_COUNTED = {
+    "compensated": ("{} is compensated", "{} are compensated"),
+    "gradient fails": ("in {} the gradient fails", "in {} the gradient fails"),
+    "needs the chip": ("{} needs the chip", "{} need the chip"),
+    "nothing to win": ("in {} there is nothing to win", "in {} there is nothing to win"),
+    "no gradient": ("in {} there is no gradient", "in {} there is no gradient"),
+    "not converged": ("{} has not converged", "{} have not converged"),
+    "inconclusive": ("{} is inconclusive", "{} are inconclusive"),
+}
 
 
 def _best(areas: pd.DataFrame, rule: str) -> str:
@@ -138,11 +152,22 @@ def _best(areas: pd.DataFrame, rule: str) -> str:
 
 
 def verdicts(tables: Tables) -> pd.DataFrame:
-    """How many cases have which verdict: a row for each network and backward rule."""
+    """How many cases have which verdict: a row for each verdict, a column for each network, in it the backward "
+    "rules."""
     cases = tables["cases"]
     own = cases[cases.arm.isin(trial.RULES)]
-    wide = own.groupby(["network", "arm"], sort=False).verdict.value_counts().unstack().fillna(0).astype(int)
-    return wide.reindex(columns=[name for name in VERDICTS if name in wide]).rename(index=NAMES).reset_index()
+    rules = [rule for rule in trial.RULES if rule in set(own.arm)]
+    wide = own.groupby(["verdict", "network", "arm"]).size().unstack(fill_value=0).reindex(columns=rules, fill_value=0)
+    shown = wide.astype(str).agg(" / ".join, axis=1).unstack(fill_value=" / ".join("0" * len(rules)))
+    networks = list(dict.fromkeys(own.network))
+    shown = shown.reindex([name for name in VERDICTS if name in shown.index])[networks]
+    return shown.rename_axis(columns=None).reset_index()
+
+
+def verdicts_of(tables: Tables) -> str:
+    """The heading of that table, which says what stands in a cell."""
+    present = set(tables["cases"].arm)
+    return f"Cases by verdict: {' / '.join(NAMES[rule] for rule in trial.RULES if rule in present)}"
 
 
 def sides(tables: Tables) -> pd.DataFrame:
@@ -345,7 +370,8 @@ def counted(tables: Tables) -> str:
     """How many readings were tried, and what was chosen most often (Markdown)."""
     chosen = tables["chosen"]
     text = (
-        f"{tried()} readings were tried ({len(READINGS)} of them at {tried() // len(READINGS)} places), so the best of "
+        f"{len(READINGS)} readings were tried at {tried() // len(READINGS)} places each, {tried()} in all, so the best "
+        "of "
         "them flatters itself. What is honest is the reading chosen on other families and judged on the one left out."
     )
     for rule, part in chosen.groupby("rule", sort=False) if len(chosen) else ():

@@ -281,7 +281,12 @@ def follows(findings: Findings) -> str:
     """What follows from the findings (Markdown)."""
     core = [one for one in findings if len(one.id.split(".")) == 4 and one.id.split(".")[1] in MECHANISMS]
     counts = {outcome: sum(one.outcome is outcome for one in core) for outcome in Outcome}
-    text = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    verbs = {
+        Outcome.HOLDS: ("holds", "hold"),
+        Outcome.DOES_NOT_HOLD: ("does not hold", "do not hold"),
+        Outcome.INCONCLUSIVE: ("is inconclusive", "are inconclusive"),
+    }
+    text = ", ".join(f"{count} {verbs[outcome][count > 1]}" for outcome, count in counts.items() if count)
     advice = decided(
         findings,
         {

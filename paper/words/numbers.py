@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+#: What stands where none of a page's headline findings was judged, as with parameters of a reader's own.
+UNJUDGED = "With these parameters none of the claims that answer it was judged; what was measured stands below."
+
 
 def share(value: float) -> str:
     """A share with two decimals, a true minus sign and no negative zero."""

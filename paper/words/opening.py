@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lib.verdicts import Finding, Findings, Outcome
-from paper.words.numbers import Shown
+from paper.words.numbers import UNJUDGED, Shown
 from paper.words.spelling import in_sentence
 
 if TYPE_CHECKING:
     from paper.studies.base import Page, Study
-
-#: What stands where none of a page's headline findings was judged, as with parameters of a reader's own.
-UNJUDGED = "With these parameters none of the claims that answer it was judged; what was measured stands below."
 
 
 class Said(NamedTuple):
@@ -145,7 +142,7 @@ OPENINGS: dict[str, Opening] = {
         },
     ),
     "photo_world": Opening(
-        "Is there a second CLIP of the same size that knows photographs, and how much does it know?",
+        "Is there a second CLIP of about the same size that knows photographs, and how much does it know?",
         {
             ".twenty_of_seen": Said(
                 "Yes: among twenty classes that it was trained on it names the right one in {value:.0f} % of new "
@@ -381,49 +378,13 @@ OPENINGS: dict[str, Opening] = {
     ),
     "perturbation": Opening(
         "How much does a network lose to {title}, and can training win that back?",
-        {
-            ".costs": Said(
-                "At its harshest it takes {value:.0f} of 100 test pictures from a network that was trained without it.",
-                "Little: at its harshest it takes {value:.0f} of 100 test pictures from a network that was trained "
-                "without it.",
-                "At its harshest it takes about {value:.0f} of 100 test pictures from a network that was "
-                "trained without "
-                "it, give or take too much to call it clear.",
-            ),
-            ".won_back.autograd.mildest": Said(
-                "Where it first hurts, training with it in the forward pass wins back half of that or more.",
-                "Where it first hurts, training with it in the forward pass wins back less than half of that.",
-                "Where it first hurts, whether training with it in the forward pass wins back half of that is open.",
-            ),
-            ".won_back.autograd.harshest": Said(
-                "At the harshest it does so, too.",
-                "At the harshest less than half comes back.",
-                "Whether training wins back half of it at the harshest is open.",
-            ),
-            ".arms.beyond": Said(
-                "It wins more than the best measure that needs no training.",
-                "The best measure that needs no training wins as much.",
-                "Whether it wins more than the best measure that needs no training is open.",
-            ),
-        },
+        {".costs": None, ".won_back.autograd.mildest": None, ".won_back.autograd.harshest": None, ".arms.beyond": None},
+        told="perturbation:short_answer",
     ),
     "separation": Opening(
         "Do hardware distortions fall into two camps, those that training makes up for and those that it cannot?",
-        {
-            ".classes": Said(
-                "Yes: every kind of distortion is on one side of the line, however much it costs.",
-                "No: {value:.0f} kinds of distortion, counted in each network, are made up for where they cost little "
-                "and not where they cost much.",
-                "Whether the line runs between kinds or through them is open ({value:.0f} on both sides).",
-            ),
-            ".ir_drop.severe": Said(
-                "The drop of voltage along wires, said to be one that training cannot mend, is that.",
-                "The drop of voltage along wires, said to be one that training cannot mend, is among those that it "
-                "mends.",
-                "Whether training cannot mend the drop of voltage along wires, as is said, is open.",
-            ),
-            ".read_noise.severe": None,
-        },
+        {".classes": None, ".ir_drop.severe": None, ".read_noise.severe": None},
+        told="separation:short_answer",
     ),
     "hardware_trial": Opening(
         "Which hardware distortions can training make up for, beyond what comes back without any training, and could "

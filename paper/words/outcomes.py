@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from lib.verdicts import Findings, Outcome
 from paper.words.numbers import Shown
 
 
-def decided(findings: Findings, sentences: Mapping[str, tuple[str, ...]]) -> str:
+def decided(
+    findings: Findings, sentences: Mapping[str, tuple[str, ...]], given: Mapping[str, object] = MappingProxyType({})
+) -> str:
     """For each claim, by its id, the first sentence where it holds and the second where it does not, one after the
     other. An inconclusive claim says its third sentence, nothing where it has none; a claim that was not judged says
-    nothing. ``{value}`` stands for the measured number.
+    nothing. ``{value}`` stands for the measured number, other names for what is ``given``.
     """
     told = []
     for name, said in sentences.items():
         found = findings.get(name)
         place = -1 if found is None else _PLACES[found.outcome]
         if found is not None and place < len(said):
-            told.append(said[place].format(value=Shown(found.value)))
+            told.append(said[place].format(value=Shown(found.value), **given))
     return " ".join(filter(None, told))
 
 

@@ -63,6 +63,12 @@ def noticed(found: Agreement) -> Several:
         "Cells that disagree": found.disagreeing,
         "Quantities that are shifted as a whole, in deviations over seeds": found.shifted,
     }
+    wrong = tables["Cells that disagree"]
+    for side, where in (("here", "undefined here"), ("evidence", "undefined in the evidence")):
+        gone = wrong[side].isna()
+        wrong = wrong.assign(**{side: wrong[side].astype(object).where(~gone, "undefined")})
+        wrong = wrong.assign(difference=wrong.difference.astype(object).where(~gone, where))
+    tables["Cells that disagree"] = wrong
     # Numbers are compared as they are measured: an accuracy is a share.
     named = {
         title: table.assign(table=[*map(words, table["table"])], quantity=[*map(words, table["quantity"])])

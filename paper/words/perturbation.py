@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -12,13 +13,14 @@ from lib.hardware.perturbations import Perturbation
 from lib.results import Tables
 from lib.verdicts import ONE_SEED, Finding, Findings, Outcome
 from paper import published
-from paper.criteria.hardware import CLEAR_DAMAGE, points
-from paper.studies import arms
+from paper.criteria.hardware import CLEAR_DAMAGE, POINTS, points
+from paper.studies import arms, variants
+from paper.studies.base import Page
 from paper.studies.hardware import NAMES
 from paper.studies.recovery import by_side, recovery
 from paper.words import format
 from paper.words.hardware import wording
-from paper.words.numbers import Shown, cosine, interval, share
+from paper.words.numbers import UNJUDGED, Shown, cosine, interval, listed, share
 from paper.words.outcomes import decided
 from paper.words.spelling import in_sentence
 
@@ -123,17 +125,30 @@ def inside_and_beyond(tables: Tables, physics: Perturbation) -> str:
     if table.empty or not known:
         return "Of no published device do we know where on this axis it lies."
     lines = [f"{known} (the grey band in the figures)."]
-    for side, where in ((published.INSIDE, "**Inside** that range"), (published.BEYOND, "**Beyond** it")):
+    for side, where in ((published.INSIDE, "**Up to the harshest of them**"), (published.BEYOND, "**Beyond** that")):
         here = table[table.published == side]
         if here.empty:
             lines.append(f"{where} lies none of the severities shown.")
             continue
         first = here.iloc[0]
         count = f"{first.severities} severit{'y' if first.severities == 1 else 'ies'}"
+        if side == published.INSIDE and (milder := _milder(tables["accuracy"], physics)):
+            count += (
+                f", {milder} of them milder than any published"
+                if first.severities > 1
+                else ", milder than any published"
+            )
         cost = f"{where} ({count}) an unaware network loses {Shown(100 * first.damage):.1f} points in the mean"
         said = [f"{NAMES[row.rule]} {_won(row)}" for row in here.itertuples() if row.rule != "unaware"]
         lines.append(f"{'; '.join([cost, *said])}.")
     return " ".join(lines)
+
+
+def _milder(accuracy: pd.DataFrame, physics: Perturbation) -> int:
+    """How many severities are milder than the mildest published one."""
+    mildest, *_ = published.span(physics.name) or (physics.off,)
+    falls = physics.off > physics.high
+    return sum(one > mildest if falls else one < mildest for one in accuracy.severity.unique())
 
 
 def _won(row: Any) -> str:
@@ -159,7 +174,7 @@ _MOVED = {
 
 def fixed(physics: Perturbation) -> str:
     """What was fixed before the run, and what was not (Markdown)."""
-    return f"Each criterion was fixed before the run.{_MOVED.get(physics.name, '')}"
+    return f"Each other criterion was fixed before the run.{_MOVED.get(physics.name, '')}"
 
 
 def verdicts(tables: Tables) -> pd.DataFrame:
@@ -191,7 +206,11 @@ def of_arms(tables: Tables, physics: Perturbation) -> str:
     if looks is not None and physics.random and {arms.DIFFERENTIATED, arms.DETACHED} <= set(looks.arm):
         median = looks.groupby(["arm", "severity"])[["variance", "top"]].median()
         one, other = (median.loc[arm].loc[ends] for arm in (arms.DIFFERENTIATED, arms.DETACHED))
-        heavy = [" and ".join(format.percent(part, 2) for part in at.top) for at in (one, other)]
+        heavy = [
+            f"{format.percent(at.top.iloc[0], 2)} at the mildest and {format.percent(at.top.iloc[1], 2)} at the "
+            "harshest"
+            for at in (one, other)
+        ]
         lines.append(
             f"- **Variance over signal**, from {_at(ends[0], physics)} to {_at(ends[1], physics)}: "
             f"{one.variance.iloc[0]:.2g} to {one.variance.iloc[1]:.2g} with the scale differentiated, "
@@ -216,10 +235,15 @@ def of_arms(tables: Tables, physics: Perturbation) -> str:
         vanilla = summary[(summary.severity == at[0]) & (summary.rule == "autograd")]
         if len(vanilla) and vanilla.beyond.notna().all():
             row = vanilla.iloc[0]
+            won = (
+                f"- **By training**, at {_at(at[0], physics)}. Of what the best measure without training leaves, "
+                "vanilla "
+                f"training wins back {share(row.beyond)} {interval(row.beyond_low, row.beyond_high)}"
+            )
+            # Where doing nothing is the best measure the two are one number.
+            same = share(row.recovery) == share(row.beyond)
             lines.append(
-                f"- **By training.** Of what the best measure without training leaves, vanilla training wins back "
-                f"{share(row.beyond)} {interval(row.beyond_low, row.beyond_high)}; against the untouched network it "
-                f"seems to be {share(row.recovery)}."
+                f"{won}." if same else f"{won}; against the untouched network it seems to be {share(row.recovery)}."
             )
     return "\n".join(lines)
 
@@ -229,77 +253,87 @@ def question(name: str) -> str:
     return _QUESTIONS.get(name, "")
 
 
+#: What is said of a difference that is there and below its criterion.
+_LESS = f"below the {POINTS:g} points of the criterion"
+
 #: What the variants of a class amount to: a claim, what it says where it holds, and where it does not.
 _CLOSER_UP: dict[str, dict[str, tuple[str, str]]] = {
     "read_noise": {
         "variants.scale": (
-            "Without it {value:.1f} points are missing: a part of the way around read noise leads through the window.",
-            "With the scale kept only {value:.1f} points are missing: what training finds against read noise is more "
+            "With the scale kept {value:.1f} points{each} are missing: a part of the way around read noise leads "
+            "through the window.",
+            "With the scale kept only {value:.1f} points{each} are missing: what training finds against read noise is "
+            "more "
             "than a finer window.",
         )
     },
     "variability": {
         "variants.scale": (
-            "Kept, the scale costs {value:.1f} points, so that a part of what training wins against variability is "
+            "Kept, the scale costs {value:.1f} points{each}, so that a part of what training wins against variability "
+            "is "
             "precision, bought by a smaller largest weight.",
-            "Kept, the scale costs {value:.1f} points: against variability training finds weights that bear errors.",
+            "Kept, the scale costs {value:.1f} points{each}: against variability training finds weights that bear "
+            "errors.",
         )
     },
     "drift": {
         "variants.compensation": (
-            "The factor is worth {value:.1f} points.",
-            "The factor is worth {value:.1f} points, fewer than were asked for.",
+            "Without training the factor is worth {value:.1f} points{each}.",
+            f"Without training the factor is worth {{value:.1f}} points{{each}}, {_LESS}.",
         ),
         "variants.readout": (
             "Read with noisy devices it costs less than a point ({value:.2f}).",
-            "Read with noisy devices it loses {value:.1f} points.",
+            "Read with noisy devices it loses {value:.1f} points{each}.",
         ),
         "variants.no_training": (
-            "Set against training through uncompensated drift it is ahead by {value:.1f} points.",
+            "Set against training through uncompensated drift it is ahead by {value:.1f} points{each}.",
             "Training through uncompensated drift does as well.",
         ),
     },
     "stuck_at": {
         "variants.stuck_on": (
-            "Stuck on costs {value:.0f} points more than stuck off.",
-            "Between stuck on and stuck off lie {value:.1f} points, no more.",
+            "In a network without training stuck on costs {value:.0f} points{each} more than stuck off.",
+            "In a network without training {value:.1f} points{each} lie between stuck on and stuck off, no more.",
         ),
         "variants.clusters": (
-            "Clusters cost at most a point more than as many scattered faults.",
-            "Clusters cost {value:.1f} points more than as many scattered faults.",
+            "Nor do clusters cost it more than a point more than as many scattered faults.",
+            "Clusters cost it {value:.1f} points{each} more than as many scattered faults.",
         ),
         "variants.scale": (
-            "Faults of the size of full scale make a smaller scale welcome: kept, it costs {value:.1f} points.",
-            "Of the scale, training against faults makes little use: kept, it costs {value:.1f} points.",
+            "Faults of the size of full scale make a smaller scale welcome to training: kept, it costs {value:.1f} "
+            "points{each}.",
+            "Of the scale, training against faults makes little use: kept, it costs {value:.1f} points{each}.",
         ),
     },
     "ir_drop": {
         "variants.backward": (
-            "Of the suspects, the backward pass is guilty: {value:.0f} points are lost by going straight through.",
-            "Going straight through costs {value:.1f} points, fewer than were asked for.",
+            "Of the suspects, the backward pass is guilty: {value:.0f} points{each} are lost by going straight "
+            "through.",
+            f"Going straight through costs {{value:.1f}} points{{each}}, {_LESS}.",
         ),
         "variants.bounded": (
-            "So is the bounded conductance, by {value:.0f} points.",
-            "The bounded conductance costs {value:.1f} points, fewer than were asked for.",
+            "So is the bounded conductance, by {value:.0f} points{each}.",
+            f"The bounded conductance costs {{value:.1f}} points{{each}}, {_LESS}.",
         ),
         "variants.load": (
-            "The load is worth {value:.0f} points: with every cell's share of the loss frozen, so many come back.",
-            "Freezing the load gains {value:.1f} points, fewer than were asked for.",
+            "The load is worth {value:.0f} points{each}: with every cell's share of the loss frozen, so many come "
+            "back.",
+            f"Freezing the load gains {{value:.1f}} points{{each}}, {_LESS}.",
         ),
         "variants.formula": (
             "And the cheap formula is good enough to train on: judged on the circuit, its networks are {value:.1f} "
-            "points away.",
+            "points{each} away.",
             "And the cheap formula is not good enough to train on.",
         ),
     },
     "adc": {
         "variants.range": (
-            "The best quantile beats the largest current by {value:.1f} points, untrained.",
-            "Between the best quantile and the largest current lie {value:.1f} points, no more.",
+            "The best quantile beats the largest current by {value:.1f} points{each}, untrained.",
+            "Between the best quantile and the largest current lie {value:.1f} points{each}, no more.",
         ),
         "variants.learned": (
-            "A learned range adds {value:.1f} points.",
-            "A learned range adds {value:.1f} points, less than one.",
+            "To training a learned range adds {value:.1f} points{each}.",
+            "To training a learned range adds {value:.1f} points{each}, less than one.",
         ),
     },
 }
@@ -313,12 +347,12 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "Clip first: where read noise first hurts, training wins back less than half of what clipping leaves.",
         ),
         "arms.detached": (
-            "Use a gradient that knows the scale of its hardware, which is worth {value:.1f} points here.",
-            "That the gradient knows the scale of its hardware is worth {value:.1f} points, fewer than were asked for.",
+            "Use a gradient that knows the scale of its hardware, which is worth {value:.1f} points{each}.",
+            f"That the gradient knows the scale of its hardware is worth {{value:.1f}} points{{each}}, {_LESS}.",
         ),
         "arms.column": (
-            "In the circuit, a scale for each column buys {value:.1f} points before any training.",
-            "In the circuit, a scale for each column buys {value:.1f} points, fewer than were asked for.",
+            "In the circuit, a scale for each column buys {value:.1f} points{each} before any training.",
+            f"In the circuit, a scale for each column buys {{value:.1f}} points{{each}}, {_LESS}.",
         ),
         "won_back.autograd.harshest": (
             "Even of the strongest noise shown vanilla training takes half of the cost away.",
@@ -339,7 +373,8 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "wins back less than half.",
         ),
         "arms.recipe": (
-            "The field's recipe, noise injection with clipping, is ahead of vanilla training by {value:.1f} points.",
+            "The field's recipe, noise injection with clipping, is ahead of vanilla training by {value:.1f} "
+            "points{each}.",
             "The field's recipe, noise injection with clipping, is not ahead of vanilla training.",
         ),
     },
@@ -351,21 +386,23 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "decide; verdicts that divide by so small a loss stay open.",
         ),
         "variants.no_training": (
-            "Calibrate: a factor per layer that is read out and divided off is {value:.1f} points ahead of training "
+            "Calibrate: a factor per layer that is read out and divided off is {value:.1f} points{each} ahead of "
+            "training "
             "through the drift.",
             "A factor per layer is no better than training through the drift; it takes one read-out and no training.",
         ),
         "known": (
             "Known, the exponents of one chip can be trained for: half of what they cost comes back.",
             "Trained for its own known exponents, one chip gets back less than half of what they cost.",
-            "Nor do they decide whether knowing the exponents of one chip would help.",
+            "Nor do the seeds decide whether knowing the exponents of one chip would help.",
         ),
     },
     "stuck_at": {
         "variants.stuck_on": (
-            "Look at how your devices fail. Those stuck on cost {value:.0f} points more than as many stuck off, and a "
+            "Look at how your devices fail. Those stuck on cost {value:.0f} points{each} more than as many stuck off, "
+            "and a "
             "switch that disconnects one would turn it into one stuck off.",
-            "Devices stuck on cost {value:.1f} points more than as many stuck off, fewer than were asked for.",
+            f"Devices stuck on cost {{value:.1f}} points{{each}} more than as many stuck off, {_LESS}.",
         ),
         "known": (
             "Test the chip and train with the map of its faults: half of the loss comes back even where they are most.",
@@ -376,7 +413,8 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "Without the map, where faults first hurt, training wins back less than half of what clipping leaves.",
         ),
         "arms.recipe": (
-            "If you must train without it, clip while you inject noise: that is {value:.1f} points ahead of vanilla.",
+            "If you must train without it, clip while you inject noise: that is {value:.1f} points{each} ahead of "
+            "vanilla.",
             "Clipping while noise is injected is no better than vanilla training without it.",
         ),
     },
@@ -392,8 +430,8 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "variants.formula": (
             "It need not solve the circuit in every step: trained on the cheap formula, networks are {value:.1f} "
-            "points away.",
-            "It has to solve the circuit: trained on the cheap formula, networks are {value:.1f} points behind.",
+            "points{each} away.",
+            "It has to solve the circuit: trained on the cheap formula, networks are {value:.1f} points{each} behind.",
         ),
         "clipped.half": (
             "Clipping, made for noise, wins back half against wires too.",
@@ -410,8 +448,9 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "Straight-through has something to go by and wins back less than half where the resolution first hurts.",
         ),
         "variants.range": (
-            "The range comes first. Calibrated well it is worth {value:.1f} points, and costs a few recorded currents.",
-            "The range is no remedy here: calibrated well it is worth {value:.1f} points.",
+            "The range comes first. Calibrated well it is worth {value:.1f} points{each}, and costs a few recorded "
+            "currents.",
+            "The range is no remedy here: calibrated well it is worth {value:.1f} points{each}.",
         ),
         "clipped.half": (
             "Clipping the weights wins back half as well.",
@@ -421,20 +460,129 @@ _CONCLUSIONS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def _decided(findings: Findings, physics: Perturbation, sentences: Mapping[str, tuple[str, ...]]) -> str:
-    page = f"perturbation_{physics.name}"
-    return decided(findings, {f"{page}.{name}": said for name, said in sentences.items()})
+def _decided(
+    findings: Findings, physics: Perturbation, sentences: Mapping[str, tuple[str, ...]], tables: Tables
+) -> str:
+    page, each = f"perturbation_{physics.name}", _each(tables, physics)
+    told = (
+        decided(findings, {f"{page}.{name}": said}, {"each": each.get(name, "")}) for name, said in sentences.items()
+    )
+    return " ".join(filter(None, told))
 
 
-def closer_up(findings: Findings, physics: Perturbation) -> str:
+def _each(tables: Tables, physics: Perturbation) -> dict[str, str]:
+    """The differences of variants and arms severity by severity, of which findings are the mean: in brackets, by the
+    finding's id.
+    """
+    found = {}
+    for one in variants.CONTRASTS.get(physics.name, ()):
+        if "variants" not in tables:
+            break
+        other = one.other_column or one.column
+        sides = (
+            _by_severity(tables["variants"], "variant", *side) for side in ((one.one, one.column), (one.other, other))
+        )
+        found[f"variants.{one.id}"] = next(sides) - next(sides)
+    if "arms" in tables:
+        table, accuracy = tables["arms"], tables["accuracy"]
+        plain = accuracy[accuracy.rule == "unaware"].assign(arm="plain", unaware=lambda rows: rows.accuracy)
+        table = pd.concat([table, plain], ignore_index=True)
+        mean = tables["summary"].groupby("severity").damage.first()
+        clear = list(mean[mean >= CLEAR_DAMAGE].index)
+        for name, one, other, column in (
+            ("detached", arms.DIFFERENTIATED, arms.DETACHED, "accuracy"),
+            ("recipe", arms.RECIPE, arms.DIFFERENTIATED, "accuracy"),
+            ("column", arms.COLUMN, "plain", "unaware"),
+        ):
+            both = _by_severity(table, "arm", one, column) - _by_severity(table, "arm", other, column)
+            found[f"arms.{name}"] = both[[severity in clear for severity in both.index]]
+    return {name: _ranging(values.dropna(), physics) for name, values in found.items()}
+
+
+def _by_severity(table: pd.DataFrame, key: str, label: str, column: str) -> pd.Series:
+    """The mean over seeds at every severity, in points."""
+    return 100 * table[table[key] == label].groupby("severity", sort=False)[column].mean()
+
+
+def _ranging(values: pd.Series, physics: Perturbation) -> str:
+    """Numbers by severity in brackets: each of two, of more the least and the most."""
+    if len(values) < 2:
+        return ""
+    ends = values if len(values) == 2 else values.loc[[values.idxmin(), values.idxmax()]]
+    said = [f"{Shown(value):.1f} at {_at(severity, physics)}" for severity, value in ends.items()]
+    many = "the mean of" if len(values) == 2 else f"the mean over {len(values)} severities, between"
+    return f" ({many} {' and '.join(said)})"
+
+
+def closer_up(findings: Findings, physics: Perturbation, tables: Tables = MappingProxyType({})) -> str:
     """What the variants of a class amount to (Markdown); empty where it has none or they were not run."""
-    return _decided(findings, physics, _CLOSER_UP.get(physics.name, {}))
+    return _decided(findings, physics, _CLOSER_UP.get(physics.name, {}), tables)
 
 
-def conclusion(findings: Findings, physics: Perturbation) -> str:
+def conclusion(findings: Findings, physics: Perturbation, tables: Tables = MappingProxyType({})) -> str:
     """What to do about this class (Markdown): its own sentences, and what became of training rule by rule."""
-    own = _decided(findings, physics, _CONCLUSIONS.get(physics.name, {}))
+    own = _decided(findings, physics, _CONCLUSIONS.get(physics.name, {}), tables)
     return "\n\n".join(filter(None, [f"**What to do.** {own}" if own else "", follows(findings, physics)]))
+
+
+def short_answer(page: Page) -> str:
+    """The page's answer: what the class costs at its harshest, and what training makes of it there and where it first
+    hurts, each with its severity (Markdown); empty where nothing was judged.
+    """
+    findings, summary, physics = page.findings, page.tables["summary"], page.subject.physics
+    own = f"perturbation_{physics.name}"
+    costs = findings.get(f"{own}.costs")
+    if costs is None:
+        return UNJUDGED
+    clear = summary[summary.damage >= CLEAR_DAMAGE].severity
+    harshest = summary.severity.iloc[-1]
+    taken = f"{costs.value:.0f} of 100 test pictures from a network that was trained without it"
+    at = f"At its harshest ({_at(harshest, physics)})"
+    told = [
+        {
+            Outcome.HOLDS: f"{at} it takes {taken}.",
+            Outcome.DOES_NOT_HOLD: f"Little: {at[0].lower()}{at[1:]} it takes {taken}.",
+            Outcome.INCONCLUSIVE: f"{at} it takes about {taken}; its seeds leave open whether that is "
+            f"{points(CLEAR_DAMAGE):g} or more.",
+        }[costs.outcome]
+    ]
+    first = clear.iloc[0] if len(clear) else harshest
+    places = {"harshest": (harshest, "At the harshest")}
+    if first != harshest:
+        where = f"Where it first costs {points(CLEAR_DAMAGE):g} points ({_at(first, physics)})"
+        places = {"mildest": (first, where), **places}
+    training = "training with it in the forward pass"
+    for place, (severity, where) in places.items():
+        won = findings.get(f"{own}.won_back.autograd.{place}")
+        if won is None:
+            continue
+        row = summary[(summary.severity == severity) & (summary.rule == "autograd")].iloc[0]
+        if row.verdict == "harmed":
+            more = Shown(100 * (row.unaware - row.accuracy))
+            told.append(f"{where}, {training} does harm: it costs another {more:.1f} points.")
+            training = "training"
+            continue
+        told.append(
+            {
+                Outcome.HOLDS: f"{where}, {training} wins back half of the loss or more.",
+                Outcome.DOES_NOT_HOLD: f"{where}, {training} wins back less than half of the loss.",
+                Outcome.INCONCLUSIVE: f"{where}, it is open whether {training} wins back half of the loss.",
+            }[won.outcome]
+        )
+        training = "training"
+    beyond = findings.get(f"{own}.arms.beyond")
+    if beyond is not None:
+        every = f"all severities that cost {points(CLEAR_DAMAGE):g} points"
+        over = f"In the mean over {every}" if first != harshest else "There"
+        told.append(
+            {
+                Outcome.HOLDS: f"{over} training wins more than the best measure that needs none.",
+                Outcome.DOES_NOT_HOLD: f"{over} the best measure that needs no training wins as much.",
+                Outcome.INCONCLUSIVE: f"{over} it is open whether training wins more than the best measure that needs "
+                "none.",
+            }[beyond.outcome]
+        )
+    return " ".join(told)
 
 
 def law(physics: Perturbation) -> list[Callable[..., object]]:
@@ -463,17 +611,22 @@ def beforehand(tables: Tables, physics: Perturbation) -> str:
 
 
 _OUTCOMES = {
-    Outcome.HOLDS: "wins back at least half of the loss",
-    Outcome.DOES_NOT_HOLD: "does not win back half of the loss",
-    Outcome.INCONCLUSIVE: "may or may not win back half of the loss (the seeds do not decide)",
+    Outcome.HOLDS: ("wins back at least half of the loss", "win back at least half of the loss"),
+    Outcome.DOES_NOT_HOLD: ("does not win back half of the loss", "do not win back half of the loss"),
+    Outcome.INCONCLUSIVE: (
+        "may or may not win back half of the loss (the seeds do not decide)",
+        "may or may not win back half of the loss (the seeds do not decide)",
+    ),
 }
 
 
-def _said(found: Finding) -> str:
-    """What became of a claim about the loss; one without a loss, or without a number, says why."""
-    return (
-        f"leaves open what comes back ({found.note})" if found.note not in ("", ONE_SEED) else _OUTCOMES[found.outcome]
-    )
+def _said(found: Finding) -> tuple[str, str]:
+    """What became of a claim about the loss, of one subject and of several; one without a loss, or without a number,
+    says why.
+    """
+    if found.note in ("", ONE_SEED):
+        return _OUTCOMES[found.outcome]
+    return f"leaves open what comes back ({found.note})", f"leave open what comes back ({found.note})"
 
 
 def _spoken(physics: Perturbation) -> str:
@@ -488,15 +641,24 @@ def follows(findings: Findings, physics: Perturbation) -> str:
         "mildest": f"where it first costs {points(CLEAR_DAMAGE):g} points",
         "harshest": "at the harshest severity",
     }
-    parts = []
+    # What is said alike of several is said once.
+    alike: dict[tuple[tuple[str, str, str], ...], list[str]] = {}
     for rule in ("autograd", "straight_through"):
         found = {where: findings.get(f"{page}.won_back.{rule}.{where}") for where in places}
-        said = [f"{_said(one)} {places[where]}" for where, one in found.items() if one is not None]
+        said = tuple((*_said(one), places[where]) for where, one in found.items() if one is not None)
         if said:
-            parts.append(f"{NAMES[rule]} {', and '.join(said)}")
+            alike.setdefault(said, []).append(NAMES[rule])
     known = findings.get(f"{page}.known")
     if known is not None:
-        parts.append(f"on a chip that it knows, vanilla training {_said(known)} at the harshest severity")
+        alike.setdefault(((*_said(known), places["harshest"]),), []).append("vanilla training of a chip that it knows")
+    parts = []
+    for said, subjects in alike.items():
+        ends = list(dict.fromkeys(part[len(subjects) > 1] for part in said))
+        where = [part[2] for part in said]
+        told = f"{ends[0]} {(', nor ' if ends[0].startswith('do') else ' and ').join(where)}"
+        if len(ends) > 1:
+            told = ", and ".join(f"{part[len(subjects) > 1]} {part[2]}" for part in said)
+        parts.append(f"{listed(subjects)} {told}")
     rules = findings.get(f"{page}.rules")
     if rules is not None and rules.outcome != Outcome.INCONCLUSIVE:
         more = "more" if rules.outcome == Outcome.HOLDS else "no more"

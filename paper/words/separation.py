@@ -8,9 +8,10 @@ from lib.hardware.devices import HARDWARE
 from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.criteria.hardware import CLEAR_DAMAGE, DAMAGE, SEVERE, points
+from paper.studies.base import Page
 from paper.studies.hardware import NAMES
 from paper.studies.separation import CLASS, JOINT, LABELS, POOLED, REGIMES, RULE, directed
-from paper.words.numbers import interval, share
+from paper.words.numbers import UNJUDGED, interval, share
 
 
 def answer(tables: Tables, findings: Findings) -> str:
@@ -43,6 +44,37 @@ def answer(tables: Tables, findings: Findings) -> str:
         )
         + _beforehand(tables["areas"], findings)
     )
+
+
+def short_answer(page: Page) -> str:
+    """Whether the line runs between classes, and where wires stand (Markdown)."""
+    regimes = page.tables["regimes"]
+    own = regimes[(regimes.rule == "autograd") & (regimes.regime != "slight")]
+    both = int((own.groupby(["network", "perturbation"]).regime.nunique() > 1).sum())
+    pairs = f"of {both} pairs of a kind of distortion and a network that reach moderate and severe damage"
+    line, wires = (page.findings.get(f"separation.{name}") for name in ("classes", "ir_drop.severe"))
+    told = []
+    if line is not None:
+        told.append(
+            {
+                Outcome.HOLDS: "Yes: every kind of distortion is on one side of the line, however much it costs.",
+                Outcome.DOES_NOT_HOLD: f"No: in {line.value:.0f} {pairs}, training makes up for the one and not for "
+                "the other.",
+                Outcome.INCONCLUSIVE: "Whether the line runs between kinds or through them is open: in "
+                f"{line.value:.0f} {pairs}, training makes up for the one and not for the other.",
+            }[line.outcome]
+        )
+    if wires is not None:
+        said = "The drop of voltage along wires, said to be one that training cannot mend, is"
+        told.append(
+            {
+                Outcome.HOLDS: f"{said} that.",
+                Outcome.DOES_NOT_HOLD: f"{said} among those that it mends.",
+                Outcome.INCONCLUSIVE: "Whether training cannot mend the drop of voltage along wires, as is said, is "
+                "open.",
+            }[wires.outcome]
+        )
+    return " ".join(told) or UNJUDGED
 
 
 def _clipping(beyond: pd.DataFrame | None) -> str:

@@ -30,7 +30,8 @@ _KINDS: dict[str, Shows] = {
 }
 _ENDS = ("_low", "_high")
 #: A table of more rows than these is folded: what it says at a glance stands in the figure and the sentences around it.
-FOLDED = 10
+#: So is half as long a one of more columns than WIDE, which is read row by row.
+FOLDED, WIDE = 10, 11
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,7 +41,8 @@ class Table:
     An index that has a name is what its rows are about; else the first ``keys`` columns are. ``shows`` says how a
     column is shown: "share", "points" (a difference of accuracies, as columns with over_ in their names are), a unit
     ("s", "Gmax"), or a function of a value. A column with others that end in _low and _high has them as its interval.
-    Columns in :data:`ANSWERS` follow the keys. More than :data:`FOLDED` rows are folded below the caption.
+    Columns in :data:`ANSWERS` follow the keys. More than :data:`FOLDED` rows are folded below the caption, fewer of a
+    wide table.
     """
 
     frame: pd.DataFrame
@@ -109,7 +111,7 @@ class Table:
             body = [f'<tr><td colspan="{max(len(texts.columns), 1)}">nothing was measured</td></tr>']
         title = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         table = f'<table class="shown">{title}<thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-        if len(body) <= FOLDED:
+        if len(body) <= (FOLDED if len(texts.columns) <= WIDE else FOLDED // 2):
             return table
         rows = f" ({len(body)} rows)"
         return f"<details><summary>{html.escape(self.caption or 'The table')}{rows}</summary>{table}</details>"

@@ -12,11 +12,11 @@ from paper.tools import profiles, sources
 def called(name: str) -> str:
     """The heading of a page of the book; its name in words where there is no such page."""
     main = name.removesuffix("_photo")
-    return _titles().get(main, main.replace("_", " ")) + ("" if main == name else ", on photographs")
+    return pages().get(main, main.replace("_", " ")) + ("" if main == name else ", on photographs")
 
 
 @functools.cache
-def _titles() -> dict[str, str]:
+def pages() -> dict[str, str]:
     """Headings by page; none without a checkout."""
     path = sources.ROOT / "profiles" / "quick.yaml"
     pages = profiles.profile(path) if path.is_file() else {}
