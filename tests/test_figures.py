@@ -6,6 +6,7 @@ import ast
 import inspect
 import io
 import itertools
+import json
 import math
 import re
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from paper.figures import (
     prompts,
     real,
     style,
+    summaries,
     worth,
 )
 from paper.studies import base
@@ -86,7 +88,7 @@ def values(seeds: int, new: str = "gated") -> pd.DataFrame:
 def shifts(seeds: int, new: str = "bias") -> pd.DataFrame:
     names = list(dict.fromkeys(["prompt_std", "bias", "temperature", "gain", "aligned", new]))
     table = cells(weights=["trained", "random"], intervention=names, value=[0.1, 1.0], seed=range(seeds))
-    return measured(table.assign(learner="coop", gate="length", task="shapes"), "gap", "predicted")
+    return measured(table.assign(learner="coop", gate="length", task="shapes"), "gap", "predicted", "before")
 
 
 def looks(seeds: int, new: str = "nothing changed") -> pd.DataFrame:
@@ -1092,6 +1094,59 @@ def test_no_caption_tells_shades_that_a_dark_page_turns_round():
         explained = {id(node.value) for node in every if isinstance(node, ast.Expr)}
         texts = [node for node in every if isinstance(node, ast.Constant) and id(node) not in explained]
         assert [one.value for one in texts if isinstance(one.value, str) and shades.search(one.value)] == [], path.name
+
+
+def test_part_one_names_nothing_by_a_colour():
+    """A dark page turns colours: a legend, a line, a band, "filled" and "to the right" stay what they are."""
+    hue = r"(?:[Rr]ed|[Bb]lue|[Oo]range|[Pp]urple|[Gg]reen|[Gg]rey)"
+    named = re.compile(rf"\((?:\w+ )?{hue}\)|\b{hue}:|\binside the {hue}\b|\bin {hue}\b(?! of)")
+    house = Path(style.__file__).parent
+    modules = [house / f"{name}.py" for name in ("gates", "photographs", "prompts", "summaries", "worth")]
+    modules += [house.parent / "words" / f"{name}.py" for name in ("asked", "causes", "gates", "guide", "worth")]
+    texts = [
+        (path.name, node.value)
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    for name in (
+        "gradient_imbalance",
+        "gap_origin",
+        "gate_degradation",
+        "fair_trial",
+        "escape",
+        "photographs",
+        "guide",
+    ):
+        book = json.loads((house.parents[1] / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+        texts += [(name, "".join(cell["source"])) for cell in book["cells"] if cell["cell_type"] == "markdown"]
+    assert [(name, found[0]) for name, text in texts if (found := named.search(text))] == []
+
+
+def test_what_is_lost_and_what_is_gained_is_said_by_the_numbers():
+    table = looks(3).assign(over_mean=55.0, over_fixed=53.0)
+    said = gates.intervention_worth(table, 1.0).get_label()
+    assert "53 points" in said and "loses 55" in said and "differ by 2.0 points in the mean" in said
+    assert "No blind gate was trained" not in said
+    lost = table.assign(over_blind=table["over_blind"].where(table["intervention"] != "gate rate x 10"))
+    assert "No blind gate was trained for gate rate × 10." in gates.intervention_worth(lost, 1.0).get_label()
+
+
+def test_errors_of_predictions_leave_out_what_was_not_changed():
+    """As the findings on them do, so that both are one number."""
+    table = shifts(2).assign(gap=2.0, before=1.0)
+    table["predicted"] = np.where(table["value"] == 1.0, 1.0, 1.5)
+    assert "0.50, 0.50, 0.50, 0.50, 0.50 decades" in gates.origin_shifts(table).get_label()
+
+
+def test_the_first_picture_says_whose_numbers_it_shows():
+    points = pd.DataFrame([("coop", 34.0), ("maple", -8.2)], columns=["learner", "over_fixed"]).assign(
+        gate="length", task="conflict", recipe="tuned", seed=0, over_mean=41.0
+    )
+    many = points.iloc[:1].assign(task="shift", over_mean=3.7, over_fixed=-0.4)
+    said = summaries.gates({"points": points, "many": many}).get_label()
+    assert "(CoOp, length gate; 1 task, 1 seed) 3.7 points are lost" in said and "0.4 are lost by having it" in said
+    assert "34 are gained by having it" in said and "(MaPLe, length gate; 1 task, 1 seed): −8.2." in said
 
 
 def test_whoever_compares_no_pictures_gets_none(monkeypatch):

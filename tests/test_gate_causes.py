@@ -767,7 +767,7 @@ def test_the_guide_says_what_comes_out_alike_on_photographs(studies):
         ({"escape.one": Outcome.HOLDS}, "1 of 2 findings come out alike, 1 was not asked."),
         (
             {"escape.one": Outcome.INCONCLUSIVE, "escape.two": Outcome.DOES_NOT_HOLD},
-            "0 of 2 findings come out alike, 1 is open, 1 comes out otherwise: it is so.",
+            "0 of 2 findings come out alike, 1 is open. 1 does not hold there: “it is so”.",
         ),
     ):
         rows = guide.agreed(rules, judged | {"escape_photo": _judged(there)["escape"]})

@@ -295,7 +295,13 @@ def test_what_was_not_asked_of_photographs_is_named():
     made = Page(whole, Result(TABLES), whole, Result(TABLES), {"current": 1, "stale": 0, "missing": 0})
     made.__dict__.update(counterpart=other, photographs=Result(TABLES))
     said = about.photographed(made)
-    assert "nothing was asked of task conflict of sizes; learner MaPLe; rates 0.5" in said
+    assert "of the tasks conflict of sizes; of the learners MaPLe; of the multiples of the rate 0.5." in said
+    whole, other = (base.named("escape")(**profiles.evidence()[name].parameters) for name in ("escape", "escape_photo"))
+    made = Page(whole, Result(TABLES), whole, Result(TABLES), {"current": 1, "stale": 0, "missing": 0})
+    made.__dict__.update(counterpart=other, photographs=Result(TABLES))
+    said = about.photographed(made)
+    assert re.search(r"\d+ of \d+ ways to train the gate", said), "much is counted"
+    assert "all multiples of the rate in the what-if" in said
 
 
 def test_a_figure_stands_twice_with_its_titles(page, monkeypatch):

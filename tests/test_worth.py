@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.verdicts import Outcome
+from lib.verdicts import Finding, Findings, Outcome
 from paper.figures import worth as figures
 from paper.studies import fair_trial, tuning, worth
 from paper.studies.fair_trial import FairTrial
+from paper.words import outcomes
 from paper.words import worth as words
 
 WOBBLE = np.array([-0.4, -0.3, -0.1, 0.0, 0.0, 0.1, 0.3, 0.4])
@@ -181,3 +182,23 @@ def test_many_seeds_can_show_that_there_is_no_gain_and_that_there_is(gain, outco
     few = fair_trial._many(pd.concat(part.head(8) for part in parts))
     eight = next(one for one in few if one.id == "fair_trial.many.over_fixed").judged()
     assert eight.outcome is not Outcome.HOLDS, "eight seeds do not show a point"
+
+
+def test_what_the_correction_takes_back_is_not_called_open_without_a_word():
+    def one(name: str, value: float, note: str) -> Finding:
+        ends = (value - 0.5, value + 0.5)
+        return Finding("c", "m", value, ends, Outcome.INCONCLUSIVE, "points", f"fair_trial.many.{name}", note=note)
+
+    taken = "not after correction for the 15 claims of its family"
+    found = Findings([one("coarse.over_fixed", -1.9, taken), one("shift.over_fixed", -0.6, "")])
+    many = pd.DataFrame({"task": ["coarse", "shift"], "over_fixed": 0.0})
+    said = words.enough({"many": many, "verdicts": pd.DataFrame(columns=["recipe"])}, found)
+    assert "Open whether it is less than a point: shift over no gate." in said
+    assert "By its interval alone more than a point one way" in said and "coarse over no gate (−1.9)." in said
+
+
+@pytest.mark.parametrize(
+    ("points", "said"), [(3.0, "3.0 points ahead of"), (-0.4, "0.4 points behind"), (0.0, "level with")]
+)
+def test_a_negative_gain_is_behind(points, said):
+    assert outcomes.ahead(points) == said

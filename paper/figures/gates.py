@@ -27,6 +27,8 @@ from paper.figures.style import (
     this_run,
 )
 from paper.studies.escape import spread
+from paper.words.numbers import listed
+from paper.words.spelling import times
 
 
 def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
@@ -61,14 +63,14 @@ def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fi
     if len(cells := finite.stack().dropna()):
         low, high = cells.idxmin(), cells.idxmax()
         told.append(
-            f"From {cells.min():.1f} decades ({spelt(low[0])}, {spelt(low[1])}) to {cells.max():.1f} "
-            f"({spelt(high[0])}, {spelt(high[1])})."
+            f"Means over tasks and seeds: from {cells.min():.2f} decades ({spelt(low[0])}, {spelt(low[1])}) to "
+            f"{cells.max():.2f} ({spelt(high[0])}, {spelt(high[1])})."
         )
     if np.isneginf(means).to_numpy().any():
         told.append("−∞: the prompts get no gradient at all, the gate all of it.")
     if np.isposinf(means).to_numpy().any():
         told.append("∞: the task's loss has no gradient for the gate.")
-    told.append("Mean over tasks and seeds; selectors choose from the pool, other gates scale.")
+    told.append("Selectors choose from the pool, other gates scale.")
     caption(drawn, " ".join(told), fewer(again, survey, "task") + ON_MAP)
     return drawn
 
@@ -140,14 +142,16 @@ def origin_shifts(shifts: pd.DataFrame, *, rerun: pd.DataFrame | None = None) ->
         axis.set_xlabel(label, fontsize=8)
         axis.tick_params(labelsize=8)
         if len(part):
-            missed[name] = (part["gap"] - part["predicted"]).abs().mean()
+            # As the finding on it: where nothing is changed there is nothing to miss.
+            moved = part[part["predicted"] != part["before"]]
+            missed[name] = (moved["gap"] - moved["predicted"]).abs().groupby(moved["seed"]).mean().mean()
     axes[0, 0].set_ylabel("gap before training (decades)")
     legend_above(drawn, axes[0, 0])
+    errors = ", ".join(f"{value:.2f}" for value in missed.values())
     caption(
         drawn,
         "Dashed: what the chain of factors predicts if only the factors that are meant answer. Mean errors from left "
-        f"to right, cell by cell: {', '.join(f'{value:.2f}' for value in missed.values())} decades. Bands: 95 % over "
-        "seeds.",
+        f"to right, cell by cell, where something is changed: {errors} decades. Bands: 95 % over seeds.",
         fewer(again, own, *(name for name in ("learner", "gate", "task") if name in own)),
     )
     return drawn
@@ -188,8 +192,9 @@ def angles(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     caption(
         drawn,
         f"To the token as the tower sees it the gradient has a cosine of {first['to_token'].mean():.3f} where random "
-        f"directions have {first['chance'].mean():.3f}. What a gate meets is the cosine to the prompt (blue). Bands: "
-        "95 % over seeds.",
+        f"directions have {first['chance'].mean():.3f}. What a gate meets is the cosine to the prompt. "
+        f"Bands: 95 % over "
+        "seeds.",
         fewer(again, own, *(name for name in ("learner", "gate", "task") if name in own)),
     )
     return drawn
@@ -302,10 +307,12 @@ def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd
     legend_above(drawn, axes[0, 0], 3)
     last = long.loc[long.groupby(["training", "task", "seed"])["step"].idxmax()]
     ends = last.groupby("training")["information"].mean().sort_values(na_position="first")
+    over = f", in the mean over {listed(spelt(name) for name in names)}" if len(names) > 1 else ""
     caption(
         drawn,
         f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.iloc[0]:.1g} "
-        f"({ends.index[0]}) to {ends.iloc[-1]:.1g} ({ends.index[-1]}). The worth is measured at a few steps only. "
+        f"({ends.index[0]}) to {ends.iloc[-1]:.1g} ({ends.index[-1]}){over}. The worth is measured "
+        f"at a few steps only. "
         "Bands: 95 % over seeds.",
         fewer(again["long"], long, "task"),
     )
@@ -362,20 +369,30 @@ def intervention_looks(looks: pd.DataFrame, adaptive: float, *, rerun: pd.DataFr
         for place, name in enumerate(names):
             part = own[(own["intervention"] == name) & (own["step"] == step)]
             values = part.groupby("seed")["over_mean"].mean()
-            blue = bool(len(part)) and part["adaptive"].mean() > 0.5
-            axis.plot(values, [place] * len(values), "o", color=COLOURS["blue" if blue else "grey"], ms=3.5, alpha=0.55)
+            most = bool(len(part)) and part["adaptive"].mean() > 0.5
+            face = {} if most else {"mfc": "none"}
+            axis.plot(
+                values,
+                [place] * len(values),
+                "o",
+                color=COLOURS["blue" if most else "grey"],
+                ms=3.5,
+                alpha=0.55,
+                **face,
+            )
             axis.plot(values.mean(), place, "|", color=COLOURS["black"], ms=10, mew=1.6)
         there = again[again["step"] == step].groupby("intervention")["over_mean"].mean()
         diamonds(axis, there, [names.index(name) for name in there.index])
         axis.axvline(adaptive, color=COLOURS["vermillion"], ls="--", lw=1)
         axis.set(title=f"{step:g} steps", xlabel="points over its mean", ylim=(-0.7, len(names) - 0.3))
-    axes[0, 0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0, 0].set_yticks(range(len(names)), map(times, names), fontsize=8)
     most = own[own["step"] == steps[-1]].groupby("intervention")["adaptive"].mean() > 0.5
     caption(
         drawn,
-        f"A gate depends on its picture in most seeds (blue) after {steps[-1]:g} steps under {int(most.sum())} of "
-        f"{len(most)} ways to train it. It is all or nothing: a dot is a seed, a bar the mean, dashed {adaptive:g} "
-        "points.",
+        f"Of these seeds more than half have a gate that depends on its picture after {steps[-1]:g} steps under "
+        f"{int(most.sum())} of {len(most)} ways to train it (filled); whether that is "
+        f"more than chance is judged below. "
+        f"A dot is a seed, a bar the mean, dashed {adaptive:g} points.",
     )
     return drawn
 
@@ -409,17 +426,22 @@ def intervention_worth(looks: pd.DataFrame, margin: float, *, rerun: pd.DataFram
         axis.axvline(0, color=COLOURS["black"], lw=0.8)
         axis.set(xlabel=f"{title} (points)", ylim=(-0.7, len(names) - 0.3))
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=8, frameon=False)
-    axes[1].axvspan(-margin, margin, color=COLOURS["grey"], alpha=0.2, lw=0)
-    axes[0].set_yticks(range(len(names)), names, fontsize=8)
-    gains = end.groupby("intervention")["over_fixed"].mean()
-    best = (
-        f"the largest gain over no gate is {gains.max():.0f} points ({gains.idxmax()})" if gains.notna().any() else ""
-    )
-    caption(
-        drawn,
-        f"What is lost without the gate is not what is gained by it: {best or 'no gain was measured'}. Grey: within "
-        f"{margin:g} of nothing. Lines: 95 % over seeds.",
-    )
+    axes[1].axvspan(-margin, margin, color=COLOURS["green"], alpha=0.3, lw=0)
+    axes[0].set_yticks(range(len(names)), map(times, names), fontsize=8)
+    means = end.groupby("intervention")[["over_mean", "over_fixed", "over_blind"]].mean()
+    both, told = means.dropna(subset=["over_mean", "over_fixed"]), ["No gain was measured."]
+    if len(both):
+        best, apart = both.loc[both["over_fixed"].idxmax()], (both["over_mean"] - both["over_fixed"]).abs()
+        told = [
+            f"The largest gain over no gate is {best['over_fixed']:.0f} points ({best.name}), whose gate loses "
+            f"{best['over_mean']:.0f} held at its mean. Over all rows the two differ by {apart.mean():.1f} "
+            f"points in the "
+            f"mean, and most with {apart.idxmax()} ({apart.max():.1f})."
+        ]
+    lost = [name for name in reversed(names) if name in means.index and np.isnan(means.loc[name, "over_blind"])]
+    if lost and len(lost) < len(means):
+        told.append(f"No blind gate was trained for {listed(lost)}.")
+    caption(drawn, f"{' '.join(told)} Narrow band: within {margin:g} of nothing. Lines: 95 % over seeds.")
     return drawn
 
 
@@ -512,7 +534,7 @@ def lever_slopes(levers: pd.DataFrame, margin: float, *, rerun: pd.DataFrame | N
     axes[0].set_yticks(range(len(names)), labels)
     caption(
         drawn,
-        f"Left: what a decade saves. Right: less what a decade of the rate saves; inside the grey ({margin:g}) a "
+        f"Left: what a decade saves. Right: less what a decade of the rate saves; inside the band ({margin:g}) a "
         "decade is a decade. Lines: 95 % over seeds drawn again.",
     )
     return drawn
@@ -544,7 +566,7 @@ def forecast(law: pd.DataFrame, levers: pd.DataFrame, lever: str, decades: float
     for where, colour, style in ((seen, "blue", "-"), (~seen | (grid >= grid[seen].max(initial=0)), "grey", "--")):
         axis.plot(grid[where], every[0][where], style, color=COLOURS[colour], lw=1.8)
         axis.fill_between(grid, low, high, where=where, color=COLOURS[colour], alpha=0.2, lw=0)
-    axis.axvline(steps, color=COLOURS["vermillion"], ls="--", lw=1.2)
+    axis.axvline(steps, color=COLOURS["vermillion"], lw=1.4)
     axis.axvline(trained, color=COLOURS["grey"], lw=1, ls=":")
     axis.set_title(f"{name}: {decades:g} decade{'' if decades == 1 else 's'} taken off")
     at = chances(np.array([float(steps)]))
@@ -552,10 +574,11 @@ def forecast(law: pd.DataFrame, levers: pd.DataFrame, lever: str, decades: float
     half, (first, last) = 10 ** late[0, 0], 10 ** spread(late[1:, 0], seeds)
     beyond = "" if within else f" No gate had so much taken off by this lever (at most {row['decades']:.1f})."
     if half > trained:
-        beyond += f" Past {trained:g} steps no gate was watched (grey): that is an extrapolation."
+        beyond += f" Past {trained:g} steps no gate was watched (dashed): that is an extrapolation."
     caption(
         drawn,
-        f"{at[0, 0]:.0f} % [{ends[0]:.0f}, {ends[1]:.0f}] of such gates have left after {steps} steps (red), half of "
+        f"{at[0, 0]:.0f} % [{ends[0]:.0f}, {ends[1]:.0f}] of such gates have left after {steps} steps (upright line), "
+        f"half of "
         f"them after {_steps(half)} [{_steps(first)}, {_steps(last)}].{beyond}",
     )
     return drawn
@@ -644,8 +667,8 @@ def escape_map(
         told = "With steps enough a gate depends on its picture even where there is nothing to gain by it (strength 0)"
     caption(
         drawn,
-        f"{told}: {', '.join(reached)}. Numbers: points over the gate's own mean; red: where a logistic fit puts even "
-        "odds of an adaptive gate.",
+        f"{told}: {', '.join(reached)}. Numbers: points over the gate's own mean; line: where a logistic fit puts "
+        "even odds of an adaptive gate.",
         ON_MAP,
     )
     return drawn

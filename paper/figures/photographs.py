@@ -15,7 +15,7 @@ from matplotlib.ticker import NullLocator
 from lib.prompts.diagnosis import FACTORS
 from lib.verdicts import MARKS, Outcome
 from paper.criteria import prompts as criteria
-from paper.figures.prompts import spelt
+from paper.figures.prompts import TOTAL, spelt
 from paper.figures.style import COLOURS, Look, caption, figure, interval, nothing, order, whiskers
 
 LOOKS = {
@@ -151,8 +151,9 @@ def strength(table: pd.DataFrame) -> Figure:
     told = ", ".join(f"{LOOKS[side].label} {mean:.0f} %" for side, mean in means.items())
     caption(
         drawn,
-        f"Without any training, in the mean over tasks: {told}. Tasks of one name play the same part in both worlds "
-        f"and are not the same task. Lines: 95 % over seeds.{_lacking(sides)}",
+        f"Without any training, in the mean over all tasks of a world: {told}. Tasks of one name play the same part in "
+        f"both worlds and are not the same task; without a mark: not measured. "
+        f"Lines: 95 % over seeds.{_lacking(sides)}",
     )
     return drawn
 
@@ -181,7 +182,8 @@ def gaps(table: pd.DataFrame, reported: float) -> Figure:
     told = "; ".join(f"{LOOKS[side].label} {part['value'].mean():.2f}" for side, (part, _) in sides.items())
     caption(
         drawn,
-        f"Mean over learners and tasks, in decades: {told}. Grey: the reported two to three orders of magnitude; "
+        f"Mean over these {len(learners)} learners and {len(tasks)} tasks, in decades: {told}. "
+        f"Band: the reported two to three orders of magnitude; "
         f"dotted: {reported:.2f}, reported of MaPLe coupled both ways. Mean over gates, the same for both; lines: 95 % "
         f"over seeds.{_lacking(sides)}",
     )
@@ -208,7 +210,7 @@ def waterfalls(table: pd.DataFrame, reported: float) -> Figure:
             value, low, high = (float(own.loc[name, column]) for column in ("value", "low", "high"))
             start = 0.0 if name == "gap" else level
             # Red and blue are told apart by their sign, written beside them.
-            colour = LOOKS[side].colour if name == "gap" else COLOURS["orange"] if value > 0 else COLOURS["sky"]
+            colour = TOTAL if name == "gap" else COLOURS["orange"] if value > 0 else COLOURS["sky"]
             axis.barh(place, value, left=start, color=colour, height=0.66)
             axis.errorbar(
                 start + value, place, xerr=whiskers(value, low, high), color=COLOURS["black"], lw=1, capsize=2
@@ -229,7 +231,8 @@ def waterfalls(table: pd.DataFrame, reported: float) -> Figure:
     told = "; ".join(f"{side}: {FACTOR_LABELS[name]}" for side, name in most.items())
     caption(
         drawn,
-        f"Where most is lost: {told}. Orange: the gradient shrinks, blue: it grows. Dotted: the reported "
+        f"Where most is lost: {told}. To the right (+): the gradient shrinks, to the left (−): it grows. "
+        f"Dotted: the reported "
         f"{reported:.2f}. Whiskers: 95 % over seeds.{_lacking(sides)}",
     )
     return drawn

@@ -51,6 +51,8 @@ VARIANTS = {
     "mean": Look(COLOURS["orange"], "o", "gate at its mean"),
     "shuffled": Look(COLOURS["vermillion"], "o", "gate shuffled"),
 }
+#: Of a bar that is a sum, and of neither kind of its parts.
+TOTAL = "#777777"
 RECIPES = {"short": "short recipe", "control": "trained for it"}
 BY = {
     "short": Look(COLOURS["blue"], "o", "short recipe"),
@@ -94,8 +96,9 @@ def gap_over_training(
     caption(
         drawn,
         f"The gate's gradient is {10**first:.0f} times smaller than the prompts' at the first step and {10**last:.0f} "
-        "times at the last. Lines: mean over tasks; bands: 95 % over seeds; grey: the reported two to three orders of "
-        "magnitude.",
+        "times at the last. Lines: mean over tasks; shades along them: 95 % over seeds; level band: "
+        "the reported two to three "
+        "orders of magnitude.",
         fewer(again, gaps, "task"),
     )
     return drawn
@@ -131,7 +134,7 @@ def waterfall(
         axis.plot([place - 0.35, place + 1.35], [-(level + value)] * 2, color=COLOURS["grey"], lw=0.8)
         level += value
     end = len(FACTORS) + 1
-    axis.bar(end, -level, color=COLOURS["blue"], width=0.7)
+    axis.bar(end, -level, color=TOTAL, width=0.7)
     axis.annotate(
         f"{-level:.2f}".replace("-", "−"),
         (end, -level),
@@ -155,7 +158,8 @@ def waterfall(
     caption(
         drawn,
         f"Of {level:.2f} decades, {meeting:.2f} go where the upstream gradient meets the prompts: they are "
-        "short and point elsewhere. Red: the gradient shrinks; blue: it grows. Mean over seeds and cells.",
+        "short and point elsewhere. Down (−): the gradient shrinks; up (+): it grows. Mean over seeds, learners, gates "
+        "and tasks.",
         fewer(again, gaps, *(name for name in ("learner", "gate", "task") if name in gaps)),
     )
     return drawn

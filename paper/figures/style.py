@@ -30,6 +30,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from lib.verdicts import MARKS, Outcome, bootstrap
 from paper.words.format import number
+from paper.words.spelling import times
 
 #: The palette of Okabe and Ito (2008).
 COLOURS: MappingProxyType[str, str] = MappingProxyType(
@@ -440,4 +441,4 @@ def caption(drawn: Figure, text: str, note: str = "") -> None:
     if any(shape.get_gid() == _RERUN for axis in drawn.axes for shape in axis.collections):
         text = f"{text} Diamonds: this run{note}."
     text = _POWER.sub(lambda found: number(float(found[0])), " ".join(text.split()))
-    drawn.set_label(_HYPHEN.sub("−", text))
+    drawn.set_label(times(_HYPHEN.sub("−", text)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -10,6 +11,8 @@ from lib.results import Tables
 from paper import trial
 from paper.figures.style import COLOURS, caption, figure, interval, nothing, whiskers
 from paper.studies import roles
+from paper.words.numbers import listed
+from paper.words.spelling import spelt
 
 #: Inches of a summary and points of its words: they can be read on a phone, and in half of a page.
 WIDTH, SIZE = 5.0, 12
@@ -28,8 +31,9 @@ def gates(tables: Tables) -> Figure:
     ordinary = many[~many["task"].isin(roles.GRADED)]
     if not len(ordinary):
         ordinary = points[~points["task"].isin(roles.GRADED) & (points["recipe"] == "tuned")]
-    blind = points["learner"].map(lambda name: not LEARNERS[name].sees)
-    planted = points[points["task"].isin(roles.GRADED) & (points["recipe"] == "tuned") & blind]
+    sees = points["learner"].map(lambda name: LEARNERS[name].sees).astype(bool)
+    tuned = points[points["task"].isin(roles.GRADED) & (points["recipe"] == "tuned")]
+    planted, seeing = (tuned[sees.reindex(tuned.index) == kind] for kind in (False, True))
     groups = {"ordinary tasks": ordinary, "a task built to need a gate": planted}
     groups = {name: part for name, part in groups.items() if len(part)}
     if not groups:
@@ -48,7 +52,7 @@ def gates(tables: Tables) -> Figure:
             axis.text(max(high, 0) + 1, end, text, va="center", fontsize=SIZE, fontweight="bold")
         lost, gained = told
         said.append(
-            f"on {name}, {lost} points are lost when the gate is held still and {gained} are gained by having it"
+            f"On {name} ({averaged(part)}) {lost} points are lost when the gate is held still and {_having(gained)}."
         )
     top = max(0.0, *(bar.get_x() + bar.get_width() for bar in axis.patches))
     axis.set_xlim(min(-4.0, axis.get_xlim()[0]), 1.35 * top)
@@ -62,8 +66,27 @@ def gates(tables: Tables) -> Figure:
     axis.spines["left"].set_visible(False)
     axis.grid(axis="y", visible=False)
     _legend(drawn, list(_BARS.values()))
-    caption(drawn, f"Means over learners and gates: {'; '.join(said)}.")
+    if len(seeing):
+        mean = interval(seeing.groupby("seed")["over_fixed"].mean())[0]
+        said.append(f"Not drawn: learners whose vision prompts see the picture too ({averaged(seeing)}): {mean:+.1f}.")
+    caption(drawn, " ".join(said))
     return drawn
+
+
+def averaged(part: pd.DataFrame) -> str:
+    """What a mean is over: "CoOp, length gate; 4 tasks, 64 seeds"."""
+    who = listed(
+        dict.fromkeys(
+            f"{spelt(learner)}, {spelt(gate)} gate" for learner, gate in part.groupby(["learner", "gate"]).groups
+        )
+    )
+    tasks, seeds = part["task"].nunique(), part["seed"].nunique()
+    return f"{who}; {tasks} task{'s' if tasks > 1 else ''}, {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def _having(gained: str) -> str:
+    """What having the gate is worth, as the bar says it: a negative gain is a loss."""
+    return f"{gained.lstrip('−')} are {'lost' if gained.startswith('−') else 'gained'} by having it"
 
 
 #: Where each verdict stands in the picture; a slight case is in none.

@@ -15,6 +15,8 @@ from paper.studies.base import Digest, Page, Study
 from paper.studies.parameters import Some
 from paper.words.guide import RULES, Listing
 from paper.words.numbers import Shown
+from paper.words.outcomes import ahead
+from paper.words.spelling import times
 
 PAGES = ("gradient_imbalance", "gap_origin", "gate_degradation", "gate_value", "fair_trial", "escape", "predictors")
 """Pages that the guide draws on."""
@@ -83,17 +85,18 @@ def rules(judged: Mapping[str, Findings], studies: Mapping[str, Study]) -> pd.Da
             if not mine:
                 continue
             best = sorted(mine.values(), key=lambda finding: finding.value, reverse=True)
-            told = {"steps": steps, "criterion": best[0].criterion, **_numbers(best[0])}
+            told = {"steps": steps, "criterion": best[0].criterion, **_numbers(best[0]), "ahead": ahead(best[0].value)}
             if isinstance(rule, Listing):
-                shown = (f"{ids[one.id]} ({Shown(one.value):.{rule.digits}f})" for one in best)
+                shown = (f"{times(ids[one.id])} ({Shown(one.value):.{rule.digits}f})" for one in best)
                 told["names"] = "; ".join(shown)
             rows.append((rule.question, sentence.format(**told), " ".join(one.id for one in best)))
     return pd.DataFrame(rows, columns=["question", "sentence", "findings"])
 
 
 def agreed(rules: pd.DataFrame, whole: Mapping[str, Findings]) -> pd.DataFrame:
-    """Whether what each sentence follows from comes out alike on photographs: columns question, finding, claim,
-    together; empty where nothing was measured on photographs. ``whole`` are the findings of both worlds by page.
+    """Whether what each sentence follows from comes out alike on photographs: columns question, finding, claim, there
+    (the outcome, "" where it was not asked), together; empty where nothing was measured on photographs. ``whole`` are
+    the findings of both worlds by page.
     """
     found = {name: {one.id: one for one in findings} for name, findings in whole.items()}
     rows = []
@@ -103,9 +106,10 @@ def agreed(rules: pd.DataFrame, whole: Mapping[str, Findings]) -> pd.DataFrame:
             beside = found.get(f"{page}{photographs.SIDES['photographs']}")
             if beside is not None:
                 drawn, there = found[page][name], beside.get(name)
-                same = photographs.together(drawn.outcome, there.outcome if there else None)
-                rows.append((question, name, drawn.claim, same))
-    return pd.DataFrame(rows, columns=["question", "finding", "claim", "together"])
+                outcome = there.outcome if there else None
+                same = photographs.together(drawn.outcome, outcome)
+                rows.append((question, name, drawn.claim, str(outcome or ""), same))
+    return pd.DataFrame(rows, columns=["question", "finding", "claim", "there", "together"])
 
 
 def text(page: Page) -> str:
@@ -125,17 +129,28 @@ def text(page: Page) -> str:
 
 
 def on_photographs(rows: pd.DataFrame) -> str:
-    """How many of these findings come out alike there, with the claims of those that differ."""
+    """How many of these findings come out alike there; of those that differ, which hold there and which do not."""
     said = rows["together"]
     words = [f"{(said == 'alike').sum()} of {len(rows)} findings come out alike"]
     if opened := int(said.str.startswith("open").sum()):
         words.append(f"{opened} {'is' if opened == 1 else 'are'} open")
     if alone := int((said == "one alone").sum()):
         words.append(f"{alone} {'was' if alone == 1 else 'were'} not asked")
-    differ = rows[said == "differ"]
-    if len(differ):
-        words.append(f"{len(differ)} come{'s' if len(differ) == 1 else ''} out otherwise: {'; '.join(differ['claim'])}")
-    return f"{', '.join(words)}."
+    text = f"{', '.join(words)}."
+    # A claim is a sentence: in which of the two worlds it is true has to be said before it.
+    for outcome, one, more in (
+        (
+            Outcome.HOLDS,
+            "holds on photographs and not in the drawn world",
+            "hold on photographs and not in the drawn world",
+        ),
+        (Outcome.DOES_NOT_HOLD, "does not hold there", "do not hold there"),
+    ):
+        own = rows[(said == "differ") & (rows["there"] == str(outcome))]["claim"]
+        if len(own):
+            listed = "; ".join(f"“{claim}”" for claim in own)
+            text += f" {len(own)} {one if len(own) == 1 else more}: {listed}."
+    return text
 
 
 def _numbers(finding: Finding) -> dict[str, Shown]:

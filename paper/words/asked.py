@@ -149,15 +149,21 @@ def of_effect(tables: Tables) -> str:
 
 def of_forecast(law: pd.DataFrame, levers: pd.DataFrame, names: Mapping[str, str], steps: int = 100) -> str:
     """What became of the question about a decade (Markdown): gates that have left, by lever."""
-    fitted, told = law.iloc[0], []
+    fitted, told, less = law.iloc[0], [], []
+    reached = levers.set_index("lever")["decades"]
     for lever, words in names.items():
-        if np.isfinite(fitted[lever]) and lever in set(levers["lever"]):
-            late = fitted["intercept"] - fitted[lever]
-            told.append(f"{words} {100 * ndtr((np.log10(steps) - late) / fitted['scatter']):.0f} %")
-    if not told or not np.isfinite(fitted["intercept"]):
+        if lever in reached and np.isfinite(fitted[lever]):
+            # A lever is followed no further than trainings went.
+            most = min(1.0, float(reached[lever]))
+            late = fitted["intercept"] - fitted[lever] * most
+            left = f"{words} {100 * ndtr((np.log10(steps) - late) / fitted['scatter']):.0f} %"
+            if most == 1:
+                told.append(left)
+            else:
+                less.append(f"{left} ({most:.2f} decades)")
+    if not (told or less) or not np.isfinite(fitted["intercept"]):
         return ""
     plain = 100 * ndtr((np.log10(steps) - fitted["intercept"]) / fitted["scatter"])
-    return (
-        f"By the law, {plain:.0f} % have left after {steps} steps with nothing changed, and with a decade taken off by"
-        f" {'; '.join(told)}."
-    )
+    whole = f", and with a decade taken off by {'; '.join(told)}" if told else ""
+    part = f" A whole decade was taken off by none of these; with the most that they took off: {'; '.join(less)}."
+    return f"By the law, {plain:.0f} % have left after {steps} steps with nothing changed{whole}.{part if less else ''}"

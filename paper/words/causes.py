@@ -13,6 +13,7 @@ from paper.studies.base import Result
 from paper.studies.gap_origin import ACTING, HOME, WORDS
 from paper.words.numbers import Shown
 from paper.words.outcomes import decided, sorted_out
+from paper.words.spelling import times
 
 
 # ------------------------------------------------------------------------------------ where the gap comes from
@@ -132,7 +133,7 @@ def answered(findings: Findings) -> str:
     leads = {
         Outcome.HOLDS: "Longer prompts take the whole decade off that is predicted with",
         Outcome.DOES_NOT_HOLD: "Longer prompts take another share off than the decade that is predicted with",
-        Outcome.INCONCLUSIVE: "Whether longer prompts take the whole decade off, these seeds leave open with",
+        Outcome.INCONCLUSIVE: "Whether that is the whole decade that is predicted, these seeds leave open with",
     }
     mean = {
         "gap_origin.longer": (
@@ -177,9 +178,9 @@ def levers(findings: Findings) -> str:
 # ------------------------------------------------------------------------------------------ what revives a gate
 def revived(findings: Findings, study: escape.Escape) -> str:
     """Which interventions work, and what is worth a second look."""
-    names = {escape.adaptive(name): name for name in study.chosen()}
+    names = {escape.adaptive(name): times(name) for name in study.chosen()}
     leads = {
-        Outcome.HOLDS: f"Adaptive in most seeds after {study.steps} steps",
+        Outcome.HOLDS: f"Adaptive in most seeds after {study.steps} steps, by the whole interval over seeds",
         Outcome.DOES_NOT_HOLD: "Not adaptive in most seeds",
         Outcome.INCONCLUSIVE: "Left open by these seeds",
     }
@@ -208,7 +209,8 @@ def kept(findings: Findings, worth: pd.DataFrame) -> str:
     """Which gates have lost what they were worth at an earlier look."""
     fallen = worth[worth["lost"] > criteria.FALLS].sort_values("lost", ascending=False)
     names = [
-        f"{name} ({Shown(points):.0f})" for name, points in zip(fallen["intervention"], fallen["lost"], strict=True)
+        f"{times(name)} ({Shown(points):.0f})"
+        for name, points in zip(fallen["intervention"], fallen["lost"], strict=True)
     ]
     told = f"Less at the last look than at the best before, in points: {', '.join(names)}." if names else ""
     lost = {

@@ -21,8 +21,10 @@ def answer(page: Page) -> str:
         if not len(first):
             continue
         measured, trivial = (first[first["trivial"] == one].nlargest(1, "area").iloc[0] for one in (False, True))
+        worlds = page.tables["cells"].loc[lambda cells, part=part: cells["part"] == part, "backbone"].unique()
+        over = " (over the trainings of the drawn world and photographs together)" if len(worlds) > 1 else ""
         said.append(
-            f"**{lead}**, before the first step, the best of {(~first['trivial']).sum()} measurements is the "
+            f"**{lead}**{over}, before the first step, the best of {(~first['trivial']).sum()} measurements is the "
             f"{named(part, measured['predictor'])} ({_area(measured)}); the best that needs no gradient is the "
             f"{named(part, trivial['predictor']).removeprefix('the ')} ({_area(trivial)})."
         )

@@ -8,12 +8,18 @@ from lib.results import Tables
 from lib.verdicts import Findings, Outcome
 from paper.criteria import prompts as criteria
 from paper.figures.prompts import BY, spelt
+from paper.studies.base import Page
 from paper.studies.gate_degradation import LONG, long_id
 from paper.studies.gradient_imbalance import REPORTED
 from paper.words.outcomes import decided, sorted_out
+from paper.words.spelling import times
 
 #: So many cases are named, more are counted: the figure shows which.
 FEW = 4
+#: What a flat loss is, with the criterion.
+FLAT_IS = (
+    "flat is one whose means over the last tenth of the steps and over the tenth before differ by less than {:g} nats."
+)
 
 
 def limits(tables: Tables) -> str:
@@ -59,6 +65,13 @@ def reached(tables: Tables) -> str:
     return " ".join(parts)
 
 
+def reached_in_both(page: Page) -> str:
+    """:func:`reached` of either world, where both were measured."""
+    if page.photographs is None:
+        return reached(page.tables)
+    return f"*In the drawn world.* {reached(page.tables)}\n\n*On photographs.* {reached(page.photographs.tables)}"
+
+
 def cropped(tables: Tables) -> str:
     """What is left of pictures that are cropped as for the published recipes."""
     if "views" not in tables:
@@ -85,7 +98,10 @@ def settled(tables: Tables) -> str:
     named = ", ".join(f"{spelt(row.learner)} on {spelt(row.task)}" for row in steep.itertuples())
     counts = best["recipe"].value_counts()
     most = f"Most often chosen: {counts.index[0]} ({counts.iloc[0]} of {len(best)})."
-    return f"{most} " + (f"Not flat at the end is the loss of {named}." if named else "The loss is flat in all.")
+    rule = FLAT_IS.format(criteria.FLAT)
+    return f"{most} " + (
+        f"Not flat at the end is the loss of {named}: {rule}" if named else f"The loss is flat in all: {rule}"
+    )
 
 
 def learners_follow(findings: Findings) -> str:
@@ -135,16 +151,21 @@ def gap_in_training(tables: Tables, findings: Findings) -> str:
 
 def as_reported(tables: Tables, findings: Findings) -> str:
     """The reported number beside that of the learner of which it is reported, and of MaPLe."""
+    who = f"MaPLe coupled both ways, of which {REPORTED:.2f} decades are reported,"
+    near = f"that to within {criteria.AS_REPORTED:g} decades"
     told = decided(
         findings,
         {
-            f"gradient_imbalance.reported.{when}": (
-                f"{words}, MaPLe coupled both ways, of which {REPORTED:.2f} decades are reported, has the reported gap"
-                f" to within {criteria.AS_REPORTED:g} decades.",
-                f"{words}, MaPLe coupled both ways, of which {REPORTED:.2f} decades are reported, has another gap"
-                " ({value:+.2f} decades).",
-            )
-            for when, words in (("before", "Before training"), ("through", "In the mean over a short training"))
+            "gradient_imbalance.reported.before": (
+                f"{who} has {near} before training.",
+                f"{who} has another gap before training ({{value:+.2f}} decades).",
+                f"Whether {who} has {near} before training is open.",
+            ),
+            "gradient_imbalance.reported.through": (
+                f"In the mean over a short training it has {near}.",
+                "In the mean over a short training it has another gap ({value:+.2f} decades).",
+                "",
+            ),
         },
     )
     gaps = tables["gaps"]
@@ -166,10 +187,10 @@ def every_gate(tables: Tables, findings: Findings) -> str:
                 + (f": with {shut} it is the prompts that get no gradient." if shut else "."),
             ),
             "gradient_imbalance.survey.total": (
-                "Wherever prompts and gate both get a gradient, the gap is more than a decade ({value:.2f} at the"
-                " least).",
-                "Among those where prompts and gate both get a gradient some have a gap of less than a decade"
-                " ({value:.2f} at the least).",
+                "Wherever prompts and gate both get a gradient, the gap is more than a decade in the mean over tasks"
+                " (the smallest of every seed: {value:.2f} in their mean).",
+                "Among those where prompts and gate both get a gradient some have a gap of less than a decade in the"
+                " mean over tasks (the smallest of every seed: {value:.2f} in their mean).",
             ),
         },
     )
@@ -314,10 +335,11 @@ def _long_follows(findings: Findings, task: str) -> str:
     }
     told = []
     for what, leads in asked.items():
-        names = {f"gate_degradation.{long_id(training, task)}.{what}": training for training in LONG}
-        led = {outcome: f"In long trainings on *{spelt(task)}* {lead} under" for outcome, lead in leads.items()}
-        told.append(sorted_out(findings, names, led))
-    return " ".join(filter(None, told))
+        names = {f"gate_degradation.{long_id(training, task)}.{what}": times(training) for training in LONG}
+        led = {outcome: f"{lead} under" for outcome, lead in leads.items()}
+        told.append(sorted_out(findings, names, led).replace(": ", " ").rstrip(".").replace(". ", "; "))
+    said = "; ".join(filter(None, told))
+    return f"In long trainings on *{spelt(task)}* {said}." if said else ""
 
 
 def selection_follows(findings: Findings) -> str:

@@ -39,9 +39,9 @@ RULES: dict[str, Rule] = {
     "gradient_imbalance.survey.total": Rule(
         DISEASE,
         "Every learner and gate of which both prompts and gate get a gradient has such a gap before the first step,"
-        " {value:.1f} decades [{low:.1f}, {high:.1f}] at the least.",
-        "Not every learner and gate has it: the smallest gap before the first step is {value:.1f} decades"
-        " [{low:.1f}, {high:.1f}].",
+        " in the mean over tasks {value:.1f} decades [{low:.1f}, {high:.1f}] at the least.",
+        "Not every learner and gate has it: the smallest gap before the first step, in the mean over tasks, is"
+        " {value:.1f} decades [{low:.1f}, {high:.1f}].",
     ),
     "gradient_imbalance.null": Rule(
         DISEASE,
@@ -52,9 +52,9 @@ RULES: dict[str, Rule] = {
     "predictors.before.gap": Rule(
         DISEASE,
         "*A small gap before training speaks for a gate*: as a test of which gates will gain it has an area under the"
-        " ROC curve of {value:.2f} [{low:.2f}, {high:.2f}].",
+        " ROC curve of {value:.2f} [{low:.2f}, {high:.2f}] over the trainings of the drawn world.",
         "*Do not judge a gate by it*: as a test of which gates will gain it has an area under the ROC curve of"
-        " {value:.2f} [{low:.2f}, {high:.2f}] before training.",
+        " {value:.2f} [{low:.2f}, {high:.2f}] before training, over the trainings of the drawn world.",
     ),
     "gradient_imbalance.meeting": Rule(
         ORIGIN,
@@ -104,37 +104,37 @@ RULES: dict[str, Rule] = {
         "Saturation is a part of it: {value:.0%} of the values.",
         "Saturation is not the reason: {value:.1%} of the values.",
     ),
-    "fair_trial.control.depends": Rule(
+    # Of one gate with many seeds, as the two rules below: numbers that are to be set beside each other.
+    "fair_trial.many.depends": Rule(
         WORTH,
-        "*Do not ask whether it breaks when held still.* Trained well, a gate on an ordinary task loses {value:.1f}"
-        " points [{low:.1f}, {high:.1f}] that way, whether or not it is any use.",
-        "Trained well, a gate on an ordinary task loses no more than {value:.1f} points [{low:.1f}, {high:.1f}] when it"
-        " is held still.",
+        "*Do not ask whether it breaks when held still.* Trained well, CoOp's gate loses {value:.1f} points"
+        " [{low:.1f}, {high:.1f}] that way in the mean over ordinary tasks, whether or not it is any use.",
+        "Trained well, CoOp's gate loses no more than {value:.1f} points [{low:.1f}, {high:.1f}] in the mean over"
+        " ordinary tasks when it is held still.",
     ),
     "fair_trial.many.over_blind": Rule(
         WORTH,
         "*Ask whether it beats its blind twin, which sees another picture, trained as long.* On ordinary tasks it does"
-        " not: {value:.1f} points [{low:.1f}, {high:.1f}].",
-        "*Ask whether it beats its blind twin, which sees another picture, trained as long.* On ordinary tasks the"
-        " difference is {value:.1f} points [{low:.1f}, {high:.1f}].",
+        " not: it is {ahead} it [{low:.1f}, {high:.1f}].",
+        "*Ask whether it beats its blind twin, which sees another picture, trained as long.* On ordinary tasks it is"
+        " {ahead} it [{low:.1f}, {high:.1f}].",
     ),
     "fair_trial.many.over_fixed": Rule(
         WORTH,
-        "The learner without a gate does as well: a gate changes its accuracy by {value:.1f} points [{low:.1f},"
-        " {high:.1f}].",
-        "Against the learner without a gate the difference is {value:.1f} points [{low:.1f}, {high:.1f}].",
+        "The learner without a gate does as well: with a gate it is {ahead} it [{low:.1f}, {high:.1f}].",
+        "With a gate it is {ahead} the learner without one [{low:.1f}, {high:.1f}].",
     ),
     "fair_trial.planted.tuned.over_fixed": Rule(
         WORTH,
-        "Where the right prompt depends on the picture a tuned gate is {value:.0f} points ahead of a tuned learner"
+        "Where the right prompt depends on the picture tuned CoOp with a gate is {value:.0f} points ahead of tuned CoOp"
         " without one: *add a gate where you can say what it should look at.*",
         "Even where the right prompt depends on the picture a tuned gate gains no more than {value:.1f} points.",
     ),
     "fair_trial.planted.tuned.maple.over_fixed": Rule(
         WORTH,
         "That holds for MaPLe too, whose vision prompts see the picture as well: {value:.0f} points.",
-        "*But not to a learner that sees the picture without it*: a gate changes the accuracy of tuned MaPLe,"
-        " whose vision prompts do the same, by {value:.1f} points [{low:.1f}, {high:.1f}].",
+        "*But not to a learner that sees the picture without it*: tuned MaPLe, whose vision prompts do, is {ahead}"
+        " itself without one once it has a gate [{low:.1f}, {high:.1f}].",
     ),
     "gate_value.ordinary.over_mean": Rule(
         WORTH,
@@ -174,8 +174,10 @@ RULES: dict[str, Rule] = {
     ),
     "escape.gain": Rule(
         IDLE,
-        "There was something to gain: told the cue, a gate is worth {value:.0f} points over no gate.",
-        "There was little to gain: told the cue, a gate is worth {value:.1f} points over no gate.",
+        "There was something to gain: told the cue, and with prompts that start from words, a gate is worth"
+        " {value:.0f} points over no gate.",
+        "There was little to gain: told the cue, and with prompts that start from words, a gate is worth {value:.1f}"
+        " points over no gate.",
     ),
     "escape.adaptive": Listing(
         IDLE,
@@ -192,8 +194,8 @@ RULES: dict[str, Rule] = {
     ),
     "gate_value.conflict.short": Rule(
         STEPS,
-        "The short recipe leaves a gate idle where it could be worth a lot ({value:.1f} points): *a short run does not"
-        " show that a gate is useless.*",
+        "The short recipe leaves a gate idle where it could be worth a lot (it is {ahead} itself held at"
+        " its mean): *a short run does not show that a gate is useless.*",
         "The short recipe makes a gate worth {value:.1f} points where it can be worth something.",
     ),
     "escape.law.later": Rule(

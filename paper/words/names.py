@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from paper.words.spelling import NETWORKS, RULES, SPELT, TITLES, spelt
+from paper.words.spelling import NETWORKS, RULES, SPELT, TITLES, spelt, times
 
 #: Headings of tables, where the name of a column is not the word for it.
 HEADINGS = {
@@ -64,7 +64,7 @@ def words(text: str) -> str:
     """The text of a cell without identifiers: "coop" -> "CoOp", "stuck_at" -> "Stuck-at faults"."""
     if text in _known():
         return _known()[text]
-    return _IDENTIFIER.sub(lambda found: _known().get(found[0], spelt(found[0])), text)
+    return times(_IDENTIFIER.sub(lambda found: _known().get(found[0], spelt(found[0])), text))
 
 
 def heading(column: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lib.verdicts import Finding, Findings, Outcome
 from paper.words.numbers import UNJUDGED, Shown
+from paper.words.outcomes import ahead
 from paper.words.spelling import in_sentence
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 class Said(NamedTuple):
     """A sentence for each outcome of a finding; ``{value}``, ``{low}`` and ``{high}`` are its numbers, ``{size}`` the
-    value without its sign.
+    value without its sign, ``{ahead}`` the words of :func:`ahead`.
     """
 
     holds: str
@@ -32,7 +33,11 @@ class Said(NamedTuple):
         words = {Outcome.HOLDS: self.holds, Outcome.DOES_NOT_HOLD: self.fails, Outcome.INCONCLUSIVE: self.open}
         low, high = finding.interval
         return words[finding.outcome].format(
-            value=Shown(finding.value), size=Shown(abs(finding.value)), low=Shown(low), high=Shown(high)
+            value=Shown(finding.value),
+            size=Shown(abs(finding.value)),
+            ahead=ahead(finding.value),
+            low=Shown(low),
+            high=Shown(high),
         )
 
 
@@ -98,11 +103,13 @@ def _elsewhere(said: Mapping[str, Said], here: Findings, there: Findings) -> str
     if not asked:
         return ""
     if not differ:
-        return "On photographs it comes out the same."
+        whole = all(there.get(name) is not None for name in said if here.get(name) is not None)
+        return f"{'On photographs it' if whole else 'What was asked of photographs'} comes out the same."
     told = " ".join(said[name].of(there.get(name)) for name in differ)  # type: ignore[arg-type]
-    return (
-        f"*On photographs* it comes out otherwise: {told}" if len(differ) == len(asked) else f"*On photographs:* {told}"
-    )
+    if len(differ) == len(asked):
+        return f"*On photographs* it comes out otherwise. {told}"
+    # The sentences are whole ones, and begin as such.
+    return f"*On photographs not all of it comes out so.* {told}"
 
 
 def opening(page: Page) -> str:
@@ -184,17 +191,25 @@ OPENINGS: dict[str, Opening] = {
         "Is the gradient of a gate really hundreds of times smaller than that of its prompts, and does that say that "
         "the gate will fail?",
         {
-            ".through_training": Said(
-                "It is smaller by far: in a short training the prompts' gradient is larger by {value:.1f} powers of "
+            ".reported.from": Said(
+                "Yes: before training the prompts' gradient is larger by {value:.1f} powers of ten in the mean.",
+                "Not so much: before training the prompts' gradient is larger by {value:.1f} "
+                "powers of ten in the mean.",
+                "A hundred times or nearly: before training the prompts' gradient is larger by {value:.1f} powers of "
                 "ten in the mean.",
-                "No: in a short training the prompts' gradient is larger by {value:.1f} powers of ten only.",
-                "It seems smaller: in a short training the prompts' gradient is larger by {value:.1f} powers of ten.",
+            ),
+            ".through_training": Said(
+                "In the mean over a short training it is {value:.1f}.",
+                "In the mean over a short training it is {value:.1f} only.",
+                "In the mean over a short training it is {value:.1f}, give or take too much to call it ten times.",
             ),
             ".null": Said(
-                "It says nothing about failing: in a network with random weights, where a gate has nothing to do, the "
-                "gap is as wide ({value:.1f}).",
-                "In a network with random weights, where a gate has nothing to do, there is no such gap ({value:.1f}).",
-                "Whether a network with random weights has the same gap is open ({value:.1f}).",
+                "It says nothing about failing: in a network with random weights, where a gate has nothing to do, "
+                "there is such a gap before training too ({value:.1f} powers of ten).",
+                "In a network with random weights, where a gate has nothing to do, there is no such gap before "
+                "training ({value:.1f} powers of ten).",
+                "Whether a network with random weights has such a gap before training is open ({value:.1f} powers of "
+                "ten).",
             ),
             ".meeting": None,
         },
@@ -236,9 +251,15 @@ OPENINGS: dict[str, Opening] = {
             ),
             ".long.conflict.adam.constant": Said(
                 "Trained for long by Adam they stay so, even where the right prompt depends on the picture.",
-                "Trained for long by Adam, where the right prompt depends on the picture, they come to life "
-                "({value:.2f}).",
-                "Whether they come to life when they are trained for long is open ({value:.2f}).",
+                "Trained for long by Adam, where the right prompt depends on the picture, they come to life, to "
+                "{value:.0%} of that.",
+                "Whether they come to life when they are trained for long by Adam, where the right prompt depends on "
+                "the picture, is open ({value:.0%}).",
+            ),
+            ".long.coarse.adam.constant": Said(
+                "On an ordinary task they stay so after as many steps ({value:.2%}).",
+                "So they do on an ordinary task, to {value:.0%}.",
+                "Whether they do on an ordinary task is open ({value:.0%}).",
             ),
         },
     ),
@@ -267,10 +288,10 @@ OPENINGS: dict[str, Opening] = {
         "have nothing left to learn?",
         {
             ".many.over_fixed": Said(
-                "On ordinary tasks it is not: learners with and without a gate end within a point of each other.",
-                "On ordinary tasks a gate changes the accuracy of a learner by {value:+.1f} points.",
-                "On ordinary tasks no gain is seen: a gate changes the accuracy of a learner by {value:+.1f} points "
-                "(between {low:+.1f} and {high:+.1f}).",
+                "On ordinary tasks it is not: CoOp with and without a gate end within a point of each other.",
+                "On ordinary tasks CoOp with a gate is {ahead} CoOp without one.",
+                "On ordinary tasks no gain is seen: CoOp with a gate is {ahead} CoOp without one "
+                "(the difference is between {low:+.1f} and {high:+.1f}).",
             ),
             ".many.depends": Said(
                 "Yet the learner breaks when its gate is held still ({value:.1f} points): the prompts have grown used "
@@ -279,11 +300,19 @@ OPENINGS: dict[str, Opening] = {
                 "Whether the learner minds when its gate is held still is open ({value:.1f} points).",
             ),
             ".planted.tuned.over_fixed": Said(
-                "Where the right prompt depends on the picture by construction, the gate is worth {value:.0f} points.",
-                "Even where the right prompt depends on the picture by construction, the gate is worth {value:.0f} "
-                "points.",
-                "Where the right prompt depends on the picture by construction, the gate seems to be worth {value:.0f} "
-                "points.",
+                "Where the right prompt depends on the picture by construction, the gate is worth {value:.0f} points "
+                "to CoOp, whose prompts are in the text alone.",
+                "Even where the right prompt depends on the picture by construction, CoOp with a gate is {ahead} CoOp "
+                "without one.",
+                "Where the right prompt depends on the picture by construction, it is open how much a gate is worth to "
+                "CoOp, whose prompts are in the text alone ({value:+.0f} points).",
+            ),
+            ".planted.tuned.maple.over_fixed": Said(
+                "To MaPLe, whose vision prompts see the picture themselves, it is worth {value:.0f}.",
+                "Not so to MaPLe, whose vision prompts see the picture themselves: with a gate it is {ahead} itself "
+                "without one.",
+                "Whether it is worth anything to MaPLe, whose vision prompts see the picture themselves, is open "
+                "({value:+.0f}).",
             ),
         },
     ),
@@ -292,7 +321,7 @@ OPENINGS: dict[str, Opening] = {
         {
             ".gain": Said(
                 "On a task that was built to need a gate there is much to gain: {value:.0f} points over no gate, for a "
-                "gate that is told what to look at.",
+                "gate that is told what to look at and has prompts that start from words.",
                 "Even on a task that was built to need a gate there is little to gain ({value:.0f} points).",
                 "Whether there is anything to gain is open ({value:.0f} points).",
             ),

@@ -14,15 +14,23 @@ def decided(
 ) -> str:
     """For each claim, by its id, the first sentence where it holds and the second where it does not, one after the
     other. An inconclusive claim says its third sentence, nothing where it has none; a claim that was not judged says
-    nothing. ``{value}`` stands for the measured number, other names for what is ``given``.
+    nothing. ``{value}`` stands for the measured number, ``{ahead}`` for :func:`ahead` of it, other names for what is
+    ``given``.
     """
     told = []
     for name, said in sentences.items():
         found = findings.get(name)
         place = -1 if found is None else _PLACES[found.outcome]
         if found is not None and place < len(said):
-            told.append(said[place].format(value=Shown(found.value), **given))
+            told.append(said[place].format(value=Shown(found.value), ahead=ahead(found.value), **given))
     return " ".join(filter(None, told))
+
+
+def ahead(points: float, unit: str = "points") -> str:
+    """A difference to what is named next, in words: "3.0 points ahead of", "0.4 points behind", "level with"."""
+    if (size := f"{Shown(abs(points)):.1f}") == "0.0":
+        return "level with"
+    return " ".join(filter(None, [size, unit, "behind" if points < 0 else "ahead of"]))
 
 
 _PLACES = {Outcome.HOLDS: 0, Outcome.DOES_NOT_HOLD: 1, Outcome.INCONCLUSIVE: 2}

@@ -6,6 +6,7 @@ from paper.agreement import Agreement
 from paper.studies.base import Page, Study
 from paper.words import format
 from paper.words.names import words
+from paper.words.numbers import listed
 from paper.words.tables import Several, Table
 
 
@@ -27,8 +28,8 @@ def photographed(page: Page) -> str:
         return ""
     if page.photographs is None:
         return "On photographs the same is still to be measured: there is no evidence of it, or not all of it."
-    left = [f"{name.replace('_', ' ')} {_listed(lost)}" for name in whole.PARTS if (lost := _lost(whole, other, name))]
-    fewer = f" There, nothing was asked of {'; '.join(left)}." if left else ""
+    left = [_left(whole, name, lost) for name in whole.PARTS if (lost := _lost(whole, other, name))]
+    fewer = f" Not measured on photographs: {'; '.join(left)}." if left else ""
     return (
         f"Beside it stands what the same measurements on photographs give{_seeds(other)}: in the main figures, which"
         f" then stand twice, and in the findings, which are judged on each and on both.{fewer}"
@@ -41,8 +42,46 @@ def _lost(whole: Study, other: Study, name: str) -> list[object]:
     return [one for one in mine if one not in theirs] if isinstance(mine, tuple) and isinstance(theirs, tuple) else []
 
 
+#: What the lists of a page are lists of.
+_PARTS = {
+    "task": "tasks",
+    "learner": "learners",
+    "gate": "gates",
+    "control_task": "tasks by the control's recipe",
+    "control_learner": "learners by the control's recipe",
+    "control_gate": "gates by the control's recipe",
+    "many_task": "tasks with many seeds",
+    "tuned_learner": "tuned learners",
+    "tuned_gate": "tuned gates",
+    "long_tasks": "tasks of the long trainings",
+    "few_shots": "numbers of pictures per class",
+    "few_tasks": "tasks with few pictures",
+    "surveyed": "learners of the survey",
+    "rates": "multiples of the rate",
+    "graded_rates": "multiples of the rate in the what-if",
+    "interventions": "ways to train the gate",
+    "strengths": "strengths of the conflict",
+    "biases": "biases of the gate in the what-if",
+}
+#: So many are named, more are counted.
+_NAMED = 4
+
+
+def _left(whole: Study, name: str, lost: list[object]) -> str:
+    """What is lost of one list of a page: named or, where that is much, counted."""
+    what = _PARTS.get(name, name.replace("_", " "))
+    if name in ("task", "gate") and hasattr(whole, "control_task"):
+        what = f"{what} by the short and the tuned recipe"
+    elif name in ("task", "learner", "gate") and hasattr(whole, f"control_{name}"):
+        what = f"{what} by the short recipe"
+    count = len(getattr(whole, name))
+    if len(lost) == count:
+        return f"all {what}"
+    return f"{len(lost)} of {count} {what}" if len(lost) > _NAMED else f"of the {what} {_listed(lost)}"
+
+
 def _listed(values: list[object]) -> str:
-    return ", ".join(format.number(one) if isinstance(one, int | float) else words(str(one)) for one in values)
+    return listed(format.number(one) if isinstance(one, int | float) else words(str(one)) for one in values)
 
 
 def _seeds(study: Study) -> str:

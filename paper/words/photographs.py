@@ -14,6 +14,7 @@ from paper.studies.photographs import COLUMNS, OTHER, by_chance, is_planted
 from paper.studies.predictors import LABELS
 from paper.words import format
 from paper.words.numbers import Shown, listed
+from paper.words.spelling import spelt
 from paper.words.titles import called
 
 WORLDS = {"drawn": "in the drawn world", "photographs": "on photographs"}
@@ -280,11 +281,14 @@ def strong(page: Page) -> str:
         own = table[(table["backbone"] == side) & ~table["task"].map(is_planted).astype(bool)]
         if not len(own):
             continue
-        plain = own[own["learner"] == "zero_shot"]
-        tuned = own[own["learner"] == "coop"]
-        more = f", with tuned prompts {tuned['value'].mean():.0f} %" if len(tuned) else ""
+        plain, tuned = (own[own["learner"] == name] for name in ("zero_shot", "coop"))
+        # Two means are compared of the same tasks alone.
+        if both := [name for name in plain["task"].unique() if name in set(tuned["task"])]:
+            plain, tuned = (part[part["task"].isin(both)] for part in (plain, tuned))
+        more = f", tuned CoOp on {tuned['value'].mean():.0f} %" if both else ""
+        where = listed(f"*{spelt(str(name))}*" for name in plain["task"].unique())
         said.append(
             f"{words[:1].upper()}{words[1:]} the hand-written sentence is right on {plain['value'].mean():.0f} % of the"
-            f" pictures of {plain['task'].nunique()} ordinary tasks{more}."
+            f" pictures of {where}{more}."
         )
     return " ".join(said) or "How strong the backbones are has not been measured yet."

@@ -1,5 +1,7 @@
 """Learners, gates, tasks, recipes and networks by the names that readers know: for both wings, so it imports none."""
 
+import re
+
 #: Names that are not spelt as the code spells them.
 SPELT = {
     "zero_shot": "zero-shot",
@@ -61,6 +63,11 @@ NETWORKS = {
 def spelt(name: str) -> str:
     """A name as the reader sees it: "mis_specified" -> "mis-specified"."""
     return SPELT.get(name) or NETWORKS.get(name) or name.replace("_", " ")
+
+
+def times(name: str) -> str:
+    """A name with the sign of multiplication: "gate rate x 10" -> "gate rate × 10"."""
+    return re.sub(r" x (?=\d)", " × ", name)
 
 
 def in_sentence(title: str) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import pandas as pd
 
 from lib.prompts.gates import BLIND
 from lib.prompts.learners import LEARNERS
 from lib.results import Tables
-from lib.verdicts import Findings, Outcome
+from lib.verdicts import Finding, Findings, Outcome
+from paper.criteria import prompts as criteria
 from paper.figures.prompts import spelt
 from paper.studies import roles
-from paper.words.numbers import Shown
-from paper.words.outcomes import decided, sorted_out
+from paper.words.gates import FLAT_IS
+from paper.words.numbers import Shown, listed
+from paper.words.outcomes import ahead, decided, sorted_out
 
 
 def answer(tables: Tables) -> str:
@@ -25,10 +30,11 @@ def answer(tables: Tables) -> str:
         strongest = part.groupby("task")["over_mean"].mean().idxmax()
         own = part[part["task"] == strongest]
         said.append(
-            f"On ordinary tasks a gate trained by the {trained[0]} recipe loses {_mean(part, 'over_mean')} points when"
-            f" it is held still, and is {_against(part, 'over_fixed', 'points')} the learner without a gate. It"
-            f" depends most on *{spelt(str(strongest))}*: {_mean(own, 'over_mean')} points held still,"
-            f" {_mean(own, 'over_fixed')} over no gate."
+            f"On ordinary tasks a gate trained by the {trained[0]} recipe (mean over {_who(part)}) loses"
+            f" {_mean(part, 'over_mean')} points when it is held still, and is"
+            f" {_against(part, 'over_fixed', 'points')} the learner without a gate. It depends most on"
+            f" *{spelt(str(strongest))}*: there it loses {_mean(own, 'over_mean')} points held still, and is"
+            f" {_against(own, 'over_fixed')} no gate."
         )
     planted = planted[planted["recipe"] != "short"]
     sees = planted["learner"].map(lambda name: LEARNERS[name].sees).astype(bool)
@@ -46,15 +52,19 @@ def answer(tables: Tables) -> str:
     many = tables["many"]
     if len(many := many[~many["task"].isin(roles.GRADED)]):
         said.append(
-            f"Looked at closely, with {many['seed'].nunique()} seeds, one such gate depends by"
+            f"Looked at closely, with {many['seed'].nunique()} seeds, one such gate ({_who(many)}) depends by"
             f" {_mean(many, 'over_mean')} points and is {_against(many, 'over_fixed')} no gate and"
             f" {_against(many, 'over_blind')} its blind twin."
         )
     counts = verdicts[~verdicts["task"].isin(roles.GRADED)]["verdict"].value_counts()
     if len(counts):
-        listed = ", ".join(f"{count} *{name}*" for name, count in counts.items())
-        said.append(f"Of {counts.sum()} gates on ordinary tasks, {listed}.")
+        verbs = (f"{count} {'is' if count == 1 else 'are'} *{name}*" for name, count in counts.items())
+        said.append(f"Of {counts.sum()} gates on ordinary tasks {listed(verbs)}.")
     return " ".join(said)
+
+
+def _who(part: pd.DataFrame) -> str:
+    return listed(spelt(str(name)) for name in part["learner"].unique())
 
 
 def _mean(part: pd.DataFrame, column: str) -> str:
@@ -62,11 +72,8 @@ def _mean(part: pd.DataFrame, column: str) -> str:
 
 
 def _against(part: pd.DataFrame, column: str, unit: str = "") -> str:
-    """The mean of a difference to what is named next: "26.8 points ahead of", "0.4 behind", "level with"."""
-    mean = part[column].mean()
-    if (size := f"{Shown(abs(mean)):.1f}") == "0.0":
-        return "level with"
-    return " ".join(filter(None, [size, unit, "behind" if mean < 0 else "ahead of"]))
+    """The mean of a difference to what is named next, as :func:`ahead` says it."""
+    return ahead(part[column].mean(), unit)
 
 
 def enough(tables: Tables, findings: Findings) -> str:
@@ -80,11 +87,11 @@ def enough(tables: Tables, findings: Findings) -> str:
             ),
             "fair_trial.many.over_fixed": (
                 "It is worth less than a point either way against no gate ({value:.1f}).",
-                "Against no gate it makes a difference of more than a point ({value:.1f}).",
+                "It is {ahead} no gate.",
             ),
             "fair_trial.many.over_blind": (
                 "It is worth less than a point either way against a gate that sees another picture ({value:.1f}).",
-                "Against a gate that sees another picture it makes a difference of more than a point ({value:.1f}).",
+                "It is {ahead} a gate that sees another picture.",
             ),
         },
     )
@@ -106,16 +113,39 @@ def enough(tables: Tables, findings: Findings) -> str:
     )
     own = tables["verdicts"]
     own = own[own["recipe"] == "many"]
-    listed = "; ".join(f"{spelt(row.task)}: *{row.verdict}*" for row in own.itertuples())
-    verdicts = f"The verdicts, dependence and gain together: {listed}." if listed else ""
-    by_task = sorted_out(findings, names, leads)
-    return " ".join(filter(None, (varied if apart == apart else "", told, by_task, verdicts)))
+    every = "; ".join(f"{spelt(row.task)}: *{row.verdict}*" for row in own.itertuples())
+    verdicts = f"The verdicts, dependence and gain together, by intervals alone: {every}." if every else ""
+    taken = {name: told for name, told in names.items() if (one := findings.get(name)) and _taken_back(one)}
+    by_task = sorted_out(findings, {name: told for name, told in names.items() if name not in taken}, leads)
+    return " ".join(filter(None, (varied if apart == apart else "", told, by_task, _before(findings, taken), verdicts)))
+
+
+def _taken_back(one: Finding) -> bool:
+    """Whether the interval alone decides what the correction for the other claims leaves open."""
+    return one.outcome is Outcome.INCONCLUSIVE and bool(one.note) and not math.isnan(one.value)
+
+
+def _before(findings: Findings, names: Mapping[str, str]) -> str:
+    """What intervals alone say of gains within a margin, and the correction for the other claims takes back."""
+    parts: dict[str, list[str]] = {}
+    for one in findings:
+        if one.id in names:
+            within = max(map(abs, one.interval)) < criteria.NO_GAIN
+            said = "less than a point either way" if within else "more than a point one way"
+            parts.setdefault(said, []).append(f"{names[one.id]} ({Shown(one.value):+.1f})")
+    return " ".join(
+        f"By its interval alone {said}, and open after correction for the other claims: {', '.join(own)}."
+        for said, own in parts.items()
+    )
 
 
 def trained(tables: Tables, findings: Findings) -> str:
     """Whether the learners without a gate are trained until trained."""
     best = tables["chosen"]
-    flat = f"At the end of the chosen recipes the loss is flat in {int(best['flat'].sum())} of {len(best)} trainings."
+    flat = (
+        f"At the end of the chosen recipes the loss is flat in {int(best['flat'].sum())} of {len(best)} trainings:"
+        f" {FLAT_IS.format(criteria.FLAT)}"
+    )
     told = decided(
         findings,
         {
@@ -173,11 +203,11 @@ def follows(findings: Findings) -> str:
             ),
             "fair_trial.many.over_blind": (
                 "Seeing the picture does not pay: a gate that sees another one does the same to a point.",
-                "Whether a gate sees its picture or another makes a difference ({value:.1f} points).",
+                "Whether a gate sees its picture or another makes a difference: it is {ahead} one that sees another.",
             ),
             "fair_trial.many.over_fixed": (
                 "The learner without a gate does the same to a point.",
-                "Learners with and without a gate are not the same ({value:.1f} points).",
+                "Learners with and without a gate are not the same: with one they are {ahead} those without.",
             ),
             "fair_trial.planted.tuned.over_fixed": (
                 "Where the right prompt depends on the picture, the same gate gains what it depends on.",
@@ -185,8 +215,8 @@ def follows(findings: Findings) -> str:
             ),
             "fair_trial.planted.tuned.maple.over_fixed": (
                 "So does that of MaPLe, whose vision prompts see the picture as well.",
-                "Not so that of MaPLe: its vision prompts see the picture themselves, and a gate changes its"
-                " accuracy by {value:.1f} points, however much breaks when the gate is held still.",
+                "Not so that of MaPLe: its vision prompts see the picture themselves, and with a gate it is {ahead}"
+                " itself without one, however much breaks when the gate is held still.",
             ),
         },
     )
