@@ -202,7 +202,7 @@ def test_a_whole_page_draws_and_speaks(rng):
     assert all(isinstance(one, Figure) for one in drawn)
     said = words.answer(shown) + words.rely(shown)
     assert "**Of gates**" in said and "**Of hardware**" in said and "(area 1.00" in said
-    assert "They tell more than what needs no gradient here: gates" in said and "nan" not in said
+    assert "Beyond what needs no gradient this holds: *gates" in said and "nan" not in said
     costs = words.costs(shown)
     assert set(costs["part"]) == {GATES, HARDWARE} and costs["share"].between(0, 1).all()
 

@@ -390,3 +390,15 @@ def test_sentences_change_with_their_findings(result):
 
     several = [words.line(result.tables, decided(one)) for one in Outcome]
     assert len(set(several)) == len(several)
+
+
+def test_counts_of_verdicts_have_verbs_that_fit_and_stand_by_network():
+    rows = [("mlp", "autograd", "gradient fails")] * 3 + [("mlp", "autograd", "needs the chip")]
+    rows += [("cnn", "noise_injection", "compensated")] * 2
+    cases = pd.DataFrame(rows, columns=["network", "arm", "verdict"])
+    said = words._of_rule(cases, "autograd")
+    assert said == "Vanilla training: of 4 cases in 3 the gradient fails, 1 needs the chip."
+    table = words.verdicts({"cases": cases}).set_index("verdict")
+    assert table.index.tolist() == ["compensated", "gradient fails", "needs the chip"]
+    assert table.loc["compensated"].tolist() == ["0 / 0", "0 / 2"] and table.loc["gradient fails", "mlp"] == "3 / 0"
+    assert words.verdicts_of({"cases": cases}).endswith("vanilla training / noise injection")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 
 from lib.hardware.devices import HARDWARE
 from lib.hardware.perturbations import PERTURBATIONS
-from lib.verdicts import Findings, Outcome, tail
+from lib.verdicts import Claim, Findings, Outcome, tail
 from paper.figures import hardware as figures
 from paper.prediction import clustered, duels
 from paper.studies import separation
@@ -373,3 +374,12 @@ def test_where_nothing_was_trained_nothing_is_told():
     assert words.ranking(found).empty and figures.roc(single, found).axes
     assert [one.id for one in separation.claims(table, found)] == []
     assert set(separation.beyond_clipping(table, table).verdict) == {"not trained"}
+
+
+def test_the_answer_counts_pairs_among_those_that_reach_both_levels_of_damage():
+    rows = [(net, "read_noise", regime) for net in ("mlp", "cnn") for regime in ("moderate", "severe")]
+    rows += [("mlp", "drift", "moderate"), ("mlp", "drift", "slight")]
+    regimes = pd.DataFrame(rows, columns=["network", "perturbation", "regime"]).assign(rule="autograd")
+    found = Findings.of([Claim("separation.classes", "", [1.0, 1.0], "<=", 0, "x")])
+    told = words.short_answer(SimpleNamespace(tables={"regimes": regimes}, findings=found))
+    assert told.startswith("No: in 1 of 2 pairs of a kind of distortion and a network that reach moderate and severe")

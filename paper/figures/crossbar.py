@@ -239,7 +239,7 @@ def wires(loss: pd.DataFrame, tiles: pd.DataFrame, *, rerun: Mapping[str, pd.Dat
     bars = axes[2].bar(range(len(by_tile)), by_tile, color=COLOURS["blue"])
     diamonds(axes[2], [by_tile.index.get_loc(tile) for tile in points.index], points)
     # Above the marks of this run.
-    axes[2].bar_label(bars, fmt="%.2g", fontsize=8, padding=7)
+    axes[2].bar_label(bars, fmt=lambda value: f"{value:#.2g}".removesuffix("."), fontsize=8, padding=7)
     axes[2].margins(y=0.1)
     axes[2].set_xticks(range(len(by_tile)), [str(tile) for tile in by_tile.index])
     axes[2].set(title=f"{int(tiles.side.iloc[0])} lines in tiles", ylabel="current lost (%)", xlabel="lines of a tile")

@@ -387,7 +387,7 @@ def arms(
         axis.set_ylim(len(labels) - 0.5, -0.5)
     if looked:
         assert diagnostics is not None
-        _variances(axes[0, -1], diagnostics, physics)
+        _variances(drawn, axes[0, -1], diagnostics, physics)
     _legend_of_rows(drawn, rules.values())
     caption(
         drawn,
@@ -409,7 +409,7 @@ _LOOKED = {
 }
 
 
-def _variances(axis: Axes, table: pd.DataFrame, physics: Perturbation) -> None:
+def _variances(drawn: Figure, axis: Axes, table: pd.DataFrame, physics: Perturbation) -> None:
     """Variance over signal against severity, an arm each."""
     severities = _severities(physics, table)
     places = _severity_axis(axis, severities, physics, label=False)
@@ -424,7 +424,6 @@ def _variances(axis: Axes, table: pd.DataFrame, physics: Perturbation) -> None:
         axis.fill_between(places, spread["min"], spread["max"], color=colour, alpha=0.12, lw=0)
     axis.set(yscale="log", ylabel="variance over signal", title="gradient at the fork")
     # Below all panels, in a row: the looks of this one alone.
-    drawn = axis.figure
     columns = max(2, int(drawn.get_figwidth() / 2.2))
     near: dict[str, Any] = {"loc": "outside lower right", "ncols": columns, "frameon": False, "fontsize": 8}
     drawn.legend(*axis.get_legend_handles_labels(), title="gradient at the fork (right)", title_fontsize=8, **near)

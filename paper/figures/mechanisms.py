@@ -221,8 +221,8 @@ def rankings(mended: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figu
         axis.plot(means.others.mean(), place, "o", color=colour, mfc="white", ms=6)
         axis.plot(means.best.mean(), place, "|", color=COLOURS["black"], ms=13, mew=1.8)
         # A mean over fewer networks or classes is one of something else.
-        own = again[again.ranking == name].groupby("seed").gain.mean() if len(again) and not short else []
-        diamonds(axis, own.mean() if len(own) else np.nan, place)
+        own = again[again.ranking == name].groupby("seed").gain.mean() if len(again) and not short else None
+        diamonds(axis, np.nan if own is None else own.mean(), place)
     axis.set_yticks(range(len(names)), [by_layer.NAMES[name] for name in names])
     axis.set(xlabel="points of accuracy won back by mending one layer", ylim=(len(names) - 0.5, -0.5))
     handles = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pandas as pd
 
 from lib.hardware.devices import HARDWARE
@@ -24,7 +26,7 @@ def seen(page: Page) -> str:
     """What is the evidence and what this run's, and on which pictures each was judged (Markdown)."""
     if page.evidence is None:
         return ""
-    whole, own = page.subject, page.study
+    whole, own = cast(Cifar, page.subject), cast(Cifar, page.study)
     return (
         f"Figures, tables and sentences show the evidence. Its networks were trained on the whole data set and judged "
         f"on {whole.tested} test pictures (the ResNet on {whole.tested // 2}) by {_seeds(whole.seeds)}; the finished "
@@ -200,9 +202,9 @@ _DEEP = {
 
 def outstanding(findings: Findings, tables: Tables) -> str:
     """What the claims about the small network come to, where they are decided (Markdown)."""
-    hurt = tables["summary"].query("arm == 'autograd' and damage >= @CLEAR_DAMAGE") if "summary" in tables else None
     won = {}
-    for name in ("read_noise", "ir_drop") if hurt is not None else ():
+    for name in ("read_noise", "ir_drop") if "summary" in tables else ():
+        hurt = tables["summary"].query("arm == 'autograd' and damage >= @CLEAR_DAMAGE")
         own = hurt[hurt.perturbation == name]
         won[name] = share((own.recovery * own.damage).sum() / own.damage.sum()) if len(own) else "–"
     return decided(findings, _SENTENCES, won)

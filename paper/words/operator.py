@@ -45,17 +45,22 @@ def where_lost(seen: View) -> str:
     )
 
 
+def _two(value: float) -> str:
+    """Two digits that count, the last one even where it is a zero: beside 0.89 stands 0.90."""
+    return f"{value:#.2g}".removesuffix(".")
+
+
 def of_wires(tables: Tables) -> str:
     """What wires cost over side and resistance (Markdown)."""
     loss, tiles = tables["loss"], tables["tiles"]
     ohm = REALISTIC if REALISTIC in set(loss.ohm) else loss.ohm.min()
     means = loss[(loss.ohm == ohm) & (loss.kind == "uniform")].groupby("side").loss.mean()
-    steps = ", ".join(f"{value:.2g} % at {side} lines" for side, value in means.items())
+    steps = ", ".join(f"{_two(value)} % at {side} lines" for side, value in means.items())
     powers = "; ".join(
         f"{exponents(loss, one).mean():.2f} at {one:g} Ω" for one in sorted(set(loss.ohm)) if len(means) > 1
     )
     by_tile = tiles.groupby("tile").loss.mean()
-    cut = ", ".join(f"{value:.2g} % in tiles of {tile}" for tile, value in by_tile.items())
+    cut = ", ".join(f"{_two(value)} % in tiles of {tile}" for tile, value in by_tile.items())
     return (
         f"At {ohm:g} Ω per segment an array of uniform random conductances loses {steps}. The power of the side "
         f"by which the loss grows: {powers}. Cut into smaller arrays, {int(tiles.side.iloc[0])} lines "

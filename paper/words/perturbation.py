@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -17,6 +16,7 @@ from paper.criteria.hardware import CLEAR_DAMAGE, POINTS, points
 from paper.studies import arms, variants
 from paper.studies.base import Page
 from paper.studies.hardware import NAMES
+from paper.studies.perturbation import PerturbationStudy
 from paper.studies.recovery import by_side, recovery
 from paper.words import format
 from paper.words.hardware import wording
@@ -235,15 +235,14 @@ def of_arms(tables: Tables, physics: Perturbation) -> str:
         vanilla = summary[(summary.severity == at[0]) & (summary.rule == "autograd")]
         if len(vanilla) and vanilla.beyond.notna().all():
             row = vanilla.iloc[0]
-            won = (
+            text = (
                 f"- **By training**, at {_at(at[0], physics)}. Of what the best measure without training leaves, "
-                "vanilla "
-                f"training wins back {share(row.beyond)} {interval(row.beyond_low, row.beyond_high)}"
+                f"vanilla training wins back {share(row.beyond)} {interval(row.beyond_low, row.beyond_high)}"
             )
             # Where doing nothing is the best measure the two are one number.
             same = share(row.recovery) == share(row.beyond)
             lines.append(
-                f"{won}." if same else f"{won}; against the untouched network it seems to be {share(row.recovery)}."
+                f"{text}." if same else f"{text}; against the untouched network it seems to be {share(row.recovery)}."
             )
     return "\n".join(lines)
 
@@ -489,12 +488,12 @@ def _each(tables: Tables, physics: Perturbation) -> dict[str, str]:
         table = pd.concat([table, plain], ignore_index=True)
         mean = tables["summary"].groupby("severity").damage.first()
         clear = list(mean[mean >= CLEAR_DAMAGE].index)
-        for name, one, other, column in (
+        for name, with_, without, column in (
             ("detached", arms.DIFFERENTIATED, arms.DETACHED, "accuracy"),
             ("recipe", arms.RECIPE, arms.DIFFERENTIATED, "accuracy"),
             ("column", arms.COLUMN, "plain", "unaware"),
         ):
-            both = _by_severity(table, "arm", one, column) - _by_severity(table, "arm", other, column)
+            both = _by_severity(table, "arm", with_, column) - _by_severity(table, "arm", without, column)
             found[f"arms.{name}"] = both[[severity in clear for severity in both.index]]
     return {name: _ranging(values.dropna(), physics) for name, values in found.items()}
 
@@ -514,14 +513,14 @@ def _ranging(values: pd.Series, physics: Perturbation) -> str:
     return f" ({many} {' and '.join(said)})"
 
 
-def closer_up(findings: Findings, physics: Perturbation, tables: Tables = MappingProxyType({})) -> str:
+def closer_up(findings: Findings, physics: Perturbation, tables: Tables | None = None) -> str:
     """What the variants of a class amount to (Markdown); empty where it has none or they were not run."""
-    return _decided(findings, physics, _CLOSER_UP.get(physics.name, {}), tables)
+    return _decided(findings, physics, _CLOSER_UP.get(physics.name, {}), tables or {})
 
 
-def conclusion(findings: Findings, physics: Perturbation, tables: Tables = MappingProxyType({})) -> str:
+def conclusion(findings: Findings, physics: Perturbation, tables: Tables | None = None) -> str:
     """What to do about this class (Markdown): its own sentences, and what became of training rule by rule."""
-    own = _decided(findings, physics, _CONCLUSIONS.get(physics.name, {}), tables)
+    own = _decided(findings, physics, _CONCLUSIONS.get(physics.name, {}), tables or {})
     return "\n\n".join(filter(None, [f"**What to do.** {own}" if own else "", follows(findings, physics)]))
 
 
@@ -529,7 +528,8 @@ def short_answer(page: Page) -> str:
     """The page's answer: what the class costs at its harshest, and what training makes of it there and where it first
     hurts, each with its severity (Markdown); empty where nothing was judged.
     """
-    findings, summary, physics = page.findings, page.tables["summary"], page.subject.physics
+    findings, summary = page.findings, page.tables["summary"]
+    physics = cast(PerturbationStudy, page.subject).physics
     own = f"perturbation_{physics.name}"
     costs = findings.get(f"{own}.costs")
     if costs is None:
