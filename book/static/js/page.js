@@ -141,8 +141,14 @@
       if (least) image.style.setProperty("--narrowest", `${least}px`);
     }
     document.querySelectorAll("article :is(.highlight-bash, .highlight-sh, .ways) pre").forEach(hold);
+    // The picture of a report scrolls alone, its tables fit.
+    for (const image of document.querySelectorAll("article .text_html > img")) {
+      const frame = Object.assign(document.createElement("div"), { className: "report-picture" });
+      image.replaceWith(frame);
+      frame.append(image);
+    }
     // What scrolls sideways can be reached by keyboard: code, and on a telephone figures.
-    for (const box of document.querySelectorAll("article :is(pre, figure.drawn, .text_html:has(> img))")) {
+    for (const box of document.querySelectorAll("article :is(pre, figure.drawn, .report-picture)")) {
       follow(box, () => {
         const over = box.scrollWidth > box.clientWidth;
         box.classList.toggle("scrolls", over);
