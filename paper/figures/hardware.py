@@ -49,7 +49,7 @@ from paper.words.spelling import in_sentence, spelt
 
 RULES = {
     "unaware": Look(COLOURS["grey"], "s", "unaware"),
-    "autograd": Look(COLOURS["blue"], "o", "HAT, autograd"),
+    "autograd": Look(COLOURS["blue"], "o", "HAT, vanilla"),
     "noise_injection": Look(COLOURS["purple"], "P", "HAT, noise injection"),
     "straight_through": Look(COLOURS["orange"], "^", "HAT, straight-through"),
     "staircase": Look(COLOURS["sky"], "v", "HAT, on the staircase"),
@@ -261,7 +261,7 @@ def recovery(table: pd.DataFrame, physics: Perturbation, *, rerun: pd.DataFrame 
     of_known = table[table.known.notna()].set_index("severity").known
     if len(of_known):
         at = [severities.index(severity) for severity in of_known.index]
-        look = RULES["autograd"]._replace(mark="v", label="HAT, autograd, chip known")
+        look = RULES["autograd"]._replace(mark="v", label="HAT, vanilla, chip known")
         axis.plot(at, of_known, "v--", color=look.colour, mfc="white", ms=5.5, lw=1.2, label=look.label)
     _diamonds(axis, severities, again[again.known.notna()].set_index("severity").known)
     for severity, group in table[table.damage < DAMAGE].groupby("severity"):
@@ -549,7 +549,7 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
     edges = f"{above} (above)" + (f" and {below[0]} (below)" if below else "")
     caption(
         drawn,
-        f"Severity grows to the right. Curves: recovery. Edges: the verdict under {edges}. Bands: what the vanilla "
+        f"Severity grows to the right. Curves: recovery. Edges: the verdict on training, {edges}. Bands: what the vanilla "
         "gradient said beforehand, 1 as good as clean, 0 nothing left.",
     )
     return drawn

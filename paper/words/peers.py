@@ -11,6 +11,7 @@ from paper.criteria.hardware import CHANCE, SIMULATORS_ALIKE, TRAINED_ALIKE
 from paper.studies.base import shown_on
 from paper.studies.peers import aihwkit, largest
 from paper.words.format import duration, number, quantity
+from paper.words.names import words
 
 
 def readings_table(tables: Tables) -> pd.DataFrame:
@@ -237,7 +238,7 @@ def _faults() -> str:
         return ""
     table = found.tables["accuracy"]
     worst = table[table.severity == table.severity.max()].groupby("rule")[["clean", "accuracy"]].mean()
-    ways = "; ".join(f"{rule.replace('_', '-')} {100 * row.accuracy:.0f} %" for rule, row in worst.iterrows())
+    ways = "; ".join(f"{words(str(rule))} {100 * row.accuracy:.0f} %" for rule, row in worst.iterrows())
     return (
         f"- **Faults.** With {100 * table.severity.max():g} % of all devices stuck, on chips that training has not "
         f"seen (clean: {100 * worst.clean.mean():.0f} %): {ways}."
