@@ -549,8 +549,8 @@ def strips(summary: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figur
     edges = f"{above} (above)" + (f" and {below[0]} (below)" if below else "")
     caption(
         drawn,
-        f"Severity grows to the right. Curves: recovery. Edges: the verdict on training, {edges}. Bands: what the vanilla "
-        "gradient said beforehand, 1 as good as clean, 0 nothing left.",
+        f"Severity grows to the right. Curves: recovery. Edges: the verdict on training, {edges}. Bands: what the "
+        "vanilla gradient said beforehand, 1 as good as clean, 0 nothing left.",
     )
     return drawn
 
