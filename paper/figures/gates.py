@@ -28,7 +28,7 @@ from paper.figures.style import (
 )
 from paper.studies.base import Result
 from paper.studies.escape import spread
-from paper.words.numbers import listed
+from paper.words.numbers import Shown, listed
 from paper.words.spelling import times
 
 
@@ -343,12 +343,14 @@ def value_by_shots(few: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> F
         axis.set(title=spelt(task), xlabel="pictures per class")
     axes[0, 0].set_ylabel("advantage of the gate (points)")
     legend_above(drawn, axes[0, 0])
-    largest = few.groupby(["task", "shots"])["over_mean"].mean().abs().max()
-    caption(
-        drawn,
-        f"With few pictures as with many: the gate is never worth more than {largest:.1f} points over its own mean. "
-        "Bands: 95 % over seeds.",
+    means = few.groupby(["task", "shots"])[list(ADVANTAGES)].mean()
+    told = "; ".join(
+        f"{look.label} {Shown(means[column].min()):+.1f} to {Shown(means[column].max()):+.1f}"
+        for column, look in ADVANTAGES.items()
+        if means[column].notna().any()
     )
+    hidden = " The line over its own mean lies on zero." if means["over_mean"].abs().max() < 0.5 else ""
+    caption(drawn, f"Points with few pictures as with many, task by task: {told}.{hidden} Bands: 95 % over seeds.")
     return drawn
 
 
