@@ -68,8 +68,8 @@ def gates(tables: Tables) -> Figure:
     _legend(drawn, list(_BARS.values()))
     if len(seeing):
         mean = interval(seeing.groupby("seed")["over_fixed"].mean())[0]
-        told = _having(f"{Shown(mean):.1f}")
-        said.append(f"Not drawn: learners whose vision prompts see the picture too ({averaged(seeing)}); there {told}.")
+        there = _having(f"{Shown(mean):.1f}")
+        said.append(f"Not drawn: learners whose vision prompts see the picture too ({averaged(seeing)}); there {there}.")
     caption(drawn, " ".join(said))
     return drawn
 
