@@ -69,7 +69,9 @@ def gates(tables: Tables) -> Figure:
     if len(seeing):
         mean = interval(seeing.groupby("seed")["over_fixed"].mean())[0]
         there = _having(f"{Shown(mean):.1f}")
-        said.append(f"Not drawn: learners whose vision prompts see the picture too ({averaged(seeing)}); there {there}.")
+        said.append(
+            f"Not drawn: learners whose vision prompts see the picture too ({averaged(seeing)}); there {there}."
+        )
     caption(drawn, " ".join(said))
     return drawn
 
