@@ -29,8 +29,10 @@ from paper.studies.gate_degradation import LONG, GateDegradation
 from paper.studies.gate_value import GateValue
 from paper.studies.gradient_imbalance import GradientImbalance, from_words
 from paper.tools import profiles
+from paper.words import asked
 from paper.words import causes as words
 from paper.words.guide import RULES, Listing
+from paper.words.spelling import times
 
 pytestmark = pytest.mark.usefixtures("narrow_miniclip")
 TINY = dict(seeds=2, shots=1, test_size=12, device="cpu")
@@ -426,6 +428,14 @@ def test_a_forecast_has_an_interval_and_says_where_nothing_was_measured(decades,
     assert all(line.get_xdata().max() <= steps for line in solid) and bool(solid) == (decades <= 2)
 
 
+def test_a_lever_is_followed_no_further_than_it_was_pulled():
+    law = pd.DataFrame({"intercept": [3.0], "rate": [0.6], "gain": [1.9], "scatter": [0.3], "steps": [1200]})
+    levers = pd.DataFrame({"lever": ["rate", "gain"], "decades": [2.0, 0.55]})
+    said = asked.of_forecast(law, levers, {"rate": "the rate", "gain": "a larger feature"})
+    assert "with a decade taken off by the rate 9 %." in said
+    assert "with the most that they took off: a larger feature 56 % (0.55 decades)." in said
+
+
 def test_the_boundary_of_a_map_is_where_outcomes_change():
     def worth(amount: float, seed: int) -> float:
         return 20.0 if amount > 100 * 2 ** (seed - 2) else 0.0
@@ -748,7 +758,7 @@ def test_figures_draw_what_the_tables_hold(found):
     assert set(legend) == set(LONG) and len(drawn["long"].axes) == 4
     assert len(drawn["shifts"].axes) == len(gap_origin.INTERVENTIONS)
     names = [label.get_text() for label in drawn["bars"].axes[0].get_yticklabels()]
-    assert set(names) == {name for name in loose.table["intervention"] if not name.startswith("map ")}
+    assert set(names) == {times(name) for name in loose.table["intervention"] if not name.startswith("map ")}
     cells = [text.get_text() for text in drawn["map"].axes[0].texts]
     assert len(cells) == 4
     for figure in drawn.values():

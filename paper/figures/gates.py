@@ -26,8 +26,9 @@ from paper.figures.style import (
     order,
     this_run,
 )
+from paper.studies.base import Result
 from paper.studies.escape import spread
-from paper.words.numbers import listed
+from paper.words.numbers import Shown, listed
 from paper.words.spelling import times
 
 
@@ -193,8 +194,7 @@ def angles(table: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
         drawn,
         f"To the token as the tower sees it the gradient has a cosine of {first['to_token'].mean():.3f} where random "
         f"directions have {first['chance'].mean():.3f}. What a gate meets is the cosine to the prompt. "
-        f"Bands: 95 % over "
-        "seeds.",
+        "Bands: 95 % over seeds.",
         fewer(again, own, *(name for name in ("learner", "gate", "task") if name in own)),
     )
     return drawn
@@ -312,8 +312,7 @@ def long_runs(long: pd.DataFrame, worth: pd.DataFrame, *, rerun: Mapping[str, pd
         drawn,
         f"After {long['step'].max() + 1:,} steps at a constant rate the input information runs from {ends.iloc[0]:.1g} "
         f"({ends.index[0]}) to {ends.iloc[-1]:.1g} ({ends.index[-1]}){over}. The worth is measured "
-        f"at a few steps only. "
-        "Bands: 95 % over seeds.",
+        "at a few steps only. Bands: 95 % over seeds.",
         fewer(again["long"], long, "task"),
     )
     return drawn
@@ -344,12 +343,14 @@ def value_by_shots(few: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> F
         axis.set(title=spelt(task), xlabel="pictures per class")
     axes[0, 0].set_ylabel("advantage of the gate (points)")
     legend_above(drawn, axes[0, 0])
-    largest = few.groupby(["task", "shots"])["over_mean"].mean().abs().max()
-    caption(
-        drawn,
-        f"With few pictures as with many: the gate is never worth more than {largest:.1f} points over its own mean. "
-        "Bands: 95 % over seeds.",
+    means = few.groupby(["task", "shots"])[list(ADVANTAGES)].mean()
+    told = "; ".join(
+        f"{look.label} {Shown(means[column].min()):+.1f} to {Shown(means[column].max()):+.1f}"
+        for column, look in ADVANTAGES.items()
+        if means[column].notna().any()
     )
+    hidden = " The line over its own mean lies on zero." if means["over_mean"].abs().max() < 0.5 else ""
+    caption(drawn, f"Points with few pictures as with many, task by task: {told}.{hidden} Bands: 95 % over seeds.")
     return drawn
 
 
@@ -390,9 +391,8 @@ def intervention_looks(looks: pd.DataFrame, adaptive: float, *, rerun: pd.DataFr
     caption(
         drawn,
         f"Of these seeds more than half have a gate that depends on its picture after {steps[-1]:g} steps under "
-        f"{int(most.sum())} of {len(most)} ways to train it (filled); whether that is "
-        f"more than chance is judged below. "
-        f"A dot is a seed, a bar the mean, dashed {adaptive:g} points.",
+        f"{int(most.sum())} of {len(most)} ways to train it (filled); whether that is more than chance is judged "
+        f"below. A dot is a seed, a bar the mean, dashed {adaptive:g} points.",
     )
     return drawn
 
@@ -435,8 +435,7 @@ def intervention_worth(looks: pd.DataFrame, margin: float, *, rerun: pd.DataFram
         told = [
             f"The largest gain over no gate is {best['over_fixed']:.0f} points ({best.name}), whose gate loses "
             f"{best['over_mean']:.0f} held at its mean. Over all rows the two differ by {apart.mean():.1f} "
-            f"points in the "
-            f"mean, and most with {apart.idxmax()} ({apart.max():.1f})."
+            f"points in the mean, and most with {apart.idxmax()} ({apart.max():.1f})."
         ]
     lost = [name for name in reversed(names) if name in means.index and np.isnan(means.loc[name, "over_blind"])]
     if lost and len(lost) < len(means):
@@ -566,7 +565,7 @@ def forecast(law: pd.DataFrame, levers: pd.DataFrame, lever: str, decades: float
     for where, colour, style in ((seen, "blue", "-"), (~seen | (grid >= grid[seen].max(initial=0)), "grey", "--")):
         axis.plot(grid[where], every[0][where], style, color=COLOURS[colour], lw=1.8)
         axis.fill_between(grid, low, high, where=where, color=COLOURS[colour], alpha=0.2, lw=0)
-    axis.axvline(steps, color=COLOURS["vermillion"], lw=1.4)
+    axis.axvline(steps, color=COLOURS["vermillion"], ls="-.", lw=1.4)
     axis.axvline(trained, color=COLOURS["grey"], lw=1, ls=":")
     axis.set_title(f"{name}: {decades:g} decade{'' if decades == 1 else 's'} taken off")
     at = chances(np.array([float(steps)]))
@@ -577,9 +576,8 @@ def forecast(law: pd.DataFrame, levers: pd.DataFrame, lever: str, decades: float
         beyond += f" Past {trained:g} steps no gate was watched (dashed): that is an extrapolation."
     caption(
         drawn,
-        f"{at[0, 0]:.0f} % [{ends[0]:.0f}, {ends[1]:.0f}] of such gates have left after {steps} steps (upright line), "
-        f"half of "
-        f"them after {_steps(half)} [{_steps(first)}, {_steps(last)}].{beyond}",
+        f"{at[0, 0]:.0f} % [{ends[0]:.0f}, {ends[1]:.0f}] of such gates have left after {steps} steps (dash-dotted), "
+        f"half of them after {_steps(half)} [{_steps(first)}, {_steps(last)}].{beyond}",
     )
     return drawn
 
@@ -612,17 +610,33 @@ def _steps(count: float) -> str:
     return "over a million" if count > 1e6 else f"{float(f'{count:.2g}'):,.0f}"
 
 
+def highest(*results: Result | None) -> float:
+    """The largest mean worth on the maps of these results, to which one scale of colours for all of them goes."""
+    every = [result.tables["looks"] for result in results if result is not None]
+    shown = [table[table["intervention"].str.startswith("map ")] for table in every]
+    means = [table.groupby(["intervention", "strength", "step"])["over_mean"].mean() for table in shown]
+    return max((float(one.max()) for one in means if one.notna().any()), default=1.0)
+
+
 def escape_map(
-    looks: pd.DataFrame, boundary: pd.DataFrame, adaptive: float, *, rerun: pd.DataFrame | None = None
+    looks: pd.DataFrame,
+    boundary: pd.DataFrame,
+    adaptive: float,
+    *,
+    top: float | None = None,
+    rerun: pd.DataFrame | None = None,
 ) -> Figure:
     """Conflict strength x steps, coloured by the gate's worth, with the line where half the trainings are adaptive.
 
-    ``rerun`` are this run's ``looks``; the line is that of the evidence.
+    Colours end at ``top``, or at the largest value shown. ``rerun`` are this run's ``looks``; the line is that of the
+    evidence.
     """
     again = this_run(rerun, looks)
     names = [name for name in order("intervention", looks, again) if name.startswith("map ")]
     drawn, axes = figure(7.4, 3.6, columns=len(names), sharey=True, squeeze=False)
-    top = max(looks["over_mean"].groupby([looks["intervention"], looks["strength"], looks["step"]]).mean().max(), 1)
+    top = top or max(
+        looks["over_mean"].groupby([looks["intervention"], looks["strength"], looks["step"]]).mean().max(), 1
+    )
     reached, without = [], False
     for axis, name in zip(axes[0], names, strict=True):
         part, points = (table[table["intervention"] == name] for table in (looks, again))
@@ -676,8 +690,8 @@ def escape_map(
 
 MOMENTS = {
     "before": Look(COLOURS["sky"], "o", "before the first step"),
-    "early": Look(COLOURS["orange"], "o", "after an eighth of the steps"),
-    "late": Look(COLOURS["blue"], "o", "after the last step"),
+    "early": Look(COLOURS["orange"], "s", "after an eighth of the steps"),
+    "late": Look(COLOURS["blue"], "^", "after the last step"),
 }
 
 

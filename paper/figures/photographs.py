@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
 from lib.prompts.diagnosis import FACTORS
@@ -306,12 +307,13 @@ def plane(points: pd.DataFrame, is_planted: Mapping[str, bool]) -> Figure:
             side.set_ticks(ticks, [f"{tick}".replace("-", "−") for tick in ticks])
             side.set_minor_locator(NullLocator())
         axis.set(xlabel="dependence: points lost when the gate is held still", ylabel=f"{label} (points)")
-        axis.set_xlim(-12, 75)
-        axis.set_ylim(-40, 75)
-        for text, x, y in (("useful", 60, 60), ("harmful", 60, -34), ("idle", -10, 60), ("co-adapted", 60, 0.12)):
+        axis.set_xlim(-12, 110)
+        axis.set_ylim(-40, 115)
+        for text, x, y in (("useful", 100, 100), ("harmful", 100, -34), ("idle", -10, 100), ("co-adapted", 100, 0.12)):
             axis.annotate(text, (x, y), fontsize=8, color="#444444", style="italic",
                           ha="left" if text == "idle" else "right",
-                          va="bottom" if text == "co-adapted" else "top" if y > 0 else "bottom")  # fmt: skip
+                          va="bottom" if text == "co-adapted" else "top" if y > 0 else "bottom", zorder=6,
+                          path_effects=[withStroke(linewidth=2.4, foreground="white")])  # fmt: skip
     _legend(drawn, sides, [Line2D([], [], color="#444444", marker="*", ms=10, ls="", label="planted conflict")])
     means = []
     for side, (part, _) in sides.items():

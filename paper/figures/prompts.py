@@ -51,6 +51,10 @@ VARIANTS = {
     "mean": Look(COLOURS["orange"], "o", "gate at its mean"),
     "shuffled": Look(COLOURS["vermillion"], "o", "gate shuffled"),
 }
+CAPTIONED = (
+    "Every caption names a random part of what is there, and is true by construction. Word for word as the text tower "
+    "reads them: it knows one article, “a”."
+)
 #: Of a bar that is a sum, and of neither kind of its parts.
 TOTAL = "#777777"
 RECIPES = {"short": "short recipe", "control": "trained for it"}
@@ -412,7 +416,7 @@ def captioned(count: int = 8, columns: int = 4, seed: int = 1) -> Figure:
         parts = text.split()
         lines = [" ".join(parts[i : i + 4]) for i in range(0, len(parts), 4)]
         axis.set_xlabel("\n".join(lines), fontsize=7)
-    caption(drawn, "Every caption names a random part of what is there, and is true by construction.")
+    caption(drawn, CAPTIONED)
     return drawn
 
 

@@ -11,7 +11,7 @@ from lib.results import Tables
 from paper import trial
 from paper.figures.style import COLOURS, caption, figure, interval, nothing, whiskers
 from paper.studies import roles
-from paper.words.numbers import listed
+from paper.words.numbers import Shown, listed
 from paper.words.spelling import spelt
 
 #: Inches of a summary and points of its words: they can be read on a phone, and in half of a page.
@@ -68,7 +68,10 @@ def gates(tables: Tables) -> Figure:
     _legend(drawn, list(_BARS.values()))
     if len(seeing):
         mean = interval(seeing.groupby("seed")["over_fixed"].mean())[0]
-        said.append(f"Not drawn: learners whose vision prompts see the picture too ({averaged(seeing)}): {mean:+.1f}.")
+        there = _having(f"{Shown(mean):.1f}")
+        said.append(
+            f"Not drawn: learners whose vision prompts see the picture too ({averaged(seeing)}); there {there}."
+        )
     caption(drawn, " ".join(said))
     return drawn
 

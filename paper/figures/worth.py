@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from paper.criteria import prompts as criteria
 from paper.figures.prompts import spelt
 from paper.figures.style import COLOURS, Look, caption, diamonds, fewer, figure, interval, looks, order, this_run
 from paper.studies import roles
 from paper.studies.worth import KEYS
+from paper.words.numbers import listed
+from paper.words.outcomes import ahead
 
 RECIPES = {
     "short": Look(COLOURS["grey"], "o", "short recipe"),
@@ -75,17 +78,17 @@ def plane(
         if len(there):
             diamonds(axis, there["over_mean"], there[column])
         axis.set(xlabel="dependence: points lost when the gate is held still", ylabel=f"{label} (points)")
-        axis.set_xlim(-12, 75)
-        axis.set_ylim(-40, 75)
         ticks = [-30, -10, -5, -2, 0, 2, 5, 10, 30]
         for side in (axis.xaxis, axis.yaxis):
             side.set_ticks(ticks, [f"{tick}".replace("-", "−") for tick in ticks])
             side.set_minor_locator(_none())
-        axis.set_xlim(-12, 75)
-        for text, x, y in (("useful", 60, 60), ("harmful", 60, -32), ("idle", -10, 60), ("co-adapted", 60, 0.12)):
+        axis.set_xlim(-12, 110)
+        axis.set_ylim(-40, 115)
+        for text, x, y in (("useful", 100, 100), ("harmful", 100, -32), ("idle", -10, 100), ("co-adapted", 100, 0.12)):
             right = text != "idle"
             axis.annotate(text, (x, y), fontsize=8, color="#444444", style="italic", ha="right" if right else "left",
-                          va="bottom" if text == "co-adapted" else "top" if y > 0 else "bottom")  # fmt: skip
+                          va="bottom" if text == "co-adapted" else "top" if y > 0 else "bottom", zorder=6,
+                          path_effects=[withStroke(linewidth=2.4, foreground="white")])  # fmt: skip
     axes[1].set_ylabel("gain over the blind twin (points)")
     handles = [Line2D([], [], color=look.colour, marker="o", lw=0, label=look.label) for look in styles.values()]
     handles += [
@@ -109,7 +112,7 @@ def _told(verdicts: pd.DataFrame) -> str:
     planted = verdicts["task"].isin(roles.GRADED)
     for words, part in (("ordinary tasks", verdicts[~planted]), ("planted ones", verdicts[planted])):
         counts = part["verdict"].value_counts()
-        shown = ", ".join(f"{count} {name}" for name, count in counts.items())
+        shown = listed(f"{count} {'is' if count == 1 else 'are'} {name}" for name, count in counts.items())
         if len(part):
             said.append(f"of {len(part)} gates on {words} {shown}")
     text = "; ".join(said)
@@ -122,7 +125,7 @@ def forest(many: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
     """
     again = this_run(rerun, many)
     names = order("task", many, again)
-    drawn, axes = figure(8.6, 1.5 + 0.5 * len(names), columns=2, sharey=True)
+    drawn, axes = figure(8.6, 1.8 + 0.5 * len(names), columns=2, sharey=True)
     sides = (
         (axes[0], {"over_mean": "over itself at its mean", "over_shuffled": "over itself shuffled"}),
         (axes[1], {"over_fixed": "over the learner without a gate", "over_blind": "over its blind twin"}),
@@ -138,17 +141,18 @@ def forest(many: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Figure:
                 if np.isfinite(mean):
                     axis.plot([low, high], [row + shift] * 2, color=COLOURS[colour], lw=1.6, alpha=0.7)
                     axis.plot(mean, row + shift, "o", color=COLOURS[colour], ms=5)
-                diamonds(axis, _by_seed(again, task, column).mean(), row + shift)
-        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=7)
+                # A mean over fewer tasks is no other measurement of the one over all of them.
+                if task is not None or set(again["task"]) >= set(many["task"]):
+                    diamonds(axis, _by_seed(again, task, column).mean(), row + shift)
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1, frameon=False, fontsize=7)
     axes[0].set_yticks(range(len(names) + 1), [*map(spelt, names), "ordinary tasks together"])
     axes[0].set(ylim=(len(names) + 0.6, -0.6), xlabel="dependence (points)", ylabel="task")
     axes[1].set(xlabel="gain (points)")
     seeds = int(many["seed"].nunique()) if len(many) else 0
-    means = {words: _by_seed(many, None, name).mean() for name, words in sides[1][1].items()}
-    told = " and ".join(f"{mean:+.1f} {words}" for words, mean in means.items() if np.isfinite(mean))
-    ahead = f" the gate is {told}, in the mean over tasks (points)" if told else ""
-    text = f"With {seeds} seeds{ahead}. Lines: 95 % over seeds."
-    caption(drawn, text.replace("-", "−"), fewer(again, many, "task"))
+    means = {words.removeprefix("over "): _by_seed(many, None, name).mean() for name, words in sides[1][1].items()}
+    told = " and ".join(f"{ahead(mean)} {words}" for words, mean in means.items() if np.isfinite(mean))
+    text = f" the gate is, in the mean over tasks, {told}" if told else ""
+    caption(drawn, f"With {seeds} seeds{text}. Lines: 95 % over seeds.")
     return drawn
 
 

@@ -606,7 +606,9 @@ def _bounds(own: Mapping[str, pd.DataFrame], routed: pd.DataFrame) -> list[Claim
     found = []
     told = next((name for name in (TOLD_FROM_WORDS, TOLD) if name in own), "")
     if told and own[told]["over_fixed"].notna().any():
-        text = "there is something to gain: told the cue, a gate is worth ten points and more over no gate"
+        text = (
+            f"there is something to gain: a gate that is {TOLD_IDS[told][1]} is worth ten points and more over no gate"
+        )
         found.append(
             Claim("escape.gain", text, per_seed(own[told], "over_fixed"), ">", criteria.SOMETHING_TO_GAIN, **points)
         )

@@ -166,7 +166,8 @@ def against_gap(areas: pd.DataFrame) -> pd.DataFrame:
 
 def selection(chosen: pd.DataFrame) -> pd.DataFrame:
     """What nested selection chose without the group that was held out: a row per group, a column per time."""
-    names = chosen.assign(measurement=chosen["measurement"].map(LABELS))
+    held = chosen["held"].replace({"recipe": "recipe (by its learning rate)"})
+    names = chosen.assign(measurement=chosen["measurement"].map(LABELS), held=held)
     return (
         names.pivot(index=["held", "group"], columns="when", values="measurement").reindex(columns=WHEN).reset_index()
     )

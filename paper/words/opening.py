@@ -173,15 +173,13 @@ OPENINGS: dict[str, Opening] = {
             ".every.tuned": Said(
                 "Tuned on validation pictures, every one of them beats a hand-written sentence on every task.",
                 "Not always as far as a hand-written sentence: even tuned on validation pictures, the worst of them "
-                "ends {value:+.1f} points against it on one task.",
+                "is {ahead} it on one task.",
                 "Tuned on validation pictures, whether every one of them beats a hand-written sentence is open "
                 "(the worst: {value:+.1f} points).",
             ),
             ".every.short": Said(
                 "Trained for few steps they all beat it, too.",
-                "Trained for few steps, the worst ends {value:+.0f} points against it: the recipe decides as "
-                "much as the "
-                "learner.",
+                "Trained for few steps, the worst is {ahead} it: the recipe decides as much as the learner.",
                 "Whether they all do after few steps is open.",
             ),
             ".size.tuned": None,
