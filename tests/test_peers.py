@@ -204,7 +204,8 @@ def test_our_own_numbers_are_those_of_the_evidence(monkeypatch):
     pages = {"operator": {"chips": chips}, "perturbation_stuck_at": {"accuracy": faults}}
     monkeypatch.setattr(words, "shown_on", lambda page: Result(pages[page]))
     assert "96.0 % after mapping, 95.0 % after a day" in words.beside()
-    assert "With 10 % of all devices stuck" in words.beside() and "vanilla training 50 %; no training 20 %" in words.beside()
+    assert "With 10 % of all devices stuck" in words.beside()
+    assert "vanilla training 50 %; no training 20 %" in words.beside()
     monkeypatch.setattr(words, "shown_on", lambda page: None)
     assert words.beside() == ""
 
