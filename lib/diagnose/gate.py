@@ -397,8 +397,10 @@ def _verdict(
     negligible: float,
 ) -> tuple[str, str]:
     """Its name and one sentence."""
-    gap = float(table["value"].iloc[0])
+    gap, low, high = (float(table.iloc[0].get(name, math.nan)) for name in ("value", "value_low", "value_high"))
     said = f"The gate's gradient is {abs(gap):.1f} decades {'smaller' if gap >= 0 else 'larger'} than the prompts'"
+    if low < 0 < high:
+        said = "Whether the gate's gradient is smaller than the prompts' these batches leave open"
     if math.isinf(gap):
         said = f"{'The gate gets' if gap > 0 else 'The prompts get'} no gradient at all"
     if "input information" in known and known["input information"] < CONSTANT:
