@@ -353,7 +353,7 @@ def test_the_gap_is_that_of_the_two_gradients(mixtures):
 
 
 def test_a_gap_that_may_go_either_way_is_left_open():
-    for samples, said in (([0.4, -0.5, 0.3, -0.4], "Whether the gate's gradient is smaller"), ([0.4, 0.6], "is 0.5 dec")):
+    for samples, said in (([0.4, -0.5, 0.3, -0.4], "Whether the gate's gradient"), ([0.4, 0.6], "is 0.5 decades")):
         table = pd.DataFrame([own_gate._row("gap", samples, "decades")])
         assert said in own_gate._verdict(table, {}, {}, None, 0.01)[1]
 
