@@ -1160,3 +1160,10 @@ def test_whoever_compares_no_pictures_gets_none(monkeypatch):
     assert style.described(io.BytesIO(style.png(drawn))).size == (1, 1)
     monkeypatch.delenv("BOOK_PICTURES")
     assert style.png(drawn) == whole
+
+
+@pytest.mark.parametrize(
+    ("ground", "expected"), [((1, 1, 1, 1), "black"), ((0, 0, 0, 1), "white"), ((0, 0.45, 0.7), "white")]
+)
+def test_ink_is_what_can_be_read_on_a_colour(ground, expected):
+    assert style.ink(ground) == expected

@@ -13,12 +13,14 @@ from paper.figures.prompts import spelt
 from paper.figures.style import (
     COLOURS,
     ON_MAP,
+    SEQUENTIAL,
     Look,
     band,
     caption,
     diamonds,
     fewer,
     figure,
+    ink,
     interval,
     legend_above,
     looks,
@@ -41,7 +43,7 @@ def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fi
     means = survey.pivot_table(index="learner", columns="gate", values="gap").reindex(names, columns=gates)
     finite = means.where(np.isfinite(means))
     drawn, axis = figure(7.4, max(2.6, 1.3 + 0.34 * len(means)))
-    shown = axis.imshow(finite.to_numpy(), cmap="cividis", aspect="auto", vmin=0)
+    shown = axis.imshow(finite.to_numpy(), cmap=SEQUENTIAL, aspect="auto", vmin=0)
     there = again.groupby(["learner", "gate"])["gap"].mean()
     there = there[np.isfinite(there)]
     diamonds(
@@ -52,9 +54,9 @@ def gap_survey(survey: pd.DataFrame, *, rerun: pd.DataFrame | None = None) -> Fi
     )
     for (row, column), value in np.ndenumerate(means.to_numpy()):
         if not np.isnan(value):
-            dark = np.isfinite(value) and value < 0.6 * np.nanmax(finite.to_numpy())
+            colour = ink(shown.to_rgba(value)) if np.isfinite(value) else "black"
             said = f"{value:.1f}" if np.isfinite(value) else "∞" if value > 0 else "−∞"
-            axis.text(column, row, said, ha="center", va="center", fontsize=9, color="white" if dark else "black")
+            axis.text(column, row, said, ha="center", va="center", fontsize=9, color=colour)
     axis.set_xticks(range(len(means.columns)), [spelt(name) for name in means.columns])
     axis.set_yticks(range(len(means)), [spelt(name) for name in means.index])
     axis.set(xlabel="gate", ylabel="learner")
@@ -642,7 +644,7 @@ def escape_map(
         part, points = (table[table["intervention"] == name] for table in (looks, again))
         strengths, steps = (sorted(order(column, part, points)) for column in ("strength", "step"))
         means = part.pivot_table(index="strength", columns="step", values="over_mean").reindex(strengths, columns=steps)
-        shown = axis.imshow(means.to_numpy(), cmap="cividis", vmin=0, vmax=top, aspect="auto", origin="lower")
+        shown = axis.imshow(means.to_numpy(), cmap=SEQUENTIAL, vmin=0, vmax=top, aspect="auto", origin="lower")
         there = points.groupby(["strength", "step"])["over_mean"].mean()
         diamonds(
             axis,
@@ -660,7 +662,7 @@ def escape_map(
                 ha="center",
                 va="center",
                 fontsize=9,
-                color="white" if value < 0.55 * top else "black",
+                color=ink(shown.to_rgba(value)),
             )
         line = boundary[boundary["intervention"] == name]
         logs = np.log10(means.columns.to_numpy(dtype=float))

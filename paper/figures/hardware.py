@@ -29,6 +29,7 @@ from paper.figures.style import (
     caption,
     diamonds,
     figure,
+    ink,
     interval,
     legend_above,
     looks,
@@ -581,14 +582,14 @@ def _told_beforehand(axis: Axes, severities: Sequence[float], table: pd.DataFram
         part.set_index("severity").reindex(severities)[columns].to_numpy().T.clip(0, 1) for part in (table, points)
     )
     shown = axis.imshow(
-        bands, aspect="auto", cmap="Purples_r", vmin=0, vmax=1, extent=(-0.5, len(severities) - 0.5, 2.5, -0.5)
+        bands, aspect="auto", cmap="Purples", vmin=0, vmax=1, extent=(-0.5, len(severities) - 0.5, 2.5, -0.5)
     )
     lines, places = np.nonzero(np.isfinite(again))
     diamonds(axis, places + 0.3, lines, shown.to_rgba(again[lines, places]))
     for (line, place), value in np.ndenumerate(bands):
         if np.isfinite(value):
-            ink = "black" if value > 0.5 else "white"
-            axis.text(place, line, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
+            colour = ink(shown.to_rgba(value))
+            axis.text(place, line, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
     axis.set_yticks(range(len(columns)), columns, fontsize=7)
     axis.grid(False)
 

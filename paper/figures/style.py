@@ -49,6 +49,9 @@ COLOURS: MappingProxyType[str, str] = MappingProxyType(
 
 DPI = 110
 
+#: The colours of a map whose zero is nothing: there it is next to the ground of the page, also of a dark one.
+SEQUENTIAL = "YlGnBu"
+
 #: The width in pixels at which the book shows a figure that is not narrower, and how high its smallest text is there.
 SHOWN, SMALLEST = 660, 9.0
 
@@ -221,6 +224,14 @@ def _fewer(picture: Image.Image, colours: int) -> Image.Image:
     drawn = Image.fromarray(nearest[place].reshape(values.shape).astype(np.uint8), "P")
     drawn.putpalette(palette.astype(np.uint8).tobytes())
     return drawn
+
+
+def ink(ground: Sequence[float]) -> str:
+    """Black or white, whichever is more legible on a colour (red, green, blue and more, from 0 to 1)."""
+    light = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in ground[:3]]
+    luminance = float(np.dot(light, (0.2126, 0.7152, 0.0722)))
+    # Where the contrast with white and that with black are the same (WCAG 2).
+    return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
 
 
 class Described(NamedTuple):

@@ -308,6 +308,19 @@ def _post_transform() -> type:
     return Figures
 
 
+#: Letters of a value that stands beside its name on the library's pages; what is longer is a table or a list.
+_SHORT = 40
+
+
+def _shorten(_app: Sphinx, document: nodes.document) -> None:
+    """Leave out values of the library that are too long to be read beside their names."""
+    from sphinx.addnodes import desc_annotation
+
+    for note in list(document.findall(desc_annotation)):
+        if note.astext().strip().startswith("=") and len(note.astext()) > _SHORT:
+            note.parent.remove(note)
+
+
 def _skipped(_app: Sphinx, _what: str, name: str, member: object, skip: bool, _options: Any) -> bool:
     """Whether a member stays out of the library's pages: of fields of a named tuple Python says their number alone, and
     how pydantic is set up says nothing to a reader.
@@ -319,6 +332,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """A Sphinx extension (see _config.yml): lets pages be read by several processes at once, and pages be left out."""
     app.add_config_value("left_out", [], "env")
     app.connect("autodoc-skip-member", _skipped)
+    app.connect("doctree-read", _shorten)
     app.connect("doctree-read", _unlink)
     app.connect("doctree-read", _fold_set_up)
     app.add_post_transform(_post_transform())
