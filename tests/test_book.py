@@ -183,3 +183,13 @@ def test_built_book_is_whole_and_asks_nothing_outside(outside, contents):
             assert "_static/jsvendor/mathjax/es5/tex-chtml-full.js" in text, chapter
     assert len(set(titles.values())) == len(titles), titles
     assert not list(BUILT.rglob("_sources"))
+
+
+@pytest.mark.skipif(not (BUILT / "index.html").is_file(), reason="no book is built here: `make book`")
+def test_pages_of_the_library_show_short_values_and_no_words_of_python(contents):
+    for chapter in (one for one in contents if one.startswith("book/api_")):
+        text = (BUILT / f"{chapter}.html").read_text(encoding="utf-8")
+        named = re.findall(r'<em class="property">(.*?)</em>', text, re.DOTALL)
+        values = [value for one in named if (value := " ".join(re.sub(r"<[^>]+>", "", one).split())).startswith("=")]
+        assert not [value for value in values if len(value) > 45], chapter
+        assert "Alias for field number" not in text and "ConfigDict" not in text, chapter
