@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from lib.hardware.devices import HARDWARE
@@ -60,8 +62,12 @@ def short_answer(page: Page) -> str:
                 Outcome.HOLDS: "Yes: every kind of distortion is on one side of the line, however much it costs.",
                 Outcome.DOES_NOT_HOLD: f"No: in {line.value:.0f} {pairs}, training makes up for the one and not for "
                 "the other.",
-                Outcome.INCONCLUSIVE: "Whether the line runs between kinds or through them is open: in "
-                f"{line.value:.0f} {pairs}, training makes up for the one and not for the other.",
+                Outcome.INCONCLUSIVE: "Whether the line runs between kinds or through them is open"
+                + (
+                    f": in {line.value:.0f} {pairs}, training makes up for the one and not for the other."
+                    if math.isfinite(line.value)
+                    else "."
+                ),
             }[line.outcome]
         )
     if wires is not None:
