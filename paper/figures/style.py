@@ -226,7 +226,7 @@ def _fewer(picture: Image.Image, colours: int) -> Image.Image:
     return drawn
 
 
-def ink(ground: Sequence[float]) -> str:
+def ink(ground: Sequence[float] | np.ndarray) -> str:
     """Black or white, whichever is more legible on a colour (red, green, blue and more, from 0 to 1)."""
     light = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in ground[:3]]
     luminance = float(np.dot(light, (0.2126, 0.7152, 0.0722)))
