@@ -26,10 +26,11 @@ CONFIG = ("_config.yml", "Snakefile", "requirements.lock", "CITATION.cff")
 TOOLS = "__init__ caches computed early lighten linked pages profiles reproducing sources typeset version warm ways"
 CODE = (
     *("lib/__init__.py", "lib/checks.py", "paper/__init__.py", "paper/notes.py", "paper/figures/__init__.py"),
+    *("paper/words/__init__.py", "paper/words/format.py"),
     *(f"paper/tools/{name}.py" for name in TOOLS.split()),
 )
 #: In place of what looks at pictures, of which this book has none: it would draw in half of what can be installed.
-STYLE = "PICTURED = CAPTION = 'none'\n\ndef described(path):\n    return '', (0, 0), False\n"
+STYLE = "PICTURED = CAPTION = 'none'\n\ndef described(path):\n    return '', (0, 0), False, 0\n"
 
 PROFILE = """
 pages:

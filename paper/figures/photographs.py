@@ -10,14 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
 from lib.prompts.diagnosis import FACTORS
 from lib.verdicts import MARKS, Outcome
 from paper.criteria import prompts as criteria
 from paper.figures.prompts import TOTAL, spelt
-from paper.figures.style import COLOURS, Look, caption, figure, interval, nothing, order, whiskers
+from paper.figures.style import COLOURS, HALO, Look, caption, figure, interval, nothing, order, whiskers
 
 LOOKS = {
     "drawn": Look(COLOURS["blue"], "o", "drawn world (MiniCLIP)"),
@@ -313,7 +312,7 @@ def plane(points: pd.DataFrame, is_planted: Mapping[str, bool]) -> Figure:
             axis.annotate(text, (x, y), fontsize=8, color="#444444", style="italic",
                           ha="left" if text == "idle" else "right",
                           va="bottom" if text == "co-adapted" else "top" if y > 0 else "bottom", zorder=6,
-                          path_effects=[withStroke(linewidth=2.4, foreground="white")])  # fmt: skip
+                          path_effects=HALO)  # fmt: skip
     _legend(drawn, sides, [Line2D([], [], color="#444444", marker="*", ms=10, ls="", label="planted conflict")])
     means = []
     for side, (part, _) in sides.items():

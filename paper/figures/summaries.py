@@ -11,6 +11,7 @@ from lib.results import Tables
 from paper import trial
 from paper.figures.style import COLOURS, caption, figure, interval, nothing, whiskers
 from paper.studies import roles
+from paper.words.format import several
 from paper.words.numbers import Shown, listed
 from paper.words.spelling import spelt
 
@@ -84,7 +85,7 @@ def averaged(part: pd.DataFrame) -> str:
         )
     )
     tasks, seeds = part["task"].nunique(), part["seed"].nunique()
-    return f"{who}; {tasks} task{'s' if tasks > 1 else ''}, {seeds} seed{'s' if seeds > 1 else ''}"
+    return f"{who}; {several(tasks, 'task')}, {several(seeds, 'seed')}"
 
 
 def _having(gained: str) -> str:

@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 
 from paper.criteria import prompts as criteria
 from paper.figures.prompts import spelt
-from paper.figures.style import COLOURS, Look, caption, diamonds, fewer, figure, interval, looks, order, this_run
+from paper.figures.style import COLOURS, HALO, Look, caption, diamonds, fewer, figure, interval, looks, order, this_run
 from paper.studies import roles
 from paper.studies.worth import KEYS
 from paper.words.numbers import listed
@@ -88,7 +87,7 @@ def plane(
             right = text != "idle"
             axis.annotate(text, (x, y), fontsize=8, color="#444444", style="italic", ha="right" if right else "left",
                           va="bottom" if text == "co-adapted" else "top" if y > 0 else "bottom", zorder=6,
-                          path_effects=[withStroke(linewidth=2.4, foreground="white")])  # fmt: skip
+                          path_effects=HALO)  # fmt: skip
     axes[1].set_ylabel("gain over the blind twin (points)")
     handles = [Line2D([], [], color=look.colour, marker="o", lw=0, label=look.label) for look in styles.values()]
     handles += [

@@ -31,6 +31,7 @@ from lib.results import write
 from paper.evidence import Evidence, File
 from paper.studies import base
 from paper.tools import sources
+from paper.words.format import several
 
 if TYPE_CHECKING:
     from paper.tools.estimate import Estimate
@@ -343,7 +344,7 @@ def _said(count: int, planned: Sequence[Planned], made: Sequence[Job]) -> str:
     from paper.tools.estimate import time_left
 
     expected = time_left(sum(job.seconds for job in made))
-    return f"{count} of {len(planned)} cells to compute in {len(made)} job{'s'[: len(made) != 1]}, {expected}"
+    return f"{count} of {len(planned)} cells to compute in {several(len(made), 'job')}, {expected}"
 
 
 def _left(planned: Sequence[Planned]) -> list[Planned]:

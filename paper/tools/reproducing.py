@@ -17,6 +17,7 @@ from typing import Any
 
 from lib.checks import ParameterError
 from paper.tools import profiles, version
+from paper.words.format import several
 
 #: The page that includes what is written here, and the files that a reader may want to check.
 PAGE = "reproducing"
@@ -39,11 +40,6 @@ def took(seconds: float) -> str:
         if seconds < most:
             return f"{seconds / unit:.3g} {name}" if name == "h" else f"{seconds / unit:.0f} {name}"
     raise AssertionError(seconds)
-
-
-def several(count: int, name: str) -> str:
-    """A number of things."""
-    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)

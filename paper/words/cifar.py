@@ -15,7 +15,7 @@ from paper.published import INSIDE
 from paper.studies.base import Page
 from paper.studies.cifar import ARMS, BATCH, DAY, DEEP, MEASURES, SMALL, TIMES, Cifar, of_chips
 from paper.words import format
-from paper.words.format import quantity
+from paper.words.format import quantity, several
 from paper.words.numbers import Shown, share
 from paper.words.outcomes import decided
 
@@ -29,14 +29,11 @@ def seen(page: Page) -> str:
     whole, own = cast(Cifar, page.subject), cast(Cifar, page.study)
     return (
         f"Figures, tables and sentences show the evidence. Its networks were trained on the whole data set and judged "
-        f"on {whole.tested} test pictures (the ResNet on {whole.tested // 2}) by {_seeds(whole.seeds)}; the finished "
-        f"networks were judged, by {_seeds(whole.repeats)}, on the sample of pictures that comes with the book. "
-        f"What this run has measured again, by {_seeds(own.repeats)} on that sample, is drawn over it."
+        f"on {whole.tested} test pictures (the ResNet on {whole.tested // 2}) by {several(whole.seeds, 'seed')}; the "
+        f"finished networks were judged, by {several(whole.repeats, 'seed')}, on the sample of pictures that comes "
+        f"with the book. What this run has measured again, by {several(own.repeats, 'seed')} on that sample, is drawn "
+        "over it."
     )
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'' if count == 1 else 's'}"
 
 
 def scaled(study: Cifar) -> str:
@@ -52,7 +49,7 @@ def scaled(study: Cifar) -> str:
         f"**What was scaled.** A CNN of {format.number(small['parameters'], 2)} and a ResNet-20 of "
         f"{format.number(deep['parameters'], 2)} weights; {epochs[0]:.2f} epochs of training through hardware (the "
         f"ResNet: {epochs[1]:.2f}); {study.tested} test pictures ({study.tested // 2}) and {study.chips} chips for "
-        f"each of {_seeds(study.seeds)}. An accuracy carries a standard error of up to {spread[0]:.1f} points "
+        f"each of {several(study.seeds, 'seed')}. An accuracy carries a standard error of up to {spread[0]:.1f} points "
         f"({spread[1]:.1f}) from the pictures alone; differences between arms are on the same pictures and chips, and "
         "are known better."
     )

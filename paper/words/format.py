@@ -71,6 +71,11 @@ def duration(seconds: SupportsFloat) -> str:
     return NOTHING if math.isnan(time) else f"{number(time / size)} {unit}"
 
 
+def several(count: int, name: str) -> str:
+    """A number of things: "1 seed", "1,024 seeds"."""
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
 def quantity(value: SupportsFloat, unit: str) -> str:
     """A number with its unit; times in the unit that fits, shares of devices in per cent, "1 step" for one of them."""
     if unit == "s":

@@ -12,7 +12,7 @@ from paper.studies import layers as by_layer
 from paper.studies.mechanisms import MECHANISMS, PREDICTIONS, SECOND, SEVERITIES, Prediction
 from paper.words.numbers import Shown, interval, share
 from paper.words.outcomes import decided, sorted_out
-from paper.words.spelling import NETWORKS
+from paper.words.spelling import spelt
 
 #: Outcomes of mechanisms in the order in which they are told.
 _OUTCOMES = ("holds", "does not hold", "inconclusive")
@@ -34,13 +34,9 @@ def _sorted(table: pd.DataFrame, column: str) -> str:
         own = table[table[column] == outcome]
         if len(own):
             by_class = own.groupby("perturbation", sort=False).network
-            names = [f"{HARDWARE[str(name)].title} ({', '.join(map(_net, nets))})" for name, nets in by_class]
+            names = [f"{HARDWARE[str(name)].title} ({', '.join(map(spelt, nets))})" for name, nets in by_class]
             parts.append(f"**{outcome}** for {', '.join(names)}")
     return "; ".join(parts)
-
-
-def _net(name: object) -> str:
-    return NETWORKS.get(str(name), str(name))
 
 
 def mechanisms(tables: Tables) -> str:
@@ -56,7 +52,7 @@ def mechanisms(tables: Tables) -> str:
             one = texts.get(str(row.claim))
             if one is not None:
                 came["second" if one.role == "second" else "first"].append(_came(tables, net, name, one, row.outcome))
-        where = f"{HARDWARE[str(name)].title}, {_net(net)}"
+        where = f"{HARDWARE[str(name)].title}, {spelt(str(net))}"
         first = own.iloc[0]
         rows.append(f"| {where} | {MECHANISMS[str(name)][0]} | **{first.mechanism}** | {'; '.join(came['first'])} |")
         if came["second"]:
@@ -207,9 +203,9 @@ def told(findings: Findings, networks: tuple[str, ...]) -> str:
         every = {name: decided(findings, own) for name, own in said.items()}
         lines = "\n".join(f"- *{HARDWARE[name].title}.* {text}" for name, text in every.items() if text)
         if lines and parts:
-            parts.append(f"<details><summary>The same in the {_net(net)}</summary>\n\n{lines}\n\n</details>")
+            parts.append(f"<details><summary>The same in the {spelt(str(net))}</summary>\n\n{lines}\n\n</details>")
         elif lines:
-            parts.append(f"In the {_net(net)}:\n\n{lines}")
+            parts.append(f"In the {spelt(str(net))}:\n\n{lines}")
     return "\n\n".join(parts)
 
 

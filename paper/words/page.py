@@ -86,7 +86,7 @@ def _listed(values: list[object]) -> str:
 
 def _seeds(study: Study) -> str:
     count = getattr(study, "seeds", None)
-    return "" if count is None else f" ({count} seed{'s' if count > 1 else ''})"
+    return "" if count is None else f" ({format.several(count, 'seed')})"
 
 
 def noticed(found: Agreement) -> Several:

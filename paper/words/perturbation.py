@@ -541,7 +541,7 @@ def short_answer(page: Page) -> str:
     told = [
         {
             Outcome.HOLDS: f"{at} it takes {taken}.",
-            Outcome.DOES_NOT_HOLD: f"Little: {at[0].lower()}{at[1:]} it takes {taken}.",
+            Outcome.DOES_NOT_HOLD: f"Little: {in_sentence(at)} it takes {taken}.",
             Outcome.INCONCLUSIVE: f"{at} it takes about {taken}; its seeds leave open whether that is "
             f"{points(CLEAR_DAMAGE):g} or more.",
         }[costs.outcome]
